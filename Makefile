@@ -1,0 +1,43 @@
+# make train   set up .venv and train ResNet34 on the embedded digits
+# make test    set up .venv, lint, check types, run the tests (at most 10 minutes on 2 cores)
+# make ci      the slower tests
+# make setup   only install
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
+SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
+
+.PHONY: setup train check test ci clean
+
+setup: $(READY)
+
+$(BIN)/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11')"
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): $(SETUP_FILES) | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(TOOLS): requirements-dev.txt $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+train: $(READY)
+	$(BIN)/python main.py train --model=ResNet34
+
+check: $(TOOLS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy utils configs trainer
+
+test: check
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+ci: $(TOOLS)
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+clean:
+	rm -rf $(VENV) .ruff_cache .mypy_cache

@@ -1,0 +1,1 @@
+"""Commands beyond train, val and test, one a file; each is imported when it is called."""

@@ -1,0 +1,80 @@
+"""Config files and the schema they are checked against; no torch is imported here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.components import COMPONENTS
+from configs.flags import apply_flags
+from configs.layers import find_file, merge, read_file
+from configs.schema import Config
+from utils.cli import Flag
+from utils.config import BAD, Component, convert, to_plain
+from utils.errors import ConfigError
+from utils.tree import Node, Problems, suggest, to_node
+
+__all__ = ["COMPONENTS", "Component", "Config", "ConfigError", "Resolved", "load", "load_stored", "resolve"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A checked config, and the tree that tells where each value came from."""
+
+    config: Config
+    tree: Node
+
+
+def load(name: str = "default", flags: Sequence[Flag] = ()) -> Config:
+    """Read a config by path or by name in configs/, lay the flags over it, check everything.
+
+    Raises ConfigError with one line for each mistake.
+    """
+    return resolve(name, flags).config
+
+
+def resolve(name: str = "default", flags: Sequence[Flag] = ()) -> Resolved:
+    """As `load`, with the tree that says where each value was written."""
+    problems = Problems()
+    path = find_file(name)
+    return _check(read_file(path, problems), list(flags), problems)
+
+
+def load_stored(stored: dict[str, Any], source: Path, flags: Sequence[Flag] = ()) -> Config:
+    """The config that a checkpoint holds, with flags laid over it."""
+    return _check(to_node(stored, str(source)), list(flags), Problems()).config
+
+
+def _check(tree: Node, flags: list[Flag], problems: Problems) -> Resolved:
+    defaults = merge(None, to_node(to_plain(Config()), "default"), Config, "", problems)
+    tree = merge(defaults, tree, Config, "", problems)
+    tree = apply_flags(tree, flags, problems)
+    config = convert(tree, Config, "", problems, COMPONENTS)
+    _check_together(config, tree, problems)
+    problems.raise_any()
+    return Resolved(config, tree)
+
+
+def _check_together(config: Config, tree: Node, problems: Problems) -> None:
+    """What only several keys together can tell."""
+    if isinstance(config.task, Component):
+        _check_monitor(config, tree, problems)
+    roles = list(config.optim) if isinstance(config.optim, dict) else []
+    for role in config.schedule if isinstance(config.schedule, dict) else ():
+        if roles and role not in roles:
+            message = f"schedule.{role}: there is no optimizer of that role{suggest(role, roles)}"
+            problems.add(_place(tree, "schedule"), message)
+
+
+def _check_monitor(config: Config, tree: Node, problems: Problems) -> None:
+    monitor = config.train.monitor if config.train is not BAD else None
+    metrics = COMPONENTS["task"].literal(config.task.name, "metrics")
+    if monitor is not BAD and monitor is not None and metrics is not None and monitor not in metrics:
+        hint = suggest(monitor, metrics)
+        message = f"train.monitor: {config.task.name} has no metric '{monitor}'{hint}"
+        problems.add(_place(tree, "train.monitor"), message)
+
+
+def _place(tree: Node, key: str) -> str:
+    node = tree.at(key)
+    return node.where if node else ""

@@ -1,0 +1,101 @@
+"""Every key of a config file, with its type, its default, its meaning and its unit."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from utils.config import Component, Range, Roles
+
+__all__ = ["Config", "Data", "Log", "Optim", "Test", "Train", "Transforms"]
+
+Count = Annotated[int, Range(1)]
+Fraction = Annotated[float, Range(0, 1)]
+TransformList = Annotated[tuple[Component, ...], "transform"]
+Optim = Annotated[Roles, "optim"]
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """What is done to a picture before the network sees it; names from torchvision.transforms.v2."""
+
+    train: TransformList = ()  # while training: random crops, flips, …
+    eval: TransformList = ()  # while validating and testing; a picture becomes a tensor in [0, 1] before Normalize
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which dataset, and how it is served."""
+
+    dataset: Annotated[Component, "data"] = Component("Digits")  # a class in data/ and its arguments
+    train_data_root: str | None = None  # folder with the files of the splits train and val
+    test_data_root: str | None = None  # folder with the files of the split test
+    transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
+    batch_size: Count = 32  # samples a step, in each process
+    num_workers: Annotated[int, Range(0)] = 0  # processes that load data; 0: the training process does it
+    shuffle: bool = True  # a new order of the training samples each epoch, fixed by (seed, epoch)
+    balance_classes: bool = False  # draw every class equally often; with replacement
+    drop_last: bool = False  # leave out a last training batch that is not full
+    pin_memory: bool = True  # with a GPU: copy batches while it computes
+    worker_timeout: Annotated[float, Range(0)] = 300  # seconds without a batch until workers count as frozen; 0: never
+
+
+@dataclass(frozen=True)
+class Train:
+    """The loop: how long, on what, how exactly."""
+
+    max_epoch: Count = 10  # passes over the training set
+    max_steps: Count | None = None  # end after so many steps (a step is one batch)
+    max_minutes: Annotated[float, Range(0)] | None = None  # end after so many minutes of training, with a save
+    seed: Annotated[int, Range(0, 2**31)] = 0  # decides weights, order of samples, augmentation, dropout
+    use_gpu: Literal["auto", True, False] = "auto"  # auto: when there is one
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass (autocast)
+    deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
+    accumulate: Count = 1  # batches an optimizer step
+    clip: Annotated[float, Range(0)] | None = None  # largest norm of the gradient; a longer one is shortened to it
+    ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
+    monitor: str | None = None  # validation metric that picks best.pth; null: the task's first
+    early_stop: Count | None = None  # end after so many validations without a better one
+    val_steps: Count | None = None  # validate each so many steps; null: after each epoch
+    save_steps: Count | None = None  # save each so many steps, besides each epoch
+    save_minutes: Annotated[float, Range(0)] | None = None  # save each so many minutes, besides each epoch
+    keep_top: Annotated[int, Range(0)] = 0  # how many of the best epochs stay as epoch-NNN.pth
+    keep_every: Count | None = None  # each so many epochs, epoch-NNN.pth stays
+    load_model_path: str | None = None  # weights to begin with: a run's checkpoint or a state_dict
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where numbers and pictures go, besides the run folder's journal log.jsonl."""
+
+    print_freq: Count = 20  # steps between two train rows
+    visdom: bool = True  # live curves, when a visdom server listens
+    visdom_host: str = "127.0.0.1"  # where the visdom server is
+    visdom_port: Annotated[int, Range(1, 65535)] = 8097  # where the visdom server listens
+    env: str | None = None  # visdom environment; null: the run's name
+    tensorboard: bool = False  # event files for TensorBoard, in tensorboard/ of the run folder
+    debug_file: str = "/tmp/debug"  # when this file is there, training stops in a debugger; delete it and type c
+
+
+@dataclass(frozen=True)
+class Test:
+    """How the test split's predictions are written."""
+
+    result_file: str | None = None  # the CSV; null: submission.csv in the run folder
+    output: Literal["probability", "label", "class"] = "probability"  # what a classifier writes
+    positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset says
+    sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    task: Annotated[Component, "task"] = Component("Classification")  # a class in trainer/tasks/
+    model: Annotated[Roles, "model"] = field(default_factory=lambda: {"model": Component("ResNet34")})  # in models/
+    data: Data = field(default_factory=Data)  # dataset, transforms, loader
+    optim: Optim = field(default_factory=lambda: {"model": Component("SGD")})  # a class in torch.optim
+    schedule: Annotated[Roles, "schedule"] = field(
+        default_factory=dict
+    )  # learning rate: torch's, or trainer/schedule.py
+    train: Train = field(default_factory=Train)  # the loop
+    log: Log = field(default_factory=Log)  # curves and pictures
+    test: Test = field(default_factory=Test)  # predictions

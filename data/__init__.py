@@ -1,0 +1,18 @@
+"""The datasets: `from data import DogCat` finds the class in the file that defines it, and loads only that file."""
+
+from pathlib import Path
+from typing import Any
+
+from utils.registry import Registry
+
+registry = Registry(__name__, Path(__file__).parent)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in registry.names():
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return registry.get(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *registry.names()])

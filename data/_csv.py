@@ -1,0 +1,109 @@
+"""Lists and tables in text files, whose faults are told with file and line."""
+
+import csv
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from utils.errors import DataError
+
+__all__ = ["Faults", "Row", "read_lines", "read_rows", "take_columns"]
+
+# Words of a header, without case and signs; the first one that is there counts.
+NAME_WORDS = ["path", "filepath", "imagepath", "file", "filename", "imagename", "image", "imageid", "img", "name", "id"]
+LABEL_WORDS = ["label", "labels", "class", "classname", "target", "category"]
+
+Row = tuple[int, list[str]]  # the line it ends in, its cells
+
+
+@dataclass
+class Faults:
+    """The faults of a text file, told in one sentence."""
+
+    path: str
+    found: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, line: int, message: str) -> None:
+        """Note what is wrong in a line, and what to do."""
+        self.found.append((line, message))
+
+    def check(self) -> None:
+        """Raise DataError with the first fault and the number of others, if there are any."""
+        if self.found:
+            line, message = min(self.found)
+            others = f" ({len(self.found) - 1} more in this file)" if len(self.found) > 1 else ""
+            raise DataError(f"{self.path}:{line}: {message}{others}")
+
+
+def read_lines(path: str, faults: Faults) -> list[str]:
+    """The lines of a UTF-8 file, with their ends. Raises DataError when it is missing or of another kind."""
+    lines = []
+    for number, line in enumerate(_read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True), 1):
+        if b"\0" in line:
+            faults.add(number, "holds NUL bytes; save the file as UTF-8 text")
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            faults.add(number, "is not UTF-8; save the file as UTF-8 text")
+    faults.check()
+    return lines
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+            raise OSError(0, "it is not a regular file")
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); put it there or set its name") from error
+
+
+def read_rows(path: str, faults: Faults) -> list[Row]:
+    """The rows of a CSV file (comma, semicolon or tab) that are not empty; one unlike the first goes to `faults`.
+
+    Raises DataError when there are none, or when they have one column.
+    """
+    lines = read_lines(path, faults)
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    rows: list[Row] = []
+    for line, cells in _parse(lines, delimiter, faults):
+        if rows and len(cells) != len(rows[0][1]):
+            faults.add(
+                line, f"has {len(cells)} columns, but the first row has {len(rows[0][1])}; mend or remove the row"
+            )
+        else:
+            rows.append((line, cells))
+    if not rows:
+        faults.check()
+        raise DataError(f"{path} is empty; it needs rows of a picture's name and its label")
+    if len(rows[0][1]) < 2:
+        raise DataError(
+            f"{path}:{rows[0][0]}: has one column, but a picture's name and its label are two; add the other"
+        )
+    return rows
+
+
+def _parse(lines: list[str], delimiter: str, faults: Faults) -> Iterator[Row]:
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        for row in reader:
+            if any(cells := [cell.strip() for cell in row]):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        faults.add(reader.line_num, f"is no CSV ({error}); mend or remove the row")
+
+
+def take_columns(rows: list[Row], header: bool) -> Iterator[tuple[int, str, str]]:
+    """(line, name, label) of each row: by the header's words, else the first and the second column."""
+    words = [re.sub(r"\W|_", "", cell.lower()) for cell in rows[0][1]] if header else []
+    name = next((words.index(word) for word in NAME_WORDS if word in words), None)
+    label = next((words.index(word) for word in LABEL_WORDS if word in words), None)
+    if name is None:
+        name = 1 if label == 0 else 0
+    if label is None:
+        label = 1 if name == 0 else 0
+    for line, cells in rows[1 if header else 0 :]:
+        yield line, cells[name], cells[label]

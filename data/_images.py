@@ -1,0 +1,272 @@
+"""What the picture datasets share: finding, reading and splitting pictures, and the dataset that they all are."""
+
+import os
+import random
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from utils.errors import DataError
+
+__all__ = [
+    "SUFFIXES",
+    "Files",
+    "ImageDataset",
+    "Pixels",
+    "Store",
+    "existing_folder",
+    "labelled_images",
+    "list_folders",
+    "list_images",
+    "no_pictures",
+    "pick",
+    "read_image",
+    "root_option",
+    "split_indices",
+]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Pillow goes by content, not by name; without this list a file called cat.jpg could start Ghostscript.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+
+
+# Folders
+
+
+def root_option(split: str) -> str:
+    """The flags that say where a split's files are."""
+    return f"--data.dataset.root=FOLDER or --{'test' if split == 'test' else 'train'}-data-root=FOLDER"
+
+
+def existing_folder(path: str, split: str) -> str:
+    """The path, with ~ expanded. Raises DataError when no folder is there."""
+    path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        return path
+    what = "is not a folder" if os.path.exists(path) else "does not exist"
+    raise DataError(f"{path} {what}, but the split '{split}' is read from it; set {root_option(split)}")
+
+
+def no_pictures(folder: str, split: str) -> DataError:
+    """The error for a folder in which nothing was found."""
+    return DataError(f"no pictures in {folder} (looked for {', '.join(SUFFIXES)}); set {root_option(split)}")
+
+
+def list_images(folder: str, nested: bool = False) -> list[str]:
+    """The names of the pictures in a folder, sorted; `nested`: in its folders too, as `sub/name`.
+
+    Goes by suffix, so that a million files need no look at each. Raises DataError when the folder cannot be read.
+    """
+    return sorted(_walk(folder, "", nested))
+
+
+def list_folders(folder: str) -> list[str]:
+    """The names of the folders in a folder, sorted; hidden ones are left out."""
+    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:  # plain names: a million Path objects would take 1 GB
+            yield from (entry for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"cannot list the folder {folder} ({error.strerror}); mend it or choose another") from error
+
+
+def _walk(folder: str, prefix: str, nested: bool) -> Iterator[str]:
+    for entry in _entries(folder):
+        if entry.name.lower().endswith(SUFFIXES):
+            yield prefix + entry.name
+        elif nested and entry.is_dir(follow_symlinks=False):  # a link may lead back up, without end
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", nested)
+
+
+def labelled_images(folder: str, classes: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The pictures in the class folders `found`, as `class/name`, and their labels: positions in `classes`.
+
+    Raises DataError for a folder that is none of the classes.
+    """
+    names: list[str] = []
+    labels: list[int] = []
+    for name in found:
+        if name not in classes:
+            known = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+            raise DataError(f"{os.path.join(folder, name)} is none of the classes ({known}); rename or remove it")
+        files = list_images(os.path.join(folder, name), nested=True)
+        names += [f"{name}/{file}" for file in files]
+        labels += [classes.index(name)] * len(files)
+    return names, labels
+
+
+# Splits
+
+
+def split_indices(n: int, split: str, fraction: float, seed: int) -> list[int]:
+    """The samples of the split "train" or "val" out of n: a seeded permutation, of which val gets the last fraction.
+
+    Raises ValueError for a fraction outside [0, 1], DataError when the split is left without a sample.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"val_fraction={fraction} is not between 0 and 1")
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
+    cut = n - round(n * fraction)
+    chosen = order[:cut] if split == "train" else order[cut:]
+    if not chosen:
+        raise DataError(f"val_fraction={fraction} leaves none of the {n} samples to the split '{split}'; change it")
+    return chosen
+
+
+def pick(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
+    """The items at the given positions."""
+    return [items[i] for i in indices]
+
+
+@contextmanager
+def untouched_rng() -> Iterator[None]:
+    """Put the global random states back at the end: looking at a sample must not change what a run draws."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+# Pictures
+
+
+def read_image(path: str, mode: str = "RGB") -> Image.Image:
+    """The picture in a file, turned upright as its EXIF data say, in a Pillow mode.
+
+    Of an animation it is the first frame. Raises DataError, with the path, for whatever cannot be read.
+    """
+    try:
+        _check_regular(path)
+        with Image.open(path, formats=FORMATS) as image:
+            ImageOps.exif_transpose(image, in_place=True)  # loads the pixels first
+            return _as_mode(image, mode)
+    except UnidentifiedImageError:
+        reason = f"its content is none of {', '.join(FORMATS)}"
+    except Exception as error:
+        reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
+
+
+def _check_regular(path: str) -> None:
+    """Pillow would wait for ever on a pipe."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is not a regular file")
+    if status.st_size == 0:
+        raise OSError("the file is empty")
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image  # convert() would copy it
+    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would cut off at 255 and leave a white picture
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the way that Pillow's own warning recommends
+    return image.convert(mode)
+
+
+class Store(Protocol):
+    """Where pictures come from, by their number."""
+
+    def picture(self, index: int) -> Image.Image:
+        """The picture, for transforms."""
+
+    def tensor(self, index: int) -> Tensor:
+        """The picture as float32 [C, H, W] in [0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Pictures in files, read as RGB each time they are asked for."""
+
+    folder: str
+    names: Sequence[str]
+
+    def picture(self, index: int) -> Image.Image:
+        """The picture, for transforms. Raises DataError when it cannot be read."""
+        return read_image(os.path.join(self.folder, self.names[index]))
+
+    def tensor(self, index: int) -> Tensor:
+        """The picture as float32 [3, H, W] in [0, 1]. Raises DataError when it cannot be read."""
+        return torch.from_numpy(np.array(self.picture(index))).permute(2, 0, 1).float().div_(255)
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pictures in memory: uint8 values [N, C, H, W] from 0 to `white`."""
+
+    values: Tensor
+    white: int = 255
+
+    def picture(self, index: int) -> Image.Image:
+        """The picture, for transforms."""
+        array = self.tensor(index).mul_(255).round_().byte().permute(1, 2, 0).numpy()
+        return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+    def tensor(self, index: int | Tensor) -> Tensor:
+        """One picture as float32 [C, H, W] in [0, 1]; of a tensor of B numbers, the batch [B, C, H, W]."""
+        return self.values[index].float().div_(self.white)
+
+
+class ImageDataset(Dataset):
+    """Pictures with an id each and, unless the split has none, a label; nothing changes after construction.
+
+    `ids` are texts, `labels` an int64 tensor [N] or None, `classes` the class names in label order.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        labels: Sequence[int] | Tensor | None,
+        classes: Sequence[str],
+        transform: Callable | None,
+    ) -> None:
+        self.store = store
+        self.ids = ids
+        self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+        self.classes = list(classes)
+        self.transform = transform
+        self.in_memory = isinstance(store, Pixels) and transform is None  # then take() may be used
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Any:
+        """(image, label), or the image alone: float32 [C, H, W]. Raises DataError when it cannot be read."""
+        image = self.transform(self.store.picture(index)) if self.transform else self.store.tensor(index)
+        return image if self.labels is None else (image, int(self.labels[index]))
+
+    def take(self, indices: list[int]) -> Any:
+        """The batch of these samples at once: images float32 [B, C, H, W] and labels int64 [B]."""
+        assert isinstance(self.store, Pixels), "take() is for pictures in memory"
+        chosen = torch.as_tensor(indices)
+        images = self.store.tensor(chosen)
+        return images if self.labels is None else (images, self.labels[chosen])
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What a network or another split needs to know; channels and size [H, W] are those of the first sample."""
+        with untouched_rng():
+            image = self[0] if self.labels is None else self[0][0]
+        return {
+            "classes": list(self.classes),
+            "num_classes": len(self.classes),
+            "in_channels": image.shape[0],
+            "image_size": list(image.shape[1:]),
+        }

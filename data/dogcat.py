@@ -1,0 +1,111 @@
+"""Kaggle's Dogs vs Cats."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from data._images import (
+    Files,
+    ImageDataset,
+    existing_folder,
+    list_images,
+    no_pictures,
+    pick,
+    root_option,
+    split_indices,
+)
+from utils.errors import DataError
+
+__all__ = ["DogCat"]
+
+CLASSES = ["cat", "dog"]
+
+
+class DogCat(ImageDataset):
+    """Dogs vs Cats as Kaggle gives it: one flat folder, the class in front of each file's name.
+
+    Train and val share a folder of `cat.0.jpg`, `dog.0.jpg`, …, 70 % and 30 % of it by a seeded permutation. The test
+    folder holds `1.jpg`, `2.jpg`, …, without labels; the numbers are the ids. `root` is that folder, or the one above
+    it with `train` and `test` inside.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        transform: Callable | None = None,
+        val_fraction: float = 0.3,
+        seed: int = 0,
+    ) -> None:
+        folder = _folder(existing_folder(root, split), split)
+        names = list_images(folder)
+        if not names:
+            raise no_pictures(folder, split)
+        if split == "test":
+            names = _numbered(folder, names)
+            super().__init__(Files(folder, names), Stems(names), None, CLASSES, transform)
+        else:
+            names, labels = _labelled(folder, names)
+            chosen = split_indices(len(names), split, val_fraction, seed)
+            names = pick(names, chosen)
+            super().__init__(Files(folder, names), names, pick(labels, chosen), CLASSES, transform)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """As of every picture dataset, and the class whose probability Kaggle asks for."""
+        return super().meta | {"positive": "dog"}
+
+
+class Stems(Sequence[str]):
+    """File names without their suffix, made when asked for: a second list would double the memory."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Stems(self.names[index]) if isinstance(index, slice) else os.path.splitext(self.names[index])[0]
+
+
+def _folder(root: str, split: str) -> str:
+    inner = os.path.join(root, "test" if split == "test" else "train")
+    return inner if os.path.isdir(inner) else root
+
+
+def _labelled(folder: str, names: list[str]) -> tuple[list[str], list[int]]:
+    """The names sorted by class and number, and their labels; only the file's own name counts, not its folder's."""
+    keys = sorted((*_class_and_number(folder, name), name) for name in names)
+    labels = [key[0] for key in keys]
+    if len(set(labels)) == 1:
+        missing = CLASSES[1 - labels[0]]
+        raise DataError(f"{folder} holds only {CLASSES[labels[0]]}s; put pictures named {missing}.N.jpg beside them")
+    return [key[2] for key in keys], labels
+
+
+def _class_and_number(folder: str, name: str) -> tuple[int, int]:
+    prefix, number = re.match(r"([a-z]*)\D*(\d*)", name.lower()).groups()  # type: ignore[union-attr] - always matches
+    if prefix not in CLASSES:
+        path = os.path.join(folder, name)
+        raise DataError(f"{path} has no label, as its name does not begin with cat. or dog.; rename or remove it")
+    return CLASSES.index(prefix), int(number or 0)
+
+
+def _numbered(folder: str, names: list[str]) -> list[str]:
+    """The names of a test folder by number. Raises DataError for one without a number, or for a number twice."""
+    for name in names:
+        if not re.fullmatch(r"\d+", os.path.splitext(name)[0]):
+            path = os.path.join(folder, name)
+            raise DataError(f"{path} is not named N.jpg as test pictures are; remove it or set {root_option('test')}")
+    names = sorted(names, key=_number)
+    for one, two in pairwise(names):
+        if _number(one) == _number(two):
+            raise DataError(f"{os.path.join(folder, two)} has the same number as {one}; remove one of them")
+    return names
+
+
+def _number(name: str) -> int:
+    return int(os.path.splitext(name)[0])

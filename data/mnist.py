@@ -1,0 +1,71 @@
+"""MNIST, and sets in the same files, with a reader of the idx format."""
+
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from data._images import ImageDataset, Pixels, existing_folder, root_option
+from utils.errors import DataError
+
+__all__ = ["MNIST"]
+
+
+class MNIST(ImageDataset):
+    """MNIST's 70,000 handwritten digits of 28x28 grey pixels, from the published idx files.
+
+    Reads `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`, plain or `.gz`, from `root`,
+    `root/MNIST/raw` or `root/raw`. Both val and test are the 10,000 test images. FashionMNIST's files fit too.
+    """
+
+    def __init__(self, root: str, split: Literal["train", "val", "test"], transform: Callable | None = None) -> None:
+        root = existing_folder(root, split)
+        part = "train" if split == "train" else "t10k"
+        path = _find(root, f"{part}-labels-idx1-ubyte", split)
+        labels = read_idx(path, dimensions=1)
+        images = read_idx(_find(root, f"{part}-images-idx3-ubyte", split), dimensions=3)
+        _check_labels(path, labels, len(images))
+        ids = [str(i) for i in range(len(images))]
+        super().__init__(Pixels(images.unsqueeze(1)), ids, labels, list("0123456789"), transform)
+
+
+def read_idx(path: str, dimensions: int) -> Tensor:
+    """The uint8 tensor in an idx file, plain or .gz.
+
+    Raises DataError for a file of another kind, and for one that is cut off or too long.
+    """
+    try:
+        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+            magic, *shape = struct.unpack(f">{dimensions + 1}I", file.read(4 + 4 * dimensions))
+            if magic != 0x0800 + dimensions:  # 8: unsigned bytes
+                raise ValueError(f"its magic number is {magic}, not {0x0800 + dimensions}")
+            content = bytearray(file.read())
+    except struct.error:
+        raise DataError(f"cannot read {path} (it ends within its head); fetch it again") from None
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"cannot read {path} ({error}); fetch it again") from error
+    expected = torch.Size(shape).numel()
+    if len(content) != expected or not expected:
+        sizes = "x".join(str(size) for size in shape)
+        raise DataError(f"{path} holds {len(content)} values, but its head says {sizes}; fetch it again")
+    return torch.frombuffer(content, dtype=torch.uint8).view(*shape)
+
+
+def _find(root: str, name: str, split: str) -> str:
+    folders = [root, os.path.join(root, "MNIST", "raw"), os.path.join(root, "raw")]
+    for path in (os.path.join(folder, name + suffix) for folder in folders for suffix in ("", ".gz")):
+        if os.path.isfile(path):
+            return path
+    raise DataError(f"no {name} or {name}.gz in {root}, MNIST/raw or raw below it; set {root_option(split)}")
+
+
+def _check_labels(path: str, labels: Tensor, images: int) -> None:
+    if len(labels) != images:
+        raise DataError(f"{path} holds {len(labels)} labels for {images} images; fetch both files again")
+    if labels.max() > 9:
+        raise DataError(f"{path} holds the label {int(labels.max())}, but there are ten digits, 0 to 9; fetch it again")

@@ -1,0 +1,123 @@
+"""Train, validate and test what the files in configs/ describe. Start with `python main.py help`."""
+
+import sys
+
+import fire
+from fire.decorators import SetParseFn
+
+from configs import load
+from utils.cli import Flag, as_flag, read_arguments, to_flags
+from utils.errors import ConfigError, UserError
+from utils.tree import suggest
+
+OPTIONS = {  # of the command itself, not of the config
+    "train": ("config", "run", "resume", "quiet", "debug"),
+    "val": ("debug",),
+    "test": ("debug",),
+    "check": ("config", "print", "debug"),
+    "help": ("debug",),
+}
+
+
+@SetParseFn(as_flag)
+def train(*words: str, **flags: Flag) -> None:
+    """Train a config, or continue a run with --resume."""
+    options, keys = _split("train", flags)
+    config = _one_word("train", words, options.get("config"))
+    quiet = options.get("quiet", "false") == "true"
+    if "resume" in options:
+        if config or "run" in options:
+            raise ConfigError(
+                f"--resume: a run continues with its stored config and name; leave out {config or '--run'}"
+            )
+        from trainer import session
+
+        return session.resume("" if options["resume"] == "true" else options["resume"], keys, quiet)
+    cfg = load(config or "default", keys)
+    from trainer import session
+
+    return session.train(cfg, config or "default", options.get("run"), quiet)
+
+
+@SetParseFn(as_flag)
+def val(*words: str, **flags: Flag) -> None:
+    """Print the validation metrics of a checkpoint."""
+    _measure("val", words, flags)
+
+
+@SetParseFn(as_flag)
+def test(*words: str, **flags: Flag) -> None:
+    """Write the predictions of a checkpoint for the test split."""
+    _measure("test", words, flags)
+
+
+@SetParseFn(as_flag)
+def check(*words: str, **flags: Flag) -> None:
+    """Tell every mistake in a config and its flags, and start nothing."""
+    options, keys = _split("check", flags)
+    from commands.check import run
+
+    run(_one_word("check", words, options.get("config")) or "default", keys, "print" in options)
+
+
+@SetParseFn(as_flag)
+def help(*words: str, **flags: Flag) -> None:
+    """Explain a command, a key, or list models, data, tasks, configs."""
+    _split("help", flags, leave=False)
+    from commands.help import run
+
+    run(_one_word("help", words, None), COMMANDS)
+
+
+COMMANDS = {"train": train, "val": val, "test": test, "check": check, "help": help}
+
+
+def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> None:
+    _, keys = _split(command, flags)
+    path = [flag for flag in keys if flag.key in ("load_model_path", "train.load_model_path")]
+    checkpoint = _one_word(command, words, path[0].text if path else None)
+    if not checkpoint:
+        raise ConfigError(f"{command}: which checkpoint? e.g. python main.py {command} checkpoints/NAME")
+    from trainer import session
+
+    getattr(session, command)(checkpoint, [flag for flag in keys if flag not in path])
+
+
+def _split(command: str, flags: dict[str, Flag], leave: bool = True) -> tuple[dict[str, str], list[Flag]]:
+    """The command's own options, and the flags that are keys of the config."""
+    given = to_flags(flags)
+    options = {flag.key: flag.text for flag in given if flag.key in OPTIONS[command]}
+    keys = [flag for flag in given if flag.key not in options]
+    if keys and not leave:
+        raise ConfigError(f"{keys[0].typed}: {command} takes no such flag")
+    return options, keys
+
+
+def _one_word(command: str, words: tuple[str, ...], flag: str | None) -> str:
+    given = [*words, *([flag] if flag else [])]
+    if len(given) > 1:
+        raise ConfigError(f"{command} takes one word, got {', '.join(given)}; flags are written --key=value")
+    return given[0] if given else ""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; give the exit code. Mistakes of the user are told in a line each."""
+    asks_help = not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:])
+    if asks_help:
+        arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
+    try:
+        if arguments[0] not in COMMANDS:
+            raise ConfigError(f"no command '{arguments[0]}'{suggest(arguments[0], COMMANDS)}")
+        fire.Fire(COMMANDS, command=[arguments[0], *read_arguments(arguments[1:])], name="main.py")
+    except UserError as error:
+        if "--debug" in arguments:
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130  # before the training began, or after it ended: there is nothing to save
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,17 @@
+"""The networks: every public class of this folder by its name, its file imported only when asked for."""
+
+from pathlib import Path
+
+from utils.registry import Registry
+
+registry = Registry(__name__, Path(__file__).parent)
+
+
+def __getattr__(name: str) -> object:
+    if name not in registry.names():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return registry.get(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *registry.names()])

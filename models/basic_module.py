@@ -1,0 +1,156 @@
+"""BasicModule, the base of every network here: it saves, loads, counts and freezes its parameters."""
+
+import difflib
+import io
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import CheckpointError, StorageError
+
+# Names that DataParallel, DistributedDataParallel and torch.compile put into the path of a parameter.
+WRAPPERS = {"module", "_orig_mod"}
+
+
+class BasicModule(nn.Module):
+    """A network that keeps its weights in files which load on any machine, whatever it was trained on."""
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the network learns, frozen ones included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write the state_dict, as CPU tensors, and return where it lies.
+
+        Without a path: `checkpoints/<ClassName>_<MMDD_HHMMSS>.pth`. The file is there whole or not at all.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written.
+        """
+        if path is None:
+            path = Path("checkpoints") / f"{type(self).__name__}_{datetime.now():%m%d_%H%M%S}.pth"
+        # Into memory first: a disk that fills up inside torch.save is reported as a broken file position.
+        buffer = io.BytesIO()
+        torch.save({name: tensor.cpu() for name, tensor in self.state_dict().items()}, buffer)
+        return _write(Path(path), buffer.getbuffer())
+
+    def load(self, path: str | Path, strict: bool = True) -> list[str]:
+        """Take the weights of a file: a bare state_dict, or a run's checkpoint. See `load_weights` for the rest.
+
+        Raises:
+            CheckpointError: the file is missing, unreadable, holds no weights, or does not fit.
+        """
+        return load_weights(self, _read(Path(path)), str(path), strict)
+
+    def freeze(self, *prefixes: str) -> Self:
+        """Stop learning in every parameter whose name begins with one of the prefixes; without any, in all.
+
+        Raises:
+            ValueError: a prefix with which no parameter begins.
+        """
+        names = [name for name, _ in self.named_parameters()]
+        for prefix in prefixes:
+            if not any(name.startswith(prefix) for name in names):
+                raise ValueError(f"no parameter of {type(self).__name__} begins with {prefix!r}{_near(prefix, names)}")
+        for name, parameter in self.named_parameters():
+            if name.startswith(prefixes or ""):
+                parameter.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; a layer that is frozen whole stays in evaluation."""
+        super().train(mode)
+        for module in self.modules():
+            own = list(module.parameters(recurse=False))
+            # A frozen batch norm in training mode would still move its running statistics.
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.training = False
+        return self
+
+
+def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool) -> list[str]:
+    """Copy `state` into `net` by name, and return the names of either that were left out.
+
+    Names agree whatever wrapper (DataParallel, DistributedDataParallel, torch.compile) either side was saved or built
+    with. Strict: every entry must have its partner of the same shape. Not strict: what fits is taken, the rest of the
+    network stays as it was. `source` is what a message calls the weights. On an error the network is untouched.
+
+    Raises:
+        CheckpointError: nothing fits; or, if strict, something does not.
+    """
+    own = {_bare(name): name for name in net.state_dict()}
+    there = {_bare(name): tensor for name, tensor in state.items()}
+    faults = _faults({bare: net.state_dict()[name] for bare, name in own.items()}, there)
+    fitting = {own[name]: tensor for name, tensor in there.items() if name not in faults}
+    kind = type(net).__name__
+    if not fitting:
+        raise CheckpointError(f"{source} holds nothing that fits {kind}; name the weights of such a network")
+    if strict and faults:
+        few, more = list(faults.values())[:3], f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        advice = "build the network as it was when saved, or load what fits with strict=False"
+        raise CheckpointError(f"{source} does not fit {kind}: {'; '.join(few)}{more}; {advice}")
+    net.load_state_dict(fitting, strict=False)
+    return list(faults)
+
+
+def _faults(own: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> dict[str, str]:
+    """Every name without a partner of its shape, with the words to say so."""
+    faults = {}
+    for name, tensor in own.items():
+        shape = tuple(tensor.shape)
+        # Files from before PyTorch 0.4.1, torchvision's ResNets among them, lack batch norm's counter.
+        if name not in there and not name.endswith("num_batches_tracked"):
+            faults[name] = f"{name} {shape} is missing there"
+        elif name in there and there[name].shape != tensor.shape:
+            faults[name] = f"{name} is {tuple(there[name].shape)} there and {shape} here"
+    for name in there.keys() - own.keys():
+        faults[name] = f"{name} {tuple(there[name].shape)} is unknown here"
+    return faults
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _near(prefix: str, names: list[str]) -> str:
+    parts = [name.split(".") for name in names]
+    paths = {".".join(path[:depth]) for path in parts for depth in range(1, len(path) + 1)}
+    near = difflib.get_close_matches(prefix, sorted(paths))
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file; name an existing .pth file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes make the unpickler raise nearly anything
+        reason = f"{path} is damaged or is no file of plain weights ({type(error).__name__})"
+        raise CheckpointError(f"{reason}; write it anew with save()") from error
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state_dict; name a file written by save() or a run's checkpoint")
+    return content
+
+
+def _write(path: Path, content: bytes | memoryview) -> Path:
+    """Put the bytes at the path in one step, through a temporary file in the same folder."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"{path} could not be written ({error.strerror}); free space or choose another") from error
+    return path

@@ -1,0 +1,59 @@
+"""The multi-layer perceptron, on a linear layer made by hand from two parameters."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.basic_module import BasicModule
+
+__all__ = ["MLP"]
+
+
+class Linear(nn.Module):
+    """y = x W^T + b on (…, inputs), giving (…, outputs); parameters are named and drawn as in nn.Linear."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class MLP(BasicModule):
+    """Multi-layer perceptron: linear layers with ReLU between them, for pictures or rows of numbers.
+
+    It flattens (B, …) to (B, features) and gives (B, num_classes) logits. The features are `in_features`, or else
+    in_channels * H * W of an `image_size` (H, W). `hidden` holds the width of each layer before the last; with none
+    this is logistic regression.
+
+    Raises:
+        ValueError: neither in_features nor image_size is given.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 1,
+        image_size: Sequence[int] | None = None,
+        in_features: int | None = None,
+        hidden: Sequence[int] = (128,),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if in_features is None and image_size is None:
+            raise ValueError("MLP must know its input: give image_size (height and width) or in_features")
+        width = in_features or in_channels * math.prod(image_size)
+        layers: list[nn.Module] = []
+        for wide in hidden:
+            layers += [Linear(width, wide), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            width = wide
+        self.layers = nn.Sequential(*layers, Linear(width, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))

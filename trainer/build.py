@@ -1,0 +1,142 @@
+"""From a config to datasets, networks and the task; `meta` carries what one must know of the other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
+
+from configs import COMPONENTS, Config
+from models.basic_module import load_weights
+from trainer.checkpoint import read
+from trainer.task import Task
+from trainer.transforms import make_transform
+from utils.errors import CheckpointError, ConfigError
+
+__all__ = [
+    "build_dataset",
+    "build_task",
+    "describe",
+    "load_initial",
+    "load_network_state",
+    "make_averaged",
+    "monitored",
+    "network_state",
+]
+
+Meta = dict[str, Any]  # plain values: classes, channels, size, …; stored in the checkpoint
+
+
+def build_dataset(cfg: Config, split: str, meta: Meta) -> Dataset:
+    """The dataset of a split; it is offered the split's root and transform, and the training set's meta.
+
+    Raises ConfigError when transforms are set and the dataset takes none.
+    """
+    listed = cfg.data.transform.train if split == "train" else cfg.data.transform.eval
+    registry, spec = COMPONENTS["data"], cfg.data.dataset
+    if listed and "transform" not in registry.signature(spec.name).parameters:
+        raise ConfigError(f"data.transform: {spec.name} takes no transforms")
+    offered: Meta = {**meta, "split": split}
+    if listed:
+        offered["transform"] = make_transform(listed)
+    root = cfg.data.test_data_root if split == "test" else cfg.data.train_data_root
+    if root is not None:
+        offered["root"] = root
+    return registry.build(spec, "data.dataset", **offered)
+
+
+def build_task(cfg: Config, meta: Meta) -> Task:
+    """The task with its networks, each fitted to the data by what it takes of `meta`."""
+    networks: dict[str, nn.Module] = {}
+    for role, spec in cfg.model.items():
+        key = "model" if role == "model" else f"model.{role}"
+        networks[role] = COMPONENTS["model"].build(spec, key, **meta)
+    offered = {**meta, **networks, "output": cfg.test.output}
+    if cfg.test.positive is not None:
+        offered["positive"] = cfg.test.positive
+    return COMPONENTS["task"].build(cfg.task, "task", **offered)
+
+
+def network_state(task: Task) -> dict[str, torch.Tensor]:
+    """The state_dict as files hold it: one network under its own names, several as `<role>.<name>`."""
+    state = task.state_dict()
+    return {short: state[name] for name, short in _saved_names(task).items()}
+
+
+def load_network_state(task: Task, state: dict[str, torch.Tensor], source: str) -> None:
+    """Put back what `network_state` gave.
+
+    Raises CheckpointError when the networks are not those of the state.
+    """
+    names = _saved_names(task)
+    prefix = "" if list(names) == list(names.values()) else "model."
+    unsaved = {name: value for name, value in task.state_dict().items() if name not in names}
+    load_weights(task, {**unsaved, **{prefix + name: value for name, value in state.items()}}, source, strict=True)
+
+
+def _saved_names(task: Task) -> dict[str, str]:
+    """The task's name and the file's name of every tensor that is stored."""
+    names = [name for name in task.state_dict() if name.split(".")[0] not in task.unsaved]
+    single = all(name.startswith("model.") for name in names)
+    return {name: name.removeprefix("model.") if single else name for name in names}
+
+
+def load_initial(task: Task, path: str, say: Callable[[str], None]) -> None:
+    """Begin with the weights of a file, a run's checkpoint or a bare state_dict, and say what did not fit.
+
+    Raises CheckpointError when the file cannot be read or nothing in it fits.
+    """
+    networks = [net for role, net in task.named_children() if role not in task.unsaved]
+    target = networks[0] if len(networks) == 1 else task
+    left = load_weights(target, _weights(Path(path)), path, strict=False)
+    say(f"weights from {path}" + (f"; left as they were: {', '.join(left[:5])}" if left else ", every one"))
+
+
+def describe(dataset: Any) -> Meta:
+    """What a dataset tells models and other splits, as plain values.
+
+    Raises ConfigError when it is not plain: a checkpoint could not hold it.
+    """
+    meta = dict(getattr(dataset, "meta", {}))
+    try:
+        return dict(json.loads(json.dumps(meta)))
+    except TypeError as error:
+        raise ConfigError(
+            f"{type(dataset).__name__}.meta: {error}; it may hold numbers, text, lists and dicts"
+        ) from error
+
+
+def make_averaged(task: Task, decay: float | None) -> AveragedModel | None:
+    """A copy of the task that follows it as an exponential moving average; it follows closely at first."""
+    if decay is None:
+        return None
+
+    def average(own: Any, current: Any, count: Any) -> None:
+        n = int(count)
+        weight = 1 - min(decay, (1 + n) / (10 + n))
+        if own[0].is_floating_point():
+            torch._foreach_lerp_(own, current, weight)
+        else:
+            torch._foreach_copy_(own, current)  # counters
+
+    return AveragedModel(task, multi_avg_fn=average, use_buffers=True)
+
+
+def monitored(cfg: Config) -> tuple[str, bool]:
+    """The metric that picks the best checkpoint, and whether smaller is better."""
+    metrics = COMPONENTS["task"].get(cfg.task.name).metrics
+    name = cfg.train.monitor or next(iter(metrics))
+    return name, metrics[name] == "min"
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return read(path)["model"]
+    except CheckpointError as error:
+        if "bare weights" not in str(error):
+            raise
+    return torch.load(path, map_location="cpu", weights_only=True)

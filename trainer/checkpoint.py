@@ -1,0 +1,215 @@
+"""Checkpoints on disk: written whole or not at all, read only when their checksum fits."""
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.errors import CheckpointError, NonFiniteError, StorageError
+
+__all__ = ["Store", "put", "read", "read_newest"]
+
+FORMAT = 1
+LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
+NEEDED = ("format", "model", "config", "meta", "progress")
+TEMPORARY = ".tmp"
+
+
+class Store:
+    """A run folder's checkpoints: the newest two, the best, and epochs that were asked to stay."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def save(self, state: dict[str, Any], copies: Iterable[str] = ()) -> None:
+        """Write `state` as last.pth and under the names in `copies`; what was last.pth becomes previous.pth.
+
+        Raises StorageError when it cannot be written, the older checkpoints being intact, and NonFiniteError
+        when a weight is not a finite number.
+        """
+        _check_finite(state["model"])
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **state}, buffer)
+        data = buffer.getbuffer()
+        digest = hashlib.sha256(data).hexdigest()
+        new = self.folder / f"{LAST}{TEMPORARY}"
+        try:
+            _write(new, data)
+            # The copies first: if the process dies in between, last.pth is older and the same work is done again.
+            for name in copies:
+                self._publish(self._link(new, name), name, digest)
+            old = self._link(self.folder / LAST, PREVIOUS) if (self.folder / LAST).exists() else None
+            old_digest = (_digests(self.folder / LAST) or [""])[0]
+            self._publish(new, LAST, digest)
+            if old:  # only now: had the old one been damaged, the one before it would still be needed
+                self._publish(old, PREVIOUS, old_digest)
+        except OSError as error:
+            for left in self.folder.glob(f"*{TEMPORARY}"):
+                left.unlink(missing_ok=True)
+            raise _storage_error(self.folder / LAST, error, len(data)) from error
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete checkpoints that are no longer among those to keep."""
+        for path in (self.folder / name for name in names):
+            path.unlink(missing_ok=True)
+            _sidecar(path).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half written; only for the run's owner."""
+        for path in self.folder.glob(f"*{TEMPORARY}"):
+            path.unlink(missing_ok=True)
+
+    def _link(self, source: Path, name: str) -> Path:
+        """A second name for a file, or a copy where the file system has no links."""
+        target = self.folder / f"{name}{TEMPORARY}"
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+                raise
+            shutil.copyfile(source, target)
+        return target
+
+    def _publish(self, new: Path, name: str, digest: str) -> None:
+        """Give a written file its name. Its checksum file holds old and new before, so that both are valid."""
+        path = self.folder / name
+        _put_digests(path, [digest, *(_digests(path) or [])[:1]])
+        os.replace(new, path)
+        _sync_folder(self.folder)
+        _put_digests(path, [digest])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state in one file.
+
+    Raises CheckpointError for a file that is missing, damaged, foreign or not safe to load.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
+    if problem := _damage(path, data):
+        raise CheckpointError(f"{path}: {problem}")
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
+        reason = str(error).strip().split("\n")[0][:120]
+        raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason})") from error
+    if not isinstance(state, dict) or any(key not in state for key in NEEDED):
+        raise CheckpointError(f"{path}: is no checkpoint of a run; bare weights go with --load-model-path=…")
+    if state["format"] != FORMAT:
+        raise CheckpointError(f"{path}: has format {state['format']}, this version reads {FORMAT}")
+    return state
+
+
+def read_newest(folder: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[dict[str, Any], Path, list[str]]:
+    """The first of the names that can be read, its path, and why others were passed over.
+
+    Raises CheckpointError with all reasons when there is none.
+    """
+    rejected: list[str] = []
+    for path in (folder / name for name in names):
+        if not path.exists():
+            continue
+        try:
+            return read(path), path, rejected
+        except CheckpointError as error:
+            rejected.append(str(error))
+    reasons = "; ".join(rejected) or "no last.pth there"
+    raise CheckpointError(f"{folder}: no usable checkpoint ({reasons})")
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all.
+
+    Raises StorageError when it cannot be written.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        _write(temporary, data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _storage_error(path, error, len(data)) from error
+
+
+def _write(path: Path, data: Any) -> None:
+    with open(path, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _digests(path: Path) -> list[str] | None:
+    """The checksums a file may have, as sha256sum writes them; None if it has no checksum file."""
+    try:
+        return [line.split()[0] for line in _sidecar(path).read_text().splitlines() if line.strip()]
+    except OSError:
+        return None
+
+
+def _put_digests(path: Path, digests: list[str]) -> None:
+    sidecar = _sidecar(path)
+    temporary = sidecar.with_name(sidecar.name + TEMPORARY)
+    _write(temporary, "".join(f"{digest}  {path.name}\n" for digest in digests).encode())
+    os.replace(temporary, sidecar)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A renamed file is only safe when its folder is; some systems cannot open folders and need not."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _damage(path: Path, data: bytes) -> str:
+    """What is wrong with a file's bytes; empty if nothing is. torch.load itself would not notice a flipped bit."""
+    digests = _digests(path)
+    if digests is not None:
+        fits = hashlib.sha256(data).hexdigest() in digests
+        return "" if fits else f"is damaged ({len(data):,} bytes whose checksum is not that in {_sidecar(path).name})"
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # a copy without its checksum file has these at least
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return "holds compressed entries, which no checkpoint does"
+            bad = archive.testzip()
+            return f"is damaged (entry {bad})" if bad else ""
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        return f"is damaged or no checkpoint ({error})"
+
+
+def _check_finite(weights: dict[str, Tensor]) -> None:
+    floats = {name: t for name, t in weights.items() if t.is_floating_point()}
+    if not floats:
+        return
+    finite = torch.stack([torch.isfinite(t).all() for t in floats.values()]).tolist()
+    for name, ok in zip(floats, finite, strict=True):
+        if not ok:
+            raise NonFiniteError(f"'{name}' holds a value that is not a finite number; nothing was saved")
+
+
+def _storage_error(path: Path, error: OSError, size: int) -> StorageError:
+    reason = error.strerror or str(error)
+    try:
+        free = f", {shutil.disk_usage(path.parent).free / 1e6:,.0f} MB free"
+    except OSError:
+        free = ""
+    return StorageError(
+        f"{path}: cannot be written: {reason} ({size / 1e6:,.1f} MB to write{free}); "
+        "what was saved before is intact; make room or check the folder's permissions, then --resume"
+    )

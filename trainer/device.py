@@ -1,0 +1,81 @@
+"""The device a run is on: choosing it, moving batches to it, and its shortage of memory in words."""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs import Config
+from configs.schema import Train
+from utils import dist
+from utils.errors import ConfigError, MemoryShortage
+
+__all__ = ["autocast", "choose_device", "explained_memory", "make_repeatable", "move"]
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(use_gpu: str | bool) -> torch.device:
+    """The GPU of this process's local rank, or the CPU.
+
+    Raises ConfigError when a GPU is asked for and there is none.
+    """
+    if use_gpu is True and not torch.cuda.is_available():
+        raise ConfigError("train.use_gpu: there is no GPU that torch can use; leave it at auto, or --use-gpu=false")
+    if use_gpu is False or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", dist.local_rank())
+    torch.cuda.set_device(device)
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Forward passes in the precision of the config."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, DTYPES[precision])
+
+
+def make_repeatable(train: Train, rank: int = 0) -> None:
+    """Seed every generator; on a GPU with `deterministic`, take only algorithms that give the same bits."""
+    random.seed(train.seed + rank)
+    np.random.seed((train.seed + rank) % 2**32)
+    torch.manual_seed(train.seed + rank)
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """The batch with its tensors on the device; copies from pinned memory run beside the computation."""
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: move(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return [move(value, device) for value in batch]
+    return batch
+
+
+@contextmanager
+def explained_memory(cfg: Config) -> Iterator[None]:
+    """Turn running out of memory to a MemoryShortage that says what to try."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        size = cfg.data.batch_size
+        smaller = f"--batch-size={max(1, size // 2)} --train.accumulate={2 * cfg.train.accumulate} (the same gradient)"
+        raise MemoryShortage(
+            f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, --train.precision=bf16, "
+            "smaller pictures, or fewer --num-workers"
+        ) from error

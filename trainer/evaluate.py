@@ -1,0 +1,76 @@
+"""Measuring and predicting: what val and test do, and training does now and then without a trace."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from configs import Config
+from trainer.device import autocast, explained_memory, move
+from trainer.loaders import Batches, random_state, set_random_state
+from trainer.task import Row, Task
+from utils import dist
+from utils.errors import DataError
+from utils.meters import Meter
+
+__all__ = ["measure", "predict", "undisturbed"]
+
+
+@contextmanager
+def undisturbed(task: Task) -> Iterator[None]:
+    """Everything is afterwards as it was: random numbers, and which modules are in training mode."""
+    before, modes = random_state(), {module: module.training for module in task.modules()}
+    task.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        set_random_state(before)
+
+
+def measure(task: Task, batches: Batches, cfg: Config, device: torch.device) -> tuple[dict[str, float], dict[str, Any]]:
+    """The metrics over a split, each sample counted once on one rank; and what is no number, such as a matrix.
+
+    Raises DataError when the split has no sample.
+    """
+    if not batches.size:
+        raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
+    meters = task.meters()
+    with undisturbed(task), torch.no_grad(), explained_memory(cfg):
+        for _, batch in batches.epoch(0):
+            with autocast(device, cfg.train.precision):
+                task.val_step(move(batch, device), meters)
+    values = {name: meter.value() for name, meter in _merged(task, meters).items()}
+    numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
+    return numbers, {name: v for name, v in values.items() if name not in numbers and v is not None}
+
+
+def _merged(task: Task, meters: Mapping[str, Meter]) -> Mapping[str, Meter]:
+    """The meters of all ranks together."""
+    if dist.world_size() == 1:
+        return meters
+    whole = task.meters()
+    for states in dist.gather({name: meter.state() for name, meter in meters.items()}):
+        for name, state in states.items():
+            whole[name].merge(state)
+    return whole
+
+
+def predict(task: Task, batches: Batches, cfg: Config, device: torch.device) -> dict[str, Row]:
+    """Every sample's id and prediction, once.
+
+    Raises DataError when an id stands for two samples.
+    """
+    rows: list[tuple[int, Row]] = []
+    with undisturbed(task), torch.no_grad(), explained_memory(cfg):
+        for indices, batch in batches.epoch(0):
+            with autocast(device, cfg.train.precision):
+                rows += zip(indices, task.test_step(move(batch, device)), strict=True)
+    merged = dict(row for part in dist.gather(rows) for row in part)
+    ids = getattr(batches.dataset, "ids", range(batches.size))
+    found = {str(ids[index]): merged[index] for index in range(batches.size)}
+    if len(found) != batches.size:
+        raise DataError(f"{batches.size} test samples have only {len(found)} different ids; make the file names unique")
+    return found

@@ -1,0 +1,95 @@
+"""checkpoints/<run>/: named, made once, owned by one process."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from trainer.checkpoint import put
+from utils.errors import CheckpointError, ConfigError, StorageError
+
+__all__ = ["RunFolder", "newest_unfinished", "run_name"]
+
+ROOT = Path("checkpoints")
+LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
+
+
+class RunFolder:
+    """A run's folder and the lock on it, which dies with its process."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.lock = FileLock(path / ".lock")
+
+    @classmethod
+    def create(cls, name: str) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Raises ConfigError for a name that exists or is not portable, StorageError when it cannot be made.
+        """
+        if not LEGAL.match(name):
+            raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
+        path = ROOT / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError as error:
+            raise ConfigError(
+                f"--run={name}: {path} exists; take another name, or continue it with --resume={path}"
+            ) from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(f"{path}: cannot be made: {reason}; make {ROOT} writable or run elsewhere") from error
+        folder = cls(path)
+        folder.own()
+        return folder
+
+    def own(self) -> None:
+        """Take the lock.
+
+        Raises ConfigError when another process has it, StorageError when the folder is not writable.
+        """
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(
+                f"{self.path}: in use by process {self.status().get('pid', '?')}; wait or stop it"
+            ) from error
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    def status(self) -> dict[str, Any]:
+        """What the run said of itself last."""
+        try:
+            return dict(json.loads((self.path / "status.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def set_status(self, state: str, **facts: Any) -> None:
+        """State is running, finished, stopped or failed; a run that says running and holds no lock has crashed."""
+        facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), **facts}
+        put(self.path / "status.json", (json.dumps(facts) + "\n").encode())
+
+
+def run_name(config: str, model: str) -> str:
+    """The name a run gets when it is given none: config, model and time, portable everywhere."""
+    parts = [Path(config).stem, model, time.strftime("%m%d-%H%M%S")]
+    base = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).lstrip(".-")
+    taken = [base, *(f"{base}-{i}" for i in range(2, 1000))]
+    return next(name for name in taken if not (ROOT / name).exists())
+
+
+def newest_unfinished() -> Path:
+    """The run that was worked on last and is not finished.
+
+    Raises CheckpointError when there is none.
+    """
+    runs = [path.parent for path in ROOT.glob("*/last.pth")]
+    open_runs = [run for run in runs if RunFolder(run).status().get("state") != "finished"]
+    if not open_runs:
+        raise CheckpointError(f"--resume: no unfinished run in {ROOT}; name one as in --resume={ROOT}/NAME")
+    return max(open_runs, key=lambda run: (run / "last.pth").stat().st_mtime_ns)

@@ -1,0 +1,223 @@
+"""The commands train, val and test around the Trainer: run folder, sinks, resume, and the last words."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs import Config, load_stored
+from trainer.build import build_dataset, build_task, load_network_state
+from trainer.checkpoint import BEST, LAST, PREVIOUS, Store, put, read, read_newest
+from trainer.device import choose_device
+from trainer.evaluate import measure, predict
+from trainer.loaders import Batches
+from trainer.progress import Progress
+from trainer.run_folder import RunFolder, newest_unfinished, run_name
+from trainer.signals import Stopped
+from trainer.state import fingerprint
+from trainer.submission import target_of, write_submission
+from trainer.task import Task
+from trainer.trainer import Trainer
+from utils import dist
+from utils.cli import Flag
+from utils.config import flatten, to_plain
+from utils.console import Console
+from utils.errors import CheckpointError, ConfigError
+from utils.logger import Journal, Logger, TensorBoard, VisdomBoard
+from utils.tree import dump_yaml
+
+__all__ = ["resume", "test", "train", "val"]
+
+# What a resumed run may have otherwise; everything else would make it another run.
+CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "log.")
+MEASURING = ("data.", "test.", "log.", "train.use_gpu", "train.precision", "train.seed")
+
+
+def train(cfg: Config, config_name: str, run: str | None, quiet: bool = False) -> None:
+    """Train a new run in a folder of its own."""
+    console = Console(quiet or not dist.is_main())
+    trainer = Trainer(cfg, console=console)
+    name = dist.broadcast(run or run_name(config_name, "-".join(spec.name for spec in cfg.model.values())))
+    folder = RunFolder.create(name) if dist.is_main() else None
+    _fit(trainer, folder, name)
+
+
+def resume(where: str, flags: Sequence[Flag], quiet: bool = False) -> None:
+    """Continue a run from its newest good checkpoint; `where` is its folder, a .pth in it, or "" for the newest."""
+    console = Console(quiet or not dist.is_main())
+    path = Path(where) if where else newest_unfinished()
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    if not path.exists():
+        raise CheckpointError(f"--resume={where}: there is no such run folder or checkpoint")
+    if dist.is_main():
+        folder.own()
+        Store(folder.path).sweep()
+    state, source, rejected = read_newest(path) if path.is_dir() else (read(path), path, [])
+    for reason in rejected:
+        console.say(f"passed over {reason}")
+    cfg = _changed(state["config"], source, flags, console)
+    progress = Progress.from_state(state["progress"])
+    if progress.finished(cfg.train):
+        console.say(
+            f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; a larger --max-epoch continues it"
+        )
+        return
+    trainer = Trainer(cfg, state, console)
+    _compare_fingerprints(state["fingerprint"], fingerprint(trainer.device), console)
+    console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
+    _fit(trainer, folder if dist.is_main() else None, folder.path.name)
+
+
+def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], console: Console) -> Config:
+    """The stored config with the flags laid over it, each change said.
+
+    Raises ConfigError for a change that would make it another run.
+    """
+    cfg = load_stored(stored, source, flags)
+    old, new = flatten(to_plain(load_stored(stored, source))), flatten(to_plain(cfg))
+    changed = [key for key in new.keys() | old.keys() if old.get(key) != new.get(key)]
+    if wrong := [key for key in sorted(changed) if not key.startswith(CHANGEABLE)]:
+        allowed = ", ".join(CHANGEABLE).replace("log.", "log.*")
+        raise ConfigError(
+            "\n".join(f"--{key}: a resumed run keeps its {old.get(key)!r}; only {allowed} may change" for key in wrong)
+        )
+    for key in sorted(changed):
+        console.say(f"{key}: {old.get(key)} -> {new.get(key)}")
+    return cfg
+
+
+def _compare_fingerprints(old: dict[str, Any], new: dict[str, Any], console: Console) -> None:
+    different = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
+    if different:
+        console.say(f"not the same set-up ({', '.join(different)}): from here on exact in steps and data, not in bits")
+
+
+def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
+    """Fit with sinks and status around it; only rank 0 has a folder."""
+    if folder is not None:
+        _open_sinks(trainer, folder, name)
+    state = "failed"
+    try:
+        trainer.fit()
+        state = "finished"
+    except Stopped as stop:
+        state = "stopped"
+        trainer.console.say(
+            f"stopped after step {trainer.progress.step}, saved; continue with --resume=checkpoints/{name}"
+        )
+        raise SystemExit(stop.exit_code) from None
+    finally:
+        if folder is not None:
+            folder.set_status(state, **_facts(trainer))
+        trainer.close()
+    if folder is not None:
+        _draw(trainer, folder.path)
+        _last_words(trainer, folder.path)
+
+
+def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:
+    """The journal first: it is the truth, and what comes after it may fail."""
+    cfg, console, path = trainer.cfg, trainer.console, folder.path
+    resolved = to_plain(cfg)
+    resolved["train"]["use_gpu"] = trainer.device.type == "cuda"
+    put(path / "config.yaml", dump_yaml(resolved).encode())
+    folder.set_status("running", **_facts(trainer))
+    trainer.store = Store(path)
+    trainer.journal = Journal(path / "log.jsonl", keep=trainer.progress.journal)
+    trainer.logger = Logger([trainer.journal, console])
+    if cfg.log.tensorboard:
+        trainer.logger.backends.append(TensorBoard(path / "tensorboard", purge_step=trainer.progress.step + 1))
+    if cfg.log.visdom:
+        trainer.logger.backends.append(_visdom(cfg, name, path, console))
+    parts = ", ".join(f"{k} {sum(p.numel() for p in net.parameters()):,}" for k, net in trainer.task.named_children())
+    sizes = f"{trainer.train_batches.size:,} train and {trainer.val_batches.size:,} val samples"
+    console.say(f"{path}: {parts} parameters; {sizes}; {trainer.device.type}, {cfg.train.precision}")
+
+
+def _visdom(cfg: Config, name: str, path: Path, console: Console) -> VisdomBoard:
+    """The visdom view; after a resume it is shown the curves so far."""
+    from utils.visualize import Visualizer
+
+    board = VisdomBoard(Visualizer(cfg.log.env or name, cfg.log.visdom_host, cfg.log.visdom_port, console.say))
+    for row in Journal.rows(path / "log.jsonl"):
+        values = {k: v for k, v in row.items() if k not in ("time", "phase", "epoch", "step") and v is not None}
+        board.scalars(row["phase"], row["epoch"], row["step"], values)
+    return board
+
+
+def _facts(trainer: Trainer) -> dict[str, Any]:
+    p = trainer.progress
+    best = None if p.best is None else trainer.best_value()
+    return {"epoch": p.epoch, "step": p.step, "monitor": trainer.monitor, "best": best, "seconds": round(p.seconds, 1)}
+
+
+def _draw(trainer: Trainer, path: Path) -> None:
+    from utils.pictures import draw_confusion, draw_curves
+
+    draw_curves(path / "log.jsonl", path / "curves.png")
+    for name, matrix in trainer.matrices.items():
+        target = path / ("confusion_matrix.png" if name == "confusion" else f"{name}.png")
+        draw_confusion(matrix, trainer.meta.get("classes", []), target)
+
+
+def _last_words(trainer: Trainer, path: Path) -> None:
+    p, say = trainer.progress, trainer.console.say
+    say(f"done: {p.step} steps, {p.epoch} epochs in {_duration(p.seconds)}")
+    if p.best is not None:
+        say(f"best {trainer.monitor} {trainer.best_value():.4f} (epoch {p.best_epoch + 1}): {path / BEST}")
+    files = sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth"))
+    say(f"files in {path}: {', '.join(files)}")
+    say(f"next: python main.py test {path}")
+
+
+def _duration(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(seconds)) if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def _load(checkpoint: str, flags: Sequence[Flag], command: str) -> tuple[Config, Task, dict[str, Any], Path]:
+    """Config, networks with their weights, meta and file of a checkpoint."""
+    path = Path(checkpoint)
+    if not path.exists():
+        raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint")
+    state, source, _ = read_newest(path, (BEST, LAST, PREVIOUS)) if path.is_dir() else (read(path), path, [])
+    cfg = load_stored(state["config"], source, flags)
+    old, new = flatten(to_plain(load_stored(state["config"], source))), flatten(to_plain(cfg))
+    changed = sorted(key for key in new.keys() | old.keys() if old.get(key) != new.get(key))
+    if wrong := [key for key in changed if not key.startswith(MEASURING)]:
+        raise ConfigError(
+            "\n".join(
+                f"--{key}: a checkpoint keeps its own; {command} takes data.*, test.*, train.use_gpu, train.precision"
+                for key in wrong
+            )
+        )
+    task = build_task(cfg, state["meta"])
+    load_network_state(task, state["ema"] or state["model"], str(source))
+    return cfg, task, state["meta"], source
+
+
+def val(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Print the metrics of a checkpoint on the validation split."""
+    cfg, task, meta, source = _load(checkpoint, flags, "val")
+    device = choose_device(cfg.train.use_gpu)
+    dist.start(device)
+    batches = Batches(build_dataset(cfg, "val", meta), cfg.data, cfg.train.seed, training=False)
+    numbers, _ = measure(task.to(device), batches, cfg, device)
+    if dist.is_main():
+        print(f"{source}: {batches.size} samples")
+        for name, value in numbers.items():
+            print(f"{name} {value}")
+    dist.stop()
+
+
+def test(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Write the predictions of a checkpoint for the test split."""
+    cfg, task, meta, source = _load(checkpoint, flags, "test")
+    target = target_of(cfg.test.result_file, source.parent)
+    device = choose_device(cfg.train.use_gpu)
+    dist.start(device)
+    batches = Batches(build_dataset(cfg, "test", meta), cfg.data, cfg.train.seed, training=False)
+    rows = predict(task.to(device), batches, cfg, device)
+    if dist.is_main():
+        count = write_submission(target, rows, cfg.test.sample)
+        print(f"{target}: {count} rows from {source}")
+    dist.stop()

@@ -1,0 +1,51 @@
+"""Ctrl-C and its kin: noted when they come, acted on at the next step."""
+
+import os
+import signal
+import threading
+from types import FrameType
+
+from utils import dist
+
+__all__ = ["Signals", "Stopped"]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved; `exit_code` is 128 + the signal's number."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class Signals:
+    """SIGINT and SIGTERM stop after the next save, SIGUSR1 only saves; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.stop = 0  # the number of the signal that asks to stop
+        self.save = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (*STOPPING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number not in STOPPING:
+            self.save = True
+        elif self.stop:
+            os._exit(128 + number)  # what is on disk is whole at any moment; nothing else needs an orderly end
+        else:
+            self.stop = number
+
+    def agreed(self) -> int:
+        """The stop signal that any rank has had; 0 if none."""
+        return dist.any_rank(self.stop)

@@ -1,0 +1,51 @@
+"""Task: the part of a run that differs between problems, and the one thing to subclass."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from utils.logger import Logger
+    from utils.meters import Meter
+
+__all__ = ["Row", "Task", "Update"]
+
+Row = dict[str, Any]  # one sample's prediction: column and value
+
+
+class Update(Protocol):
+    """What a training step is handed: call it with a loss, and the network of that role learns from it."""
+
+    step: int  # how many steps were taken before this one, for rules such as "each fifth batch"
+
+    def __call__(self, loss: Tensor, role: str = "model") -> None: ...
+
+
+class Task(nn.Module, ABC):
+    """Its children are the networks; its methods say what one batch does to them.
+
+    A task holds no Python state: what must last between two steps is a registered buffer.
+    """
+
+    metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}  # what validation gives, and whether min or max is better
+    unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
+
+    @abstractmethod
+    def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
+        """Learn from one batch by calling `update`; give the scalars to log, each a mean over the batch."""
+
+    def meters(self) -> dict[str, "Meter"]:
+        """Fresh meters for one validation, by metric."""
+        return {}
+
+    def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
+        """Add one batch to the meters."""
+
+    def test_step(self, batch: Any) -> list[Row]:
+        """Predictions, one row a sample."""
+        raise TypeError(f"{type(self).__name__} makes no predictions for a test split")
+
+    def show(self, logger: "Logger", step: int) -> None:
+        """Draw what a person would rather look at; called after each validation."""

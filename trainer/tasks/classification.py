@@ -1,0 +1,87 @@
+"""One label of several for each input, learned by cross-entropy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.task import Row, Task, Update
+from utils.errors import ConfigError
+from utils.meters import AUC, F1, Accuracy, Confusion, Mean, Meter
+
+__all__ = ["Classification"]
+
+
+class Classification(Task):
+    """A classifier by cross-entropy over (input, label) batches."""
+
+    metrics: ClassVar[Mapping[str, str]] = {
+        "accuracy": "max",
+        "loss": "min",
+        "log_loss": "min",
+        "f1": "max",
+        "auc": "max",
+        "top5": "max",
+    }
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str] = (),
+        positive: str | None = None,
+        output: str = "probability",
+        label_smoothing: float = 0.0,
+    ):
+        """`classes` are the names in label order; `output` and `positive` say what `test_step` writes.
+
+        Raises ConfigError when `positive` is none of the classes.
+        """
+        super().__init__()
+        self.model = model
+        self.classes = list(classes)
+        self.output, self.label_smoothing = output, label_smoothing
+        if positive is not None and positive not in self.classes:
+            raise ConfigError(f"test.positive: no class '{positive}'; there is {', '.join(self.classes)}")
+        self.positive = self.classes.index(positive) if positive is not None else len(self.classes) - 1
+
+    def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
+        inputs, labels = batch
+        logits = self.model(inputs)  # [B, classes]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        update(loss)
+        return {"loss": loss}
+
+    def meters(self) -> dict[str, Meter]:
+        count = len(self.classes)
+        chosen: dict[str, Meter] = {"accuracy": Accuracy(), "loss": Mean(), "log_loss": Mean()}
+        chosen |= {"f1": F1(count, positive=self.positive if count == 2 else None), "confusion": Confusion(count)}
+        if count == 2:
+            chosen["auc"] = AUC()
+        return chosen | ({"top5": Accuracy(k=5)} if count > 5 else {})
+
+    def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
+        inputs, labels = batch
+        logits = self.model(inputs).float()  # [B, classes]
+        smoothed = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        meters["loss"].add(smoothed, len(labels))
+        meters["log_loss"].add(F.cross_entropy(logits, labels), len(labels))
+        for name in meters.keys() & {"accuracy", "f1", "confusion", "top5"}:
+            meters[name].add(logits, labels)
+        if "auc" in meters:
+            positive = logits.softmax(1)[:, self.positive]
+            meters["auc"].add(positive, labels == self.positive)
+
+    def test_step(self, batch: Any) -> list[Row]:
+        inputs = batch[0] if isinstance(batch, (list, tuple)) else batch  # a test split may have no labels
+        probabilities = self.model(inputs).float().softmax(1).cpu()  # [B, classes]
+        if self.output == "probability":
+            return [self._probabilities(p) for p in probabilities.tolist()]
+        labels = probabilities.argmax(1).tolist()
+        return [{"label": self.classes[k] if self.output == "class" else k} for k in labels]
+
+    def _probabilities(self, row: list[float]) -> Row:
+        """Of two classes the positive one's, of more a column for each."""
+        if len(row) == 2:
+            return {"label": row[self.positive]}
+        return dict(zip(self.classes, row, strict=True))

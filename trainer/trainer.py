@@ -1,0 +1,256 @@
+"""The training loop: `fit`, `train_epoch`, `after_step`, `end_epoch` and `validate` are all of it."""
+
+import os
+import pdb
+import sys
+import time
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from configs import Config
+from trainer.build import build_dataset, build_task, describe, load_initial, make_averaged, monitored
+from trainer.checkpoint import BEST, Store
+from trainer.device import autocast, choose_device, explained_memory, make_repeatable, move
+from trainer.evaluate import measure
+from trainer.loaders import Batches
+from trainer.progress import Progress, Window
+from trainer.signals import Signals, Stopped
+from trainer.state import pack, unpack
+from trainer.task import Task
+from trainer.update import make_updates
+from utils import dist
+from utils.console import Console
+from utils.errors import DataError, NonFiniteError
+from utils.logger import Journal, Logger
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """One config, trained on one device of one process, or on a device in each process of a group."""
+
+    def __init__(self, cfg: Config, stored: dict[str, Any] | None = None, console: Console | None = None):
+        """`stored`: the state to continue from, as a checkpoint holds it.
+
+        Raises ConfigError, DataError or CheckpointError for what does not fit together.
+        """
+        self.cfg, self.console = cfg, console or Console()
+        self.device = choose_device(cfg.train.use_gpu)
+        dist.start(self.device)
+        make_repeatable(cfg.train)
+        train = build_dataset(cfg, "train", {})
+        self.meta = stored["meta"] if stored else describe(train)
+        self.train_batches = Batches(train, cfg.data, cfg.train.seed, training=True)
+        self.val_batches = Batches(build_dataset(cfg, "val", self.meta), cfg.data, cfg.train.seed, training=False)
+        self.task = build_task(cfg, self.meta).to(self.device)
+        if cfg.train.load_model_path and not stored:
+            load_initial(self.task, cfg.train.load_model_path, self.console.say)
+        self.update = make_updates(self.task, cfg, len(self.train_batches))
+        self.averaged = make_averaged(self.task, cfg.train.ema)
+        self.train_step = self.task.train_step if dist.world_size() == 1 else self.distributed_step()
+        self.monitor, self.smaller_is_better = monitored(cfg)
+        self.progress, self.window, self.signals = Progress(), Window(), Signals()
+        self.store: Store | None = None  # without one nothing is saved, as on ranks other than 0
+        self.journal: Journal | None = None
+        self.logger, self.wrapped = Logger(), dict[str, nn.Module]()
+        self.is_best, self.matrices = False, dict[str, Any]()
+        self.averaged_at, self.started, self.saved = 0, time.monotonic(), 0.0
+        make_repeatable(cfg.train, dist.rank())  # from here on each rank draws its own dropout
+        if stored:
+            unpack(self, stored)
+
+    def fit(self) -> None:
+        """Train to the end that the config sets.
+
+        Raises Stopped, after saving, when a signal asked for it.
+        """
+        p, train = self.progress, self.cfg.train
+        self.started, self.saved = time.monotonic() - p.seconds, p.seconds
+        with self.signals, explained_memory(self.cfg):
+            self.save([])  # a folder that cannot be written, or too small a disk, is found before the first step
+            while not p.finished(train):
+                self.train_epoch()
+                if not p.ended(train):
+                    self.end_epoch()
+            if p.validated < p.step:
+                self.validate(final=True)
+            self.save([BEST] if self.is_best else [])
+
+    def train_epoch(self) -> None:
+        """The rest of the epoch in progress."""
+        p, train = self.progress, self.cfg.train
+        self.task.train()
+        self.console.begin(f"epoch {p.epoch + 1}/{train.max_epoch}", len(self.train_batches), p.batch)
+        for indices, batch in self.train_batches.epoch(p.epoch, p.batch):
+            self.update.begin(p.step, len(indices) / self.cfg.data.batch_size, self.train_batches.fullness(p.batch))
+            try:
+                with autocast(self.device, train.precision):
+                    scalars = self.train_step(move(batch, self.device), self.update)
+            except NonFiniteError as error:
+                raise self.explained(error, indices) from error
+            self.after_step(scalars, len(indices))
+            if p.ended(train):
+                break
+        else:
+            self.close_epoch()
+        self.console.end()
+
+    def after_step(self, scalars: dict[str, Tensor], samples: int) -> None:
+        """Count, log, validate, save, and stop if asked to."""
+        p, log, train = self.progress, self.cfg.log, self.cfg.train
+        p.batch, p.step = p.batch + 1, p.step + 1
+        self.window.add(samples, scalars)
+        self.after_update()
+        self.console.advance()
+        row_due = p.step % log.print_freq == 0
+        if row_due:
+            self.write_row()
+        if train.val_steps and p.step % train.val_steps == 0:
+            self.validate()
+        if dist.world_size() == 1 or row_due:  # ranks agree now and then: a message each step would cost too much
+            p.seconds = dist.broadcast(time.monotonic() - self.started)
+            self.heed_signals()
+        if self.is_best or self.save_due():
+            self.save([BEST] if self.is_best else [])
+        if row_due and os.path.exists(log.debug_file):
+            self.debug()
+
+    def end_epoch(self) -> None:
+        """Validation, schedules, best, and only then the next epoch."""
+        p, train = self.progress, self.cfg.train
+        if not train.val_steps and p.validated < p.step:
+            self.validate()
+        for schedule in self.update.schedules():
+            schedule.after_epoch()
+        names = [BEST] if self.is_best else []
+        kept, dropped = p.choose_kept(train)
+        p.epoch, p.batch = p.epoch + 1, 0
+        self.save(names + kept)
+        if self.store is not None:
+            self.store.remove(dropped)
+
+    def validate(self, final: bool = False) -> dict[str, float]:
+        """Measure the validation split, log it, see whether it is the best.
+
+        `final`: the run ends within an epoch; a longer run would not have measured here, so nothing else may change.
+        """
+        p = self.progress
+        numbers, self.matrices = measure(self.eval_task, self.val_batches, self.cfg, self.device)
+        self.logger.scalars("val", p.epoch, p.step, numbers)
+        for name, matrix in self.matrices.items():
+            self.logger.matrix(name, p.step, matrix, self.meta.get("classes", []))
+        self.eval_task.show(self.logger, p.step)
+        if self.monitor not in numbers:
+            raise DataError(
+                f"validation gives no '{self.monitor}' here (it gives {', '.join(numbers)}); see train.monitor"
+            )
+        score = numbers[self.monitor] if self.smaller_is_better else -numbers[self.monitor]
+        self.is_best = p.note(score, self.cfg.train, final) or self.is_best
+        if not final:
+            for schedule in self.update.schedules():
+                schedule.after_validation(numbers.get("loss", score), score)
+        return numbers
+
+    @property
+    def eval_task(self) -> Task:
+        """What val and test use: the averaged weights, if there are any."""
+        return self.averaged.module if self.averaged else self.task  # type: ignore[return-value]
+
+    def best_value(self) -> float:
+        """The best value of the monitored metric."""
+        best = self.progress.best or 0.0
+        return best if self.smaller_is_better else -best
+
+    def after_update(self) -> None:
+        """What follows an optimizer's step: averaged weights, statistics that ranks share."""
+        dist.average_(self.task.buffers())
+        if self.averaged and self.update.taken > self.averaged_at:
+            self.averaged.update_parameters(self.task)
+            self.averaged_at = self.update.taken
+
+    def close_epoch(self) -> None:
+        """Step with what short windows hold.
+
+        Raises ConfigError when a network's optimizer was never called.
+        """
+        self.update.close()
+        self.after_update()
+        self.update.check_used()
+
+    def heed_signals(self) -> None:
+        """Save if asked to; stop after it if asked to."""
+        number = self.signals.agreed()
+        if number or self.signals.save:
+            self.save([BEST] if self.is_best else [])
+            self.signals.save = False
+        if number:
+            raise Stopped(number)
+
+    def save_due(self) -> bool:
+        p, train = self.progress, self.cfg.train
+        by_steps = train.save_steps is not None and p.step % train.save_steps == 0
+        return by_steps or (train.save_minutes is not None and p.seconds - self.saved >= 60 * train.save_minutes)
+
+    def save(self, copies: list[str]) -> None:
+        """Write last.pth, and the same under the names of `copies`."""
+        self.saved = self.progress.seconds
+        if self.journal is not None:
+            self.progress.journal = self.journal.sync()
+        state = pack(self)
+        if self.store is not None:
+            self.store.save(state, copies)
+        self.is_best = False
+
+    def write_row(self) -> None:
+        """A train row: means over the samples since the last one.
+
+        Raises NonFiniteError where the loss could not be looked at sooner, on a GPU.
+        """
+        p, means = self.progress, self.window.means()
+        if any(value != value or abs(value) == float("inf") for value in means.values()):
+            raise NonFiniteError(f"not finite between steps {p.step - self.cfg.log.print_freq} and {p.step}: {means}")
+        self.logger.scalars("train", p.epoch, p.step, means | self.update.rates())
+
+    def explained(self, error: NonFiniteError, indices: list[int]) -> NonFiniteError:
+        """The same error with the place where it happened."""
+        ids = getattr(self.train_batches.dataset, "ids", range(self.train_batches.size))
+        rates = ", ".join(f"{name} {rate:.3g}" for name, rate in self.update.rates().items())
+        samples = ", ".join(str(ids[i]) for i in indices[:8]) + (", …" if len(indices) > 8 else "")
+        return NonFiniteError(
+            f"step {self.progress.step + 1}: {error} ({rates}; samples {samples}); the saved checkpoints are from "
+            "before; try a smaller --lr, --train.clip=1, or --train.precision=fp32"
+        )
+
+    def distributed_step(self) -> Any:
+        """`train_step` with every network that learns wrapped, so that gradients are averaged over the ranks."""
+        roles = {role: net for role, net in self.task.named_children() if role in self.cfg.optim}
+        # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.
+        self.wrapped = {r: DistributedDataParallel(net, broadcast_buffers=False) for r, net in roles.items()}
+
+        def step(batch: Any, update: Any) -> dict[str, Tensor]:
+            for role, net in self.wrapped.items():
+                setattr(self.task, role, net)
+            try:
+                return self.task.train_step(batch, update)
+            finally:
+                for role, net in roles.items():
+                    setattr(self.task, role, net)
+
+        return step
+
+    def close(self) -> None:
+        """Let go of wrappers and the process group; gloo aborts when a wrapper outlives its group."""
+        self.console.end()
+        self.logger.close()
+        self.train_step = self.task.train_step
+        self.wrapped = {}
+        dist.stop()
+
+    def debug(self) -> None:
+        """The book's `touch /tmp/debug`: look around in the running training; `c` goes on, `q` ends it."""
+        if dist.world_size() == 1 and sys.stdin is not None and sys.stdin.isatty():
+            self.console.end()
+            self.console.say(f"{self.cfg.log.debug_file} is there: a debugger; `self.task` is the task, c continues")
+            pdb.set_trace()

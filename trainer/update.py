@@ -1,0 +1,182 @@
+"""What a training step is handed: one optimizer a network, and everything done around its step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs import COMPONENTS, Config
+from trainer.schedule import Schedule
+from utils import dist
+from utils.errors import ConfigError, NonFiniteError
+
+__all__ = ["OptimizerStep", "Updates"]
+
+
+class OptimizerStep:
+    """One network's optimizer; called with a loss, it learns from it, every `accumulate` calls at once.
+
+    A window of several batches has the gradient of their mean over samples, also the last, shorter one.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, cfg: Config, schedule: Schedule | None):
+        self.params = [p for p in net.parameters() if p.requires_grad]
+        self.optimizer, self.schedule = optimizer, schedule
+        self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip
+        device = self.params[0].device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=cfg.train.precision == "fp16")
+        self.weighted = self.accumulate > 1 or dist.world_size() > 1
+        self.calls, self.weight, self.taken = 0, 0.0, 0  # of the open window; optimizer steps so far
+
+    def __call__(self, loss: Tensor, share: float, fullness: float, inputs: Sequence[Tensor] | None) -> None:
+        """Backward; step when the window is full.
+
+        `share` is this rank's samples over those of a full batch, `fullness` the mean of the ranks' shares:
+        ranks average their gradients.
+        """
+        if self.weighted:
+            loss = loss * share
+        if self.scaler.is_enabled():
+            loss = self.scaler.scale(loss)
+        loss.backward(inputs=inputs)
+        self.calls += 1
+        self.weight += fullness
+        if self.calls >= self.accumulate:
+            self.close()
+
+    @torch.no_grad()
+    def close(self) -> None:
+        """Step with what the open window has gathered."""
+        if not self.calls:
+            return
+        if self.weighted and self.weight != 1:
+            torch._foreach_div_([p.grad for p in self.params if p.grad is not None], self.weight)
+        if self.clip:
+            self.scaler.unscale_(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self.params, self.clip)
+            if not self.scaler.is_enabled() and not math.isfinite(norm):
+                raise NonFiniteError(f"the gradient's norm is {norm.item()}")
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.calls, self.weight = 0, 0.0
+        self.taken += 1
+        if self.schedule is not None:
+            self.schedule.after_step()
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizer, schedule, scaler and the open window with its gradients."""
+        gradients = [p.grad for p in self.params] if self.calls else []
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict(),
+            "window": {"calls": self.calls, "weight": self.weight, "gradients": gradients},
+            "taken": self.taken,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        window = state["window"]
+        self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
+        for parameter, gradient in zip(self.params, window["gradients"], strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+
+
+class Updates:
+    """The `update` of `train_step(batch, update)`: routes a loss to the optimizer of a role."""
+
+    def __init__(self, steps: dict[str, OptimizerStep]):
+        self.steps = steps
+        self.step = 0  # training steps before this one
+        self.share = self.fullness = 1.0  # of the batch: see OptimizerStep
+        self.several = len(steps) > 1
+
+    def begin(self, step: int, share: float, fullness: float) -> None:
+        """A new batch."""
+        self.step, self.share, self.fullness = step, share, fullness
+
+    def __call__(self, loss: Tensor, role: str = "model") -> None:
+        chosen = self.steps[role]
+        # On a GPU reading the loss would make the host wait; there it is looked at when a row is written.
+        if loss.device.type == "cpu" and not math.isfinite(loss.detach()):
+            raise NonFiniteError(f"the loss is {loss.item()}")
+        with torch.autocast(loss.device.type, enabled=False):
+            # Of two networks the other one's gradients must stay untouched.
+            chosen(loss, self.share, self.fullness, chosen.params if self.several else None)
+
+    @property
+    def taken(self) -> int:
+        """Optimizer steps so far, of all roles."""
+        return sum(step.taken for step in self.steps.values())
+
+    def close(self) -> None:
+        """End the open windows: an epoch is over."""
+        for step in self.steps.values():
+            step.close()
+
+    def check_used(self) -> None:
+        """Raises ConfigError when an optimizer has never stepped, though an epoch is over."""
+        for role, step in self.steps.items():
+            if not step.taken:
+                raise ConfigError(
+                    f"optim: in a whole epoch the task never called update(loss, {role!r}); is it needed?"
+                )
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates to log: `lr`, or `lr_<role>` where there are several."""
+        if not self.several:
+            return {"lr": next(iter(self.steps.values())).lr}
+        return {f"lr_{role}": step.lr for role, step in self.steps.items()}
+
+    def schedules(self) -> list[Schedule]:
+        return [step.schedule for step in self.steps.values() if step.schedule is not None]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {role: step.state_dict() for role, step in self.steps.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for role, step in self.steps.items():
+            step.load_state_dict(state[role])
+
+
+def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
+    """An optimizer for each network that learns; `batches` is the length of an epoch.
+
+    Raises ConfigError when an `optim:` entry has no network, or a network that learns has no entry.
+    """
+    networks = {role: net for role, net in task.named_children() if role not in getattr(task, "unsaved", ())}
+    for role in cfg.optim:
+        if role not in networks:
+            raise ConfigError(f"optim.{role}: the task has no network of that role; it has {', '.join(networks)}")
+    for role, net in networks.items():
+        if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
+            raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
+    return Updates({role: _make_step(role, networks[role], cfg, batches) for role in cfg.optim})
+
+
+def _make_step(role: str, net: nn.Module, cfg: Config, batches: int) -> OptimizerStep:
+    key = "optim" if role == "model" else f"optim.{role}"
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if not parameters:
+        raise ConfigError(f"{key}: the network '{role}' has nothing to learn")
+    optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters)
+    steps = math.ceil(batches / cfg.train.accumulate) * cfg.train.max_epoch
+    if cfg.train.max_steps is not None:
+        steps = min(steps, math.ceil(cfg.train.max_steps / cfg.train.accumulate))
+    spec = cfg.schedule.get(role)
+    rule = Schedule(spec, key.replace("optim", "schedule"), optimizer, steps, cfg.train.max_epoch) if spec else None
+    return OptimizerStep(net, optimizer, cfg, rule)

@@ -1,0 +1,1 @@
+"""What every other folder may use; imports nothing of theirs."""

@@ -1,0 +1,83 @@
+"""The command line as people type it, made unambiguous before fire sees it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from utils.errors import ConfigError
+
+__all__ = ["Flag", "as_flag", "read_arguments", "to_flags"]
+
+KEY = re.compile(r"[A-Za-z_][\w.-]*$")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """`--a-b=value`: its key (a_b), its value as text, and the whole as it was typed."""
+
+    key: str
+    text: str
+    typed: str
+
+
+def as_flag(argument: str) -> "Flag | str":
+    """A typed flag as a Flag; any other word as it is. fire parses each value with this."""
+    if not argument.startswith("--"):
+        return argument
+    key, equals, text = argument[2:].partition("=")
+    return Flag(key.replace("-", "_"), text if equals else "true", argument)
+
+
+def to_flags(options: dict[str, object]) -> list[Flag]:
+    """Flags of a command's keyword arguments; a notebook may give plain values: train("dogcat", lr=0.1)."""
+    plain = {True: "true", False: "false", None: "null"}
+    flags = []
+    for key, value in options.items():
+        if not isinstance(value, Flag):
+            text = plain[value] if value is None or isinstance(value, bool) else str(value)
+            value = Flag(key.replace("-", "_"), text, f"--{key}={text}")
+        flags.append(value)
+    return flags
+
+
+def read_arguments(arguments: Sequence[str]) -> list[str]:
+    """What fire is given: words, then `--key=<the flag as typed>`, so that it has nothing left to guess.
+
+    Left alone, fire runs a command that was asked for `--help`, reads `--a b` as a=b, `-- --x` as its own
+    flags and a one-letter flag as any parameter that begins with the letter.
+
+    Raises ConfigError with a line for each argument that cannot be understood.
+    """
+    words: list[str] = []
+    flags: dict[str, str] = {}
+    wrong: list[str] = []
+    bare = ""  # the flag before, if it had no value
+    for argument in arguments:
+        typed = f"--{argument}" if _is_assignment(argument) else argument
+        if not typed.startswith("-") and bare:
+            wrong.append(f"{bare} {argument}: write {bare}={argument} (or put '{argument}' before the flags)")
+        elif not typed.startswith("-"):
+            words.append(argument)
+        elif message := _add(flags, typed):
+            wrong.append(f"{argument}: {message}")
+        bare = typed if typed.startswith("--") and "=" not in typed else ""
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return words + [f"--{key}={typed}" for key, typed in flags.items()]
+
+
+def _add(flags: dict[str, str], typed: str) -> str:
+    """Note a flag; what is wrong with it, if anything."""
+    flag = as_flag(typed)
+    if not isinstance(flag, Flag) or not KEY.match(typed[2:].partition("=")[0]):
+        return "a flag is written --key=value"
+    if flag.key in flags:
+        return f"given twice ({flags[flag.key]} before)"
+    flags[flag.key] = typed
+    return ""
+
+
+def _is_assignment(argument: str) -> bool:
+    """`key=value` without dashes is a flag too."""
+    key, equals, _ = argument.partition("=")
+    return bool(equals) and not argument.startswith("-") and bool(KEY.match(key))

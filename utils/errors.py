@@ -1,0 +1,60 @@
+"""The errors that are told to the user in one sentence, each with its exit code."""
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "MemoryShortage",
+    "NonFiniteError",
+    "StorageError",
+    "UserError",
+    "WorkerError",
+]
+
+
+class UserError(Exception):
+    """Something the user can mend; the text says what is wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """Mistakes in a config file or on the command line, one a line."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """Data that is missing, unreadable or of the wrong kind."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """No checkpoint there, or none that can be used."""
+
+    exit_code = 4
+
+
+class StorageError(UserError):
+    """A file that could not be written: disk full, folder not writable."""
+
+    exit_code = 5
+
+
+class NonFiniteError(UserError):
+    """The loss is not a finite number."""
+
+    exit_code = 6
+
+
+class WorkerError(UserError):
+    """The processes that load data were lost."""
+
+    exit_code = 7
+
+
+class MemoryShortage(UserError):
+    """The device or the machine has no memory left."""
+
+    exit_code = 8

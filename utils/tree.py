@@ -1,0 +1,212 @@
+"""YAML text as a tree of nodes that remember where they were written."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import ConfigError
+
+__all__ = ["Node", "Problems", "dump_yaml", "flag_node", "parse_text", "plain_value", "read_yaml", "suggest", "to_node"]
+
+MAX_BYTES, MAX_DEPTH = 1_000_000, 20
+
+# The numbers of YAML 1.2. PyYAML follows 1.1, where 1e-3 is text, 010 is 8 and 12:30 is 750.
+INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*$")
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+WORDS = {"null": None, "~": None, "": None, "true": True, "false": False}
+
+
+@dataclass
+class Node:
+    """A scalar's text, a list of nodes or a mapping of them, and the place it was written."""
+
+    value: "str | list[Node] | dict[str, Node]"
+    where: str  # "configs/dogcat.yaml:12", or a flag as it was typed
+    quoted: bool = False
+    text: str = ""  # what stood on the command line, before brackets in it were read as a list or a mapping
+
+    @property
+    def entries(self) -> "dict[str, Node]":
+        """The mapping; empty where the value is none."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    def at(self, key: str) -> "Node | None":
+        """The node under a dotted key."""
+        node: Node | None = self
+        for name in key.split("."):
+            node = node.entries.get(name) if node else None
+        return node
+
+
+class Problems:
+    """Collects every mistake, so that they can be told together."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, where: str, message: str) -> None:
+        line = f"{where}: {message}" if where else message
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def raise_any(self) -> None:
+        """Raise one ConfigError with a line for each mistake, if there is any."""
+        if self.lines:
+            raise ConfigError("\n".join(self.lines))
+
+
+def suggest(word: str, known: Iterable[str], listed: bool = True) -> str:
+    """The end of an error message: the nearest known word, or (if `listed`) what there is."""
+    words = list(known)
+    folded = {w.lower(): w for w in words}
+    close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.55)
+    if close:
+        return f"; did you mean '{folded[close[0]]}'?"
+    return f"; there is {', '.join(sorted(words))}" if listed and 0 < len(words) <= 12 else ""
+
+
+def read_yaml(path: Path, name: str) -> Node:
+    """Read a YAML file; `name` is what messages call it.
+
+    Raises ConfigError for a file that is not YAML, is too large or too deep, gives a key twice or uses aliases.
+    """
+    try:
+        data = path.read_bytes()
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{name}: {len(data):,} bytes are too many for a config (at most {MAX_BYTES:,})")
+        return parse_text(data.decode("utf-8"), name)
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: is not UTF-8 text (byte {error.start})") from error
+
+
+def parse_text(text: str, name: str) -> Node:
+    """Parse YAML text to a tree; an empty text is an empty mapping."""
+    try:
+        root = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigError(f"{place}: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
+    return _node(root, name, name) if root is not None else Node({}, name)
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader without aliases (they can expand without bound), custom tags or deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=event.start_mark)
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise yaml.MarkedYAMLError(problem=f"tag {event.tag} is not supported", problem_mark=event.start_mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _node(node: yaml.Node, name: str, where: str) -> Node:
+    """Turn PyYAML's node to ours; a mapping's value is placed at its key's line."""
+    if isinstance(node, yaml.ScalarNode):
+        return Node(node.value, where, quoted=node.style is not None)
+    if isinstance(node, yaml.SequenceNode):
+        return Node([_node(item, name, f"{name}:{item.start_mark.line + 1}") for item in node.value], where)
+    assert isinstance(node, yaml.MappingNode)
+    tree: dict[str, Node] = {}
+    for key, value in node.value:
+        place = f"{name}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{place}: a key must be a word")
+        if key.value in tree:
+            raise ConfigError(f"{place}: '{key.value}' is given twice (first at {tree[key.value].where})")
+        tree[key.value] = _node(value, name, place)
+    return Node(tree, where)
+
+
+def to_node(value: Any, where: str) -> Node:
+    """The node of a plain Python value; `where` is the place of all of it."""
+    if isinstance(value, dict):
+        return Node({str(key): to_node(item, where) for key, item in value.items()}, where)
+    if isinstance(value, (list, tuple)):
+        return Node([to_node(item, where) for item in value], where)
+    if isinstance(value, str):
+        return Node(value, where, quoted=True)
+    special = {"None": "null", "True": "true", "False": "false", "inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
+    return Node(special.get(repr(value), repr(value)), where)
+
+
+def flag_node(text: str, where: str) -> Node:
+    """The node of a flag's text, which may be a list or a mapping in brackets."""
+    if text[:1] in ("[", "{"):
+        try:
+            return Node(_placed(parse_text(text, where), where).value, where, text=text)
+        except ConfigError:
+            pass  # then it is text that begins with a bracket
+    return Node(text, where)
+
+
+def _placed(node: Node, where: str) -> Node:
+    """The same tree with one place for all of it: a command line has no lines."""
+    if isinstance(node.value, dict):
+        return Node({key: _placed(item, where) for key, item in node.value.items()}, where)
+    if isinstance(node.value, list):
+        return Node([_placed(item, where) for item in node.value], where)
+    return Node(node.value, where, node.quoted)
+
+
+def plain_value(node: Node) -> Any:
+    """The Python value a node has where no type asks for another: numbers, true and false, null, else text."""
+    if isinstance(node.value, list):
+        return [plain_value(item) for item in node.value]
+    if isinstance(node.value, dict):
+        return {key: plain_value(item) for key, item in node.value.items()}
+    return node.value if node.quoted else _scalar(node.value)
+
+
+def _scalar(text: str) -> Any:
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    if INTEGER.match(text):
+        return int(text)
+    if NUMBER.match(text):
+        return float(text)
+    return SPECIAL.get(text.lower(), text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `parse_text` reads back as the same value."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if isinstance(_scalar(text), str) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: Any) -> yaml.SequenceNode:
+    scalars = all(not isinstance(item, (dict, list, tuple)) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=scalars)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(tuple, _represent_list)
+_Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML text of plain values, keys in their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

@@ -218,9 +218,13 @@ class Pixels:
         array = self.tensor(index).mul_(255).round_().byte().permute(1, 2, 0).numpy()
         return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
-    def tensor(self, index: int | Tensor) -> Tensor:
-        """One picture as float32 [C, H, W] in [0, 1]; of a tensor of B numbers, the batch [B, C, H, W]."""
+    def tensor(self, index: int) -> Tensor:
+        """The picture as float32 [C, H, W] in [0, 1]."""
         return self.values[index].float().div_(self.white)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The pictures as float32 [B, C, H, W] in [0, 1]."""
+        return self.values.index_select(0, indices).float().div_(self.white)  # a third of the time of values[indices]
 
 
 class ImageDataset(Dataset):
@@ -256,8 +260,8 @@ class ImageDataset(Dataset):
         """The batch of these samples at once: images float32 [B, C, H, W] and labels int64 [B]."""
         assert isinstance(self.store, Pixels), "take() is for pictures in memory"
         chosen = torch.as_tensor(indices)
-        images = self.store.tensor(chosen)
-        return images if self.labels is None else (images, self.labels[chosen])
+        images = self.store.batch(chosen)
+        return images if self.labels is None else (images, self.labels.index_select(0, chosen))
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -163,8 +163,7 @@ def _list_path(root: str, lists: str | None, split: str) -> str | None:
 
 def _listed(path: str, table: Table, finder: Finder, split: str) -> Table:
     """The pictures that a text file names, one a line; those of train and val must have a label."""
-    if split == "test":  # last: where train and test number alike, a labelled picture is meant
-        finder = Finder(finder.root, [*finder.folders, "test"])
+    finder = Finder(finder.root, [*finder.folders, "test"])  # last: of two pictures alike in name, the labelled one
     faults = Faults(path)
     rows = {picture: row for row, picture in enumerate(table.paths)}
     chosen: dict[str, str] = {}  # name by path

@@ -87,7 +87,9 @@ def _labelled(folder: str, names: list[str]) -> tuple[list[str], list[int]]:
 
 
 def _class_and_number(folder: str, name: str) -> tuple[int, int]:
-    prefix, number = re.match(r"([a-z]*)\D*(\d*)", name.lower()).groups()  # type: ignore[union-attr] - always matches
+    match = re.match(r"([a-z]*)\D*(\d*)", name.lower())
+    assert match, "the pattern fits every name"
+    prefix, number = match.groups()
     if prefix not in CLASSES:
         path = os.path.join(folder, name)
         raise DataError(f"{path} has no label, as its name does not begin with cat. or dog.; rename or remove it")

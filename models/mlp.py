@@ -46,9 +46,11 @@ class MLP(BasicModule):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if in_features is None and image_size is None:
-            raise ValueError("MLP must know its input: give image_size (height and width) or in_features")
-        width = in_features or in_channels * math.prod(image_size)
+        if in_features is None:
+            if image_size is None:
+                raise ValueError("MLP must know its input: give image_size (height and width) or in_features")
+            in_features = in_channels * math.prod(image_size)
+        width = in_features
         layers: list[nn.Module] = []
         for wide in hidden:
             layers += [Linear(width, wide), nn.ReLU(inplace=True), nn.Dropout(dropout)]

@@ -17,7 +17,7 @@ class ResNet34(BasicModule):
     He et al., "Deep Residual Learning for Image Recognition", 2015. It maps (B, in_channels, H, W) to (B, num_classes)
     logits. Parameters are named as in torchvision's resnet34, whose weights load.
 
-    `stem` is how the picture enters: "imagenet" shrinks it four times at once (7x7 convolution, pooling), "small" keeps
+    `stem` is how the picture enters: "imagenet" shrinks it fourfold at once (7x7 convolution, pooling), "small" keeps
     its size (3x3), "auto" is "small" where `image_size` (H, W) is given with a side of at most 32 pixels.
     """
 
@@ -61,7 +61,7 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if stride != 1 or channels != width:
             conv = nn.Conv2d(channels, width, 1, stride, bias=False)
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(width))

@@ -3,6 +3,8 @@
 import os
 import pickle
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,16 @@ def rng_states() -> list:
 def random_shift(picture: Image.Image) -> Tensor:
     """A transform that draws from all three global generators."""
     return torch.rand(3, 5, 7) + random.random() + np.random.rand()
+
+
+def test_import_loads_only_the_file_asked_for() -> None:
+    code = """
+import sys, data
+assert "torch" not in sys.modules and "DogCat" in dir(data) and not hasattr(data, "Cow")
+from data import DogCat
+assert DogCat.__module__ == "data.dogcat" and "data.mnist" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
 # Pictures
@@ -118,6 +130,7 @@ def test_split_is_a_partition_fixed_by_the_seed(pets: str) -> None:
 
 
 def test_no_dataset_touches_global_rng(pets: str) -> None:
+    random.seed(97), np.random.seed(98), torch.manual_seed(99)  # states that no seed of a split leads to
     before = rng_states()
     for dataset in (DogCat(pets, "train", transform=random_shift), Digits("train", seed=3)):
         assert dataset.meta["num_classes"] >= 2

@@ -132,12 +132,16 @@ def test_cifar_checks_the_files_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_cifar_downloads_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
     def offline(*_: object, **__: object) -> None:
+        asked.append(True)
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
     with pytest.raises(DataError, match="missing"):
         CIFAR10(str(tmp_path), "train")
+    assert not asked
     with pytest.raises(DataError, match="cannot fetch https.*no route to host.*cifar-10-batches-py by hand"):
         CIFAR10(str(tmp_path / "new"), "train", download=True)
 

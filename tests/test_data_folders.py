@@ -109,6 +109,7 @@ ROWS = "1,cat\n2,dog\n3,cat\n4,dog\n"
     [
         ROWS,
         "id,label\n" + ROWS,
+        "\ufeff" + ROWS,
         "\ufeffImage_ID;Breed\r\n" + ROWS.replace(",", ";").replace("\n", "\r\n"),
         "path\tclass_\n" + ROWS.replace(",", ".png\t"),
         "label,image\ncat,1.png\ndog,2.png\ncat,3.png\ndog,4.png\n",
@@ -144,6 +145,8 @@ def test_integer_classes_are_ordered_by_value(tmp_path: Path) -> None:
         ("id,label\n", "has no row below its header"),
         ("1,cat\n2,dog\n3\n", "trainLabels.csv:3: has 1 columns, but the first row has 2"),
         ("id,label\n1,cat\n9,dog\n3,cat\n8,x\n", "trainLabels.csv:3: no picture '9' .*1 more in this file"),
+        ("9,cat\n1,dog\n", "trainLabels.csv:1: no picture '9'"),
+        ("1,cat\n2,dog\n9,dog\n3\n", "trainLabels.csv:3: no picture '9' .*1 more in this file"),
         ("9.png,cat\n1.png,dog\n", "trainLabels.csv:1: no picture '9.png'"),
         ("1,cat\n2,dog\n1.png,cat\n", "trainLabels.csv:3: the picture '1.png' is also in line 1"),
         ("1,cat\n2,\n", "trainLabels.csv:2: has no label"),

@@ -3,7 +3,10 @@
 python visdom_server.py PORT FOLDER      FOLDER holds the saved environments
 """
 
+import base64
+import contextlib
 import http.server
+import io
 import json
 import logging
 import shutil
@@ -13,6 +16,9 @@ import sys
 import threading
 import time
 import urllib.request
+
+import numpy as np
+from PIL import Image
 
 PATIENCE = 15  # s, for what should take a fraction of one
 
@@ -68,6 +74,11 @@ class Server:
         data = self.windows(env).get(window, {"content": {"data": []}})["content"]["data"]
         return {trace["name"]: (trace["x"], trace["y"]) for trace in data}
 
+    def picture(self, env, window):
+        """The uint8 [H, W, 3] of a window."""
+        encoded = self.windows(env)[window]["content"]["src"].removeprefix("data:image/png;base64,")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+
 
 class _Odd(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -85,13 +96,16 @@ class _Odd(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def start_odd_server():
+@contextlib.contextmanager
+def odd_server():
     """A server in a thread that answers every POST with its `status` and `text`, and remembers the paths."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Odd)
     server.daemon_threads = True
     server.paths, server.status, server.text = [], 200, "[]"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    return server
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 def main():

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
-from configs import COMPONENTS, Config
+from configs import COMPONENTS, Component, Config
 from models.basic_module import load_weights
 from trainer.checkpoint import read
 from trainer.task import Task
@@ -49,12 +49,16 @@ def build_dataset(cfg: Config, split: str, meta: Meta) -> Dataset:
     return registry.build(spec, "data.dataset", **offered)
 
 
-def build_task(cfg: Config, meta: Meta) -> Task:
-    """The task with its networks, each fitted to the data by what it takes of `meta`."""
+def build_task(cfg: Config, meta: Meta, trained: bool = False) -> Task:
+    """The task with its networks, each fitted to the data by what it takes of `meta`.
+
+    `trained`: weights come from a checkpoint, so that none that the config names are read or downloaded again.
+    """
     networks: dict[str, nn.Module] = {}
     for role, spec in cfg.model.items():
         key = "model" if role == "model" else f"model.{role}"
-        networks[role] = COMPONENTS["model"].build(spec, key, **meta)
+        args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
+        networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
     offered = {**meta, **networks, "output": cfg.test.output}
     if cfg.test.positive is not None:
         offered["positive"] = cfg.test.positive

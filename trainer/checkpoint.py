@@ -29,12 +29,13 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save(self, state: dict[str, Any], copies: Iterable[str] = ()) -> None:
-        """Write `state` as last.pth and under the names in `copies`; what was last.pth becomes previous.pth.
+    def save(self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True) -> None:
+        """Write `state` under the names in `copies` and, if `last`, as last.pth; what was that becomes previous.pth.
 
         Raises StorageError when it cannot be written, the older checkpoints being intact, and NonFiniteError
         when a weight is not a finite number.
         """
+        _check_plain(state, "state")
         _check_finite(state["model"])
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **state}, buffer)
@@ -46,15 +47,21 @@ class Store:
             # The copies first: if the process dies in between, last.pth is older and the same work is done again.
             for name in copies:
                 self._publish(self._link(new, name), name, digest)
-            old = self._link(self.folder / LAST, PREVIOUS) if (self.folder / LAST).exists() else None
-            old_digest = (_digests(self.folder / LAST) or [""])[0]
-            self._publish(new, LAST, digest)
-            if old:  # only now: had the old one been damaged, the one before it would still be needed
-                self._publish(old, PREVIOUS, old_digest)
+            if last:
+                self._replace_last(new, digest)
+            else:
+                new.unlink()
         except OSError as error:
             for left in self.folder.glob(f"*{TEMPORARY}"):
                 left.unlink(missing_ok=True)
             raise _storage_error(self.folder / LAST, error, len(data)) from error
+
+    def _replace_last(self, new: Path, digest: str) -> None:
+        last = self.folder / LAST
+        old, old_digest = self._link(last, PREVIOUS) if last.exists() else None, (_digests(last) or [""])[0]
+        self._publish(new, LAST, digest)
+        if old:  # only now: had the old one been damaged, the one before it would still be needed
+            self._publish(old, PREVIOUS, old_digest)
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete checkpoints that are no longer among those to keep."""
@@ -102,8 +109,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
-        reason = str(error).strip().split("\n")[0][:120]
-        raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason})") from error
+        reason = next((line for line in str(error).splitlines() if "Unsupported" in line), type(error).__name__)
+        raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason[:160]})") from error
     if not isinstance(state, dict) or any(key not in state for key in NEEDED):
         raise CheckpointError(f"{path}: is no checkpoint of a run; bare weights go with --load-model-path=…")
     if state["format"] != FORMAT:
@@ -191,6 +198,18 @@ def _damage(path: Path, data: bytes) -> str:
             return f"is damaged (entry {bad})" if bad else ""
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         return f"is damaged or no checkpoint ({error})"
+
+
+def _check_plain(value: Any, name: str) -> None:
+    """Raises TypeError for what a safe loader would refuse, when it is written and not a night later when it is read."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(item, f"{name}.{key}")
+    elif type(value) in (list, tuple):
+        for i, item in enumerate(value):
+            _check_plain(item, f"{name}[{i}]")
+    elif not (value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor)):
+        raise TypeError(f"{name} is a {type(value).__name__}; a checkpoint holds tensors and plain values only")
 
 
 def _check_finite(weights: dict[str, Tensor]) -> None:

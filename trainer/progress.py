@@ -46,15 +46,14 @@ class Progress:
         out_of_time = train.max_minutes is not None and self.seconds >= 60 * train.max_minutes
         return self.stopped or out_of_steps or out_of_time
 
-    def note(self, score: float, train: Train, final: bool) -> bool:
-        """Note a validation's score; whether it is the best. `final`: as if it had not been, but for the best."""
+    def note(self, score: float, train: Train) -> bool:
+        """Note a validation's score; whether it is the best."""
         is_best = self.best is None or score < self.best
         if is_best:
             self.best, self.best_epoch = score, self.epoch
-        if not final:
-            self.score, self.validated = score, self.step
-            self.waited = 0 if is_best else self.waited + 1
-            self.stopped = train.early_stop is not None and self.waited >= train.early_stop
+        self.score, self.validated = score, self.step
+        self.waited = 0 if is_best else self.waited + 1
+        self.stopped = train.early_stop is not None and self.waited >= train.early_stop
         return is_best
 
     def choose_kept(self, train: Train) -> tuple[list[str], list[str]]:

@@ -59,7 +59,7 @@ def resume(where: str, flags: Sequence[Flag], quiet: bool = False) -> None:
     progress = Progress.from_state(state["progress"])
     if progress.finished(cfg.train):
         console.say(
-            f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; a larger --max-epoch continues it"
+            f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; --max-epoch=… continues it"
         )
         return
     trainer = Trainer(cfg, state, console)
@@ -190,7 +190,7 @@ def _load(checkpoint: str, flags: Sequence[Flag], command: str) -> tuple[Config,
                 for key in wrong
             )
         )
-    task = build_task(cfg, state["meta"])
+    task = build_task(cfg, state["meta"], trained=True)
     load_network_state(task, state["ema"] or state["model"], str(source))
     return cfg, task, state["meta"], source
 

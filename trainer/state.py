@@ -53,4 +53,9 @@ def unpack(trainer: "Trainer", state: dict[str, Any]) -> None:
 def fingerprint(device: torch.device) -> dict[str, Any]:
     """What must be the same for a resumed run to be the same to the last bit."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": name, "world": dist.world_size()}
+    return {
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "device": name,
+        "world": dist.world_size(),
+    }

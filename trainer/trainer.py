@@ -4,6 +4,7 @@ import os
 import pdb
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Trainer:
         self.meta = stored["meta"] if stored else describe(train)
         self.train_batches = Batches(train, cfg.data, cfg.train.seed, training=True)
         self.val_batches = Batches(build_dataset(cfg, "val", self.meta), cfg.data, cfg.train.seed, training=False)
-        self.task = build_task(cfg, self.meta).to(self.device)
+        self.task = build_task(cfg, self.meta, trained=stored is not None).to(self.device)
         if cfg.train.load_model_path and not stored:
             load_initial(self.task, cfg.train.load_model_path, self.console.say)
         self.update = make_updates(self.task, cfg, len(self.train_batches))
@@ -74,9 +75,7 @@ class Trainer:
                 self.train_epoch()
                 if not p.ended(train):
                     self.end_epoch()
-            if p.validated < p.step:
-                self.validate(final=True)
-            self.save([BEST] if self.is_best else [])
+            self.measure_end()
 
     def train_epoch(self) -> None:
         """The rest of the epoch in progress."""
@@ -131,11 +130,21 @@ class Trainer:
         if self.store is not None:
             self.store.remove(dropped)
 
-    def validate(self, final: bool = False) -> dict[str, float]:
-        """Measure the validation split, log it, see whether it is the best.
+    def measure_end(self) -> None:
+        """Validate, if the run ended where it would not have been: within an epoch, say, by max_steps.
 
-        `final`: the run ends within an epoch; a longer run would not have measured here, so nothing else may change.
+        A longer run would not have measured here, so what a resume continues from is saved before.
         """
+        if self.progress.batch:
+            self.save([])
+        if self.progress.validated < self.progress.step:
+            self.progress = replace(self.progress)
+            self.validate()
+        if self.is_best:
+            self.save([BEST], last=False)
+
+    def validate(self) -> dict[str, float]:
+        """Measure the validation split, log it, see whether it is the best."""
         p = self.progress
         numbers, self.matrices = measure(self.eval_task, self.val_batches, self.cfg, self.device)
         self.logger.scalars("val", p.epoch, p.step, numbers)
@@ -147,10 +156,9 @@ class Trainer:
                 f"validation gives no '{self.monitor}' here (it gives {', '.join(numbers)}); see train.monitor"
             )
         score = numbers[self.monitor] if self.smaller_is_better else -numbers[self.monitor]
-        self.is_best = p.note(score, self.cfg.train, final) or self.is_best
-        if not final:
-            for schedule in self.update.schedules():
-                schedule.after_validation(numbers.get("loss", score), score)
+        self.is_best = p.note(score, self.cfg.train) or self.is_best
+        for schedule in self.update.schedules():
+            schedule.after_validation(numbers.get("loss", score), score)
         return numbers
 
     @property
@@ -193,14 +201,14 @@ class Trainer:
         by_steps = train.save_steps is not None and p.step % train.save_steps == 0
         return by_steps or (train.save_minutes is not None and p.seconds - self.saved >= 60 * train.save_minutes)
 
-    def save(self, copies: list[str]) -> None:
-        """Write last.pth, and the same under the names of `copies`."""
+    def save(self, copies: list[str], last: bool = True) -> None:
+        """Write last.pth, and the same under the names of `copies`; or, unless `last`, only under those."""
         self.saved = self.progress.seconds
         if self.journal is not None:
             self.progress.journal = self.journal.sync()
         state = pack(self)
         if self.store is not None:
-            self.store.save(state, copies)
+            self.store.save(state, copies, last)
         self.is_best = False
 
     def write_row(self) -> None:

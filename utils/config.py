@@ -47,6 +47,7 @@ class Catalogue(Protocol):
 
 def convert(node: Node, to: Any, key: str, problems: Problems, catalogues: Mapping[str, Catalogue]) -> Any:
     """The value of `node` as type `to`, or BAD with the mistake noted. `key` is its dotted name."""
+    to = _range_outside(to)
     if typing.get_origin(to) is typing.Annotated:
         return _annotated(node, to, key, problems, catalogues)
     if to is Any:
@@ -60,6 +61,15 @@ def convert(node: Node, to: Any, key: str, problems: Problems, catalogues: Mappi
     if value is not BAD or not isinstance(node.value, list) or not _element(to):
         return value if value is not BAD else _wrong(node, to, key, problems)
     return tuple(convert(v, _element(to), f"{key}[{i}]", problems, catalogues) for i, v in enumerate(node.value))
+
+
+def _range_outside(to: Any) -> Any:
+    """`Annotated[int, Range(1)] | None` as `Annotated[int | None, Range(1)]`; other types as they are."""
+    marked = [option for option in typing.get_args(to) if typing.get_origin(option) is typing.Annotated]
+    if not _is_union(to) or not marked:
+        return to
+    inner, mark = typing.get_args(marked[0])
+    return typing.Annotated[inner | None, mark]
 
 
 def _annotated(node: Node, to: Any, key: str, problems: Problems, catalogues: Mapping[str, Catalogue]) -> Any:

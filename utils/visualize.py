@@ -114,7 +114,7 @@ class Visualizer:
         if topic not in self._warned:
             self._warned.add(topic)
             with contextlib.suppress(Exception):
-                self._warn(message)
+                self._warn(" ".join(message.split()))
 
 
 class _Sender:

@@ -1,0 +1,119 @@
+"""What the tests share: running a command as it is typed, in a folder of its own, and reading what it left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data"
+
+
+class Result(NamedTuple):
+    """What a command gave: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run `python main.py …` in this process, in an empty folder."""
+    import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> Result:
+        capsys.readouterr()
+        try:
+            code = main.main(list(arguments))
+        except SystemExit as end:
+            code = end.code
+        return Result(code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start `python main.py …` as a process in an empty folder."""
+    started = []
+
+    def command(*arguments: str, **options) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "main.py"), *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield command
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+# Small and fast: some seconds for a whole training.
+TOY = ["--model=MLP", "--optim=Adam", "--lr=1e-3", "--log.visdom=false", "--print-freq=1", "--max-epoch=2"]
+
+
+def rows(run_name: str, folder: Path = Path(), phase: str | None = None) -> list[dict]:
+    """The journal of a run, without the times."""
+    lines = (folder / "checkpoints" / run_name / "log.jsonl").read_text().splitlines()
+    found = [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
+    return [row for row in found if phase in (None, row["phase"])]
+
+
+def state(run_name: str, file: str = "last.pth", folder: Path = Path()) -> dict:
+    """What a checkpoint holds, read as any user would."""
+    import torch
+
+    return torch.load(folder / "checkpoints" / run_name / file, weights_only=True)
+
+
+def same(one, other) -> bool:
+    """Whether two nested states are equal to the last bit."""
+    import torch
+
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other or (one != one and other != other)
+
+
+def same_run(one: dict, other: dict) -> bool:
+    """Whether two checkpoints stand for the same run: all that decides the future is equal."""
+    left, right = (
+        {k: s[k] for k in ("model", "ema", "ema_count", "update", "ranks")}
+        | {"progress": {k: v for k, v in s["progress"].items() if k not in ("seconds", "journal")}}
+        for s in (one, other)
+    )
+    return same(left, right)
+
+
+def dogcats(folder: Path, count: int = 12, size: tuple[int, int] = (40, 32), start: int = 0) -> Path:
+    """A Kaggle-like folder: cats are dark, dogs are bright."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(start)
+    for i in range(count):
+        for name, level in (("cat", 60), ("dog", 160)):
+            pixels = rng.integers(0, 60, (size[1], size[0], 3)) + level
+            Image.fromarray(pixels.astype("uint8")).save(folder / f"{name}.{start + i}.jpg")
+    return folder

@@ -1,0 +1,179 @@
+"""A resumed run is the same run, to the last bit; so are runs with other numbers of workers."""
+
+import json
+import signal
+import time
+
+import pytest
+from conftest import TOY, dogcats, rows, same_run, state
+
+FULL = [
+    "--model=MLP",
+    "--model.dropout=0.2",
+    "--train.accumulate=3",
+    "--train.clip=1",
+    "--train.ema=0.9",
+    "--schedule=OneCycleLR",
+    "--optim=Adam",
+    "--lr=1e-2",
+    "--log.visdom=false",
+    "--print-freq=4",
+    "--max-epoch=2",
+    "--batch-size=100",
+]
+PICTURES = [
+    "--data.dataset=DogCat",
+    "--model=SqueezeNet",
+    "--data.transform.train=[{name: RandomResizedCrop, size: 24}, RandomHorizontalFlip]",
+    "--data.transform.eval=[{name: Resize, size: [24, 24]}]",
+    "--batch-size=5",
+    *TOY[1:],
+]
+
+
+def test_same_seed_same_losses_and_another_seed_others(run):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert run("train", f"--run={name}", f"--seed={seed}", *TOY, "--train.max_steps=6").code == 0
+    assert rows("a") == rows("b")
+    assert rows("a")[0]["loss"] != rows("c")[0]["loss"]
+
+
+def test_workers_change_nothing_even_with_augmentation(run, tmp_path):
+    dogcats(tmp_path / "photos")
+    for name, workers in (("a", 0), ("b", 2)):
+        given = run("train", f"--run={name}", f"--num-workers={workers}", "--train-data-root=photos", *PICTURES)
+        assert given.code == 0, given.err
+    assert len(rows("a", phase="train")) == 8
+    assert rows("a") == rows("b")
+    assert same_run(state("a"), state("b"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The uninterrupted run that the resumed ones must equal: 13 batches an epoch, so windows are cut short."""
+    import os
+
+    import main
+
+    folder, before = tmp_path_factory.mktemp("reference"), os.getcwd()
+    os.chdir(folder)
+    assert main.main(["train", "--run=whole", *FULL]) == 0
+    os.chdir(before)
+    return state("whole", folder=folder), rows("whole", folder=folder)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 12, 13, 14, 25])
+def test_resumed_after_any_step_is_bit_identical(run, reference, steps):
+    assert run("train", "--run=cut", *FULL, f"--train.max_steps={steps}", "--schedule.total_steps=10").code == 0
+    resumed = run("train", "--resume=checkpoints/cut", "--train.max_steps=null")
+    assert resumed.code == 0, resumed.err
+    assert f"at step {steps}" in resumed.out
+    assert rows("cut") == reference[1]
+    assert same_run(state("cut"), reference[0])
+
+
+def test_resumed_three_times_with_changing_workers(run, tmp_path):
+    dogcats(tmp_path / "photos")
+    args = ["--train-data-root=photos", *PICTURES]
+    assert run("train", "--run=whole", *args).code == 0
+    assert run("train", "--run=cut", *args, "--train.max_steps=1").code == 0
+    for steps, workers in ((3, 2), (6, 0), ("null", 2)):
+        resumed = run("train", "--resume=checkpoints/cut", f"--train.max_steps={steps}", f"--num-workers={workers}")
+        assert resumed.code == 0, resumed.err
+    assert same_run(state("cut"), state("whole"))
+
+
+def test_rules_that_follow_validation_and_patience_resume_exactly(run):
+    rule = [*TOY, "--max-epoch=3", "--schedule=DecayOnRise", "--lr-decay=0.3", "--train.early_stop=9", "--lr=0.3"]
+    rule.remove("--max-epoch=2")
+    rule.remove("--lr=1e-3")
+    assert run("train", "--run=whole", *rule, "--train.val_steps=7").code == 0
+    assert run("train", "--run=cut", *rule, "--train.val_steps=7", "--train.max_steps=35").code == 0
+    assert run("train", "--resume=checkpoints/cut", "--train.max_steps=null").code == 0
+    assert len({row["lr"] for row in rows("whole", phase="train")}) > 2, "the rate never shrank: nothing is tested"
+    assert same_run(state("cut"), state("whole"))
+    assert rows("cut") == rows("whole")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_resumed_run_is_the_same(start, tmp_path, number, code):
+    args = [*TOY, "--num-workers=2", "--max-epoch=12"]
+    args.remove("--max-epoch=2")
+    assert start("train", "--run=whole", *args).wait(120) == 0
+    process = start("train", "--run=cut", *args)
+    journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
+    _wait(lambda: journal.exists() and journal.read_text().count("\n") > 60, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "saved; continue with --resume=checkpoints/cut" in out
+    assert json.loads((tmp_path / "checkpoints/cut/status.json").read_text())["state"] == "stopped"
+    assert start("train", "--resume").wait(120) == 0
+    assert rows("cut", tmp_path) == rows("whole", tmp_path)
+    assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+
+
+def test_killed_without_warning_it_resumes_from_the_last_save(start, tmp_path):
+    args = [*TOY, "--train.save_steps=5", "--max-epoch=12"]
+    args.remove("--max-epoch=2")
+    assert start("train", "--run=whole", *args).wait(120) == 0
+    process = start("train", "--run=cut", *args)
+    journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
+    _wait(lambda: journal.exists() and journal.read_text().count("\n") > 33, process)
+    process.kill()
+    process.wait()
+    assert start("train", "--resume=checkpoints/cut").wait(120) == 0
+    assert rows("cut", tmp_path) == rows("whole", tmp_path)
+    assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+
+
+def _wait(condition, process):
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("it never came to the point where it should be stopped")
+
+
+def test_what_may_change_on_resume_is_said_and_the_rest_is_refused(run):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=3").code == 0
+    refused = run("train", "--resume=checkpoints/a", "--lr=0.5", "--batch-size=64")
+    assert refused.code == 2
+    assert "--data.batch_size: a resumed run keeps its 32" in refused.err
+    assert "--optim.lr: a resumed run keeps its 0.001" in refused.err
+    assert len(refused.err.strip().splitlines()) == 2
+    allowed = run("train", "--resume=checkpoints/a", "--train.max_steps=5", "--print-freq=2")
+    assert allowed.code == 0
+    assert "train.max_steps: 3 -> 5" in allowed.out
+    assert "log.print_freq: 1 -> 2" in allowed.out
+
+
+def test_a_finished_run_says_so(run):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
+    again = run("train", "--resume=checkpoints/a")
+    assert (again.code, again.out.count("is finished at")) == (0, 1)
+    nothing = run("train", "--resume")
+    assert nothing.code == 4
+    assert "no unfinished run" in nothing.err
+
+
+def test_a_finished_run_trains_on_with_more_epochs(run):
+    assert run("train", "--run=long", *TOY).code == 0
+    short = [arg for arg in TOY if "max-epoch" not in arg]
+    assert run("train", "--run=short", *short, "--max-epoch=1").code == 0
+    assert run("train", "--resume=checkpoints/short", "--max-epoch=2").code == 0
+    assert rows("short") == rows("long")
+    assert same_run(state("short"), state("long"))
+
+
+def test_resuming_reads_no_sample_before_its_position(run, monkeypatch):
+    from data.digits import Digits
+
+    assert run("train", "--run=a", *TOY, "--train.max_steps=37").code == 0
+    taken = []
+    take = Digits.take
+    monkeypatch.setattr(Digits, "take", lambda self, indices: taken.append(len(indices)) or take(self, indices))
+    assert run("train", "--resume=checkpoints/a", "--train.max_steps=39").code == 0
+    assert taken[:3] == [32, 32, 32] or taken[:2] == [32, 32]
+    assert sum(taken) <= 2 * 32 + 269 + 64, "batches before step 37 were read again"

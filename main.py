@@ -1,5 +1,7 @@
 """Train, validate and test what the files in configs/ describe. Start with `python main.py help`."""
 
+import io
+import os
 import sys
 
 import fire
@@ -8,15 +10,16 @@ from fire.decorators import SetParseFn
 from configs import load
 from utils.cli import Flag, as_flag, read_arguments, to_flags
 from utils.errors import ConfigError, UserError
-from utils.tree import suggest
+from utils.words import suggest
 
 OPTIONS = {  # of the command itself, not of the config
     "train": ("config", "run", "resume", "quiet", "debug"),
     "val": ("debug",),
     "test": ("debug",),
-    "check": ("config", "print", "debug"),
+    "check": ("config", "run", "quiet", "print", "debug"),  # train's as well: one checks what one is about to train
     "help": ("debug",),
 }
+SWITCHES = ("quiet", "print", "debug")
 
 
 @SetParseFn(as_flag)
@@ -24,7 +27,7 @@ def train(*words: str, **flags: Flag) -> None:
     """Train a config, or continue a run with --resume."""
     options, keys = _split("train", flags)
     config = _one_word("train", words, options.get("config"))
-    quiet = options.get("quiet", "false") == "true"
+    quiet = options.get("quiet") == "true"
     if "resume" in options:
         if config or "run" in options:
             raise ConfigError(
@@ -33,7 +36,7 @@ def train(*words: str, **flags: Flag) -> None:
         from trainer import session
 
         return session.resume("" if options["resume"] == "true" else options["resume"], keys, quiet)
-    cfg = load(config or "default", keys)
+    cfg = load(config or "default", keys, OPTIONS["train"])
     from trainer import session
 
     return session.train(cfg, config or "default", options.get("run"), quiet)
@@ -57,16 +60,19 @@ def check(*words: str, **flags: Flag) -> None:
     options, keys = _split("check", flags)
     from commands.check import run
 
-    run(_one_word("check", words, options.get("config")) or "default", keys, "print" in options)
+    config = _one_word("check", words, options.get("config")) or "default"
+    run(config, keys, OPTIONS["check"], options.get("print") == "true")
 
 
 @SetParseFn(as_flag)
 def help(*words: str, **flags: Flag) -> None:
-    """Explain a command, a key, or list models, data, tasks, configs."""
-    _split("help", flags, leave=False)
+    """Explain a command, a key or a component; list models, data, configs, …"""
+    _, keys = _split("help", flags)
+    if keys:
+        raise ConfigError(f"{keys[0].typed}: help takes a topic: python main.py help {keys[0].key}")
     from commands.help import run
 
-    run(_one_word("help", words, None), COMMANDS)
+    run(_one_word("help", words), COMMANDS)
 
 
 COMMANDS = {"train": train, "val": val, "test": test, "check": check, "help": help}
@@ -75,7 +81,7 @@ COMMANDS = {"train": train, "val": val, "test": test, "check": check, "help": he
 def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> None:
     _, keys = _split(command, flags)
     path = [flag for flag in keys if flag.key in ("load_model_path", "train.load_model_path")]
-    checkpoint = _one_word(command, words, path[0].text if path else None)
+    checkpoint = _one_word(command, words, *(flag.text for flag in path))
     if not checkpoint:
         raise ConfigError(f"{command}: which checkpoint? e.g. python main.py {command} checkpoints/NAME")
     from trainer import session
@@ -83,18 +89,20 @@ def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> No
     getattr(session, command)(checkpoint, [flag for flag in keys if flag not in path])
 
 
-def _split(command: str, flags: dict[str, Flag], leave: bool = True) -> tuple[dict[str, str], list[Flag]]:
+def _split(command: str, flags: dict[str, Flag]) -> tuple[dict[str, str], list[Flag]]:
     """The command's own options, and the flags that are keys of the config."""
     given = to_flags(flags)
-    options = {flag.key: flag.text for flag in given if flag.key in OPTIONS[command]}
-    keys = [flag for flag in given if flag.key not in options]
-    if keys and not leave:
-        raise ConfigError(f"{keys[0].typed}: {command} takes no such flag")
-    return options, keys
+    options = {flag.key: flag for flag in given if flag.key in OPTIONS[command]}
+    for flag in options.values():
+        if flag.key in SWITCHES and flag.text not in ("true", "false"):
+            raise ConfigError(f"{flag.typed}: expected true or false; write --{flag.key} or leave it out")
+        if flag.key in ("config", "run") and (flag.typed == f"--{flag.key}" or not flag.text):
+            raise ConfigError(f"{flag.typed}: needs a value: --{flag.key}=…")
+    return {key: flag.text for key, flag in options.items()}, [flag for flag in given if flag.key not in options]
 
 
-def _one_word(command: str, words: tuple[str, ...], flag: str | None) -> str:
-    given = [*words, *([flag] if flag else [])]
+def _one_word(command: str, words: tuple[str, ...], *more: str | None) -> str:
+    given = [*words, *filter(None, more)]
     if len(given) > 1:
         raise ConfigError(f"{command} takes one word, got {', '.join(given)}; flags are written --key=value")
     return given[0] if given else ""
@@ -109,15 +117,21 @@ def main(arguments: list[str]) -> int:
         if arguments[0] not in COMMANDS:
             raise ConfigError(f"no command '{arguments[0]}'{suggest(arguments[0], COMMANDS)}")
         fire.Fire(COMMANDS, command=[arguments[0], *read_arguments(arguments[1:])], name="main.py")
+        sys.stdout.flush()
     except UserError as error:
-        if "--debug" in arguments:
+        if {"--debug", "--debug=true", "debug=true"} & set(arguments):
             raise
         print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130  # before the training began, or after it ended: there is nothing to save
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as in `help | head`: nobody is there to be told
     return 0
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without "…" gets \u2026, not a traceback
     sys.exit(main(sys.argv[1:]))

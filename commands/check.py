@@ -3,30 +3,29 @@
 from collections.abc import Sequence
 
 from configs import resolve
-from configs.flags import schema_keys
 from utils.cli import Flag
 from utils.config import flatten, to_plain
-from utils.tree import Node, dump_yaml
+from utils.tree import Node, dump_line
 
 __all__ = ["run"]
 
-LINE_END = "\n...\n"  # how YAML closes a lone scalar
 
+def run(name: str, flags: Sequence[Flag], options: Sequence[str], show: bool) -> None:
+    """Print that the config is right, and with `show` all of it with the place where each value was written.
 
-def run(name: str, flags: Sequence[Flag], show: bool) -> None:
-    """Print that the config is right, and with `show` all of it with the place of each value."""
-    resolved = resolve(name, flags)
-    if show:
-        places = {key: _place(resolved.tree, key) for key in schema_keys()}
-        values = flatten(to_plain(resolved.config))
-        for key, place in places.items():
-            for path, value in values.items():
-                if path == key or path.startswith(f"{key}."):
-                    print(f"{path}: {dump_yaml(value).split(LINE_END)[0].strip()}  # {place}")
+    `options` are what the command takes besides keys. Raises ConfigError with a line for each mistake.
+    """
+    resolved = resolve(name, flags, options)
+    for key, value in flatten(to_plain(resolved.config)).items() if show else ():
+        print(f"{key}: {dump_line(value)}  # {_place(resolved.tree, key)}")
     print(f"{name}: no mistakes found")
 
 
-def _place(tree: Node, key: str) -> str:
-    """Where the value of a key was written."""
-    node = tree.at(key)
-    return node.where if node else "default"
+def _place(node: Node, key: str) -> str:
+    """Where a value was written: by the deepest node on the way to it; a lone component's role is not in the key."""
+    for name in key.split("."):
+        inside = node.entries if name in node.entries else getattr(node.at("model"), "entries", {})
+        node = inside.get(name, node)
+    for name in ("model", "name"):  # a component without arguments is shown as its name
+        node = node.at(name) or node
+    return node.where

@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import itertools
+import shutil
 import textwrap
 import typing
 from collections.abc import Callable, Mapping
@@ -10,40 +12,56 @@ from pathlib import Path
 from typing import Any
 
 from configs import COMPONENTS, schema
-from configs.flags import schema_keys
-from utils.config import describe, to_plain
+from configs.keys import schema_keys, type_of
+from utils.config import Component, Roles, describe, to_plain
 from utils.errors import ConfigError
-from utils.tree import suggest
+from utils.registry import Registry
+from utils.signature import UNKNOWN, Parameter
+from utils.tree import dump_line
+from utils.words import suggest
 
 __all__ = ["key_comments", "run"]
 
 USAGE = {
-    "train": "train [CONFIG] [--key=value …]   or   train --resume[=checkpoints/NAME]",
+    "train": "train [CONFIG] [--key=value …] | train --resume[=FOLDER]",
     "val": "val CHECKPOINT [--key=value …]",
     "test": "test CHECKPOINT [--key=value …]",
     "check": "check [CONFIG] [--key=value …] [--print]",
     "help": "help [TOPIC]",
 }
 MORE = {
-    "train": """CONFIG is a YAML file or a name in configs/ (left out: default). Any key may be set: --optim.lr=0.01,
-or by its last name where that is unique: --lr=0.01. A component is set by its name: --model=AlexNet.
+    "train": """\
+CONFIG is a YAML file or a name in configs/ (left out: default).
+Any key may be set: --optim.lr=0.01, or by its last name where that is
+unique: --lr=0.01. A component is set by its name: --model=AlexNet.
 
-  --run=NAME      the run's folder, checkpoints/NAME (else config, model and time)
-  --resume        continue the newest unfinished run; --resume=checkpoints/NAME that one
-  --seed=N        same seed, same run
-  --quiet         print nothing but mistakes
-  --debug         print a traceback with a mistake
+  --run=NAME   the run's folder, checkpoints/NAME (else config, model and time)
+  --resume     continue the newest unfinished run; --resume=checkpoints/NAME
+               continues that one
+  --seed=N     same seed, same run
+  --quiet      print nothing but mistakes
+  --debug      print a traceback with a mistake
 
 Ctrl-C saves and stops; --resume goes on at the very step.""",
-    "val": "CHECKPOINT is a run folder (its best, else its last) or a .pth file. Keys of data may be set.",
-    "test": """CHECKPOINT is a run folder (its best, else its last) or a .pth file. Writes submission.csv there.
+    "val": """\
+CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+Keys of data may be set, as --batch-size=64.""",
+    "test": """\
+CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+submission.csv is written there.
 
-  --test-data-root=FOLDER    the test files
-  --test.sample=FILE         Kaggle's sample_submission.csv: gives header, ids and order
-  --result-file=FILE         where to write
-  --test.output=label        probability (the default), label or class""",
-    "check": "--print shows every key, its value and where the value was written.",
-    "help": "TOPIC: a command, models, data, tasks, optimizers, schedules, transforms, configs, or a key as optim.lr",
+  --test-data-root=FOLDER   the test files
+  --test.sample=FILE        Kaggle's sample_submission.csv: gives header, ids
+                            and their order
+  --result-file=FILE        where to write
+  --test.output=label       probability (the default), label or class""",
+    "check": """\
+CONFIG and flags are those of train: put check in its place.
+
+  --print      every key, its value and where the value was written""",
+    "help": """\
+TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
+configs; one of these, as ResNet34; or a key, as optim.lr or lr.""",
 }
 LISTS = {
     "models": "model",
@@ -60,16 +78,30 @@ def run(topic: str, commands: Mapping[str, Callable]) -> None:
 
     Raises ConfigError for a topic there is not.
     """
+    key = topic.lstrip("-").replace("-", "_")
     if not topic:
         _print_overview(commands)
     elif topic in commands:
         print(f"python main.py {USAGE[topic]}\n\n{commands[topic].__doc__}\n\n{MORE[topic]}")
     elif topic == "configs":
         _print_configs()
+    elif topic in _configs():
+        _print_config(_configs()[topic])
     elif topic in LISTS:
-        _print_components(LISTS[topic])
-    else:
-        _print_key(topic, commands)
+        _print_list(COMPONENTS[LISTS[topic]])
+    elif (registry := _registry_of(topic)) is not None:
+        _print_component(registry, topic)
+    elif not (_print_keys(key) or _print_arguments(key)):
+        known = [*commands, *LISTS, "configs", *schema_keys(), *_components()]
+        raise ConfigError(f"no help on '{topic}'{suggest(topic, known)}")
+
+
+def _row(name: str, text: str, column: int = 25) -> None:
+    """Print two columns, the second one wrapped to the width of the terminal."""
+    width = min(shutil.get_terminal_size((80, 24)).columns, 110)
+    gap = max(column - len(name) - 2, 1) * " "
+    hanging = column * " "
+    print(textwrap.fill(text, max(width, 60), initial_indent=f"  {name}{gap}", subsequent_indent=hanging))
 
 
 def _print_overview(commands: Mapping[str, Callable]) -> None:
@@ -78,61 +110,116 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
         print(f"  python main.py {USAGE[name]}\n      {command.__doc__}")
     print("\nConfigs (python main.py train NAME):")
     _print_configs()
-    print("\nKeys (--key=value; help KEY tells more):")
+    print("\nKeys, each set with --key=value [what it is otherwise]:")
     comments = key_comments()
     for key in schema_keys():
-        print(f"  {key:<22} {_default(key):<16} {comments[key]}")
-    print("\nMore: help " + ", help ".join([*LISTS, "configs"]))
+        _row(key, _with_default(comments[key], _default(key)))
+    print("\nMore: python main.py help TOPIC")
+    print(textwrap.fill(MORE["help"].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
+
+
+def _with_default(comment: str, default: Any) -> str:
+    return comment if default in (None, [], {}) else f"{comment} [{dump_line(default)}]"
+
+
+def _configs() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(Path(schema.__file__).parent.glob("*.yaml"))}
 
 
 def _print_configs() -> None:
-    for path in sorted((Path(schema.__file__).parent).glob("*.yaml")):
-        with path.open(encoding="utf-8") as stream:
-            print(f"  {path.stem:<16} {stream.readline().lstrip('# ').strip()}")
+    for name, path in _configs().items():
+        _row(name, _heading(path)[0], 18)
 
 
-def _print_components(kind: str) -> None:
-    registry = COMPONENTS[kind]
+def _print_config(path: Path) -> None:
+    print("\n".join([*_heading(path), "", f"python main.py check {path.stem} --print shows every key."]))
+
+
+def _heading(path: Path) -> list[str]:
+    """The comment that a config opens with."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+
+
+def _print_list(registry: Registry) -> None:
+    """The components of a kind: a line of their docstring, or for a library's what they take."""
     for name in registry.all_names():
-        arguments = ", ".join(registry.signature(name).parameters)
+        takes = ", ".join(registry.arguments(name)) or "no arguments"
+        own = name in registry.names()
+        _row(name + (":NAME" if name in registry.variants else ""), registry.summary(name) if own else takes)
         if name in registry.variants:
-            print(f"  {name + ':NAME':<20} {registry.summary(name)}")
-            names = ", ".join(registry.variants[name].names())
-            print(textwrap.fill(names, 110, initial_indent=" " * 23, subsequent_indent=" " * 23))
-        elif registry.folder is None:
-            print(f"  {name:<20} ({arguments})")
-        else:
-            print(f"  {name:<20} {registry.summary(name) or f'({arguments})'}")
+            _row("", "NAME is one of " + ", ".join(registry.variants[name].names()))
 
 
-def _print_key(topic: str, commands: Mapping[str, Callable]) -> None:
-    """A key of the schema by its dotted or its last name, or an argument of a default component."""
+def _components() -> dict[str, Registry]:
+    return {name: registry for registry in COMPONENTS.values() for name in registry.all_names()}
+
+
+def _registry_of(topic: str) -> Registry | None:
+    """Where a component of that name is found, `torchvision:resnet18` included."""
+    for registry in COMPONENTS.values():
+        family, _, variant = topic.partition(":")
+        if topic in registry.all_names() or (family in registry.variants and variant):
+            return registry
+    return None
+
+
+def _print_component(registry: Registry, name: str) -> None:
+    kind = next(kind for kind, one in COMPONENTS.items() if one is registry)
+    print(f"{name}: {registry.summary(name)}".rstrip(": ") + f"\n\nAs {_prefix(kind)}, with these arguments:")
+    for argument, parameter in registry.arguments(name).items():
+        _row(argument, _parameter(registry, argument, parameter))
+
+
+def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
+    """Its type, and what it is when no config sets it."""
+    if not parameter.required:
+        known = parameter.default is not UNKNOWN and parameter.default is not None
+        return describe(parameter.type) + (f" [{dump_line(parameter.default)}]" if known else "")
+    if registry.offered is None:
+        return f"{describe(parameter.type)}; needed, unless the data tells it"
+    return f"{describe(parameter.type)}; {'the trainer knows it' if name in registry.offered else 'needed'}"
+
+
+def _prefix(kind: str) -> str:
+    return {"data": "data.dataset", "transform": "data.transform.train[…]"}.get(kind, kind)
+
+
+def _print_keys(topic: str) -> bool:
+    """Keys of the schema of that dotted or last name, or below that section; whether there was one."""
     keys = schema_keys()
-    found = [key for key in keys if key == topic or key.split(".")[-1] == topic.replace("-", "_")]
+    found = [key for key in keys if topic in (key, key.rpartition(".")[2]) or key.startswith(f"{topic}.")]
     for key in found:
-        print(f"{key}: {key_comments()[key]}\n  takes {describe(keys[key])}; default {_default(key)}")
-    for kind in ("model", "data", "task", "optim", "schedule") if not found else ():
-        found += _print_argument(kind, topic.removeprefix(f"{kind}.").removeprefix("dataset."))
-    if not found:
-        raise ConfigError(f"no help on '{topic}'{suggest(topic, [*commands, *LISTS, 'configs', *keys])}")
+        print(_with_default(f"{key}: {key_comments()[key]}", _default(key)))
+        inner, catalogue = type_of(keys[key])
+        print(f"  takes {describe(keys[key])}")
+        for listing in [name for name, kind in LISTS.items() if kind == catalogue]:
+            one = inner in (Component, Roles)
+            print(f"  python main.py help {listing} lists {'them' if one else 'what may stand in the list'}")
+    return bool(found)
 
 
-def _print_argument(kind: str, name: str) -> list[str]:
-    """Which components of a kind take an argument, with type and default."""
-    registry = COMPONENTS[kind]
-    taking = {c: p for c in registry.all_names() if (p := registry.signature(c).parameters.get(name))}
-    for component, parameter in taking.items():
-        default = "needed" if parameter.required else f"default {parameter.default}"
-        print(f"{kind}.{name} of {component}: takes {describe(parameter.type)}; {default}")
-    return list(taking)
+def _print_arguments(topic: str) -> bool:
+    """Components that take an argument of that name, those alike in a line; whether there was one."""
+    section, _, name = topic.rpartition(".")
+    kinds = [kind for kind in COMPONENTS if section in ("", kind, _prefix(kind))]
+    lines: dict[str, list[str]] = {}
+    for kind in kinds:
+        for component in COMPONENTS[kind].all_names():
+            parameter = COMPONENTS[kind].arguments(component).get(name)
+            if parameter:
+                lines.setdefault(f"{_prefix(kind)}.{name}: {_parameter(COMPONENTS[kind], name, parameter)}", []).append(component)
+    for line, components in lines.items():
+        print(line)
+        print(textwrap.fill(f"of {', '.join(components)}", 78, initial_indent="  ", subsequent_indent="  "))
+    return bool(lines)
 
 
-def _default(key: str) -> str:
+def _default(key: str) -> Any:
     value: Any = schema.Config()
     for part in key.split("."):
         value = getattr(value, part)
-    plain = to_plain(value)
-    return "null" if plain is None else str(plain).lower() if isinstance(plain, bool) else str(plain)
+    return to_plain(value)
 
 
 def key_comments() -> dict[str, str]:

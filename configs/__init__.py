@@ -7,12 +7,14 @@ from typing import Any
 
 from configs.components import COMPONENTS
 from configs.flags import apply_flags
+from configs.hints import key_hint
 from configs.layers import find_file, merge, read_file
 from configs.schema import Config
 from utils.cli import Flag
 from utils.config import BAD, Component, convert, to_plain
 from utils.errors import ConfigError
-from utils.tree import Node, Problems, suggest, to_node
+from utils.tree import Node, Problems, to_node
+from utils.words import suggest
 
 __all__ = ["COMPONENTS", "Component", "Config", "ConfigError", "Resolved", "load", "load_stored", "resolve"]
 
@@ -25,31 +27,30 @@ class Resolved:
     tree: Node
 
 
-def load(name: str = "default", flags: Sequence[Flag] = ()) -> Config:
+def load(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[str] = ()) -> Config:
     """Read a config by path or by name in configs/, lay the flags over it, check everything.
 
-    Raises ConfigError with one line for each mistake.
+    `options` are what the command takes besides keys. Raises ConfigError with one line for each mistake.
     """
-    return resolve(name, flags).config
+    return resolve(name, flags, options).config
 
 
-def resolve(name: str = "default", flags: Sequence[Flag] = ()) -> Resolved:
+def resolve(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[str] = ()) -> Resolved:
     """As `load`, with the tree that says where each value was written."""
-    problems = Problems()
-    path = find_file(name)
-    return _check(read_file(path, problems), list(flags), problems)
+    problems = Problems([flag.typed for flag in flags])
+    return _check(read_file(find_file(name), problems), flags, problems, options)
 
 
 def load_stored(stored: dict[str, Any], source: Path, flags: Sequence[Flag] = ()) -> Config:
     """The config that a checkpoint holds, with flags laid over it."""
-    return _check(to_node(stored, str(source)), list(flags), Problems()).config
+    return _check(to_node(stored, str(source)), flags, Problems([flag.typed for flag in flags])).config
 
 
-def _check(tree: Node, flags: list[Flag], problems: Problems) -> Resolved:
+def _check(tree: Node, flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Resolved:
     defaults = merge(None, to_node(to_plain(Config()), "default"), Config, "", problems)
     tree = merge(defaults, tree, Config, "", problems)
-    tree = apply_flags(tree, flags, problems)
-    config = convert(tree, Config, "", problems, COMPONENTS)
+    tree = apply_flags(tree, flags, problems, options)
+    config = convert(tree, Config, "", problems, COMPONENTS, key_hint(tree))
     _check_together(config, tree, problems)
     problems.raise_any()
     return Resolved(config, tree)

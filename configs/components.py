@@ -10,36 +10,38 @@ ROOT = Path(__file__).parent.parent
 ZOO = Library("torchvision.models", "models", pattern=r"^@register_model\(\)[^:]*?\bdef (\w+)")
 
 # The transforms of the book's day, and what they are called now.
-RENAMED = {"Scale": "Resize", "RandomSizedCrop": "RandomResizedCrop", "ToTensor": "ToImage"}
+RENAMED = {"Scale": "Resize", "RandomSizedCrop": "RandomResizedCrop"}
+
+OPTIMIZERS = Library(
+    "torch.optim",
+    "optim",
+    pattern=r"^class ([A-Z]\w+)\((?:Optimizer|Adam)\)",
+    without=frozenset({"LBFGS", "SparseAdam", "Muon"}),
+)
+RULES = Library(
+    "torch.optim.lr_scheduler",
+    "optim/lr_scheduler.py",
+    # these take functions or other schedulers, which no YAML can write
+    without=frozenset({"ChainedScheduler", "LambdaLR", "LRScheduler", "MultiplicativeLR", "SequentialLR"}),
+)
+TRANSFORMS = Library(
+    "torchvision.transforms.v2",
+    "transforms/v2",
+    without=frozenset({"Transform", "Lambda", "LinearTransformation"}),  # these take a function, a matrix
+)
 
 COMPONENTS = {
     "model": Registry("models", ROOT / "models", variants={"torchvision": ZOO}),
-    "data": Registry("data", ROOT / "data"),
-    "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks"),
-    "optim": Registry(
-        "torch.optim",
-        None,
-        [Library("torch.optim", "optim", without=frozenset({"Optimizer", "LBFGS", "SparseAdam", "Muon"}))],
-        offered=frozenset({"params"}),
-    ),
+    "data": Registry("data", ROOT / "data", brought=frozenset({"split", "transform"})),
+    # output and positive have their one place in the config's section test
+    "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=frozenset({"output", "positive"})),
+    "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),
     "schedule": Registry(
         "trainer.schedule",
         ROOT / "trainer" / "schedule.py",
-        [
-            Library(
-                "torch.optim.lr_scheduler",
-                "optim/lr_scheduler.py",
-                # these take functions or other schedulers, which no YAML can write
-                without=frozenset({"ChainedScheduler", "LambdaLR", "LRScheduler", "MultiplicativeLR", "SequentialLR"}),
-            )
-        ],
-        offered=frozenset({"optimizer", "max_lr", "total_steps", "T_max", "total_iters"}),
+        [RULES],
+        offered=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
+        brought=frozenset({"last_epoch"}),
     ),
-    "transform": Registry(
-        "torchvision.transforms.v2",
-        None,
-        [Library("torchvision.transforms.v2", "transforms/v2", without=frozenset({"Transform"}))],
-        offered=frozenset(),
-        renamed=RENAMED,
-    ),
+    "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], offered=frozenset(), renamed=RENAMED),
 }

@@ -1,123 +1,90 @@
 """From a flag to the key it means: dotted, or a last name that is unique in the schema or among the components."""
 
 import typing
-from dataclasses import is_dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from configs.components import COMPONENTS
-from configs.layers import merge, nested, type_of
+from configs.hints import key_hint
+from configs.keys import argument_types, schema_keys, type_of
+from configs.layers import merge, nested
 from configs.schema import Config
 from utils.cli import Flag
-from utils.config import Component, Roles
-from utils.tree import Node, Problems, flag_node, suggest
+from utils.tree import Node, Problems, flag_node
 
-__all__ = ["apply_flags", "schema_keys"]
-
-
-def schema_keys(to: Any = Config, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key of the schema, sections left out, and its type."""
-    keys: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(to, include_extras=True).items():
-        section = is_dataclass(hint) and hint is not Component
-        keys |= schema_keys(hint, f"{prefix}{name}.") if section else {prefix + name: hint}
-    return keys
+__all__ = ["apply_flags"]
 
 
-def apply_flags(tree: Node, flags: list[Flag], problems: Problems) -> Node:
-    """The tree with the command line laid over it.
+def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Node:
+    """The tree with the command line laid over it; `options` are what the command takes besides keys.
 
-    Names of components come first: a component whose name changes starts without the arguments it would inherit.
+    Shorter keys come before longer ones, however they are typed: a component whose name changes starts without the
+    arguments it would inherit. A last name that the schema does not have comes after all of them: it belongs to an
+    argument of a component that is chosen then.
     """
-    keys = schema_keys()
-    placed = [(flag, _in_schema(flag, keys, problems)) for flag in flags]
-    named = {flag: key for flag, key in placed if key and key in keys and type_of(keys[key])[0] in (Component, Roles)}
-    for flag, key in named.items():
-        tree = _set(tree, flag, key, problems)
-    for flag, found in placed:
-        path = _among_components(flag, tree, problems) if found is None else found
-        if path and flag not in named:
-            tree = _set(tree, flag, path, problems)
+    given: dict[str, Flag] = {}  # by key
+    early = {flag: keys for flag in flags if (keys := _in_schema(flag))}
+    for flag, keys in sorted(early.items(), key=lambda item: item[1][0].removesuffix(".name").count(".")):
+        tree = _lay(tree, flag, keys, given, problems)
+    arguments = argument_types(tree)
+    for flag in flags:
+        if flag in early:
+            continue
+        keys = _ending(flag, arguments)
+        if not keys:
+            problems.add(flag.typed, f"no key '{flag.key}'{key_hint(tree, options)(flag.key, ())}")
+        tree = _lay(tree, flag, keys, given, problems)
     return tree
 
 
-def _set(tree: Node, flag: Flag, path: str, problems: Problems) -> Node:
-    text = "false" if _negated(flag, path) else flag.text
-    return merge(tree, nested(path.split("."), flag_node(text, flag.typed)), Config, "", problems)
+def _in_schema(flag: Flag) -> list[str]:
+    """The keys that a flag may mean: as it is if it is dotted or a section, else those of the schema with that end."""
+    sections = typing.get_type_hints(Config)
+    first = flag.key.partition(".")[0]
+    if "." in flag.key and first not in sections and first.startswith("no_") and first[3:] in sections:
+        return [flag.key[3:]]
+    return [flag.key] if "." in flag.key or flag.key in sections else _ending(flag, schema_keys())
 
 
-def _negated(flag: Flag, path: str) -> bool:
-    """Whether a flag was `--no-x` for the key x."""
-    return flag.key.startswith("no_") and path.split(".")[-1] == flag.key[3:]
+def _ending(flag: Flag, types: dict[str, Any]) -> list[str]:
+    """The keys whose last name is the flag's; for `--no-x` also those that are true or false and end on x."""
+    found = [key for key in types if key.rpartition(".")[2] == flag.key]
+    if found or not flag.key.startswith("no_"):
+        return found
+    return [key for key, to in types.items() if key.rpartition(".")[2] == flag.key[3:] and _takes(to, bool)]
 
 
-def _in_schema(flag: Flag, keys: dict[str, Any], problems: Problems) -> str | None:
-    """The dotted key a flag means; "" if it is ambiguous (noted), None if the schema has no such key."""
-    if "." in flag.key or flag.key in keys:
-        return flag.key
-    for wanted in (flag.key, flag.key[3:] if flag.key.startswith("no_") and flag.text == "true" else ""):
-        found = [key for key in keys if key.split(".")[-1] == wanted]
-        if wanted != flag.key:
-            found = [key for key in found if bool in (keys[key], *_literals(keys[key]))]
-        if found:
-            return _only(found, flag, problems)
-    return None
+def _lay(tree: Node, flag: Flag, keys: list[str], given: dict[str, Flag], problems: Problems) -> Node:
+    """The tree with the flag laid over it, unless it is unclear or was given before."""
+    if len(keys) != 1:
+        meant = " or ".join(f"--{key}" for key in sorted(keys))
+        if keys:
+            problems.add(flag.typed, f"could be {meant}: write it in full")
+        return tree
+    key = keys[0]
+    before = given.setdefault(key.removesuffix(".name"), flag)
+    negated = flag.key.startswith("no_") and not key.endswith(flag.key)
+    if before is not flag:
+        problems.add(flag.typed, f"is the same key as {before.typed}; leave one out")
+    elif message := _bare(flag, key, negated, tree):
+        problems.add(flag.typed, message)
+    else:
+        node = flag_node("false" if negated else flag.text, flag.typed)
+        return merge(tree, nested(key.split("."), node), Config, "", problems)
+    return tree
 
 
-def _literals(to: Any) -> list[Any]:
-    """bool, if a Literal type has True or False among its values."""
-    return [bool] if any(isinstance(a, bool) for a in typing.get_args(to)) else []
-
-
-def _only(found: list[str], flag: Flag, problems: Problems) -> str:
-    if len(found) > 1:
-        problems.add(flag.typed, f"could be {' or '.join('--' + key for key in sorted(found))}: write it in full")
-        return ""
-    return found[0]
-
-
-def _among_components(flag: Flag, tree: Node, problems: Problems) -> str:
-    """The argument of a chosen component that a flag means; "" with the mistake noted if there is none or several."""
-    arguments = _arguments(tree)
-    found = [path for path in arguments if path.split(".")[-1] == flag.key]
-    if not found and flag.key.startswith("no_") and flag.text == "true":
-        found = [p for p, kind in arguments.items() if p.split(".")[-1] == flag.key[3:] and kind is bool]
-    if found:
-        return _only(found, flag, problems)
-    leaves = {path.split(".")[-1] for path in [*arguments, *schema_keys()]}
-    problems.add(flag.typed, f"no key '{flag.key}'{_elsewhere(flag) or suggest(flag.key, leaves)}")
+def _bare(flag: Flag, key: str, negated: bool, tree: Node) -> str:
+    """What is wrong with a flag that has no value, for a key of that type."""
+    to = (schema_keys() | argument_types(tree)).get(key, Any) if "=" not in flag.typed or negated else Any
+    if negated and (flag.text != "true" or not _takes(to, bool)):
+        return f"only a key that is true or false has a --no- form, and it takes no value; write --{key}=…"
+    if "=" not in flag.typed and not any(_takes(to, kind) for kind in (bool, str, Any)):
+        return f"needs a value: {flag.typed}=…"
     return ""
 
 
-def _arguments(tree: Node) -> dict[str, Any]:
-    """Dotted path and type of every argument of the chosen components."""
-    found: dict[str, Any] = {}
-    for key, hint in schema_keys().items():
-        inner, catalogue = type_of(hint)
-        if inner in (Component, Roles):
-            node = tree.at(key)
-            roles = {key: node} if inner is Component else _by_role(key, node)
-            for path, component in roles.items():
-                found |= _arguments_of(component, path, catalogue)
-    return found
-
-
-def _by_role(key: str, node: Node | None) -> dict[str, Node | None]:
-    roles = node.entries if node else {}
-    return {key if role == "model" else f"{key}.{role}": item for role, item in roles.items()}
-
-
-def _arguments_of(node: Node | None, path: str, catalogue: str) -> dict[str, Any]:
-    if node is None or "name" not in node.entries:
-        return {}
-    signature = COMPONENTS[catalogue].signature(str(node.entries["name"].value))
-    written = {f"{path}.{name}": Any for name in node.entries if name != "name"}
-    return written | {f"{path}.{name}": p.type for name, p in signature.parameters.items()}
-
-
-def _elsewhere(flag: Flag) -> str:
-    """A hint when a component that was not chosen takes the argument."""
-    for kind in ("schedule", "optim", "task", "model"):
-        for name in COMPONENTS[kind].names() or (COMPONENTS[kind].all_names() if kind == "optim" else ()):
-            if flag.key in COMPONENTS[kind].signature(name).parameters:
-                return f"; it is an argument of {name}: add --{kind}={name}"
-    return ""
+def _takes(to: Any, kind: Any) -> bool:
+    """Whether a type is, or has among its choices, the kind; a choice of true or false takes bool."""
+    inner, catalogue = type_of(to)
+    options = [inner] if typing.get_origin(inner) in (None, list, tuple, dict) else [inner, *typing.get_args(inner)]
+    return not catalogue and (kind in options or (kind is bool and any(isinstance(a, bool) for a in options)))

@@ -1,49 +1,69 @@
 """Layers of a config laid over one another: schema defaults, base files, the file, the command line."""
 
+import os
 import typing
+from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.components import COMPONENTS
+from configs.keys import type_of
 from configs.schema import Config
 from utils.config import Component, Roles
 from utils.errors import ConfigError
-from utils.tree import Node, Problems, read_yaml, suggest
+from utils.tree import Node, Problems, read_yaml
+from utils.words import is_slip, suggest
 
-__all__ = ["find_file", "merge", "named", "nested", "read_file", "type_of"]
+__all__ = ["find_file", "merge", "named", "nested", "read_file"]
 
 FOLDER = Path(__file__).parent
-MAX_BASES = 10
 
 
-def find_file(name: str, folder: Path = FOLDER) -> Path:
-    """The config file of that path, or of that name in configs/.
+def find_file(name: str, beside: Path | None = None) -> Path:
+    """The config file of that path, or of that name in configs/; `beside` is the folder where it is looked for first.
 
     Raises ConfigError, with the nearest names, when there is none.
     """
-    for path in (Path(name), folder / name, folder / f"{name}.yaml"):
-        if path.is_file():
+    places = [FOLDER / name, FOLDER / f"{name}.yaml"]
+    if beside is not None:
+        places = [beside / name, beside / f"{name}.yaml", *places]
+    elif os.path.basename(name) == name and not Path(name).suffix:  # a bare word is a name, whatever else is called so
+        places.append(Path(name))
+    else:
+        places.insert(0, Path(name))
+    for path in places:
+        if os.path.isfile(path):  # not Path.is_file, which fails on a name that is too long
             return path
-    known = [path.stem for path in sorted(folder.glob("*.yaml"))]
+    if os.path.isfile(Path(name, "config.yaml")):
+        raise ConfigError(f"no config '{name}'; did you mean '{Path(name, 'config.yaml')}'?")
+    known = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
     raise ConfigError(f"no config '{name}'{suggest(Path(name).stem, known)}")
 
 
-def read_file(path: Path, problems: Problems, depth: int = 0) -> Node:
-    """A file's tree, laid over the file that its `base:` names, and so on down."""
+def read_file(path: Path, problems: Problems, above: Sequence[Path] = ()) -> Node:
+    """A file's tree, laid over the file that its `base:` names, and so on down; `above` are the files that led here."""
     tree = read_yaml(path, _shown(path))
     if not isinstance(tree.value, dict):
-        raise ConfigError(f"{tree.where}: a config holds keys and values")
+        raise ConfigError(f"{tree.where}: a config holds keys and values, as 'model: ResNet34' with a space behind ':'")
     base = tree.value.pop("base", None)
     if base is None:
         return tree
-    if depth >= MAX_BASES or not isinstance(base.value, str):
-        raise ConfigError(f"{base.where}: base must name one file, and {MAX_BASES} of them are the most in a row")
+    above = [*above, path.resolve()]
+    below = _base_file(base, path)
+    if below.resolve() in above:
+        raise ConfigError(f"{base.where}: base: {_shown(below)} is built on this file; a config cannot be its own base")
+    return merge(read_file(below, problems, above), tree, Config, "", problems)
+
+
+def _base_file(base: Node, path: Path) -> Path:
+    """The file that `base:` names: beside the file that says so, else in configs/."""
+    if not isinstance(base.value, str) or not base.value:
+        raise ConfigError(f"{base.where}: base: expected the name of one config file")
     try:
-        below = read_file(find_file(base.value, path.parent), problems, depth + 1)
+        return find_file(base.value, path.parent)
     except ConfigError as error:
-        raise ConfigError(f"{base.where}: base: {error}" if "no config" in str(error) else str(error)) from error
-    return merge(below, tree, Config, "", problems)
+        raise ConfigError(f"{base.where}: base: {error}") from error
 
 
 def _shown(path: Path) -> str:
@@ -52,14 +72,6 @@ def _shown(path: Path) -> str:
         return path.resolve().relative_to(Path.cwd()).as_posix()
     except ValueError:
         return str(path)
-
-
-def type_of(to: Any) -> tuple[Any, str]:
-    """A type without its annotation, and the catalogue that its components come from."""
-    if typing.get_origin(to) is typing.Annotated:
-        inner, mark = typing.get_args(to)
-        return inner, mark if isinstance(mark, str) else ""
-    return to, ""
 
 
 def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) -> Node:
@@ -95,31 +107,33 @@ def _merge_component(base: Node | None, over: Node) -> Node:
 
 
 def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, problems: Problems) -> Node:
-    """One component a role; a component without a role is the role "model"."""
+    """One component a role; a component without a role is the role "model"; null or {} is none at all."""
     old = base.entries if base else {}
+    if over.value == {} or (over.value in ("null", "~") and not over.quoted):
+        return Node({}, over.where)
     if isinstance(over.value, list):
         return over
-    if not _has_roles(over, old, catalogue):
-        single = named(over)
-        several = [role for role in old if role != "model"]
-        if several and (over.where.startswith("--") or "name" not in single.entries):
-            problems.add(
-                over.where, f"{key} has several roles: say which, {' or '.join(f'{key}.{r}' for r in several)}"
-            )
-            return typing.cast(Node, base)
-        return Node({"model": _merge_component(old.get("model"), single)}, over.where)
-    kept = {} if "model" in old and "model" not in over.entries else old
-    return Node({**kept, **{r: _merge_component(old.get(r), named(n)) for r, n in over.entries.items()}}, over.where)
+    lone = list(old) in ([], ["model"])
+    if _has_roles(over, old, catalogue):
+        kept = {} if lone and "model" not in over.entries else old
+        return Node({**kept, **{r: _merge_component(old.get(r), named(n)) for r, n in over.entries.items()}}, over.where)
+    single = named(over)
+    if not lone and (over.where.startswith("--") or "name" not in single.entries):
+        rest = "" if "name" in single.entries else f".{next(iter(single.entries))}"
+        meant = " or ".join(f"{key}.{role}{rest}" for role in old)
+        problems.add(over.where, f"{key} has several roles: say which, {meant}")
+        return Node(old, over.where)
+    return Node({"model": _merge_component(old.get("model"), single)}, over.where)
 
 
 def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
     """Whether a mapping's keys are roles, not the arguments of a single component."""
-    if not node.entries or "name" in node.entries:
-        return node.value == {}
+    if any(name == "name" or (is_slip(name, "name") and not n.entries) for name, n in node.entries.items()):
+        return False
     if any(role in old for role in node.entries):
         return True
     known = COMPONENTS[catalogue].all_names()
-    return any("name" in n.entries or n.value in known for n in node.entries.values())
+    return any("name" in n.entries or str(n.value).partition(":")[0] in known for n in node.entries.values())
 
 
 def nested(path: list[str], node: Node) -> Node:

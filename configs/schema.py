@@ -10,7 +10,7 @@ __all__ = ["Config", "Data", "Log", "Optim", "Test", "Train", "Transforms"]
 Count = Annotated[int, Range(1)]
 Fraction = Annotated[float, Range(0, 1)]
 TransformList = Annotated[tuple[Component, ...], "transform"]
-Optim = Annotated[Roles, "optim"]
+Model, Optim, Schedule = Annotated[Roles, "model"], Annotated[Roles, "optim"], Annotated[Roles, "schedule"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Transforms:
 class Data:
     """Which dataset, and how it is served."""
 
-    dataset: Annotated[Component, "data"] = Component("Digits")  # a class in data/ and its arguments
+    dataset: Annotated[Component, "data"] = Component("Digits")  # a class in data/
     train_data_root: str | None = None  # folder with the files of the splits train and val
     test_data_root: str | None = None  # folder with the files of the split test
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
@@ -46,8 +46,8 @@ class Train:
     max_steps: Count | None = None  # end after so many steps (a step is one batch)
     max_minutes: Annotated[float, Range(0)] | None = None  # end after so many minutes of training, with a save
     seed: Annotated[int, Range(0, 2**31)] = 0  # decides weights, order of samples, augmentation, dropout
-    use_gpu: Literal["auto", True, False] = "auto"  # auto: when there is one
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass (autocast)
+    use_gpu: Literal["auto", True, False] = "auto"  # train on a GPU; auto: when there is one
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # numbers of the forward pass (autocast)
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     accumulate: Count = 1  # batches an optimizer step
     clip: Annotated[float, Range(0)] | None = None  # largest norm of the gradient; a longer one is shortened to it
@@ -89,13 +89,11 @@ class Test:
 class Config:
     """One run."""
 
-    task: Annotated[Component, "task"] = Component("Classification")  # a class in trainer/tasks/
-    model: Annotated[Roles, "model"] = field(default_factory=lambda: {"model": Component("ResNet34")})  # in models/
+    task: Annotated[Component, "task"] = Component("Classification")  # what is learned: a class in trainer/tasks/
+    model: Model = field(default_factory=lambda: {"model": Component("ResNet34")})  # a class in models/
     data: Data = field(default_factory=Data)  # dataset, transforms, loader
-    optim: Optim = field(default_factory=lambda: {"model": Component("SGD")})  # a class in torch.optim
-    schedule: Annotated[Roles, "schedule"] = field(
-        default_factory=dict
-    )  # learning rate: torch's, or trainer/schedule.py
+    optim: Optim = field(default_factory=lambda: {"model": Component("SGD")})  # the optimizer: a class in torch.optim
+    schedule: Schedule = field(default_factory=dict)  # the learning rate's rule: torch's or the book's; null: none
     train: Train = field(default_factory=Train)  # the loop
     log: Log = field(default_factory=Log)  # curves and pictures
     test: Test = field(default_factory=Test)  # predictions

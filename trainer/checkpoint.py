@@ -201,7 +201,7 @@ def _damage(path: Path, data: bytes) -> str:
 
 
 def _check_plain(value: Any, name: str) -> None:
-    """Raises TypeError for what a safe loader would refuse, when it is written and not a night later when it is read."""
+    """Raises TypeError for what a safe loader would refuse: now, and not a night later when it is read."""
     if isinstance(value, dict):
         for key, item in value.items():
             _check_plain(item, f"{name}.{key}")

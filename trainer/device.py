@@ -1,4 +1,4 @@
-"""The device a run is on: choosing it, moving batches to it, and its shortage of memory in words."""
+"""The device a run is on: choosing it, moving batches to it, and its failures in words."""
 
 import os
 import random
@@ -13,9 +13,9 @@ from torch import Tensor
 from configs import Config
 from configs.schema import Train
 from utils import dist
-from utils.errors import ConfigError, MemoryShortage
+from utils.errors import ConfigError, MemoryShortage, WorkerError
 
-__all__ = ["autocast", "choose_device", "explained_memory", "make_repeatable", "move"]
+__all__ = ["autocast", "choose_device", "make_repeatable", "move", "told_in_words"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -66,16 +66,29 @@ def move(batch: Any, device: torch.device) -> Any:
 
 
 @contextmanager
-def explained_memory(cfg: Config) -> Iterator[None]:
-    """Turn running out of memory to a MemoryShortage that says what to try."""
+def told_in_words(cfg: Config) -> Iterator[None]:
+    """Turn running out of memory to a MemoryShortage and the loss of a loader's process to a WorkerError.
+
+    torch notices a dead process by a signal, so that its error comes up wherever the program happens to be.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        size = cfg.data.batch_size
-        smaller = f"--batch-size={max(1, size // 2)} --train.accumulate={2 * cfg.train.accumulate} (the same gradient)"
-        raise MemoryShortage(
-            f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, --train.precision=bf16, "
-            "smaller pictures, or fewer --num-workers"
-        ) from error
+        text = str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+            raise _memory_shortage(cfg) from error
+        if "DataLoader worker" in text or "DataLoader timed out" in text:
+            raise WorkerError(
+                f"the processes that load data were lost ({text.splitlines()[0]}); if memory ran out try fewer "
+                "--num-workers, and --num-workers=0 to see the reason; what was saved is intact, --resume goes on"
+            ) from error
+        raise
+
+
+def _memory_shortage(cfg: Config) -> MemoryShortage:
+    size = cfg.data.batch_size
+    smaller = f"--batch-size={max(1, size // 2)} --train.accumulate={2 * cfg.train.accumulate} (the same gradient)"
+    return MemoryShortage(
+        f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, --train.precision=bf16, "
+        "smaller pictures, or fewer --num-workers"
+    )

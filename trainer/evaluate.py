@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from configs import Config
-from trainer.device import autocast, explained_memory, move
+from trainer.device import autocast, move
 from trainer.loaders import Batches, random_state, set_random_state
 from trainer.task import Row, Task
 from utils import dist
@@ -38,7 +38,7 @@ def measure(task: Task, batches: Batches, cfg: Config, device: torch.device) -> 
     if not batches.size:
         raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
     meters = task.meters()
-    with undisturbed(task), torch.no_grad(), explained_memory(cfg):
+    with undisturbed(task), torch.no_grad():
         for _, batch in batches.epoch(0):
             with autocast(device, cfg.train.precision):
                 task.val_step(move(batch, device), meters)
@@ -64,7 +64,7 @@ def predict(task: Task, batches: Batches, cfg: Config, device: torch.device) -> 
     Raises DataError when an id stands for two samples.
     """
     rows: list[tuple[int, Row]] = []
-    with undisturbed(task), torch.no_grad(), explained_memory(cfg):
+    with undisturbed(task), torch.no_grad():
         for indices, batch in batches.epoch(0):
             with autocast(device, cfg.train.precision):
                 rows += zip(indices, task.test_step(move(batch, device)), strict=True)

@@ -13,7 +13,7 @@ from torch.utils.data import default_collate as collate
 
 from configs.schema import Data
 from utils import dist
-from utils.errors import DataError, UserError, WorkerError
+from utils.errors import DataError, UserError
 
 __all__ = ["Batches", "random_state", "seed_all", "set_random_state"]
 
@@ -45,11 +45,13 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         """(indices, batch) from batch `start` on.
 
-        Raises what the dataset raised, DataError among it, and WorkerError when a worker process is lost.
+        Raises what the dataset raised, DataError among it.
         """
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
         self.order.batches = [self._mine(order, b, epoch) for b in range(start, len(self))]
-        for indices, batch in self._read():
+        if self._loader is None:
+            self._loader = self._make_loader()
+        for indices, batch in self._loader:
             if isinstance(batch, UserError):
                 raise batch
             yield indices, batch
@@ -59,20 +61,6 @@ class Batches:
         whole = self.cfg.batch_size * dist.world_size()
         batch = order[number * whole : (number + 1) * whole]
         return [(epoch, index) for index in batch[dist.rank() :: dist.world_size()]]
-
-    def _read(self) -> Iterator[tuple[list[int], Any]]:
-        if self._loader is None:
-            self._loader = self._make_loader()
-        try:
-            yield from self._loader
-        except RuntimeError as error:
-            if "DataLoader worker" in str(error) or "DataLoader timed out" in str(error):
-                self._loader = None
-                raise WorkerError(
-                    f"the processes that load data were lost ({str(error).splitlines()[0]}); "
-                    "if memory ran out try fewer with --num-workers=…, or --num-workers=0 to see the reason"
-                ) from error
-            raise
 
     def _make_loader(self) -> DataLoader:
         workers = self.cfg.num_workers

@@ -82,6 +82,7 @@ class Window:
     def means(self) -> dict[str, float]:
         """Means over samples, over all ranks; the window is empty afterwards."""
         sums = {k: [sum(n * float(v) for n, v in rows), sum(n for n, _ in rows)] for k, rows in self.scalars.items()}
+        self.scalars = {}
         parts = dist.gather(sums)
         names = dict.fromkeys(name for part in parts for name in part)
         totals = {k: [sum(p[k][i] for p in parts if k in p) for i in (0, 1)] for k in names}

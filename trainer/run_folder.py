@@ -35,12 +35,12 @@ class RunFolder:
             raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
         path = ROOT / name
         try:
+            if path.exists():
+                raise ConfigError(
+                    f"--run={name}: {path} exists; take another name, or continue it with --resume={path}"
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError as error:
-            raise ConfigError(
-                f"--run={name}: {path} exists; take another name, or continue it with --resume={path}"
-            ) from error
+            path.mkdir()  # fails if another process was faster
         except OSError as error:
             reason = error.strerror or error
             raise StorageError(f"{path}: cannot be made: {reason}; make {ROOT} writable or run elsewhere") from error

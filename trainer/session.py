@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import Config, load_stored
+from configs import COMPONENTS, Config, load_stored
 from trainer.build import build_dataset, build_task, load_network_state
 from trainer.checkpoint import BEST, LAST, PREVIOUS, Store, put, read, read_newest
-from trainer.device import choose_device
+from trainer.device import choose_device, told_in_words
 from trainer.evaluate import measure, predict
 from trainer.loaders import Batches
 from trainer.progress import Progress
@@ -36,7 +36,11 @@ MEASURING = ("data.", "test.", "log.", "train.use_gpu", "train.precision", "trai
 def train(cfg: Config, config_name: str, run: str | None, quiet: bool = False) -> None:
     """Train a new run in a folder of its own."""
     console = Console(quiet or not dist.is_main())
-    trainer = Trainer(cfg, console=console)
+    takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
+    if cfg.data.train_data_root is not None and "root" not in takes:
+        console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
+    with told_in_words(cfg):
+        trainer = Trainer(cfg, console=console)
     name = dist.broadcast(run or run_name(config_name, "-".join(spec.name for spec in cfg.model.values())))
     folder = RunFolder.create(name) if dist.is_main() else None
     _fit(trainer, folder, name)
@@ -62,7 +66,8 @@ def resume(where: str, flags: Sequence[Flag], quiet: bool = False) -> None:
             f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; --max-epoch=… continues it"
         )
         return
-    trainer = Trainer(cfg, state, console)
+    with told_in_words(cfg):
+        trainer = Trainer(cfg, state, console)
     _compare_fingerprints(state["fingerprint"], fingerprint(trainer.device), console)
     console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
     _fit(trainer, folder if dist.is_main() else None, folder.path.name)
@@ -98,7 +103,8 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
         _open_sinks(trainer, folder, name)
     state = "failed"
     try:
-        trainer.fit()
+        with told_in_words(trainer.cfg):
+            trainer.fit()
         state = "finished"
     except Stopped as stop:
         state = "stopped"
@@ -201,7 +207,8 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     device = choose_device(cfg.train.use_gpu)
     dist.start(device)
     batches = Batches(build_dataset(cfg, "val", meta), cfg.data, cfg.train.seed, training=False)
-    numbers, _ = measure(task.to(device), batches, cfg, device)
+    with told_in_words(cfg):
+        numbers, _ = measure(task.to(device), batches, cfg, device)
     if dist.is_main():
         print(f"{source}: {batches.size} samples")
         for name, value in numbers.items():
@@ -216,7 +223,8 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     device = choose_device(cfg.train.use_gpu)
     dist.start(device)
     batches = Batches(build_dataset(cfg, "test", meta), cfg.data, cfg.train.seed, training=False)
-    rows = predict(task.to(device), batches, cfg, device)
+    with told_in_words(cfg):
+        rows = predict(task.to(device), batches, cfg, device)
     if dist.is_main():
         count = write_submission(target, rows, cfg.test.sample)
         print(f"{target}: {count} rows from {source}")

@@ -1,5 +1,6 @@
 """The training loop: `fit`, `train_epoch`, `after_step`, `end_epoch` and `validate` are all of it."""
 
+import inspect
 import os
 import pdb
 import sys
@@ -13,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from configs import Config
 from trainer.build import build_dataset, build_task, describe, load_initial, make_averaged, monitored
 from trainer.checkpoint import BEST, Store
-from trainer.device import autocast, choose_device, explained_memory, make_repeatable, move
+from trainer.device import autocast, choose_device, make_repeatable, move
 from trainer.evaluate import measure
 from trainer.loaders import Batches
 from trainer.progress import Progress, Window
@@ -50,12 +51,13 @@ class Trainer:
             load_initial(self.task, cfg.train.load_model_path, self.console.say)
         self.update = make_updates(self.task, cfg, len(self.train_batches))
         self.averaged = make_averaged(self.task, cfg.train.ema)
+        self.wrapped: dict[str, nn.Module] = {}
         self.train_step = self.task.train_step if dist.world_size() == 1 else self.distributed_step()
         self.monitor, self.smaller_is_better = monitored(cfg)
         self.progress, self.window, self.signals = Progress(), Window(), Signals()
         self.store: Store | None = None  # without one nothing is saved, as on ranks other than 0
         self.journal: Journal | None = None
-        self.logger, self.wrapped = Logger(), dict[str, nn.Module]()
+        self.logger = Logger()
         self.is_best, self.matrices = False, dict[str, Any]()
         self.averaged_at, self.started, self.saved = 0, time.monotonic(), 0.0
         make_repeatable(cfg.train, dist.rank())  # from here on each rank draws its own dropout
@@ -69,7 +71,7 @@ class Trainer:
         """
         p, train = self.progress, self.cfg.train
         self.started, self.saved = time.monotonic() - p.seconds, p.seconds
-        with self.signals, explained_memory(self.cfg):
+        with self.signals:
             self.save([])  # a folder that cannot be written, or too small a disk, is found before the first step
             while not p.finished(train):
                 self.train_epoch()
@@ -235,7 +237,9 @@ class Trainer:
         """`train_step` with every network that learns wrapped, so that gradients are averaged over the ranks."""
         roles = {role: net for role, net in self.task.named_children() if role in self.cfg.optim}
         # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.
-        self.wrapped = {r: DistributedDataParallel(net, broadcast_buffers=False) for r, net in roles.items()}
+        new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
+        unsynced = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+        self.wrapped = {role: DistributedDataParallel(net, **unsynced) for role, net in roles.items()}
 
         def step(batch: Any, update: Any) -> dict[str, Tensor]:
             for role, net in self.wrapped.items():

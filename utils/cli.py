@@ -54,9 +54,9 @@ def read_arguments(arguments: Sequence[str]) -> list[str]:
     bare = ""  # the flag before, if it had no value
     for argument in arguments:
         typed = f"--{argument}" if _is_assignment(argument) else argument
-        if not typed.startswith("-") and bare:
+        if bare and not typed.startswith("--"):
             wrong.append(f"{bare} {argument}: write {bare}={argument} (or put '{argument}' before the flags)")
-        elif not typed.startswith("-"):
+        elif not typed.startswith(("-", "–", "—")):
             words.append(argument)
         elif message := _add(flags, typed):
             wrong.append(f"{argument}: {message}")
@@ -70,9 +70,11 @@ def _add(flags: dict[str, str], typed: str) -> str:
     """Note a flag; what is wrong with it, if anything."""
     flag = as_flag(typed)
     if not isinstance(flag, Flag) or not KEY.match(typed[2:].partition("=")[0]):
-        return "a flag is written --key=value"
+        meant = typed.lstrip("-–—")
+        example = f"--{meant}" if _is_assignment(meant) else "--key=value"
+        return f"a flag is written {example}, with two plain hyphens in front"
     if flag.key in flags:
-        return f"given twice ({flags[flag.key]} before)"
+        return f"is given twice ({flags[flag.key]} before); leave one out"
     flags[flag.key] = typed
     return ""
 

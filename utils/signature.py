@@ -1,18 +1,26 @@
 """What a constructor takes, read from source text without importing it."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Any, Literal, Never, Union
 
-__all__ = ["Parameter", "Signature", "UNKNOWN", "read_signature"]
+__all__ = ["PLAIN", "Parameter", "Signature", "UNKNOWN", "base_name", "read_signature"]
 
 UNKNOWN: Any = object()  # a default that is not a literal
 
-SCALARS = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
-LISTS = {"list", "tuple", "List", "Tuple", "Sequence", "Iterable"}
-# Library types that a config file names by a word, as in `interpolation: bicubic`, `dtype: float32`.
-WORDS = {"InterpolationMode", "dtype"}
+# What the names in an annotation let a YAML value be; a name that is not here may be anything.
+NAMES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None, "Number": int | float}
+NAMES |= dict.fromkeys(["list", "tuple", "List", "Tuple", "Sequence", "Iterable"], list[Any])
+NAMES |= dict.fromkeys(["dict", "Dict", "Mapping"], dict)
+# A config file names these by a word: `root: data/photos`, `interpolation: bicubic`, `dtype: float32`.
+NAMES |= dict.fromkeys(["Path", "PathLike", "InterpolationMode", "dtype"], str)
+# No YAML value is one of these: only code can bring them.
+CODE = ["Tensor", "Parameter", "ParamsT", "Module", "ModuleList", "Optimizer", "LRScheduler", "Generator", "Callable"]
+NAMES |= dict.fromkeys(CODE, Never)
+
+# Bases whose constructor takes nothing.
+PLAIN = {"object", "ABC", "Protocol", "Generic", "Module", "Dataset", "IterableDataset"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,11 @@ class Parameter:
     required: bool = True
     default: Any = UNKNOWN
 
+    @property
+    def only_code(self) -> bool:
+        """Whether no config can give it, as a network or a function."""
+        return self.type is Never
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -32,20 +45,22 @@ class Signature:
     open: bool = False
 
 
-def read_signature(node: ast.AST, find: Callable[[str], ast.AST | None]) -> Signature:
-    """The signature of a class or function definition; `find` gives the definition of a base class by name."""
-    if isinstance(node, ast.FunctionDef):
-        return _of_function(node)
-    if not isinstance(node, ast.ClassDef):
-        return Signature({}, open=True)
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            return _of_function(item, method=True)
-    bases = [ast.unparse(base).split(".")[-1] for base in node.bases]
-    for base in bases:
-        if (definition := find(base)) is not None:
-            return read_signature(definition, find)
-    return Signature({}, open=not set(bases) <= {"Module", "Dataset", "ABC", "Transform", "Task", "BasicModule"})
+def read_signature(lineage: Iterable[ast.AST | None]) -> Signature:
+    """The signature of a function, or of a class: its definition and those of its bases, None for an unknown one."""
+    for node in lineage:
+        if isinstance(node, ast.FunctionDef):
+            return _of_function(node)
+        if not isinstance(node, ast.ClassDef) or node.decorator_list:
+            return Signature({}, open=True)  # not found, or a dataclass, whose constructor is made when it runs
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                return _of_function(item, method=True)
+    return Signature({})
+
+
+def base_name(base: ast.expr) -> str:
+    """The last name of a base class as it is written: `nn.Module` gives Module, `Dataset[int]` gives Dataset."""
+    return ast.unparse(base.value if isinstance(base, ast.Subscript) else base).split(".")[-1]
 
 
 def _of_function(node: ast.FunctionDef, method: bool = False) -> Signature:
@@ -63,46 +78,52 @@ def _parameter(arg: ast.arg, default: ast.expr | None) -> Parameter:
         return Parameter(kind)
     try:
         return Parameter(kind, required=False, default=ast.literal_eval(default))
-    except ValueError:
+    except (ValueError, TypeError):
         return Parameter(kind, required=False)
 
 
 def _type(node: ast.expr | None) -> Any:
-    """The type of an annotation as far as a YAML value can have it; Any for the rest."""
+    """The type of an annotation as far as a YAML value can have it; Any where it cannot be told."""
     if isinstance(node, ast.Constant):
         return None if node.value is None else _type(_parsed(node.value))
     if isinstance(node, ast.Name | ast.Attribute):
-        name = ast.unparse(node).split(".")[-1]
-        return str if name in WORDS else SCALARS.get(name, list[Any] if name in LISTS else Any)
+        return NAMES.get(ast.unparse(node).split(".")[-1], Any)
     if isinstance(node, ast.BinOp):
         return _union([_type(node.left), _type(node.right)])
     if isinstance(node, ast.Subscript):
-        return _generic(ast.unparse(node.value).split(".")[-1], node.slice)
+        items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return _generic(ast.unparse(node.value).split(".")[-1], items)
     return Any
 
 
 def _parsed(text: Any) -> ast.expr | None:
+    """The annotation in quotes."""
     try:
         return ast.parse(text, mode="eval").body
-    except (SyntaxError, TypeError):
+    except (SyntaxError, ValueError, TypeError):
         return None
 
 
-def _generic(name: str, inner: ast.expr) -> Any:
-    """`Union[...]`, `Optional[...]`, `Literal[...]` and the list-like types."""
-    items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+def _generic(name: str, items: list[ast.expr]) -> Any:
+    """`Union[...]`, `Optional[...]`, `Literal[...]`, `Annotated[...]` and the list-like types."""
     if name == "Literal":
-        return Literal[tuple(ast.literal_eval(item) for item in items)]  # type: ignore[misc]
-    if name == "Union":
-        return _union([_type(item) for item in items])
-    if name == "Optional":
-        return _union([_type(inner), None])
-    return list[_type(items[0])] if name in LISTS else Any  # type: ignore[misc]
+        values = [item.value for item in items if isinstance(item, ast.Constant)]
+        return Literal[tuple(values)] if len(values) == len(items) else Any  # type: ignore[misc]
+    if name in ("Union", "Optional"):
+        return _union([*map(_type, items), *([None] if name == "Optional" else [])])
+    if name == "Annotated":
+        return _type(items[0])
+    if name in ("tuple", "Tuple") and len(items) > 1 and ast.unparse(items[-1]) != "...":
+        return tuple[tuple(map(_type, items))]  # type: ignore[misc]
+    kind = NAMES.get(name, Any)
+    return list[_type(items[0])] if kind == list[Any] else kind  # type: ignore[misc]
 
 
 def _union(options: list[Any]) -> Any:
-    """A union without what no YAML value can be (a Tensor, a module); Any if nothing else is left."""
-    known = [option for option in options if option is not Any]
-    if not known or known == [None]:
+    """A union without what only code can bring; Never where nothing else is left that one would want to write."""
+    known = [option for option in options if option is not Never]
+    if Any in known:
         return Any
+    if not known or (known == [None] and len(options) > 1):
+        return Never
     return Union[tuple(known)]  # noqa: UP007 - built from a list

@@ -1,8 +1,7 @@
 """YAML text as a tree of nodes that remember where they were written."""
 
-import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,32 @@ import yaml
 
 from utils.errors import ConfigError
 
-__all__ = ["Node", "Problems", "dump_yaml", "flag_node", "parse_text", "plain_value", "read_yaml", "suggest", "to_node"]
+__all__ = ["Node", "Problems", "dump_line", "dump_yaml", "flag_node", "parse_text", "plain_value", "read_yaml", "scalar", "to_node"]
 
 MAX_BYTES, MAX_DEPTH = 1_000_000, 20
 
 # The numbers of YAML 1.2. PyYAML follows 1.1, where 1e-3 is text, 010 is 8 and 12:30 is 750.
-INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*$")
-NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
-SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
-WORDS = {"null": None, "~": None, "": None, "true": True, "false": False}
+INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+WORDS |= {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+MAX_DIGITS = 100  # what is longer is no number that anybody meant, and Python refuses to read it from 4,300 on
+
+# What PyYAML says, and what one does about it.
+REMEDIES = {
+    "found character '\\t'": "indent with spaces, not with tabs",
+    "cannot start any token": "put text that begins with it in quotes",
+    "unknown escape character": "in single quotes a backslash is just a backslash",
+    "mapping values are not allowed": "check the indent here and a missing space behind the ':' above, or quote the text",
+    "could not find expected ':'": "the line above has no ': ' behind its key",
+    "end of stream": "a quote was not closed",
+    "<stream end>": "a bracket was not closed",
+    "but got": "a bracket was not closed, or text with ': ' in it needs quotes",
+    "expected alphabetic or numeric": "put text that begins with * or & in quotes",
+    "expected <block end>": "the indent does not fit the lines above",
+    "<document start>": "the indent does not fit the lines above",
+    "another document": "a config is one document: remove the line ---",
+}
 
 
 @dataclass
@@ -45,30 +61,28 @@ class Node:
 
 
 class Problems:
-    """Collects every mistake, so that they can be told together."""
+    """Collects every mistake, so that they can be told together: files line by line, then flags as they were typed."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    def __init__(self, flags: Sequence[str] = ()) -> None:
+        self.flags = list(flags)
+        self.found: list[tuple[str, str]] = []  # place and message
 
     def add(self, where: str, message: str) -> None:
-        line = f"{where}: {message}" if where else message
-        if line not in self.lines:
-            self.lines.append(line)
+        if (where, message) not in self.found:
+            self.found.append((where, message))
 
     def raise_any(self) -> None:
         """Raise one ConfigError with a line for each mistake, if there is any."""
-        if self.lines:
-            raise ConfigError("\n".join(self.lines))
+        lines = [f"{where}: {message}" if where else message for where, message in sorted(self.found, key=self._order)]
+        if lines:
+            raise ConfigError("\n".join(lines))
 
-
-def suggest(word: str, known: Iterable[str], listed: bool = True) -> str:
-    """The end of an error message: the nearest known word, or (if `listed`) what there is."""
-    words = list(known)
-    folded = {w.lower(): w for w in words}
-    close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.55)
-    if close:
-        return f"; did you mean '{folded[close[0]]}'?"
-    return f"; there is {', '.join(sorted(words))}" if listed and 0 < len(words) <= 12 else ""
+    def _order(self, problem: tuple[str, str]) -> tuple[int, str, int]:
+        where = problem[0]
+        if where in self.flags:
+            return self.flags.index(where) + 1, "", 0
+        file, _, line = where.rpartition(":")
+        return 0, file, int(line) if line.isdecimal() else 0
 
 
 def read_yaml(path: Path, name: str) -> Node:
@@ -77,14 +91,16 @@ def read_yaml(path: Path, name: str) -> Node:
     Raises ConfigError for a file that is not YAML, is too large or too deep, gives a key twice or uses aliases.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise ConfigError(f"{name}: {len(data):,} bytes are too many for a config (at most {MAX_BYTES:,})")
+            raise ConfigError(f"{name}: is too large for a config, which has at most {MAX_BYTES:,} bytes")
         return parse_text(data.decode("utf-8"), name)
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}: is not UTF-8 text (byte {error.start})") from error
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{name}:{line}: is not UTF-8 text; save the file as UTF-8") from error
 
 
 def parse_text(text: str, name: str) -> Node:
@@ -94,7 +110,9 @@ def parse_text(text: str, name: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
-        raise ConfigError(f"{place}: {error.problem or error.context}") from error
+        problem = error.problem or error.context or "not YAML"
+        remedy = next((f"; {remedy}" for sign, remedy in REMEDIES.items() if sign in problem), "")
+        raise ConfigError(f"{place}: {problem.removeprefix('but ')}{remedy}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
     return _node(root, name, name) if root is not None else Node({}, name)
@@ -108,7 +126,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported: write it out, or quote text that begins with *", problem_mark=event.start_mark)
         if getattr(event, "tag", None) not in (None, "!"):
             raise yaml.MarkedYAMLError(problem=f"tag {event.tag} is not supported", problem_mark=event.start_mark)
         self.depth += 1
@@ -174,17 +192,17 @@ def plain_value(node: Node) -> Any:
         return [plain_value(item) for item in node.value]
     if isinstance(node.value, dict):
         return {key: plain_value(item) for key, item in node.value.items()}
-    return node.value if node.quoted else _scalar(node.value)
+    return node.value if node.quoted else scalar(node.value)
 
 
-def _scalar(text: str) -> Any:
+def scalar(text: str) -> Any:
+    """What text without quotes stands for: a number, true, false or null, else itself."""
     if text.lower() in WORDS:
         return WORDS[text.lower()]
-    if INTEGER.match(text):
-        return int(text)
-    if NUMBER.match(text):
-        return float(text)
-    return SPECIAL.get(text.lower(), text)
+    if len(text) > MAX_DIGITS or not NUMBER.fullmatch(text):
+        return text
+    number = int(text) if INTEGER.fullmatch(text) else float(text)
+    return text if abs(number) == float("inf") else number  # 1e999
 
 
 class _Dumper(yaml.SafeDumper):
@@ -192,13 +210,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if isinstance(_scalar(text), str) else "'"
+    style = None if isinstance(scalar(text), str) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _represent_list(dumper: yaml.SafeDumper, items: Any) -> yaml.SequenceNode:
     scalars = all(not isinstance(item, (dict, list, tuple)) for item in items)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=scalars)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=scalars or None)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -209,4 +227,10 @@ _Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]
 
 def dump_yaml(value: Any) -> str:
     """YAML text of plain values, keys in their order."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+
+
+def dump_line(value: Any) -> str:
+    """YAML text of plain values in one line, as one writes it behind a key or in a flag."""
+    flow = yaml.dump([value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1e9, default_flow_style=True)
+    return flow.strip()[1:-1]

@@ -1,0 +1,69 @@
+"""What a key that is not there may have meant."""
+
+from collections.abc import Iterable, Sequence
+
+from configs.components import COMPONENTS
+from configs.keys import argument_types, schema_keys
+from utils.config import Hint
+from utils.tree import Node
+from utils.words import is_slip, nearest
+
+__all__ = ["key_hint"]
+
+# What other frameworks call it. They are not accepted, so that there is one name for a thing, but they are understood.
+SYNONYMS = {
+    "amp": "precision",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "checkpoint": "load_model_path",
+    "cuda": "use_gpu",
+    "device": "use_gpu",
+    "epoch": "max_epoch",
+    "epochs": "max_epoch",
+    "gpu": "use_gpu",
+    "grad_clip": "clip",
+    "learning_rate": "lr",
+    "max_epochs": "max_epoch",
+    "num_epochs": "max_epoch",
+    "optimizer": "optim",
+    "patience": "early_stop",
+    "pretrained": "weights",
+    "scheduler": "schedule",
+    "transforms": "transform",
+    "wd": "weight_decay",
+    "workers": "num_workers",
+}
+
+
+def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
+    """A function that ends the message on an unknown key: of the key as written, and the names that its section has.
+
+    `options` are what a command takes besides keys.
+    """
+    known = [*schema_keys(), *argument_types(tree)]
+
+    def hint(key: str, names: Iterable[str]) -> str:
+        section, _, leaf = key.rpartition(".")
+        leaf = leaf.replace("-", "_")
+        leaf = SYNONYMS.get(leaf, leaf)
+        own = [f"{section}.{name}" if section else name for name in names]
+        leaves = {k.rpartition(".")[2]: k for k in [*reversed(known), *options, *own]}
+        near = nearest(leaf, [name for name in leaves if leaves[name] in own]) or nearest(leaf, leaves)
+        if leaf in leaves:
+            near = leaf
+        elif not is_slip(leaf, near) and (taking := _taken_by(leaf)):
+            return taking
+        return f"; did you mean '{leaves[near]}'?" if near else "; python main.py help lists the keys"
+
+    return hint
+
+
+def _taken_by(argument: str) -> str:
+    """The end of the message when components that were not chosen take an argument of that name."""
+    for kind in ("schedule", "optim", "data", "model", "task"):
+        registry = COMPONENTS[kind]
+        taking = [name for name in registry.all_names() if argument in registry.arguments(name)]
+        if taking:
+            flag = "data.dataset" if kind == "data" else kind
+            return f"; it is an argument of {' and '.join(taking[:3])}: add --{flag}={taking[0]}"
+    return ""

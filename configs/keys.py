@@ -1,0 +1,52 @@
+"""Every key there is: those of the schema, and the arguments of the components that a config has chosen."""
+
+import typing
+from dataclasses import is_dataclass
+from typing import Any
+
+from configs.components import COMPONENTS
+from configs.schema import Config
+from utils.config import Component, Roles
+from utils.tree import Node
+
+__all__ = ["argument_types", "schema_keys", "type_of"]
+
+
+def schema_keys(to: Any = Config, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of the schema, sections left out, and its type."""
+    keys: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(to, include_extras=True).items():
+        section = is_dataclass(hint) and hint is not Component
+        keys |= schema_keys(hint, f"{prefix}{name}.") if section else {prefix + name: hint}
+    return keys
+
+
+def type_of(to: Any) -> tuple[Any, str]:
+    """A type without its annotation, and the catalogue that its components come from."""
+    if typing.get_origin(to) is typing.Annotated:
+        inner, mark = typing.get_args(to)
+        return inner, mark if isinstance(mark, str) else ""
+    return to, ""
+
+
+def argument_types(tree: Node) -> dict[str, Any]:
+    """Dotted key and type of every argument of the chosen components, written down or not."""
+    found: dict[str, Any] = {}
+    for key, hint in schema_keys().items():
+        inner, catalogue = type_of(hint)
+        node = tree.at(key)
+        if node and inner == Roles:
+            lone = list(node.entries) == ["model"]
+            for role, component in node.entries.items():
+                found |= _of_component(component, key if lone else f"{key}.{role}", catalogue)
+        elif node and inner is Component:
+            found |= _of_component(node, key, catalogue)
+    return found
+
+
+def _of_component(node: Node, path: str, catalogue: str) -> dict[str, Any]:
+    name = node.at("name")
+    if name is None or not isinstance(name.value, str):
+        return {}
+    written = {f"{path}.{key}": Any for key in node.entries if key != "name"}
+    return written | {f"{path}.{key}": p.type for key, p in COMPONENTS[catalogue].arguments(name.value).items()}

@@ -1,0 +1,222 @@
+"""Checkpoints are whole or not there, verified before they are read, and open anywhere."""
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, TOY, rows, same, state
+
+from trainer.checkpoint import Store, read, read_newest
+from utils.errors import CheckpointError, NonFiniteError, StorageError
+
+
+def toy_state(value: float) -> dict:
+    return {"model": {"w": torch.full((50,), value)}, "config": {}, "meta": {}, "progress": {"step": int(value)}}
+
+
+def test_a_run_folder_holds_what_was_promised(run, tmp_path):
+    assert run("train", "--run=a", *TOY).code == 0
+    folder = tmp_path / "checkpoints" / "a"
+    names = {path.name for path in folder.iterdir()}
+    wanted = {"config.yaml", "log.jsonl", "last.pth", "best.pth", "curves.png", "confusion_matrix.png"}
+    assert wanted <= names
+    for name in ("last.pth", "best.pth"):
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        assert (folder / f"{name}.sha256").read_text() == f"{digest}  {name}\n"
+        assert not (folder / name).is_symlink()
+    weights = state("a")["model"]
+    assert list(weights) == ["layers.0.weight", "layers.0.bias"] or all("model." not in name for name in weights)
+    assert not any(name.startswith(("module.", "_orig_mod.", "model.")) for name in weights)
+    row = rows("a")[0]
+    assert list(row)[:3] == ["phase", "epoch", "step"]
+    assert row["phase"] == "train" and "loss" in row
+    assert all(0 <= r["accuracy"] <= 1 for r in rows("a", phase="val"))
+
+
+def test_config_yaml_repeats_the_run(run, tmp_path):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=5").code == 0
+    config = (tmp_path / "checkpoints/a/config.yaml").read_text()
+    assert "use_gpu: false" in config or "use_gpu: true" in config, "auto was not resolved"
+    assert run("train", "checkpoints/a/config.yaml", "--run=b").code == 0
+    assert rows("a") == rows("b")
+
+
+def test_every_flipped_byte_is_found(tmp_path):
+    store = Store(tmp_path)
+    store.save(toy_state(1))
+    store.save(toy_state(2))
+    whole = (tmp_path / "last.pth").read_bytes()
+    for place in random.Random(0).sample(range(len(whole)), 200):
+        (tmp_path / "last.pth").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found, path, rejected = read_newest(tmp_path)
+        assert path.name == "previous.pth"
+        assert found["progress"]["step"] == 1
+        assert "last.pth: is damaged" in rejected[0]
+    (tmp_path / "last.pth").write_bytes(whole)
+    assert read_newest(tmp_path)[1].name == "last.pth", "the undamaged file must be read, or the test proves nothing"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, -1])
+def test_a_cut_off_file_is_found_even_without_its_checksum(tmp_path, cut):
+    Store(tmp_path).save(toy_state(1))
+    path = tmp_path / "last.pth"
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read(path)
+    (tmp_path / "last.pth.sha256").unlink()
+    with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
+        read(path)
+
+
+def test_nothing_left_is_exit_4_with_every_reason(run, tmp_path):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
+    for name in ("last.pth", "previous.pth"):
+        (tmp_path / "checkpoints/a" / name).write_bytes(b"rubbish")
+    given = run("train", "--resume=checkpoints/a", "--train.max_steps=4")
+    assert given.code == 4
+    assert "last.pth: is damaged" in given.err and "previous.pth: is damaged" in given.err
+    assert len(given.err.strip().splitlines()) == 1
+
+
+def test_a_damaged_last_falls_back_to_the_previous_with_a_sentence(run, tmp_path):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=6", "--train.save_steps=2").code == 0
+    (tmp_path / "checkpoints/a/last.pth").write_bytes(b"rubbish")
+    given = run("train", "--resume=checkpoints/a", "--train.max_steps=8")
+    assert given.code == 0, given.err
+    assert "passed over checkpoints/a/last.pth: is damaged" in given.out
+    assert [row["step"] for row in rows("a", phase="train")] == list(range(1, 9))
+
+
+def test_pickles_that_run_code_are_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'owned'}",)
+
+    torch.save({"model": Evil(), "config": {}, "meta": {}, "progress": {}, "format": 1}, tmp_path / "last.pth")
+    with pytest.raises(CheckpointError, match="safely"):
+        read(tmp_path / "last.pth")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_what_a_safe_loader_would_refuse_is_refused_when_written(tmp_path):
+    with pytest.raises(TypeError, match="state.meta.path is a PosixPath"):
+        Store(tmp_path).save(toy_state(1) | {"meta": {"path": tmp_path}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    Store(tmp_path).save(toy_state(1))
+    with pytest.raises(NonFiniteError, match="'w'"):
+        Store(tmp_path).save(toy_state(1) | {"model": {"w": torch.tensor([float("nan")])}})
+    assert torch.isfinite(read(tmp_path / "last.pth")["model"]["w"]).all()
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {root!r})
+import torch
+from pathlib import Path
+from trainer.checkpoint import Store
+from utils.errors import StorageError
+state = {{"model": {{"w": torch.zeros(100_000)}}, "config": {{}}, "meta": {{}}, "progress": {{}}}}
+Store(Path(".")).save(state)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    Store(Path(".")).save(state | {{"meta": {{"new": 1}}}})
+except StorageError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 399_000])
+def test_a_full_disk_leaves_the_previous_checkpoint_and_a_sentence(tmp_path, limit):
+    code = LIMITED.format(root=str(ROOT), limit=limit)
+    given = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert given.returncode == 5, given.stderr
+    assert "last.pth: cannot be written" in given.stdout and "MB to write" in given.stdout
+    assert read(tmp_path / "last.pth")["meta"] == {}
+    assert not list(tmp_path.glob("*.tmp")), "a partial file was left behind"
+
+
+def test_stale_temporary_files_are_swept_and_foreign_files_are_not(run, tmp_path):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
+    folder = tmp_path / "checkpoints/a"
+    (folder / "last.pth.tmp").write_bytes(b"half")
+    (folder / "notes.txt").write_text("mine")
+    assert run("train", "--resume=checkpoints/a", "--train.max_steps=3").code == 0
+    assert not (folder / "last.pth.tmp").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_the_best_is_not_touched_by_a_worse_epoch(run):
+    args = [arg for arg in TOY if not arg.startswith(("--lr", "--max-epoch"))]
+    # The loss is monitored upside down on purpose: with this rate the first epochs are the best ones.
+    assert run("train", "--run=a", *args, "--lr=0.5", "--max-epoch=4", "--train.monitor=loss").code == 0
+    losses = [row["loss"] for row in rows("a", phase="val")]
+    best = state("a", "best.pth")["progress"]
+    assert best["best"] == min(losses)
+    assert best["best_epoch"] == losses.index(min(losses))
+    assert best["best_epoch"] != 3, "the last epoch was the best: nothing is tested"
+
+
+def test_top_and_regular_epochs_stay(run, tmp_path):
+    args = [arg for arg in TOY if "max-epoch" not in arg]
+    assert run("train", "--run=a", *args, "--max-epoch=5", "--train.keep_top=2", "--train.keep_every=3").code == 0
+    scores = [row["accuracy"] for row in rows("a", phase="val")]
+    top = sorted(range(5), key=lambda e: (-scores[e], e))[:2]
+    wanted = {f"epoch-{e + 1:03d}.pth" for e in {*top, 2}}
+    assert {path.name for path in (tmp_path / "checkpoints/a").glob("epoch-*.pth")} == wanted
+    assert state("a", "epoch-003.pth")["progress"]["epoch"] == 3
+
+
+def test_an_owner_at_a_time(run, tmp_path):
+    from trainer.run_folder import RunFolder
+
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
+    folder = RunFolder(tmp_path / "checkpoints" / "a")
+    folder.own()
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import main; sys.exit(main.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "train", "--resume=checkpoints/a", "--train.max_steps=4"]
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 2, second.stderr
+    assert f"in use by process {os.getpid()}" in second.stderr
+    folder.lock.release()
+    assert subprocess.run(command, cwd=tmp_path).returncode == 0
+
+
+def test_a_name_that_exists_is_refused_and_left_alone(run):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
+    before = state("a")
+    again = run("train", "--run=a", *TOY, "--train.max_steps=3")
+    assert again.code == 2
+    assert "checkpoints/a exists" in again.err and "--resume=checkpoints/a" in again.err
+    assert same(state("a"), before)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "a b", ".hidden", "-x", "a:b", "x" * 101])
+def test_names_that_are_not_portable_are_refused(run, name):
+    given = run("train", f"--run={name}", *TOY)
+    assert given.code == 2
+    assert "letters, digits" in given.err
+
+
+def test_initial_weights_from_a_run_or_from_a_bare_file(run, tmp_path):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=5").code == 0
+    torch.save(state("a")["model"], tmp_path / "bare.pth")
+    for name, path in (("b", "checkpoints/a/last.pth"), ("c", "bare.pth")):
+        args = [*TOY, "--train.max_steps=1", f"--load-model-path={path}", "--optim=SGD", "--lr=0"]
+        assert run("train", f"--run={name}", *[a for a in args if a not in ("--optim=Adam", "--lr=1e-3")]).code == 0
+        assert same(state(name)["model"], state("a")["model"])
+    missing = run("train", "--run=d", *TOY, "--load-model-path=nowhere.pth")
+    assert missing.code == 4
+    assert "nowhere.pth" in missing.err
+
+
+def test_storage_error_names_what_to_do(tmp_path):
+    with pytest.raises(StorageError, match="make room or check"):
+        Store(tmp_path / "absent").save(toy_state(1))

@@ -1,0 +1,84 @@
+"""Two ranks under torchrun: one run, one set of weights, each sample once, one writer."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, TOY, rows, state
+
+PROBE = """
+import hashlib, json, os, sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads(1)
+from trainer import trainer as module
+close = module.Trainer.close
+
+def note(self):
+    weights = torch.cat([t.float().flatten() for t in self.task.state_dict().values()])
+    digest = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
+    facts = dict(weights=digest, rows=len(self.logger.backends), step=self.progress.step)
+    open(f"rank{{os.environ['RANK']}}.json", "w").write(json.dumps(facts))
+    close(self)
+
+module.Trainer.close = note
+import main
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def torchrun(folder, *arguments: str) -> subprocess.CompletedProcess:
+    probe = folder / "probe.py"
+    probe.write_text(PROBE.format(root=str(ROOT)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(probe)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, env=env, timeout=240)
+
+
+@pytest.fixture
+def two_ranks(tmp_path):
+    args = [arg for arg in TOY if "--optim" not in arg and "--lr" not in arg]
+    args += ["--optim=SGD", "--lr=0.1", "--batch-size=20"]
+    given = torchrun(tmp_path, "train", "run=two", *args)  # torchrun would take --run for its own
+    assert given.returncode == 0, given.stderr[-3000:]
+    return tmp_path, args, given
+
+
+def test_both_ranks_end_with_the_same_weights_and_one_writes(two_ranks):
+    folder, _, given = two_ranks
+    facts = [json.loads((folder / f"rank{r}.json").read_text()) for r in (0, 1)]
+    assert facts[0]["weights"] == facts[1]["weights"]
+    assert facts[0]["step"] == facts[1]["step"] == 64
+    assert (facts[0]["rows"], facts[1]["rows"]) == (2, 0)
+    assert given.stdout.count("done:") == 1
+    assert [row["step"] for row in rows("two", folder, "train")] == list(range(1, 65))
+
+
+def test_two_ranks_are_one_with_the_batch_of_both(two_ranks, run):
+    """Also the last batch, whose 18 samples fall 9 and 9."""
+    folder, args, _ = two_ranks
+    args = [arg for arg in args if "batch-size" not in arg]
+    assert run("train", "--run=one", *args, "--batch-size=40").code == 0
+    one, two = state("one", folder=folder)["model"], state("two", folder=folder)["model"]
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    left, right = rows("one", folder), rows("two", folder)
+    assert [row["step"] for row in left] == [row["step"] for row in right]
+    assert all(a["loss"] == pytest.approx(b["loss"], abs=1e-4) for a, b in zip(left, right, strict=True))
+
+
+def test_validation_sees_each_sample_once(two_ranks, run):
+    folder, _, _ = two_ranks
+    given = run("val", "checkpoints/two/last.pth")
+    said = dict(line.split() for line in given.out.splitlines()[1:])
+    row = rows("two", folder, "val")[-1]
+    assert float(said["accuracy"]) == row["accuracy"], "269 samples on two ranks: a doubled one would show"
+    assert float(said["loss"]) == pytest.approx(row["loss"], rel=1e-6)
+
+
+def test_mistakes_are_told_once(tmp_path):
+    given = torchrun(tmp_path, "train", "--model=ResNet43")
+    assert given.returncode != 0
+    assert given.stderr.count("no 'ResNet43'") == 1

@@ -1,0 +1,136 @@
+"""val and test from a checkpoint alone, and a submission that can be trusted."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from conftest import DATA, TOY, dogcats, rows
+
+SMALL = ["--log.visdom=false", "--num-workers=0", "--batch-size=8", "--print-freq=1"]
+
+
+def table(path: str | Path) -> list[list[str]]:
+    with Path(path).open(newline="") as stream:
+        return list(csv.reader(stream))
+
+
+@pytest.fixture
+def trained(run, tmp_path):
+    """A classifier that tells dark cats from bright dogs, and nine test pictures: dogs have odd numbers."""
+    from PIL import Image
+
+    dogcats(tmp_path / "train", 12)
+    (tmp_path / "test").mkdir()
+    for i in range(1, 12):
+        Image.new("RGB", (40, 32), (200, 200, 200) if i % 2 else (70, 70, 70)).save(tmp_path / "test" / f"{i}.jpg")
+    args = ["--run=a", "--model=MLP", "--model.hidden=[8]", "--optim=Adam", "--lr=3e-3", "--max-epoch=8", *SMALL]
+    given = run("train", "dogcat_small", *args, "--train-data-root=train")
+    assert given.code == 0, given.err
+    assert rows("a", phase="val")[-1]["accuracy"] > 0.9, "the classifier learned nothing: nothing can be tested"
+    return run
+
+
+def test_val_repeats_the_stored_figures_exactly(trained):
+    given = trained("val", "checkpoints/a/last.pth", "--num-workers=2")
+    assert given.code == 0, given.err
+    said = dict(line.split() for line in given.out.splitlines()[1:])
+    stored = {k: v for k, v in rows("a", phase="val")[-1].items() if k not in ("phase", "epoch", "step")}
+    assert {k: float(v) for k, v in said.items()} == stored
+
+
+def test_probability_is_that_of_the_dog(trained):
+    """The ancestor wrote P(cat) under the name of P(dog), and nobody could see it."""
+    assert trained("test", "checkpoints/a", "--test-data-root=test").code == 0
+    header, *lines = table("checkpoints/a/submission.csv")
+    assert header == ["id", "label"]
+    assert [line[0] for line in lines] == [str(i) for i in range(1, 12)], "ids are numbers, sorted as numbers"
+    for key, probability in lines:
+        assert (float(probability) > 0.5) == (int(key) % 2 == 1)
+
+
+def test_the_other_class_on_request(trained):
+    args = ["test", "checkpoints/a", "--test-data-root=test", "--result-file=cats.csv", "--test.positive=cat"]
+    assert trained(*args).code == 0
+    assert trained("test", "checkpoints/a", "--test-data-root=test").code == 0
+    dogs, cats = dict(table("checkpoints/a/submission.csv")[1:]), dict(table("cats.csv")[1:])
+    assert all(float(dogs[key]) + float(cats[key]) == pytest.approx(1) for key in dogs)
+    wrong = trained(*args[:-1], "--test.positive=fish")
+    assert wrong.code == 2
+    assert "no class 'fish'; there is cat, dog" in wrong.err
+
+
+def test_label_and_class(trained):
+    for output, dog in (("label", "1"), ("class", "dog")):
+        given = trained("test", "checkpoints/a", "--test-data-root=test", f"--test.output={output}")
+        assert given.code == 0
+        assert dict(table("checkpoints/a/submission.csv")[1:])["3"] == dog
+
+
+def test_header_ids_and_order_of_the_sample(trained, tmp_path):
+    order = [5, 3, 11, 1, 2, 4, 6, 7, 8, 9, 10]
+    (tmp_path / "sample.csv").write_text("Id,Probability\n" + "".join(f"{i},0.5\n" for i in order))
+    args = ["test", "checkpoints/a", "--test-data-root=test", "--test.sample=sample.csv", "--result-file=out/s.csv"]
+    assert trained(*args).code == 0
+    header, *lines = table("out/s.csv")
+    assert header == ["Id", "Probability"]
+    assert [int(line[0]) for line in lines] == order
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ("id,label\n" + "".join(f"{i},0\n" for i in range(1, 11)), "1 predictions are not in it (11)"),
+        ("id,label\n" + "".join(f"{i},0\n" for i in range(1, 13)), "1 of its ids have no prediction (12)"),
+        ("id,cat,dog\n" + "".join(f"{i},0,0\n" for i in range(1, 12)), "columns cat, dog"),
+        ("id,label\n1,0\n1,0\n", "each id once"),
+        ("", "header"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_refused(trained, tmp_path, sample, message):
+    (tmp_path / "sample.csv").write_text(sample)
+    given = trained("test", "checkpoints/a", "--test-data-root=test", "--test.sample=sample.csv")
+    assert given.code == 3
+    assert message in given.err
+    assert not Path("checkpoints/a/submission.csv").exists()
+
+
+def test_checkpoint_alone_is_enough(trained, tmp_path):
+    """Model, arguments, class names and transforms are in the file; nothing else of the run is needed."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "checkpoints/a/best.pth").rename(tmp_path / "elsewhere/model.pth")
+    given = trained("test", "elsewhere/model.pth", "--test-data-root=test")
+    assert given.code == 0, given.err
+    assert len(table("elsewhere/submission.csv")) == 12
+
+
+def test_more_classes_give_a_column_each(run):
+    assert run("train", "--run=d", *TOY).code == 0
+    assert run("test", "checkpoints/d").code == 0
+    header, *lines = table("checkpoints/d/submission.csv")
+    assert header == ["id", *map(str, range(10))]
+    assert all(sum(map(float, line[1:])) == pytest.approx(1) for line in lines)
+    assert len(lines) == 270
+
+
+def test_load_model_path_stands_in_for_the_checkpoint(trained):
+    assert trained("val", "--load-model-path=checkpoints/a").out == trained("val", "checkpoints/a").out
+
+
+def test_other_keys_are_refused(trained):
+    given = trained("val", "checkpoints/a", "--lr=3", "--max-epoch=2")
+    assert given.code == 2
+    assert "--optim.lr" in given.err and "--train.max_epoch" in given.err
+
+
+@pytest.mark.skipif(not (DATA / "dogcat").is_dir(), reason="the dogcat photos are not here")
+def test_real_sample_and_photos(run):
+    root = DATA / "dogcat"
+    args = ["--run=r", "--model=LeNet", *SMALL, "--train.max_steps=3", f"--train-data-root={root}/train"]
+    assert run("train", "dogcat_small", *args).code == 0
+    sample = f"--test.sample={root}/sample_submission.csv"
+    given = run("test", "checkpoints/r", f"--test-data-root={root}/test", sample, "--result-file=submission.csv")
+    assert given.code == 0, given.err
+    ours, theirs = table("submission.csv"), table(root / "sample_submission.csv")
+    assert len(ours) == 201
+    assert [line[0] for line in ours] == [line[0] for line in theirs]
+    assert ours[0] == theirs[0] == ["id", "label"]

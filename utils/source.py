@@ -1,0 +1,87 @@
+"""Python source, read as text and parsed without being imported; each file once until it changes."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+__all__ = ["defined", "defined_in_library", "fault", "import_of", "matches", "public_names"]
+
+
+@functools.cache
+def _read(path: Path, changed: int) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _text(path: Path) -> str:
+    return _read(path, path.stat().st_mtime_ns)  # a notebook's user edits files between two calls
+
+
+@functools.cache
+def _parse(text: str) -> ast.Module | str:
+    """The tree; of text that is not Python, why not."""
+    try:
+        return ast.parse(text)
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except ValueError as error:
+        return str(error)
+
+
+def fault(path: Path) -> str:
+    """Why a file is not Python; empty when it is."""
+    tree = _parse(_text(path))
+    return tree if isinstance(tree, str) else ""
+
+
+def defined(path: Path, name: str) -> ast.ClassDef | ast.FunctionDef | None:
+    """The class or function of that name at the top of a file."""
+    return _named(_parse(_text(path)), name)
+
+
+def defined_in_library(path: Path, name: str) -> ast.ClassDef | ast.FunctionDef | None:
+    """As `defined`, parsing that part of the file only: a library's may have thousands of lines."""
+    text = _text(path)
+    start = re.search(rf"^(class|def) {re.escape(name)}\b", text, re.MULTILINE)
+    if start is None:
+        return None
+    end = re.compile(r"^[^\s)\]}#\"']", re.MULTILINE).search(text, start.end())
+    part = text[start.start() : end.start() if end else len(text)]
+    return _named(_parse(part), name) or defined(path, name)  # a docstring may have hidden the end
+
+
+def _named(tree: ast.Module | str, name: str) -> ast.ClassDef | ast.FunctionDef | None:
+    for node in getattr(tree, "body", []):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node
+    return None
+
+
+def import_of(path: Path, name: str) -> tuple[str, str] | None:
+    """Module and name where a file's `from module import name` has it from; a dot for each level of a relative one."""
+    for node in getattr(_parse(_text(path)), "body", []):
+        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+            if name == (alias.asname or alias.name):
+                return "." * node.level + (node.module or ""), alias.name
+    return None
+
+
+def public_names(path: Path) -> list[str]:
+    """The literal `__all__` of a file."""
+    for node in getattr(_parse(_text(path)), "body", []):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(getattr(target, "id", "") == "__all__" for target in targets):
+            try:
+                return [str(name) for name in ast.literal_eval(node.value)]
+            except (ValueError, TypeError):
+                return []
+    return []
+
+
+@functools.cache
+def matches(folder: Path | None, pattern: str) -> dict[str, Path]:
+    """What a pattern finds in the source of an installed library: name and file."""
+    if folder is None:
+        return {}
+    files = [folder] if folder.is_file() else sorted(folder.glob("*.py"))
+    return {name: path for path in files for name in re.findall(pattern, _text(path), re.MULTILINE)}

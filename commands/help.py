@@ -146,9 +146,9 @@ def _print_list(registry: Registry) -> None:
     for name in registry.all_names():
         takes = ", ".join(registry.arguments(name)) or "no arguments"
         own = name in registry.names()
-        _row(name + (":NAME" if name in registry.variants else ""), registry.summary(name) if own else takes)
+        _row(name + (":NAME" if name in registry.variants else ""), registry.summary(name) if own else takes, 23)
         if name in registry.variants:
-            _row("", "NAME is one of " + ", ".join(registry.variants[name].names()))
+            _row("", "NAME is one of " + ", ".join(registry.variants[name].names()), 23)
 
 
 def _components() -> dict[str, Registry]:
@@ -206,9 +206,9 @@ def _print_arguments(topic: str) -> bool:
     lines: dict[str, list[str]] = {}
     for kind in kinds:
         for component in COMPONENTS[kind].all_names():
-            parameter = COMPONENTS[kind].arguments(component).get(name)
-            if parameter:
-                lines.setdefault(f"{_prefix(kind)}.{name}: {_parameter(COMPONENTS[kind], name, parameter)}", []).append(component)
+            if parameter := COMPONENTS[kind].arguments(component).get(name):
+                line = f"{_prefix(kind)}.{name}: {_parameter(COMPONENTS[kind], name, parameter)}"
+                lines.setdefault(line, []).append(component)
     for line, components in lines.items():
         print(line)
         print(textwrap.fill(f"of {', '.join(components)}", 78, initial_indent="  ", subsequent_indent="  "))

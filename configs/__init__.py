@@ -8,7 +8,7 @@ from typing import Any
 from configs.components import COMPONENTS
 from configs.flags import apply_flags
 from configs.hints import key_hint
-from configs.layers import find_file, merge, read_file
+from configs.layers import find_file, merge, read_layers
 from configs.schema import Config
 from utils.cli import Flag
 from utils.config import BAD, Component, convert, to_plain
@@ -37,20 +37,21 @@ def load(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[st
 
 def resolve(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[str] = ()) -> Resolved:
     """As `load`, with the tree that says where each value was written."""
-    problems = Problems([flag.typed for flag in flags])
-    return _check(read_file(find_file(name), problems), flags, problems, options)
+    return _check(read_layers(find_file(name)), flags, options)
 
 
 def load_stored(stored: dict[str, Any], source: Path, flags: Sequence[Flag] = ()) -> Config:
     """The config that a checkpoint holds, with flags laid over it."""
-    return _check(to_node(stored, str(source)), flags, Problems([flag.typed for flag in flags])).config
+    return _check([to_node(stored, str(source))], flags).config
 
 
-def _check(tree: Node, flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Resolved:
-    defaults = merge(None, to_node(to_plain(Config()), "default"), Config, "", problems)
-    tree = merge(defaults, tree, Config, "", problems)
+def _check(layers: Sequence[Node], flags: Sequence[Flag], options: Sequence[str] = ()) -> Resolved:
+    problems = Problems([flag.typed for flag in flags])
+    tree = Node({}, "default")
+    for layer in [to_node(to_plain(Config()), "default"), *layers]:
+        tree = merge(tree, layer, Config, "", problems)
     tree = apply_flags(tree, flags, problems, options)
-    config = convert(tree, Config, "", problems, COMPONENTS, key_hint(tree))
+    config = convert(tree, Config, "", problems, COMPONENTS, key_hint(tree, ["base"]))
     _check_together(config, tree, problems)
     problems.raise_any()
     return Resolved(config, tree)
@@ -60,7 +61,7 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     """What only several keys together can tell."""
     if isinstance(config.task, Component):
         _check_monitor(config, tree, problems)
-    roles = list(config.optim) if isinstance(config.optim, dict) else []
+    roles: list[str] = list(config.optim) if isinstance(config.optim, dict) else []
     for role in config.schedule if isinstance(config.schedule, dict) else ():
         if roles and role not in roles:
             message = f"schedule.{role}: there is no optimizer of that role{suggest(role, roles)}"

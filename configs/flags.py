@@ -25,10 +25,9 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
     early = {flag: keys for flag in flags if (keys := _in_schema(flag))}
     for flag, keys in sorted(early.items(), key=lambda item: item[1][0].removesuffix(".name").count(".")):
         tree = _lay(tree, flag, keys, given, problems)
-    arguments = argument_types(tree)
-    for flag in flags:
-        if flag in early:
-            continue
+    late = [flag for flag in flags if flag not in early]
+    arguments = argument_types(tree) if late else {}
+    for flag in late:
         keys = _ending(flag, arguments)
         if not keys:
             problems.add(flag.typed, f"no key '{flag.key}'{key_hint(tree, options)(flag.key, ())}")

@@ -40,14 +40,14 @@ def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
 
     `options` are what a command takes besides keys.
     """
-    known = [*schema_keys(), *argument_types(tree)]
 
     def hint(key: str, names: Iterable[str]) -> str:
         section, _, leaf = key.rpartition(".")
         leaf = leaf.replace("-", "_")
         leaf = SYNONYMS.get(leaf, leaf)
         own = [f"{section}.{name}" if section else name for name in names]
-        leaves = {k.rpartition(".")[2]: k for k in [*reversed(known), *options, *own]}
+        known = [*reversed(argument_types(tree)), *reversed(schema_keys()), *options, *own]  # the last one counts
+        leaves = {k.rpartition(".")[2]: k for k in known}
         near = nearest(leaf, [name for name in leaves if leaves[name] in own]) or nearest(leaf, leaves)
         if leaf in leaves:
             near = leaf

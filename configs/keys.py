@@ -1,5 +1,6 @@
 """Every key there is: those of the schema, and the arguments of the components that a config has chosen."""
 
+import functools
 import typing
 from dataclasses import is_dataclass
 from typing import Any
@@ -12,12 +13,16 @@ from utils.tree import Node
 __all__ = ["argument_types", "schema_keys", "type_of"]
 
 
-def schema_keys(to: Any = Config, prefix: str = "") -> dict[str, Any]:
+@functools.cache
+def schema_keys() -> dict[str, Any]:
     """Every dotted key of the schema, sections left out, and its type."""
+    return _below(Config, "")
+
+
+def _below(section: Any, prefix: str) -> dict[str, Any]:
     keys: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(to, include_extras=True).items():
-        section = is_dataclass(hint) and hint is not Component
-        keys |= schema_keys(hint, f"{prefix}{name}.") if section else {prefix + name: hint}
+    for name, hint in typing.get_type_hints(section, include_extras=True).items():
+        keys |= _below(hint, f"{prefix}{name}.") if is_dataclass(hint) else {prefix + name: hint}
     return keys
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 from configs.components import COMPONENTS
 from configs.keys import type_of
-from configs.schema import Config
 from utils.config import Component, Roles
 from utils.errors import ConfigError
 from utils.tree import Node, Problems, read_yaml
 from utils.words import is_slip, suggest
 
-__all__ = ["find_file", "merge", "named", "nested", "read_file"]
+__all__ = ["find_file", "merge", "named", "nested", "read_layers"]
 
 FOLDER = Path(__file__).parent
 
@@ -41,19 +40,22 @@ def find_file(name: str, beside: Path | None = None) -> Path:
     raise ConfigError(f"no config '{name}'{suggest(Path(name).stem, known)}")
 
 
-def read_file(path: Path, problems: Problems, above: Sequence[Path] = ()) -> Node:
-    """A file's tree, laid over the file that its `base:` names, and so on down; `above` are the files that led here."""
+def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:
+    """A file's tree, behind those of the file that its `base:` names and so on; `above` are the files that led here.
+
+    Raises ConfigError for a file that cannot be read, and for a file that is its own base.
+    """
     tree = read_yaml(path, _shown(path))
     if not isinstance(tree.value, dict):
         raise ConfigError(f"{tree.where}: a config holds keys and values, as 'model: ResNet34' with a space behind ':'")
     base = tree.value.pop("base", None)
     if base is None:
-        return tree
+        return [tree]
     above = [*above, path.resolve()]
     below = _base_file(base, path)
     if below.resolve() in above:
         raise ConfigError(f"{base.where}: base: {_shown(below)} is built on this file; a config cannot be its own base")
-    return merge(read_file(below, problems, above), tree, Config, "", problems)
+    return [*read_layers(below, above), tree]
 
 
 def _base_file(base: Node, path: Path) -> Path:
@@ -116,7 +118,8 @@ def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, proble
     lone = list(old) in ([], ["model"])
     if _has_roles(over, old, catalogue):
         kept = {} if lone and "model" not in over.entries else old
-        return Node({**kept, **{r: _merge_component(old.get(r), named(n)) for r, n in over.entries.items()}}, over.where)
+        own = {role: _merge_component(old.get(role), named(node)) for role, node in over.entries.items()}
+        return Node({**kept, **own}, over.where)
     single = named(over)
     if not lone and (over.where.startswith("--") or "name" not in single.entries):
         rest = "" if "name" in single.entries else f".{next(iter(single.entries))}"

@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 
 from utils.config import Component, Range, Roles
 
-__all__ = ["Config", "Data", "Log", "Optim", "Test", "Train", "Transforms"]
+__all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
 
 Count = Annotated[int, Range(1)]
 Fraction = Annotated[float, Range(0, 1)]
 TransformList = Annotated[tuple[Component, ...], "transform"]
-Model, Optim, Schedule = Annotated[Roles, "model"], Annotated[Roles, "optim"], Annotated[Roles, "schedule"]
+Model = Annotated[Roles, "model"]
+Optim = Annotated[Roles, "optim"]
+Schedule = Annotated[Roles, "schedule"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Log:
     visdom_port: Annotated[int, Range(1, 65535)] = 8097  # where the visdom server listens
     env: str | None = None  # visdom environment; null: the run's name
     tensorboard: bool = False  # event files for TensorBoard, in tensorboard/ of the run folder
+    pictures: bool = True  # draw curves.png and confusion_matrix.png at the end
     debug_file: str = "/tmp/debug"  # when this file is there, training stops in a debugger; delete it and type c
 
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and two tests run at a time
+
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +68,8 @@ def start(tmp_path):
 
 
 # Small and fast: some seconds for a whole training.
-TOY = ["--model=MLP", "--optim=Adam", "--lr=1e-3", "--log.visdom=false", "--print-freq=1", "--max-epoch=2"]
+PLAIN = ["--log.visdom=false", "--log.pictures=false"]
+TOY = ["--model=MLP", "--optim=Adam", "--lr=1e-3", "--print-freq=1", "--max-epoch=2", *PLAIN]
 
 
 def rows(run_name: str, folder: Path = Path(), phase: str | None = None) -> list[dict]:

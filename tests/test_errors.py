@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TOY, dogcats, state
+from conftest import PLAIN, ROOT, TOY, dogcats, state
 
-DOGCAT = ["train", "dogcat_small", "--run=a", "--model=LeNet", "--log.visdom=false", "--num-workers=0"]
+DOGCAT = ["train", "dogcat_small", "--run=a", "--model=LeNet", *PLAIN, "--num-workers=0"]
 DOGCAT += ["--max-epoch=1", "--batch-size=4"]
 
 
@@ -74,7 +74,7 @@ def test_checkpoint_missing_or_foreign(run, tmp_path):
 
 def test_checkpoint_of_another_model(run):
     assert run("train", "--run=a", *TOY, "--train.max_steps=1").code == 0
-    args = ["--run=b", "--model=LeNet", "--log.visdom=false", "--train.max_steps=1"]
+    args = ["--run=b", "--model=LeNet", *PLAIN, "--train.max_steps=1"]
     given = run("train", *args, "--load-model-path=checkpoints/a/last.pth")
     one_sentence(given, 4, "checkpoints/a/last.pth", "LeNet")
     one_sentence(run("val", "checkpoints/a", "--model=LeNet"), 2, "--model")

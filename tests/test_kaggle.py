@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 
 import pytest
-from conftest import DATA, TOY, dogcats, rows
+from conftest import DATA, PLAIN, TOY, dogcats, rows
 
-SMALL = ["--log.visdom=false", "--num-workers=0", "--batch-size=8", "--print-freq=1"]
+SMALL = [*PLAIN, "--num-workers=0", "--batch-size=8", "--print-freq=1"]
 
 
 def table(path: str | Path) -> list[list[str]]:

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from conftest import TOY, dogcats, rows, same_run, state
+from conftest import PLAIN, TOY, dogcats, rows, same_run, state
 
 FULL = [
     "--model=MLP",
@@ -16,7 +16,7 @@ FULL = [
     "--schedule=OneCycleLR",
     "--optim=Adam",
     "--lr=1e-2",
-    "--log.visdom=false",
+    *PLAIN,
     "--print-freq=4",
     "--max-epoch=2",
     "--batch-size=100",

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from conftest import TOY, dogcats, rows, same, state
+from conftest import PLAIN, TOY, dogcats, rows, same, state
 from torch import nn
 
-BARE = ["--model=MLP", "--optim=SGD", "--lr=0.1", "--log.visdom=false", "--print-freq=1", "--max-epoch=1"]
+BARE = ["--model=MLP", "--optim=SGD", "--lr=0.1", *PLAIN, "--print-freq=1", "--max-epoch=1"]
 
 
 def weights(name: str) -> dict:
@@ -212,6 +212,6 @@ def test_a_fake_update_is_all_a_step_needs():
 
 
 def test_networks_without_optimizer_and_optimizers_without_network(run):
-    given = run("train", "--run=a", "--log.visdom=false", "--optim={generator: {name: SGD}}", "--schedule={}")
+    given = run("train", "--run=a", *PLAIN, "--optim={generator: {name: SGD}}", "--schedule={}")
     assert given.code == 2
     assert "no network of that role" in given.err

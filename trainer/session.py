@@ -117,7 +117,8 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
             folder.set_status(state, **_facts(trainer))
         trainer.close()
     if folder is not None:
-        _draw(trainer, folder.path)
+        if trainer.cfg.log.pictures:
+            _draw(trainer, folder.path)
         _last_words(trainer, folder.path)
 
 

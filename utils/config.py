@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
-from utils.tree import Node, Problems, plain_value
+from utils.tree import Node, Problems, plain_value, shortened
 from utils.words import is_slip, nearest, suggest
 
 __all__ = ["BAD", "Catalogue", "Component", "Range", "Roles", "convert", "describe", "flatten", "to_plain"]
@@ -84,7 +84,7 @@ class _Converter:
         if value is not BAD:
             return value
         items = _items(to, len(node.value)) if isinstance(node.value, list) else None
-        if items is None:
+        if not isinstance(node.value, list) or items is None:
             return self._wrong(node, f"{key}: expected {describe(to)}, got {_shown(node)}{_remedy(node, to)}")
         return tuple(self.value(v, t, f"{key}[{i}]") for i, (v, t) in enumerate(zip(node.value, items, strict=True)))
 
@@ -95,7 +95,7 @@ class _Converter:
             return self._components(node, inner, key, self.catalogues[mark])
         value = self.value(node, inner, key)
         if isinstance(value, (int, float)) and not mark.least <= value <= mark.largest:
-            return self._wrong(node, f"{key} must be {mark}, got {node.value}")
+            return self._wrong(node, f"{key} must be {mark}, got {shortened(str(node.value), 60)}")
         return value
 
     def _components(self, node: Node, to: Any, key: str, catalogue: Catalogue) -> Any:
@@ -147,7 +147,7 @@ def _range_outside(to: Any) -> Any:
 
 
 def _match(node: Node, to: Any) -> Any:
-    """What a node is as the first type of a union that it fits, else BAD; lists of typed items are left to the caller."""
+    """What a node is as the first type of a union that it fits, else BAD; lists are left to the caller."""
     for option in sorted(_options(to), key=_rank):
         value = _as(node, option)
         if value is not BAD:
@@ -156,7 +156,7 @@ def _match(node: Node, to: Any) -> Any:
 
 
 def _rank(option: Any) -> int:
-    """What is tried first: "null" is null where null is allowed, 3 is 3 rather than 3.0, and text only what else fits not."""
+    """What is tried first: "null" is null where null is allowed, 3 rather than 3.0, and text only if nothing else."""
     return {int: 1, float: 2, str: 3, Any: 4}.get(option, 0)
 
 
@@ -205,7 +205,7 @@ def _remedy(node: Node, to: Any) -> str:
         return ""
     if node.quoted and _match(Node(node.value, node.where), to) is not BAD:
         return " (without the quotes it would be one)"
-    choices = [_word(a) for option in _options(to) for a in typing.get_args(option) if typing.get_origin(option) is Literal]
+    choices = [_word(a) for one in _options(to) if typing.get_origin(one) is Literal for a in typing.get_args(one)]
     meant = BOOLEANS.get(node.value.lower(), "") if bool in _options(to) or "true" in choices else ""
     meant = meant or nearest(node.value, choices)
     return f"; did you mean '{meant}'?" if meant else ""
@@ -213,7 +213,7 @@ def _remedy(node: Node, to: Any) -> str:
 
 def _shown(node: Node) -> str:
     if isinstance(node.value, str):
-        return f"'{node.value}'" if node.value else "nothing"
+        return f"'{shortened(node.value, 60)}'" if node.value else "nothing"
     return f"a list of {len(node.value)}" if isinstance(node.value, list) else "keys and values"
 
 
@@ -221,7 +221,13 @@ def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "keys and values"}
+NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "keys and values",
+}
 NAMES |= {None: "null", type(None): "null", Any: "any value", Component: "a component (a name, or name and arguments)"}
 NAMES |= {Roles: "a component (a name, or name and arguments), or several by role"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}

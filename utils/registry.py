@@ -5,7 +5,6 @@ import functools
 import importlib
 import importlib.util
 import inspect
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,20 +31,22 @@ class Library:
     pattern: str = r"^class ([A-Z]\w+)\("  # finds the names; these files are too long to parse them all
     without: frozenset[str] = frozenset()  # what is not meant for a config file
 
-    def path(self) -> Path | None:
+    def names(self) -> list[str]:
+        """The names that a config file may use."""
+        return [name for name in source.matches(self._path(), self.pattern) if name not in self.without]
+
+    @functools.cache  # noqa: B019 - a handful of libraries, which stay as they were installed
+    def definition(self, name: str) -> Definition | None:
+        """The class or function of a name, be it public or not."""
+        path = source.matches(self._path(), r"^(?:class|def) (\w+)").get(name)
+        return source.defined_in_library(path, name) if path else None
+
+    @functools.cache  # noqa: B019
+    def _path(self) -> Path | None:
         """Where the source lies; None when the package is not installed."""
         spec = importlib.util.find_spec(self.package.split(".")[0])  # a top package is found without being imported
         places = spec.submodule_search_locations if spec else None
         return Path(places[0]) / self.files if places else None
-
-    def names(self) -> list[str]:
-        """The names that a config file may use."""
-        return [name for name in source.matches(self.path(), self.pattern) if name not in self.without]
-
-    def definition(self, name: str) -> Definition | None:
-        """The class or function of a name, be it public or not."""
-        path = source.matches(self.path(), r"^(?:class|def) (\w+)").get(name)
-        return source.defined_in_library(path, name) if path else None
 
 
 @dataclass

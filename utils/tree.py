@@ -10,14 +10,26 @@ import yaml
 
 from utils.errors import ConfigError
 
-__all__ = ["Node", "Problems", "dump_line", "dump_yaml", "flag_node", "parse_text", "plain_value", "read_yaml", "scalar", "to_node"]
+__all__ = [
+    "Node",
+    "Problems",
+    "dump_line",
+    "dump_yaml",
+    "flag_node",
+    "parse_text",
+    "plain_value",
+    "read_yaml",
+    "scalar",
+    "shortened",
+    "to_node",
+]
 
 MAX_BYTES, MAX_DEPTH = 1_000_000, 20
 
 # The numbers of YAML 1.2. PyYAML follows 1.1, where 1e-3 is text, 010 is 8 and 12:30 is 750.
 INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 WORDS |= {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
 MAX_DIGITS = 100  # what is longer is no number that anybody meant, and Python refuses to read it from 4,300 on
 
@@ -26,7 +38,7 @@ REMEDIES = {
     "found character '\\t'": "indent with spaces, not with tabs",
     "cannot start any token": "put text that begins with it in quotes",
     "unknown escape character": "in single quotes a backslash is just a backslash",
-    "mapping values are not allowed": "check the indent here and a missing space behind the ':' above, or quote the text",
+    "mapping values are not allowed": "check the indent, and the space behind the ':' above; or quote the text",
     "could not find expected ':'": "the line above has no ': ' behind its key",
     "end of stream": "a quote was not closed",
     "<stream end>": "a bracket was not closed",
@@ -68,14 +80,18 @@ class Problems:
         self.found: list[tuple[str, str]] = []  # place and message
 
     def add(self, where: str, message: str) -> None:
+        """Note a mistake: its place, which is a flag as it was typed or file:line, and what is wrong there."""
         if (where, message) not in self.found:
             self.found.append((where, message))
 
     def raise_any(self) -> None:
         """Raise one ConfigError with a line for each mistake, if there is any."""
-        lines = [f"{where}: {message}" if where else message for where, message in sorted(self.found, key=self._order)]
-        if lines:
-            raise ConfigError("\n".join(lines))
+        if self.found:
+            raise ConfigError("\n".join(map(self._line, sorted(self.found, key=self._order))))
+
+    def _line(self, problem: tuple[str, str]) -> str:
+        where = shortened(problem[0]) if problem[0] in self.flags else problem[0]
+        return f"{where}: {problem[1]}" if where else problem[1]
 
     def _order(self, problem: tuple[str, str]) -> tuple[int, str, int]:
         where = problem[0]
@@ -83,6 +99,12 @@ class Problems:
             return self.flags.index(where) + 1, "", 0
         file, _, line = where.rpartition(":")
         return 0, file, int(line) if line.isdecimal() else 0
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """Text for a message: one line, and not a page of it, whatever the user typed."""
+    text = text.replace("\n", "\\n").replace("\r", "\\r")
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def read_yaml(path: Path, name: str) -> Node:
@@ -126,7 +148,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported: write it out, or quote text that begins with *", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not supported: write it out; text that begins with * needs quotes",
+                problem_mark=event.start_mark,
+            )
         if getattr(event, "tag", None) not in (None, "!"):
             raise yaml.MarkedYAMLError(problem=f"tag {event.tag} is not supported", problem_mark=event.start_mark)
         self.depth += 1
@@ -211,6 +236,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None if isinstance(scalar(text), str) else "'"
+    if re.search("[\x85\u2028\u2029]", text):
+        style = '"'  # PyYAML writes these line ends as they are, and reads a line end
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -34,7 +34,7 @@ check: $(TOOLS)
 	$(BIN)/mypy utils configs trainer
 
 test: check
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 ci: $(TOOLS)
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -121,7 +121,8 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         if {"--debug", "--debug=true", "debug=true"} & set(arguments):
             raise
-        print(error, file=sys.stderr)
+        if not isinstance(error, ConfigError) or os.environ.get("RANK", "0") == "0":  # every rank finds the same
+            print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130  # before the training began, or after it ended: there is nothing to save

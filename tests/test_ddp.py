@@ -38,13 +38,14 @@ def torchrun(folder, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, env=env, timeout=240)
 
 
-@pytest.fixture
-def two_ranks(tmp_path):
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
     args = [arg for arg in TOY if "--optim" not in arg and "--lr" not in arg]
     args += ["--optim=SGD", "--lr=0.1", "--batch-size=20"]
-    given = torchrun(tmp_path, "train", "run=two", *args)  # torchrun would take --run for its own
+    given = torchrun(folder, "train", "run=two", *args)  # torchrun would take --run for its own
     assert given.returncode == 0, given.stderr[-3000:]
-    return tmp_path, args, given
+    return folder, args, given
 
 
 def test_both_ranks_end_with_the_same_weights_and_one_writes(two_ranks):
@@ -62,16 +63,16 @@ def test_two_ranks_are_one_with_the_batch_of_both(two_ranks, run):
     folder, args, _ = two_ranks
     args = [arg for arg in args if "batch-size" not in arg]
     assert run("train", "--run=one", *args, "--batch-size=40").code == 0
-    one, two = state("one", folder=folder)["model"], state("two", folder=folder)["model"]
+    one, two = state("one")["model"], state("two", folder=folder)["model"]
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
-    left, right = rows("one", folder), rows("two", folder)
+    left, right = rows("one"), rows("two", folder)
     assert [row["step"] for row in left] == [row["step"] for row in right]
     assert all(a["loss"] == pytest.approx(b["loss"], abs=1e-4) for a, b in zip(left, right, strict=True))
 
 
 def test_validation_sees_each_sample_once(two_ranks, run):
     folder, _, _ = two_ranks
-    given = run("val", "checkpoints/two/last.pth")
+    given = run("val", str(folder / "checkpoints/two/last.pth"))
     said = dict(line.split() for line in given.out.splitlines()[1:])
     row = rows("two", folder, "val")[-1]
     assert float(said["accuracy"]) == row["accuracy"], "269 samples on two ranks: a doubled one would show"

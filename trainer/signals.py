@@ -25,7 +25,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.stop = 0  # the number of the signal that asks to stop
-        self.save = False
+        self.save = 0  # whether SIGUSR1 came
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Signals":
@@ -40,12 +40,12 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number not in STOPPING:
-            self.save = True
+            self.save = 1
         elif self.stop:
             os._exit(128 + number)  # what is on disk is whole at any moment; nothing else needs an orderly end
         else:
             self.stop = number
 
-    def agreed(self) -> int:
-        """The stop signal that any rank has had; 0 if none."""
-        return dist.any_rank(self.stop)
+    def agreed(self) -> tuple[int, int]:
+        """The stop signal that any rank has had (0: none), and whether any was asked to save."""
+        return dist.any_rank(self.stop), dist.any_rank(self.save)

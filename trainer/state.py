@@ -28,7 +28,7 @@ def pack(trainer: "Trainer") -> dict[str, Any]:
         "ranks": dist.gather({"random": random_state(), "window": trainer.window.state_dict()}),
         "config": to_plain(trainer.cfg),
         "meta": trainer.meta,
-        "fingerprint": fingerprint(trainer.device),
+        "fingerprint": fingerprint(trainer),
     }
 
 
@@ -50,12 +50,13 @@ def unpack(trainer: "Trainer", state: dict[str, Any]) -> None:
         set_random_state(own["random"])
 
 
-def fingerprint(device: torch.device) -> dict[str, Any]:
+def fingerprint(trainer: "Trainer") -> dict[str, Any]:
     """What must be the same for a resumed run to be the same to the last bit."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    device = trainer.device
     return {
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
-        "device": name,
-        "world": dist.world_size(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "processes": dist.world_size(),
+        "training samples": trainer.train_batches.size,
     }

@@ -42,7 +42,7 @@ class Trainer:
         self.device = choose_device(cfg.train.use_gpu)
         dist.start(self.device)
         make_repeatable(cfg.train)
-        train = build_dataset(cfg, "train", {})
+        train = build_dataset(cfg, "train", stored["meta"] if stored else {})
         self.meta = stored["meta"] if stored else describe(train)
         self.train_batches = Batches(train, cfg.data, cfg.train.seed, training=True)
         self.val_batches = Batches(build_dataset(cfg, "val", self.meta), cfg.data, cfg.train.seed, training=False)
@@ -191,12 +191,12 @@ class Trainer:
 
     def heed_signals(self) -> None:
         """Save if asked to; stop after it if asked to."""
-        number = self.signals.agreed()
-        if number or self.signals.save:
+        stop, save = self.signals.agreed()
+        if stop or save:
             self.save([BEST] if self.is_best else [])
-            self.signals.save = False
-        if number:
-            raise Stopped(number)
+            self.signals.save = 0
+        if stop:
+            raise Stopped(stop)
 
     def save_due(self) -> bool:
         p, train = self.progress, self.cfg.train
@@ -238,7 +238,7 @@ class Trainer:
         roles = {role: net for role, net in self.task.named_children() if role in self.cfg.optim}
         # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.
         new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
-        unsynced = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+        unsynced: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
         self.wrapped = {role: DistributedDataParallel(net, **unsynced) for role, net in roles.items()}
 
         def step(batch: Any, update: Any) -> dict[str, Tensor]:

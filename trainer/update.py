@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -99,8 +100,8 @@ class OptimizerStep:
 class Updates:
     """The `update` of `train_step(batch, update)`: routes a loss to the optimizer of a role."""
 
-    def __init__(self, steps: dict[str, OptimizerStep]):
-        self.steps = steps
+    def __init__(self, steps: dict[str, OptimizerStep], mixed: bool = False):
+        self.steps, self.mixed = steps, mixed  # mixed: forward passes run under autocast, which backward must not
         self.step = 0  # training steps before this one
         self.share = self.fullness = 1.0  # of the batch: see OptimizerStep
         self.several = len(steps) > 1
@@ -114,9 +115,10 @@ class Updates:
         # On a GPU reading the loss would make the host wait; there it is looked at when a row is written.
         if loss.device.type == "cpu" and not math.isfinite(loss.detach()):
             raise NonFiniteError(f"the loss is {loss.item()}")
-        with torch.autocast(loss.device.type, enabled=False):
-            # Of two networks the other one's gradients must stay untouched.
-            chosen(loss, self.share, self.fullness, chosen.params if self.several else None)
+        # Of two networks the other one's gradients must stay untouched.
+        inputs = chosen.params if self.several else None
+        with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
+            chosen(loss, self.share, self.fullness, inputs)
 
     @property
     def taken(self) -> int:
@@ -165,7 +167,8 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
     for role, net in networks.items():
         if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
             raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
-    return Updates({role: _make_step(role, networks[role], cfg, batches) for role in cfg.optim})
+    steps = {role: _make_step(role, networks[role], cfg, batches) for role in cfg.optim}
+    return Updates(steps, mixed=cfg.train.precision != "fp32")
 
 
 def _make_step(role: str, net: nn.Module, cfg: Config, batches: int) -> OptimizerStep:

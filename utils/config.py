@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from utils.tree import Node, Problems, plain_value, shortened
 from utils.words import is_slip, nearest, suggest
 
-__all__ = ["BAD", "Catalogue", "Component", "Range", "Roles", "convert", "describe", "flatten", "to_plain"]
+__all__ = ["BAD", "Catalogue", "Component", "Hint", "Range", "Roles", "convert", "describe", "flatten", "to_plain"]
 
 BAD: Any = object()  # what a value becomes whose mistake has been noted
 

@@ -36,6 +36,7 @@ def stop() -> None:
 
 
 def rank() -> int:
+    """This process's number in the group, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -45,6 +46,7 @@ def local_rank() -> int:
 
 
 def world_size() -> int:
+    """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

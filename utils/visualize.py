@@ -238,7 +238,7 @@ class _Connection(http.client.HTTPConnection):
             self.connect()
         except OSError as error:
             why = f"no visdom server at {host}:{port}; curves go to the run folder only"
-            raise _ServerError(f"{why} (start one with: python -m visdom.server -port {port})") from error
+            raise _ServerError(f"{why} (start one with: python -m visdom.server -port {port} -bind_local)") from error
         if not self.post("/env_state", "{}").startswith("["):
             raise self._trouble("does not answer as visdom does")
 

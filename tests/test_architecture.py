@@ -1,0 +1,183 @@
+"""The rules of the house that a machine can read: who imports whom, how long things are, what is never written."""
+
+import ast
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from conftest import ROOT
+
+FOLDERS = ("utils", "configs", "models", "data", "trainer", "commands")
+FILES = sorted([ROOT / "main.py", *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
+SOURCES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in FILES}
+TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+
+# Who may import whom, the narrower folder first.
+MAY_IMPORT = {
+    "utils": {"utils"},
+    "configs": {"configs", "utils"},
+    "models": {"models", "configs", "utils"},
+    "data": {"data", "configs", "utils"},
+    "trainer/tasks": {"trainer.task", "trainer.tasks", "models", "utils"},
+    "trainer": {"trainer", "models", "data", "configs", "utils"},
+    "commands": {"commands", "trainer", "models", "data", "configs", "utils"},
+    "main.py": {"main", "commands", "trainer", "models", "data", "configs", "utils"},
+}
+# Read before torch is there; so is what they import, which a process of its own shows.
+LIGHT = ("main.py", "commands/", "configs/", "utils/config.py", "utils/registry.py")
+HEAVY = {"torch", "torchvision", "torchnet", "tensorboardX", "visdom", "numpy", "PIL", "sklearn", "matplotlib", "tqdm"}
+# Where only rank 0 acts: it writes what runs, sinks and checkpoints leave behind.
+MAIN_RANK = {"utils/dist.py", "utils/logger.py", "trainer/checkpoint.py", "trainer/session.py"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Every module that a file imports anywhere in it, with the name that is taken from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    for name, tree in TREES.items():
+        yield from ((f"{name}:{n.lineno} {n.name}", n) for n in ast.walk(tree) if isinstance(n, Function))
+
+
+def length(node: Function) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def calls(tree: ast.Module) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+# Who may import whom
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_imports_go_one_way(name):
+    allowed = next(allowed for place, allowed in MAY_IMPORT.items() if name.startswith(place))
+    ours = {i for i in imports(TREES[name]) if i.split(".")[0] in (*FOLDERS, "main")}
+    assert not {i for i in ours if not any(f"{i}.".startswith(f"{a}.") for a in allowed)}
+
+
+@pytest.mark.parametrize("name", [name for name in TREES if name.startswith(LIGHT)])
+def test_what_is_read_first_imports_nothing_heavy(name):
+    assert not {i.split(".")[0] for i in imports(TREES[name])} & HEAVY
+
+
+def test_importing_the_rooms_loads_nothing_heavy(tmp_path):
+    rooms = ", ".join(["main", *FOLDERS, "configs.flags", "commands.help", "commands.check"])
+    code = f"import sys, {rooms}; print(sorted({HEAVY} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_a_name_from_a_lazy_room_loads_its_file_only(tmp_path):
+    code = (
+        "import sys; from models import MLP; print(sorted(m for m in sys.modules if m.startswith(('models', 'data.'))))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == "['models', 'models.basic_module', 'models.mlp']\n"
+
+
+# Sizes
+
+
+def test_files_have_at_most_300_lines():
+    assert not {name: n for name, text in SOURCES.items() if (n := text.count("\n")) > 300}
+
+
+def test_functions_are_short():
+    lengths = {name: length(node) for name, node in functions()}
+    assert not {name: n for name, n in lengths.items() if n > 50}
+    deciles = statistics.quantiles(lengths.values(), n=10)
+    assert statistics.median(lengths.values()) <= 8 and deciles[8] <= 25
+
+
+def test_constructors_take_at_most_8_arguments():
+    long = {}
+    for name, node in functions():
+        count = len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]) - 1
+        if node.name == "__init__" and count > 8:
+            long[name] = count
+    for name, tree in TREES.items():
+        for node in ast.walk(tree) if name != "configs/schema.py" else ():  # a section is what is passed instead
+            if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+                needed = [item for item in node.body if isinstance(item, ast.AnnAssign) and item.value is None]
+                long |= {f"{name} {node.name}": len(needed)} if len(needed) > 8 else {}
+    assert not long
+
+
+def test_main_is_short():
+    assert SOURCES["main.py"].count("\n") <= 150
+
+
+# Manners
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_module_opens_with_one_sentence(name):
+    first = (ast.get_docstring(TREES[name]) or "").partition("\n\n")[0].replace("\n", " ")
+    assert first.endswith((".", "`")) and len(first) <= 200
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_public_says_what_it_is(name):
+    tops = [node for node in TREES[name].body if isinstance(node, Function | ast.ClassDef)]
+    public = [node for node in tops if not node.name.startswith("_")]
+    assert not [node.name for node in public if not ast.get_docstring(node)]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_importing_does_no_work(name):
+    plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
+    for node in TREES[name].body:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        guard = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
+        setting = isinstance(node, ast.Expr) and "add_representer" in ast.unparse(node)  # of our own YAML dumper
+        assert isinstance(node, plain) or docstring or guard or setting, f"{name}:{node.lineno}"
+
+
+def test_only_where_things_are_written_is_it_asked_who_is_rank_0():
+    found = {name for name, tree in TREES.items() for node in ast.walk(tree) if getattr(node, "attr", "") == "is_main"}
+    found |= {name for name, tree in TREES.items() for i in imports(tree) if i.endswith(".is_main")}
+    assert found | {"utils/dist.py"} <= MAIN_RANK
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_nothing_read_from_a_file_is_run(name):
+    for call in calls(TREES[name]):
+        text, keywords = ast.unparse(call.func), {k.arg: ast.unparse(k.value) for k in call.keywords}
+        assert text not in ("eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads"), text
+        assert text != "yaml.load" or "Loader" in keywords
+        assert text != "torch.load" or keywords.get("weights_only") == "True"
+        assert keywords.get("weights_only") != "False" and keywords.get("allow_pickle") != "True"
+        assert keywords.get("shell") != "True" and text != "os.system"
+
+
+def test_nothing_uses_what_the_ancestors_left_behind():
+    signs = re.compile(r"import ipdb|\.state_dict = |(?<!Distributed)DataParallel\(|set_default_tensor_type")
+    assert not {name: found for name, text in SOURCES.items() if (found := signs.findall(text))}
+    seeds = {name for name, text in SOURCES.items() if re.search(r"\brandom\.seed\(|torch\.manual_seed\(", text)}
+    assert not {name for name in seeds if not name.startswith("trainer/")}, "only the trainer sets global seeds"

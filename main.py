@@ -16,6 +16,7 @@ OPTIONS = {  # of the command itself, not of the config
     "train": ("config", "run", "resume", "quiet", "debug"),
     "val": ("debug",),
     "test": ("debug",),
+    "generate": ("debug",),
     "check": ("config", "run", "quiet", "print", "debug"),  # train's as well: one checks what one is about to train
     "help": ("debug",),
 }
@@ -55,6 +56,12 @@ def test(*words: str, **flags: Flag) -> None:
 
 
 @SetParseFn(as_flag)
+def generate(*words: str, **flags: Flag) -> None:
+    """Make what a generative task makes, from a checkpoint."""
+    _measure("generate", words, flags)
+
+
+@SetParseFn(as_flag)
 def check(*words: str, **flags: Flag) -> None:
     """Tell every mistake in a config and its flags, and start nothing."""
     options, keys = _split("check", flags)
@@ -75,7 +82,7 @@ def help(*words: str, **flags: Flag) -> None:
     run(_one_word("help", words), COMMANDS)
 
 
-COMMANDS = {"train": train, "val": val, "test": test, "check": check, "help": help}
+COMMANDS = {"train": train, "val": val, "test": test, "generate": generate, "check": check, "help": help}
 
 
 def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> None:
@@ -84,9 +91,14 @@ def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> No
     checkpoint = _one_word(command, words, *(flag.text for flag in path))
     if not checkpoint:
         raise ConfigError(f"{command}: which checkpoint? e.g. python main.py {command} checkpoints/NAME")
-    from trainer import session
+    keys = [flag for flag in keys if flag not in path]
+    if command == "generate":
+        from commands import generate
 
-    getattr(session, command)(checkpoint, [flag for flag in keys if flag not in path])
+        return generate.run(checkpoint, keys)
+    from trainer import inference
+
+    return getattr(inference, command)(checkpoint, keys)
 
 
 def _split(command: str, flags: dict[str, Flag]) -> tuple[dict[str, str], list[Flag]]:

@@ -26,6 +26,7 @@ USAGE = {
     "train": "train [CONFIG] [--key=value …] | train --resume[=FOLDER]",
     "val": "val CHECKPOINT [--key=value …]",
     "test": "test CHECKPOINT [--key=value …]",
+    "generate": "generate CHECKPOINT [--key=value …]",
     "check": "check [CONFIG] [--key=value …] [--print]",
     "help": "help [TOPIC]",
 }
@@ -55,6 +56,9 @@ submission.csv is written there.
                             and their order
   --result-file=FILE        where to write
   --test.output=label       probability (the default), label or class""",
+    "generate": """\
+CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+The flags are those of the task's own generate: help TASK names them.""",
     "check": """\
 CONFIG and flags are those of train: put check in its place.
 
@@ -93,7 +97,8 @@ def run(topic: str, commands: Mapping[str, Callable]) -> None:
         _print_component(registry, topic)
     elif not (_print_keys(key) or _print_arguments(key)):
         known = [*commands, *LISTS, "configs", *schema_keys(), *_components()]
-        raise ConfigError(f"no help on '{topic}'{suggest(topic, known)}")
+        near = suggest(topic, known) or "; python main.py help tells what there is"
+        raise ConfigError(f"no help on '{topic}'{near}")
 
 
 def _row(name: str, text: str, column: int = 25) -> None:

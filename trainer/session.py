@@ -1,4 +1,4 @@
-"""The commands train, val and test around the Trainer: run folder, sinks, resume, and the last words."""
+"""The command train around the Trainer: run folder, sinks, resume, and the last words."""
 
 import time
 from collections.abc import Sequence
@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from configs import COMPONENTS, Config, load_stored
-from trainer.build import build_dataset, build_task, load_network_state
-from trainer.checkpoint import BEST, LAST, PREVIOUS, Store, put, read, read_newest
-from trainer.device import choose_device, told_in_words
-from trainer.evaluate import measure, predict
-from trainer.loaders import Batches
+from trainer.checkpoint import BEST, Store, put, read, read_newest
+from trainer.device import told_in_words
 from trainer.progress import Progress
 from trainer.run_folder import RunFolder, newest_unfinished, run_name
 from trainer.signals import Stopped
 from trainer.state import fingerprint
-from trainer.submission import target_of, write_submission
-from trainer.task import Task
 from trainer.trainer import Trainer
 from utils import dist
 from utils.cli import Flag
@@ -26,11 +21,10 @@ from utils.errors import CheckpointError, ConfigError
 from utils.logger import Journal, Logger, TensorBoard, VisdomBoard
 from utils.tree import dump_yaml
 
-__all__ = ["resume", "test", "train", "val"]
+__all__ = ["resume", "train"]
 
 # What a resumed run may have otherwise; everything else would make it another run.
 CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "log.")
-MEASURING = ("data.", "test.", "log.", "train.use_gpu", "train.precision", "train.seed")
 
 
 def train(cfg: Config, config_name: str, run: str | None, quiet: bool = False) -> None:
@@ -179,54 +173,3 @@ def _last_words(trainer: Trainer, path: Path) -> None:
 
 def _duration(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(seconds)) if seconds >= 60 else f"{seconds:.1f} s"
-
-
-def _load(checkpoint: str, flags: Sequence[Flag], command: str) -> tuple[Config, Task, dict[str, Any], Path]:
-    """Config, networks with their weights, meta and file of a checkpoint."""
-    path = Path(checkpoint)
-    if not path.exists():
-        raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint")
-    state, source, _ = read_newest(path, (BEST, LAST, PREVIOUS)) if path.is_dir() else (read(path), path, [])
-    cfg = load_stored(state["config"], source, flags)
-    old, new = flatten(to_plain(load_stored(state["config"], source))), flatten(to_plain(cfg))
-    changed = sorted(key for key in new.keys() | old.keys() if old.get(key) != new.get(key))
-    if wrong := [key for key in changed if not key.startswith(MEASURING)]:
-        raise ConfigError(
-            "\n".join(
-                f"--{key}: a checkpoint keeps its own; {command} takes data.*, test.*, train.use_gpu, train.precision"
-                for key in wrong
-            )
-        )
-    task = build_task(cfg, state["meta"], trained=True)
-    load_network_state(task, state["ema"] or state["model"], str(source))
-    return cfg, task, state["meta"], source
-
-
-def val(checkpoint: str, flags: Sequence[Flag]) -> None:
-    """Print the metrics of a checkpoint on the validation split."""
-    cfg, task, meta, source = _load(checkpoint, flags, "val")
-    device = choose_device(cfg.train.use_gpu)
-    dist.start(device)
-    batches = Batches(build_dataset(cfg, "val", meta), cfg.data, cfg.train.seed, training=False)
-    with told_in_words(cfg):
-        numbers, _ = measure(task.to(device), batches, cfg, device)
-    if dist.is_main():
-        print(f"{source}: {batches.size} samples")
-        for name, value in numbers.items():
-            print(f"{name} {value}")
-    dist.stop()
-
-
-def test(checkpoint: str, flags: Sequence[Flag]) -> None:
-    """Write the predictions of a checkpoint for the test split."""
-    cfg, task, meta, source = _load(checkpoint, flags, "test")
-    target = target_of(cfg.test.result_file, source.parent)
-    device = choose_device(cfg.train.use_gpu)
-    dist.start(device)
-    batches = Batches(build_dataset(cfg, "test", meta), cfg.data, cfg.train.seed, training=False)
-    with told_in_words(cfg):
-        rows = predict(task.to(device), batches, cfg, device)
-    if dist.is_main():
-        count = write_submission(target, rows, cfg.test.sample)
-        print(f"{target}: {count} rows from {source}")
-    dist.stop()

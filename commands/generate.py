@@ -1,0 +1,49 @@
+"""generate: what a generative task makes from a checkpoint alone; the task's `generate` says which flags there are."""
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from configs import COMPONENTS
+from trainer.device import autocast, make_repeatable, told_in_words
+from trainer.inference import Trained
+from utils.cli import Flag
+from utils.config import convert
+from utils.errors import ConfigError
+from utils.tree import Problems, flag_node
+
+__all__ = ["run"]
+
+
+def run(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Call the task's `generate` with the flags that it takes; the others are keys of the config.
+
+    Raises ConfigError when the task generates nothing, or a flag is none of its and no key.
+    """
+    trained = Trained(checkpoint)
+    make = getattr(COMPONENTS["task"].get(trained.stored.task.name), "generate", None)
+    if make is None:
+        raise ConfigError(f"{trained.stored.task.name} generates nothing; python main.py test {checkpoint} predicts")
+    own = [flag for flag in flags if flag.key in inspect.signature(make).parameters]
+    cfg, task, device = trained.revive([flag for flag in flags if flag not in own])
+    arguments = _convert(make, own)
+    make_repeatable(cfg.train)
+    with torch.no_grad(), autocast(device, cfg.train.precision), told_in_words(cfg):
+        print(make(task, **arguments))
+
+
+def _convert(make: Callable[..., str], flags: Sequence[Flag]) -> dict[str, Any]:
+    """The arguments of a task's `generate`, typed as its signature says.
+
+    Raises ConfigError with a line for each mistake.
+    """
+    problems, hints = Problems(), typing.get_type_hints(make)
+    given = {f.key: convert(flag_node(f.text, f.typed), hints[f.key], f.key, problems, {}) for f in flags}
+    for name, parameter in list(inspect.signature(make).parameters.items())[1:]:
+        if parameter.default is parameter.empty and name not in given:
+            problems.add("generate", f"needs --{name.replace('_', '-')}=…")
+    problems.raise_any()
+    return given

@@ -1,0 +1,87 @@
+"""The commands val and test: from a checkpoint alone, which holds model, arguments, classes and transforms."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs import Config, load_stored
+from trainer.build import build_dataset, build_task, load_network_state
+from trainer.checkpoint import BEST, LAST, PREVIOUS, read, read_newest
+from trainer.device import choose_device, told_in_words
+from trainer.evaluate import measure, predict
+from trainer.loaders import Batches
+from trainer.submission import target_of, write_submission
+from trainer.task import Task
+from utils import dist
+from utils.cli import Flag
+from utils.config import flatten, to_plain
+from utils.errors import CheckpointError, ConfigError
+
+__all__ = ["Trained", "test", "val"]
+
+# Keys that change how is measured, not what was trained.
+MEASURING = ("data.", "test.", "log.", "train.use_gpu", "train.precision", "train.seed")
+
+
+class Trained:
+    """A checkpoint: `stored` as it was trained; after `revive`, its task on a device, with averaged weights if any."""
+
+    def __init__(self, checkpoint: str):
+        """Raises CheckpointError when there is none that can be read."""
+        path = Path(checkpoint)
+        if not path.exists():
+            raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint")
+        found = read_newest(path, (BEST, LAST, PREVIOUS)) if path.is_dir() else (read(path), path, [])
+        self.state, self.source, _ = found
+        self.stored = load_stored(self.state["config"], self.source)
+        self.meta: dict[str, Any] = self.state["meta"]
+
+    def revive(self, flags: Sequence[Flag]) -> tuple[Config, Task, torch.device]:
+        """The config with the flags laid over it, and the task, ready to be used.
+
+        Raises ConfigError for a flag that would have made another training.
+        """
+        cfg = load_stored(self.state["config"], self.source, flags)
+        old, new = flatten(to_plain(self.stored)), flatten(to_plain(cfg))
+        changed = sorted(key for key in new.keys() | old.keys() if old.get(key) != new.get(key))
+        takes = "data.*, test.*, train.use_gpu, train.precision and train.seed may be given"
+        if wrong := [key for key in changed if not key.startswith(MEASURING)]:
+            raise ConfigError("\n".join(f"--{key}: a checkpoint keeps its own; {takes}" for key in wrong))
+        device = choose_device(cfg.train.use_gpu)
+        dist.start(device)
+        task = build_task(cfg, self.meta, trained=True)
+        load_network_state(task, self.state["ema"] or self.state["model"], str(self.source))
+        return cfg, task.to(device).eval(), device
+
+    def batches(self, cfg: Config, split: str) -> Batches:
+        """The batches of a split, in the order of its samples."""
+        return Batches(build_dataset(cfg, split, self.meta), cfg.data, cfg.train.seed, training=False)
+
+
+def val(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Print the metrics of a checkpoint on the validation split."""
+    trained = Trained(checkpoint)
+    cfg, task, device = trained.revive(flags)
+    batches = trained.batches(cfg, "val")
+    with told_in_words(cfg):
+        numbers, _ = measure(task, batches, cfg, device)
+    if dist.is_main():
+        print(f"{trained.source}: {batches.size} samples")
+        for name, value in numbers.items():
+            print(f"{name} {value}")
+    dist.stop()
+
+
+def test(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Write the predictions of a checkpoint for the test split."""
+    trained = Trained(checkpoint)
+    cfg, task, device = trained.revive(flags)
+    target = target_of(cfg.test.result_file, trained.source.parent)
+    with told_in_words(cfg):
+        rows = predict(task, trained.batches(cfg, "test"), cfg, device)
+    if dist.is_main():
+        count = write_submission(target, rows, cfg.test.sample)
+        print(f"{target}: {count} rows from {trained.source}")
+    dist.stop()

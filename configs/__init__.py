@@ -65,6 +65,11 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     for role in config.schedule if isinstance(config.schedule, dict) else ():
         if roles and role not in roles:
             message = f"schedule.{role}: there is no optimizer of that role{suggest(role, roles)}"
+            if role == "model":
+                meant = " or ".join(f"schedule.{r}" for r in roles)
+                message = (
+                    f"schedule: there are several optimizers; say for which it is, {meant}, or write null for none"
+                )
             problems.add(_place(tree, "schedule"), message)
 
 

@@ -54,10 +54,9 @@ def _ending(flag: Flag, types: dict[str, Any]) -> list[str]:
 
 def _lay(tree: Node, flag: Flag, keys: list[str], given: dict[str, Flag], problems: Problems) -> Node:
     """The tree with the flag laid over it, unless it is unclear or was given before."""
+    if len(keys) > 1:
+        problems.add(flag.typed, f"could be {' or '.join(f'--{key}' for key in sorted(keys))}: write it in full")
     if len(keys) != 1:
-        meant = " or ".join(f"--{key}" for key in sorted(keys))
-        if keys:
-            problems.add(flag.typed, f"could be {meant}: write it in full")
         return tree
     key = keys[0]
     before = given.setdefault(key.removesuffix(".name"), flag)

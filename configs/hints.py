@@ -46,8 +46,9 @@ def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
         leaf = leaf.replace("-", "_")
         leaf = SYNONYMS.get(leaf, leaf)
         own = [f"{section}.{name}" if section else name for name in names]
-        known = [*reversed(argument_types(tree)), *reversed(schema_keys()), *options, *own]  # the last one counts
-        leaves = {k.rpartition(".")[2]: k for k in known}
+        sections = [k.rpartition(".")[0] for k in schema_keys() if "." in k]
+        known = [*reversed(argument_types(tree)), *sections, *reversed(schema_keys()), *options, *own]
+        leaves = {k.rpartition(".")[2]: k for k in known}  # of two with that name the later one
         near = nearest(leaf, [name for name in leaves if leaves[name] in own]) or nearest(leaf, leaves)
         if leaf in leaves:
             near = leaf

@@ -36,6 +36,9 @@ def find_file(name: str, beside: Path | None = None) -> Path:
             return path
     if os.path.isfile(Path(name, "config.yaml")):
         raise ConfigError(f"no config '{name}'; did you mean '{Path(name, 'config.yaml')}'?")
+    for kind in ("model", "task", "optim"):
+        if name in COMPONENTS[kind].all_names():
+            raise ConfigError(f"no config '{name}'; did you mean --{kind}={name}?")
     known = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
     raise ConfigError(f"no config '{name}'{suggest(Path(name).stem, known)}")
 

@@ -28,10 +28,10 @@ MAY_IMPORT = {
     "main.py": {"main", "commands", "trainer", "models", "data", "configs", "utils"},
 }
 # Read before torch is there; so is what they import, which a process of its own shows.
-LIGHT = ("main.py", "commands/", "configs/", "utils/config.py", "utils/registry.py")
+LIGHT = ("main.py", "commands/check.py", "commands/help.py", "configs/", "utils/config.py", "utils/registry.py")
 HEAVY = {"torch", "torchvision", "torchnet", "tensorboardX", "visdom", "numpy", "PIL", "sklearn", "matplotlib", "tqdm"}
 # Where only rank 0 acts: it writes what runs, sinks and checkpoints leave behind.
-MAIN_RANK = {"utils/dist.py", "utils/logger.py", "trainer/checkpoint.py", "trainer/session.py"}
+MAIN_RANK = {"utils/dist.py", "utils/logger.py", "trainer/checkpoint.py", "trainer/session.py", "trainer/inference.py"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -127,6 +127,10 @@ def test_output_survives_a_plain_terminal_and_a_reader_that_leaves(tmp_path):
         (["--train..seed=3"], "--train..seed=3: no key 'train.'; python main.py help lists the keys"),
         (["--rnu=a"], "--rnu=a: no key 'rnu'; did you mean 'run'?"),
         (["--learning-rate=1"], "--learning-rate=1: no key 'learning_rate'; did you mean 'optim.lr'?"),
+        (["--transform=Resize"], "--transform=Resize: no key 'transform'; did you mean 'data.transform'?"),
+        (["--monitor=acc"], "--monitor=acc: train.monitor: Classification has no metric 'acc'; did you mean "
+         "'accuracy'?"),
+        (["ResNet34"], "no config 'ResNet34'; did you mean --model=ResNet34?"),
         (["--epochs=1"], "--epochs=1: no key 'epochs'; did you mean 'train.max_epoch'?"),
         (["--optim=Adam", "--momentum=1"], "--momentum=1: no key 'momentum'; it is an argument of RMSprop and SGD: add "
          "--optim=RMSprop"),
@@ -153,6 +157,11 @@ def test_all_that_cannot_be_read_is_told_together(run):
 )
 def test_a_key_is_typed_with_or_without_dashes(printed, flag):
     assert printed(flag)["train.max_epoch"] == "7"
+
+
+def test_a_key_of_the_schema_goes_before_an_argument_of_that_name(printed):
+    values = printed("--seed=7", "--data.dataset.seed=8")
+    assert (values["train.seed"], values["data.dataset.seed"]) == ("7", "8")
 
 
 def test_a_bare_flag_is_true_and_no_makes_it_false(printed):

@@ -194,6 +194,13 @@ def test_roles_are_inherited_one_by_one():
     ]
 
 
+def test_a_schedule_without_a_role_says_nothing_of_several_optimizers():
+    assert at(GAN + "schedule: OneCycleLR") == [
+        "a.yaml:5: schedule: there are several optimizers; say for which it is, schedule.generator or "
+        "schedule.discriminator, or write null for none"
+    ]
+
+
 def test_mistakes_in_roles_are_told():
     text = GAN + "schedule: {generator: StepLR, discriminatr: OneCycleLR}\n"
     assert at(text.replace("lr: 0.2", "lrr: 0.2").replace("num_classes: 2", "num_classes: x")) == [

@@ -1,6 +1,7 @@
 """Registries: names and arguments read from source, one file imported at a time, and words for what is wrong."""
 
-import subprocess
+import inspect
+import os
 import sys
 import textwrap
 import types
@@ -56,7 +57,9 @@ ONE = '''
 
 
 def test_names_and_arguments_are_read_without_an_import(registry):
-    rooms = registry(one=ONE, _hidden="__all__ = ['No']", empty="", two='__all__: list[str] = ["Two"]\ndef Two(): """2"""')
+    rooms = registry(
+        one=ONE, _hidden="__all__ = ['No']", empty="", two='__all__: list[str] = ["Two"]\ndef Two(): """2"""'
+    )
     assert rooms.names() == {"One": "rooms.one", "Two": "rooms.two"} and rooms.all_names() == ["One", "Two"]
     assert (rooms.summary("One"), rooms.summary("Two"), rooms.summary("Three")) == ("A room.", "2", "")
     takes = rooms.arguments("One")
@@ -66,7 +69,7 @@ def test_names_and_arguments_are_read_without_an_import(registry):
         "c": (Any, False),
     }
     assert mistakes(rooms, "One", a="x", d=3) == [
-        "One takes no 'room.d'; did you mean 'room.a'?" if is_slip("d", "a") and len("d") > 1 else mistakes(rooms, "One", d=3)[0],
+        "One takes no 'room.d'; there is a, b, c, name",
         "room.a: expected a whole number, got 'x'",
     ]
     with pytest.raises(RuntimeError, match="imported"):
@@ -77,7 +80,9 @@ def test_only_the_file_asked_for_is_imported(registry):
     rooms = registry(one=ONE, two='__all__ = ["Two"]\nclass Two: ...', broken="def (")
     assert rooms.get("Two").__name__ == "Two" and "rooms.one" not in sys.modules
     assert mistakes(rooms, "Two") == []
-    assert mistakes(rooms, "Three") == ["room: no 'Three' in rooms (broken.py was left out: line 1: invalid syntax); there is One, Two"]
+    assert mistakes(rooms, "Three") == [
+        "room: no 'Three' in rooms (broken.py was left out: line 1: invalid syntax); there is One, Two"
+    ]
 
 
 def test_a_file_that_changes_is_read_again(registry):
@@ -85,15 +90,15 @@ def test_a_file_that_changes_is_read_again(registry):
     assert rooms.all_names() == ["One"]
     path = Path(rooms.folder) / "one.py"
     path.write_text('__all__ = ["Other"]\nclass Other: ...')
-    import os
-
     os.utime(path, ns=(1, 1))
     assert rooms.all_names() == ["Other"]
 
 
 def test_what_a_newcomer_forgets_is_told(registry):
     rooms = registry(one="class One: ...", two='__all__ = ["Tow"]\nclass Two: ...')
-    assert mistakes(rooms, "One") == ["room: no 'One' in rooms; one.py defines it, but its __all__ does not name it: add it there"]
+    assert mistakes(rooms, "One") == [
+        "room: no 'One' in rooms; one.py defines it, but its __all__ does not name it: add it there"
+    ]
     with pytest.raises(ConfigError, match=r"two.py: __all__ names 'Tow', but the file does not define it"):
         rooms.get("Tow")
     with pytest.raises(ConfigError, match=r"two.py: 'Tow' is also in .*tow.py; a name may stand in one file only"):
@@ -128,7 +133,9 @@ def test_what_a_newcomer_forgets_is_told(registry):
     ],
 )
 def test_annotations_say_what_a_value_may_be(registry, annotation, kind):
-    rooms = registry(one=f'__all__ = ["One"]\nclass One:\n    def __init__(self, a: {annotation} = f(), b={{[]: 1}}): ...')
+    rooms = registry(
+        one=f'__all__ = ["One"]\nclass One:\n    def __init__(self, a: {annotation} = f(), b={{[]: 1}}): ...'
+    )
     found = rooms.signature("One").parameters["a"]
     assert found.type == kind or (kind is None and found.type.__args__ == ("a", "b"))
     assert found.only_code == (kind is Never) and not found.required
@@ -177,7 +184,9 @@ def test_what_the_trainer_brings_is_hidden_and_refused():
         name, argument = hidden
         assert argument in COMPONENTS[kind].signature(name).parameters
         assert argument not in COMPONENTS[kind].arguments(name)
-        assert f"'room.{argument}' comes from the trainer; no config can set it" in mistakes(COMPONENTS[kind], name, **{argument: 1})
+        assert f"'room.{argument}' comes from the trainer; no config can set it" in mistakes(
+            COMPONENTS[kind], name, **{argument: 1}
+        )
 
 
 def test_the_libraries_hold_what_one_may_write():
@@ -194,24 +203,17 @@ def test_the_libraries_hold_what_one_may_write():
 
 def test_every_class_of_a_library_can_be_read_as_it_is_when_it_runs():
     """The arguments read from source are those of the class itself."""
-    code = """
-    import inspect
-    from configs import COMPONENTS
-    for kind in ("optim", "schedule", "transform", "model", "data", "task"):
-        for name in COMPONENTS[kind].all_names():
-            if name == "torchvision":
-                name += ":resnet18"
-            there = [p for p in inspect.signature(COMPONENTS[kind].get(name)).parameters.values() if p.kind != p.VAR_KEYWORD]
-            read = COMPONENTS[kind].signature(name).parameters
-            assert [p.name for p in there] == list(read), name
-            assert [p.default is p.empty for p in there] == [p.required for p in read.values()], name
-    """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    for kind, name in [(kind, name) for kind, registry in COMPONENTS.items() for name in registry.all_names()]:
+        name = "torchvision:resnet18" if name == "torchvision" else name
+        there = inspect.signature(COMPONENTS[kind].get(name)).parameters.values()
+        there = [p for p in there if p.kind != p.VAR_KEYWORD]
+        read = COMPONENTS[kind].signature(name).parameters
+        assert [p.name for p in there] == list(read), name
+        assert [p.default is p.empty for p in there] == [p.required for p in read.values()], name
 
 
 def test_build_says_where_a_missing_argument_comes_from(registry):
-    text = '''
+    text = """
     from torch import nn
     __all__ = ["One"]
     class One:
@@ -219,7 +221,7 @@ def test_build_says_where_a_missing_argument_comes_from(registry):
             if a < 0:
                 raise ValueError("a is negative")
             self.a, self.net = a, net
-    '''
+    """
     rooms = registry(one=text)
     built = rooms.build(Component("One", {"a": 1}), "room", net=types, other=3, a=2)
     assert (built.a, built.net) == (1, types)  # the config's word counts, and only what is taken is given

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from utils.errors import ConfigError
+from utils.words import shortened
 
 __all__ = ["Flag", "as_flag", "read_arguments", "to_flags"]
 
@@ -55,11 +56,12 @@ def read_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         typed = f"--{argument}" if _is_assignment(argument) else argument
         if bare and not typed.startswith("--"):
-            wrong.append(f"{bare} {argument}: write {bare}={argument} (or put '{argument}' before the flags)")
+            value = shortened(argument)
+            wrong.append(f"{bare} {value}: write {bare}={value} (or put '{value}' before the flags)")
         elif not typed.startswith(("-", "–", "—")):
             words.append(argument)
         elif message := _add(flags, typed):
-            wrong.append(f"{argument}: {message}")
+            wrong.append(f"{shortened(argument)}: {message}")
         bare = typed if typed.startswith("--") and "=" not in typed else ""
     if wrong:
         raise ConfigError("\n".join(wrong))
@@ -72,7 +74,7 @@ def _add(flags: dict[str, str], typed: str) -> str:
     if not isinstance(flag, Flag) or not KEY.match(typed[2:].partition("=")[0]):
         meant = typed.lstrip("-–—")
         example = f"--{meant}" if _is_assignment(meant) else "--key=value"
-        return f"a flag is written {example}, with two plain hyphens in front"
+        return f"a flag is written {shortened(example)}, with two plain hyphens in front"
     if flag.key in flags:
         return f"is given twice ({flags[flag.key]} before); leave one out"
     flags[flag.key] = typed

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
-from utils.tree import Node, Problems, plain_value, shortened
-from utils.words import is_slip, nearest, suggest
+from utils.tree import Node, Problems, plain_value
+from utils.words import is_slip, nearest, shortened, suggest
 
 __all__ = ["BAD", "Catalogue", "Component", "Hint", "Range", "Roles", "convert", "describe", "flatten", "to_plain"]
 

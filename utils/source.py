@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import warnings
 from pathlib import Path
 
 __all__ = ["defined", "defined_in_library", "fault", "import_of", "matches", "public_names"]
@@ -21,7 +22,8 @@ def _text(path: Path) -> str:
 def _parse(text: str) -> ast.Module | str:
     """The tree; of text that is not Python, why not."""
     try:
-        return ast.parse(text)
+        with warnings.catch_warnings(action="ignore"):  # a stray backslash in a library's docstring is not our concern
+            return ast.parse(text)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     except ValueError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from utils.errors import ConfigError
+from utils.words import shortened
 
 __all__ = [
     "Node",
@@ -20,7 +21,6 @@ __all__ = [
     "plain_value",
     "read_yaml",
     "scalar",
-    "shortened",
     "to_node",
 ]
 
@@ -99,12 +99,6 @@ class Problems:
             return self.flags.index(where) + 1, "", 0
         file, _, line = where.rpartition(":")
         return 0, file, int(line) if line.isdecimal() else 0
-
-
-def shortened(text: str, most: int = 100) -> str:
-    """Text for a message: one line, and not a page of it, whatever the user typed."""
-    text = text.replace("\n", "\\n").replace("\r", "\\r")
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def read_yaml(path: Path, name: str) -> Node:

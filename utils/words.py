@@ -1,9 +1,9 @@
-"""What a mistyped word was meant to be."""
+"""Words in messages: what a mistyped one was meant to be, and how much of a long one is shown."""
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["is_slip", "nearest", "suggest"]
+__all__ = ["is_slip", "nearest", "shortened", "suggest"]
 
 LIKENESS = 0.6  # share of letters in common, in order, from which two words count as alike
 LISTED = 12  # as many words are told in full when none is near
@@ -25,9 +25,11 @@ def nearest(typed: str, known: Iterable[str]) -> str:
 
 
 def _likeness(typed: str, word: str) -> float:
-    """From 0 to 1, and 1 more for a slip of the finger."""
+    """From 0 to 1; more for a slip of the finger, and for a word that was cut short."""
     ratio = difflib.SequenceMatcher(None, typed, word).ratio()
-    return ratio + 1 if len(typed) > 1 and is_slip(typed, word) else ratio
+    slip = len(typed) > 1 and is_slip(typed, word)
+    short = len(typed) > 2 and word.startswith(typed)
+    return ratio + slip + 1.2 * short
 
 
 def suggest(typed: str, known: Iterable[str], before: str = "") -> str:
@@ -39,3 +41,9 @@ def suggest(typed: str, known: Iterable[str], before: str = "") -> str:
     if near := nearest(typed, words):
         return f"; did you mean '{before}{near}'?"
     return f"; there is {', '.join(words)}" if 0 < len(words) <= LISTED else ""
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """Text for a message: one line, and not a page of it, whatever the user typed."""
+    text = text.replace("\n", "\\n").replace("\r", "\\r")
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,54 @@
+"""The random tensors on which PyTorch's first tutorial fits its two-layer networks."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+__all__ = ["RandomRegression"]
+
+
+class RandomRegression(Dataset):
+    """The tutorial's random inputs and targets: nothing to find out, something to fit; needs no file.
+
+    Inputs [samples, in_features] and targets [samples, out_features] are drawn from a normal distribution, by default
+    with the tutorial's N, D_in, D_out = 64, 1000, 10. The split val is the training data itself, since noise cannot be
+    predicted; test has the same inputs without targets. An epoch of training goes `passes` times through the samples:
+    in batches of all of them it would else be one step. After Justin Johnson, "Learning PyTorch with Examples".
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        split: Literal["train", "val", "test"],
+        samples: int = 64,
+        in_features: int = 1000,
+        out_features: int = 10,
+        passes: int = 1,
+        seed: int = 0,
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.inputs = torch.randn(samples, in_features, generator=generator)
+        self.targets = torch.randn(samples, out_features, generator=generator)
+        self.labelled, self.passes = split != "test", passes if split == "train" else 1
+        self.meta = {
+            "in_features": in_features,
+            "out_features": out_features,
+            "outputs": [{"name": f"y{i}"} for i in range(out_features)],
+        }
+
+    def __len__(self) -> int:
+        return len(self.inputs) * self.passes
+
+    def __getitem__(self, index: int) -> Any:
+        """(input [in_features], target [out_features]); without a target in the test split."""
+        index %= len(self.inputs)
+        return (self.inputs[index], self.targets[index]) if self.labelled else self.inputs[index]
+
+    def take(self, indices: list[int]) -> tuple[Tensor, Tensor] | Tensor:
+        """The batch of these samples at once: inputs [B, in_features] and targets [B, out_features]."""
+        chosen = torch.as_tensor(indices) % len(self.inputs)
+        inputs = self.inputs.index_select(0, chosen)
+        return (inputs, self.targets.index_select(0, chosen)) if self.labelled else inputs

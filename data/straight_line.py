@@ -1,0 +1,48 @@
+"""Points about a line whose slope and height are known, for linear regression."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+__all__ = ["StraightLine"]
+
+SEEDS = {"train": 0, "val": 1, "test": 2}  # each split has points of its own
+
+
+class StraightLine(Dataset):
+    """Points about the line y = w x + b, which a linear regression has to find; needs no file.
+
+    x is uniform in [0, 4), `noise` the standard deviation of what is added to y. The test split has no y.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        split: Literal["train", "val", "test"],
+        samples: int = 512,
+        w: float = 2.0,
+        b: float = 3.0,
+        noise: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        generator = torch.Generator().manual_seed(3 * seed + SEEDS[split])
+        self.x = 4 * torch.rand(samples, 1, generator=generator)
+        self.y = w * self.x + b + noise * torch.randn(samples, 1, generator=generator)
+        self.labelled = split != "test"
+        self.meta = {"in_features": 1, "out_features": 1, "outputs": [{"name": "y"}]}
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Any:
+        """(x [1], y [1]); x alone in the test split."""
+        return (self.x[index], self.y[index]) if self.labelled else self.x[index]
+
+    def take(self, indices: list[int]) -> tuple[Tensor, Tensor] | Tensor:
+        """The batch of these points at once: x [B, 1] and y [B, 1]."""
+        chosen = torch.as_tensor(indices)
+        x = self.x.index_select(0, chosen)
+        return (x, self.y.index_select(0, chosen)) if self.labelled else x

@@ -128,7 +128,7 @@ def test_multiply_add_is_differentiable_once():
     w, x, b = doubles(3, 4), doubles(3, 4).detach().add(1).requires_grad_(), doubles(3, 4)
     assert gradcheck(MultiplyAdd.apply, (w, x, b))
     assert torch.equal(MultiplyAdd.apply(w, x, b), w * x + b)
-    (first,) = torch.autograd.grad(MultiplyAdd.apply(w, x, b).sum(), w, create_graph=True)
+    (first,) = torch.autograd.grad(MultiplyAdd.apply(w, x, b).square().sum(), w, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 

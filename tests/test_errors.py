@@ -122,13 +122,12 @@ def test_loader_worker_killed(start, tmp_path):
     args = [a for a in TOY if "max-epoch" not in a]
     process = start("train", "--run=a", *args, "--num-workers=2", "--max-epoch=500")
     journal = tmp_path / "checkpoints/a/log.jsonl"
-    for _ in range(600):
-        if journal.exists() and journal.stat().st_size > 2000:
-            break
+    while not (journal.exists() and journal.stat().st_size > 2000):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.kill(_children(process.pid)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 7, (out, err)
+    assert process.returncode == 7, out + err
     assert "Traceback" not in err
     assert "processes that load data were lost" in err
 

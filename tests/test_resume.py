@@ -140,8 +140,8 @@ def test_what_may_change_on_resume_is_said_and_the_rest_is_refused(run):
     assert run("train", "--run=a", *TOY, "--train.max_steps=3").code == 0
     refused = run("train", "--resume=checkpoints/a", "--lr=0.5", "--batch-size=64")
     assert refused.code == 2
-    assert "--data.batch_size: a resumed run keeps its 32" in refused.err
-    assert "--optim.lr: a resumed run keeps its 0.001" in refused.err
+    assert "--batch-size=64: a resumed run keeps its data.batch_size 32" in refused.err
+    assert "--lr=0.5: a resumed run keeps its optim.lr 0.001" in refused.err
     assert len(refused.err.strip().splitlines()) == 2
     allowed = run("train", "--resume=checkpoints/a", "--train.max_steps=5", "--print-freq=2")
     assert allowed.code == 0

@@ -15,7 +15,7 @@ from trainer.loaders import Batches
 from trainer.submission import target_of, write_submission
 from trainer.task import Task
 from utils import dist
-from utils.cli import Flag
+from utils.cli import Flag, as_typed
 from utils.config import flatten, to_plain
 from utils.errors import CheckpointError, ConfigError
 
@@ -48,7 +48,9 @@ class Trained:
         changed = sorted(key for key in new.keys() | old.keys() if old.get(key) != new.get(key))
         takes = "data.*, test.*, train.use_gpu, train.precision and train.seed may be given"
         if wrong := [key for key in changed if not key.startswith(MEASURING)]:
-            raise ConfigError("\n".join(f"--{key}: a checkpoint keeps its own; {takes}" for key in wrong))
+            raise ConfigError(
+                "\n".join(f"{as_typed(k, flags)}: a checkpoint keeps its own {k}; {takes}" for k in wrong)
+            )
         device = choose_device(cfg.train.use_gpu)
         dist.start(device)
         task = build_task(cfg, self.meta, trained=True)

@@ -14,7 +14,7 @@ from trainer.signals import Stopped
 from trainer.state import fingerprint
 from trainer.trainer import Trainer
 from utils import dist
-from utils.cli import Flag
+from utils.cli import Flag, as_typed
 from utils.config import flatten, to_plain
 from utils.console import Console
 from utils.errors import CheckpointError, ConfigError
@@ -35,9 +35,8 @@ def train(cfg: Config, config_name: str, run: str | None, quiet: bool = False) -
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
     with told_in_words(cfg):
         trainer = Trainer(cfg, console=console)
-    name = dist.broadcast(run or run_name(config_name, "-".join(spec.name for spec in cfg.model.values())))
-    folder = RunFolder.create(name) if dist.is_main() else None
-    _fit(trainer, folder, name)
+        name = dist.broadcast(run or run_name(config_name, "-".join(spec.name for spec in cfg.model.values())))
+        _fit(trainer, RunFolder.create(name) if dist.is_main() else None, name)
 
 
 def resume(where: str, flags: Sequence[Flag], quiet: bool = False) -> None:
@@ -62,9 +61,9 @@ def resume(where: str, flags: Sequence[Flag], quiet: bool = False) -> None:
         return
     with told_in_words(cfg):
         trainer = Trainer(cfg, state, console)
-    _compare_fingerprints(state["fingerprint"], fingerprint(trainer), console)
-    console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
-    _fit(trainer, folder if dist.is_main() else None, folder.path.name)
+        _compare_fingerprints(state["fingerprint"], fingerprint(trainer), console)
+        console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
+        _fit(trainer, folder if dist.is_main() else None, folder.path.name)
 
 
 def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], console: Console) -> Config:
@@ -78,7 +77,10 @@ def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], consol
     if wrong := [key for key in sorted(changed) if not key.startswith(CHANGEABLE)]:
         allowed = ", ".join(CHANGEABLE).replace("log.", "log.*")
         raise ConfigError(
-            "\n".join(f"--{key}: a resumed run keeps its {old.get(key)!r}; only {allowed} may change" for key in wrong)
+            "\n".join(
+                f"{as_typed(key, flags)}: a resumed run keeps its {key} {old.get(key)!r}; only {allowed} may change"
+                for key in wrong
+            )
         )
     for key in sorted(changed):
         console.say(f"{key}: {old.get(key)} -> {new.get(key)}")
@@ -97,8 +99,7 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
         _open_sinks(trainer, folder, name)
     state = "failed"
     try:
-        with told_in_words(trainer.cfg):
-            trainer.fit()
+        trainer.fit()
         state = "finished"
     except Stopped as stop:
         state = "stopped"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from utils.errors import ConfigError
 from utils.words import shortened
 
-__all__ = ["Flag", "as_flag", "read_arguments", "to_flags"]
+__all__ = ["Flag", "as_flag", "as_typed", "read_arguments", "to_flags"]
 
 KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
@@ -39,6 +39,13 @@ def to_flags(options: dict[str, object]) -> list[Flag]:
             value = Flag(key.replace("-", "_"), text, f"--{key}={text}")
         flags.append(value)
     return flags
+
+
+def as_typed(key: str, flags: Sequence[Flag]) -> str:
+    """The flag that set a dotted key, as it was typed."""
+    last = key.rpartition(".")[2]
+    found = [flag.typed for flag in flags if flag.key.rpartition(".")[2].removeprefix("no_") == last]
+    return found[0] if found else f"--{key}"
 
 
 def read_arguments(arguments: Sequence[str]) -> list[str]:

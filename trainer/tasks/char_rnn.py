@@ -20,6 +20,7 @@ __all__ = ["LanguageModel"]
 
 BEGIN, END, UNKNOWN = 0, 1, 2  # the first entries of a vocabulary: two marks, and what stands for any other character
 SENTENCE_ENDS = "。！？"
+PAUSES = "，、；：" + SENTENCE_ENDS
 SHOWN = 48  # characters of the sample that is shown after each validation
 
 
@@ -127,7 +128,7 @@ class Writer:
     def write(self, start: str, prefix: str, limit: int) -> str:
         """Go on from `start` until the poem's end or the limit."""
         start = start[:limit]
-        self._read([BEGIN, *self._numbers(prefix), *self._numbers(start)])
+        self._read([BEGIN, *self._mood(prefix), *self._numbers(start)])
         text = start
         while len(text) < limit and (number := self._draw(forbidden=[BEGIN, UNKNOWN])) != END:
             text += self.task.vocabulary[number]
@@ -135,7 +136,7 @@ class Writer:
 
     def write_acrostic(self, heads: str, prefix: str, limit: int) -> str:
         """A sentence for each of the characters, which begins with it."""
-        self._read([BEGIN, *self._numbers(prefix)])
+        self._read([BEGIN, *self._mood(prefix)])
         text = "".join(character for head in heads for character in self._sentence(head, limit))
         return _in_lines(text[:limit])
 
@@ -161,6 +162,11 @@ class Writer:
     def _read(self, numbers: Sequence[int]) -> None:
         logits, self.state = self.task.model(torch.tensor([list(numbers)], device=self.device), self.state)
         self.logits = logits[0, -1].double().cpu()
+
+    def _mood(self, prefix: str) -> list[int]:
+        """The prefix, closed as a sentence: else the poem's first words would be read as the rest of it."""
+        open_end = prefix and prefix[-1] not in PAUSES and "。" in self.numbers
+        return self._numbers(f"{prefix}。" if open_end else prefix)
 
     def _numbers(self, text: str) -> list[int]:
         return [self.numbers[character] for character in text]

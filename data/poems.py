@@ -1,0 +1,196 @@
+"""Chinese poems, as one long row of characters that is cut into windows."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data._images import pick, split_indices
+from utils.errors import DataError
+
+__all__ = ["Poems"]
+
+# The first entries of every vocabulary; the book's names for the marks.
+BEGIN, END, UNKNOWN = "<START>", "<EOP>", "□"
+MARKS = (BEGIN, END, UNKNOWN)
+
+COMMENT = re.compile(r"（[^）]*）|\([^)]*\)")
+COMPOSED = re.compile(r"\{[^}]*\}")  # {𥫗/戢}: a character that no font has, described by its parts
+BRACKETS = re.compile(r"[\[\]〔〕「」『』《》〈〉“”‘’\s]")
+PUNCTUATION = re.compile(r"[，。？！：；、,.?!:;]")
+
+
+class Poems(Dataset):
+    """Poems from chinese-poetry's JSON files, or from the tang.npz of the book (chapter 9).
+
+    `root` is a folder, of which the files that match `files` are read, else its tang.npz; or it is a file. Texts are
+    cleaned: an editor's brackets and quotation marks go and what they hold stays (`[胡]` becomes 胡), comments in round
+    brackets go, and a lacuna `□` stays as the unknown character. Of poems with the same characters the first stays,
+    before the split is made, so that none is in both. val is `val_fraction` of the poems; test is all of them, for
+    poems in another folder.
+
+    Each poem stands between two marks. A sample is a window of that row: inputs [length] and targets [length], which
+    are the next characters, int64; the last window is filled up with end marks. A character that is found fewer than
+    `min_count` times in the training poems is the unknown one, and so is a new one elsewhere.
+
+    Raises:
+        ValueError: a length below 1.
+        DataError: no such root, a file that is empty or unreadable, or no poems in it.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        files: str = "poet.*.json",
+        length: int = 32,
+        val_fraction: float = 0.05,
+        min_count: int = 2,
+        seed: int = 0,
+        vocabulary: Sequence[str] | None = None,
+    ) -> None:
+        if length < 1:
+            raise ValueError(f"a window of length={length} holds no character")
+        poems = without_doubles([clean(text) for text in read_poems(root, files)])
+        if not poems:
+            raise DataError(f"no poems in {root}; chinese-poetry's JSON files hold objects with 'paragraphs'")
+        if split != "test":
+            poems = pick(poems, split_indices(len(poems), split, val_fraction, seed))
+        if vocabulary is None:
+            own = split == "val"  # built alone, without what the training set offers
+            vocabulary = Poems(root, "train", files, length, val_fraction, min_count, seed).vocabulary if own else None
+        self.vocabulary: list[str] = list(vocabulary or count_vocabulary(poems, min_count))
+        self.poems, self.length = poems, length
+        self.row = self._number(poems)  # [windows * length + 1]
+
+    def __len__(self) -> int:
+        return len(self.row) // self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """(inputs [length], targets [length]), int64."""
+        inputs, targets = self.take([index])
+        return inputs[0], targets[0]
+
+    def take(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """The batch of these samples at once: inputs and targets, int64 [B, length]."""
+        starts = self.length * torch.as_tensor(indices)
+        windows = self.row[starts.unsqueeze(1) + torch.arange(self.length + 1)]  # [B, length + 1]
+        return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The characters in the order of their numbers, marks first, and how many there are."""
+        return {"vocabulary": list(self.vocabulary), "vocabulary_size": len(self.vocabulary)}
+
+    def _number(self, poems: list[str]) -> Tensor:
+        numbers = {character: i for i, character in enumerate(self.vocabulary)}
+        begin, end, unknown = (numbers[mark] for mark in MARKS)
+        row: list[int] = []
+        for poem in poems:
+            row += [begin, *(numbers.get(character, unknown) for character in poem), end]
+        row += [end] * (-(len(row) - 1) % self.length)
+        return torch.tensor(row)
+
+
+def clean(text: str) -> str:
+    """A poem's text without brackets, quotation marks, comments and spaces."""
+    return BRACKETS.sub("", COMPOSED.sub(UNKNOWN, COMMENT.sub("", text)))
+
+
+def without_doubles(poems: Sequence[str]) -> list[str]:
+    """The poems in their order, the first only of those that differ in nothing but punctuation; none is empty."""
+    first: dict[str, str] = {}
+    for poem in poems:
+        if key := PUNCTUATION.sub("", poem):
+            first.setdefault(key, poem)
+    return list(first.values())
+
+
+def count_vocabulary(poems: Sequence[str], min_count: int) -> list[str]:
+    """The marks, then every character that is found at least `min_count` times, the most frequent first."""
+    counts = Counter("".join(poems))
+    del counts[UNKNOWN]
+    return [*MARKS, *sorted((c for c in counts if counts[c] >= min_count), key=lambda c: (-counts[c], c))]
+
+
+# Files
+
+
+def read_poems(root: str, files: str) -> list[str]:
+    """The texts of all poems in a folder's files, in the order of the files' names.
+
+    Raises DataError when there are none, or one cannot be read.
+    """
+    path = Path(os.path.expanduser(root))
+    if not path.exists():
+        raise DataError(f"{root} does not exist, but the poems are read from it; set --data.dataset.root=FOLDER")
+    found = [path] if path.is_file() else sorted(path.glob(files)) or sorted(path.glob("tang.npz"))
+    if not found:
+        raise DataError(f"no poems in {root} (looked for {files} and tang.npz); set --data.dataset.root=FOLDER")
+    return [text for file in found for text in (_read_npz if file.suffix == ".npz" else _read_json)(file)]
+
+
+def _read_json(path: Path) -> list[str]:
+    """Each object's paragraphs joined; objects without any are left out."""
+    content = _content(path)
+    try:
+        entries = json.loads(content)
+    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError too
+        raise DataError(f"{path} is not JSON ({error}); remove it or replace it") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{path} is no list of objects, as chinese-poetry's files are; remove it or replace it")
+    paragraphs = [entry.get("paragraphs") or [] for entry in entries]
+    if not all(isinstance(p, list) and all(isinstance(line, str) for line in p) for p in paragraphs):
+        raise DataError(f"{path}: 'paragraphs' must be a list of texts; remove the file or replace it")
+    return ["".join(p) for p in paragraphs]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); mend it or choose another") from error
+    if not content.strip():
+        raise DataError(f"{path} is empty; remove it or replace it")
+    return content
+
+
+def _read_npz(path: Path) -> list[str]:
+    """The book's file: `data`, rows of numbers, and `ix2word`, what they stand for.
+
+    The book pickled ix2word as a dict. Unpickling can run whatever a file says, so only a plain array is read.
+    """
+    import io
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(io.BytesIO(_content(path)), allow_pickle=False) as arrays:
+            data, words = arrays["data"], _plain_words(arrays, path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} does not hold the arrays 'data' and 'ix2word' ({reason}); replace it") from error
+    if data.ndim != 2 or data.dtype.kind not in "iu" or (data.size and not 0 <= data.min() <= data.max() < len(words)):
+        raise DataError(f"{path}: 'data' must be rows of numbers below {len(words)}, the length of ix2word; replace it")
+    texts = [word if len(word) == 1 else "" for word in words]  # <START>, <EOP> and the padding </s> are longer
+    return ["".join(texts[i] for i in row) for row in data.tolist()]
+
+
+def _plain_words(arrays: Any, path: Path) -> list[str]:
+    try:
+        return [str(word) for word in arrays["ix2word"].tolist()]
+    except ValueError as error:
+        raise DataError(
+            f"{path}: its ix2word is a pickled object, which could run code when read; store it as an array of text: "
+            "np.savez('tang.npz', data=data, ix2word=np.array([ix2word[i] for i in range(len(ix2word))]))"
+        ) from error

@@ -1,0 +1,39 @@
+"""CharRNN: an LSTM that reads characters and says after each which may come next."""
+
+from torch import Tensor, nn
+
+from models.basic_module import BasicModule
+
+__all__ = ["CharRNN"]
+
+State = tuple[Tensor, Tensor]  # hidden and cell, each [layers, B, width]
+
+
+class CharRNN(BasicModule):
+    """Character-level language model: embedding, LSTM, linear layer (book, chapter 9).
+
+    Dropout acts between layers of the LSTM and before the linear layer.
+
+    Raises:
+        ValueError: no layer, or dropout outside [0, 1).
+    """
+
+    def __init__(
+        self, vocabulary_size: int, embedding: int = 128, width: int = 256, layers: int = 2, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if layers < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"CharRNN needs layers >= 1 and 0 <= dropout < 1, not {layers} and {dropout}")
+        self.embedding = nn.Embedding(vocabulary_size, embedding)
+        between = dropout if layers > 1 else 0.0  # torch warns of dropout between the layers where there is one only
+        self.lstm = nn.LSTM(embedding, width, layers, batch_first=True, dropout=between)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, vocabulary_size)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Logits [B, T, vocabulary] for what follows each of the numbers x [B, T], and the state to go on from.
+
+        Without a `state` the LSTM begins afresh, with zeros.
+        """
+        hidden, state = self.lstm(self.embedding(x), state)  # [B, T, width]
+        return self.output(self.dropout(hidden)), state

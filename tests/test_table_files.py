@@ -1,0 +1,136 @@
+"""Files of tables and of pixels: how they are read, and what is told about wrong ones."""
+
+import pytest
+import torch
+from conftest import PLAIN
+from tables import HEADER, TRAIN, house, table
+
+from data.csv_pixels import CSVPixels
+from utils.errors import DataError
+
+
+@pytest.fixture
+def houses(tmp_path):
+    return table(tmp_path / "houses")
+
+
+# What is told about a wrong file or option
+
+
+@pytest.mark.parametrize(
+    "header, train, message",
+    [
+        (HEADER, [*TRAIN, "11,100,3"], r"train.csv:12: has 3 columns, but the header has 7"),
+        (HEADER.replace("Price", "Prize"), TRAIN, r"train.csv:1: has no column 'Price'; did you mean 'Prize'\?"),
+        (HEADER.replace("Name", "Title"), TRAIN, r"train.csv:1: has no column 'Name'"),
+        (HEADER.replace("Rooms", "Area"), TRAIN, r"train.csv:1: the column 'Area' stands there twice"),
+        (HEADER, [*TRAIN[:-1], TRAIN[0]], r"train.csv:11: the Id '1' is also in line 2"),
+        (HEADER, [*TRAIN[:-1], "10,1,1,A,NA,x,NA"], r"train.csv:11: its Price 'NA' is nothing to learn from"),
+        (HEADER, [*TRAIN[:-1], "10,1,1,A,NA,x,dear"], r"train.csv:11: 'dear' in the column Price is no number"),
+        (HEADER, [*TRAIN[:-1], "10,1,1,A,NA,x,-7"], r"train.csv:11: '-7' in the column Price .* logarithm"),
+        (HEADER, [], r"train.csv is empty; it needs a header and rows"),
+        (HEADER, [*TRAIN, '11,1,1,A,"N"A,x,3'], r"train.csv:12: is no CSV"),
+    ],
+)
+def test_a_wrong_table_is_told_with_file_and_line(tmp_path, header, train, message):
+    root = table(tmp_path / "wrong", train, header=header)
+    with pytest.raises(DataError, match=message):
+        for split in ("train", "val"):
+            house(root, split)
+
+
+def test_what_the_test_file_lacks_is_told(houses, tmp_path):
+    meta = house(houses).meta
+    path = tmp_path / "houses" / "test.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("Zone", "Zones"))
+    with pytest.raises(DataError, match=r"test.csv:1: has no column 'Zone'; did you mean 'Zones'\?"):
+        house(houses, "test", statistics=meta["statistics"])
+    path.write_text(whole.replace(",110,", ",wide,"))
+    with pytest.raises(DataError, match=r"test.csv:2: 'wide' in the column Area is no number, but training has"):
+        house(houses, "test", statistics=meta["statistics"])
+    path.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*test.csv"):
+        house(houses, "test", statistics=meta["statistics"])
+
+
+def test_a_file_that_is_not_utf8_is_told(houses, tmp_path):
+    path = tmp_path / "houses" / "train.csv"
+    path.write_bytes(path.read_bytes().replace(b"Lake", b"L\xe4ke"))
+    with pytest.raises(DataError, match=r"train.csv:4: is not UTF-8"):
+        house(houses)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"logs": []}, "no option 'logs'; did you mean 'log'"),
+        ({"log": "Area"}, "columns.log must be a list"),
+        ({"clip": "far"}, "columns.clip must be a number"),
+        ({"derive": ["Area"]}, "columns.derive must hold a recipe"),
+        ({"derive": {"Area": {"plus": ["Id"]}}}, "has a column of that name"),
+        ({"derive": {"New": {"times": ["Id"]}}}, "must have plus or minus"),
+        ({"derive": {"New": {"column": "Name", "pattern": "("}}}, "is no regular expression"),
+    ],
+)
+def test_wrong_options_are_refused(houses, options, message):
+    with pytest.raises(ValueError, match=message):
+        house(houses, columns=options)
+
+
+def test_mistakes_of_a_user_end_in_one_line(run, houses):
+    base = ["train", "titanic", f"--data.dataset.root={houses}", *PLAIN]
+    given = run(*base)
+    assert (given.code, given.err.count("\n")) == (3, 1)
+    assert "train.csv:1: has no column 'Cabin'" in given.err
+    given = run(*base[:2], "--data.dataset.columns={lgo: [Area]}", *base[2:])
+    assert (given.code, given.err.count("\n")) == (2, 1)
+    assert "did you mean 'log'?" in given.err
+    given = run("train", "house_prices", "--data.dataset.root=nowhere", *PLAIN)
+    assert (given.code, given.err.count("\n")) == (3, 1)
+
+
+# Pixels in a CSV
+
+
+def pixels(folder, lines, header="label,p0,p1,p2,p3"):
+    folder.mkdir(exist_ok=True)
+    (folder / "train.csv").write_text("\n".join([header, *lines]) + "\n")
+    (folder / "test.csv").write_text("p0,p1,p2,p3\n0,255,51,0\n1,2,3,4\n")
+    return str(folder)
+
+
+def test_pixels_are_read_row_by_row(tmp_path):
+    root = pixels(tmp_path / "p", [f"{i % 3 + 8},0,{i},102,255" for i in range(10)])
+    train, val, test = (CSVPixels(root, split) for split in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (8, 2, 2)
+    assert train.classes == ["8", "9", "10"]
+    image, label = train[0]
+    index = int(train.ids[0]) - 1
+    assert image.shape == (1, 2, 2) and label == index % 3
+    assert torch.allclose(image.flatten() * 255, torch.tensor([0.0, index, 102.0, 255.0]))
+    assert torch.allclose(test.take([0]).flatten(), torch.tensor([0.0, 1.0, 0.2, 0.0]))
+    assert (test.ids, test.labels) == (["1", "2"], None)
+    assert CSVPixels(root, "train", image_size=[1, 4])[0][0].shape == (1, 1, 4)
+
+
+@pytest.mark.parametrize(
+    "line, header, message",
+    [
+        ("1,0,0,0", None, r"train.csv:4: has 4 columns"),
+        ("1,0,0,256,0", None, r"train.csv:4: holds something else than whole numbers"),
+        ("1,0,0,x,0", None, r"train.csv:4: holds something else"),
+        (",0,0,1,0", None, r"train.csv:4: has no label"),
+        ("1,0,0,1,0", "lable,p0,p1,p2,p3", r"train.csv:1: has no column 'label'; did you mean 'lable'\?"),
+    ],
+)
+def test_rows_that_are_no_pictures_are_told(tmp_path, line, header, message):
+    root = pixels(tmp_path / "p", ["1,0,0,0,0", "2,0,0,0,0", line], header or "label,p0,p1,p2,p3")
+    with pytest.raises(DataError, match=message):
+        CSVPixels(root, "train")
+
+
+def test_pixels_that_make_no_square_are_told(tmp_path):
+    root = pixels(tmp_path / "p", ["1,0,0", "2,0,0"], "label,p0,p1")
+    with pytest.raises(DataError, match="2 columns of pixels, which are not a square"):
+        CSVPixels(root, "train")

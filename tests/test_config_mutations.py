@@ -16,6 +16,9 @@ from configs.keys import schema_keys
 
 SHIPPED = sorted(Path(configs.__file__).parent.glob("*.yaml"))
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# An argument that is a mapping of its own is known to its constructor alone, which tells its mistakes when the run
+# starts (see test_tabular.py and test_table_files.py).
+FREE = {"columns"}
 
 
 class Key(NamedTuple):
@@ -38,7 +41,7 @@ def keys_of(node: yaml.Node) -> Iterator[Key]:
         for key, value in node.value:
             marks = key.start_mark.index, key.end_mark.index, value.end_mark.index
             yield Key(key.value, *marks, bool(node.flow_style), names)
-            yield from keys_of(value)
+            yield from keys_of(value) if key.value not in FREE else ()
 
 
 def all_keys() -> list[tuple[Path, str, Key]]:
@@ -100,6 +103,8 @@ def test_each_key_given_twice_is_caught():
 def test_each_value_of_a_wrong_type_is_caught(value):
     for path, text, key in all_keys():
         end = key.value_end - len(text[key.end : key.value_end]) + len(text[key.end : key.value_end].rstrip())
+        if key.name in FREE and value.startswith("{"):
+            continue
         found = mistakes(f"{text[: key.end]}: {value}{text[end:]}")
         assert found and all(re.match(r"\S+: .{10,}", line) for line in found), (path.name, key.name, found)
 

@@ -186,7 +186,7 @@ def test_no_server_is_one_line(own_server, capfd):
     time.sleep(1)  # several attempts
     vis.close()
     plot(vis, range(3))
-    where, how = f"127.0.0.1:{own_server.port}", f"python -m visdom.server -port {own_server.port}"
+    where, how = f"127.0.0.1:{own_server.port}", f"python -m visdom.server -port {own_server.port} -bind_local"
     line = f"no visdom server at {where}; curves go to the run folder only (start one with: {how})\n"
     assert capfd.readouterr() == ("", line)
 

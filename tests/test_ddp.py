@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TOY, rows, state
+from conftest import PLAIN, ROOT, TOY, rows, state
 
 PROBE = """
 import hashlib, json, os, sys
@@ -56,6 +56,15 @@ def test_both_ranks_end_with_the_same_weights_and_one_writes(two_ranks):
     assert (facts[0]["rows"], facts[1]["rows"]) == (2, 0)
     assert given.stdout.count("done:") == 1
     assert [row["step"] for row in rows("two", folder, "train")] == list(range(1, 65))
+
+
+def test_running_statistics_are_shared_too(tmp_path):
+    """Batch norm moves on each rank's own samples; what is saved and measured must be of all."""
+    args = ["--model=torchvision:resnet18", "--batch-size=4", "--train.max_steps=3", *PLAIN]
+    given = torchrun(tmp_path, "train", "run=norm", *args)
+    assert given.returncode == 0, given.stderr[-3000:]
+    facts = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1)]
+    assert facts[0]["weights"] == facts[1]["weights"]
 
 
 def test_two_ranks_are_one_with_the_batch_of_both(two_ranks, run):

@@ -137,7 +137,7 @@ def draw_confusion(matrix: Any, classes: Sequence[str], target: Path) -> None:
     totals = counts.sum(1, keepdims=True)
     rates = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     side = min(max(0.62 * len(classes), 2.2), 12.5)
-    figure = Figure((side + 2.6, side + 1.8), dpi=DPI, layout="constrained")
+    figure = Figure((side + 2.6, side + 1.8), dpi=DPI, layout="compressed")  # for square cells
     axes = figure.add_subplot()
     image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)  # imshow puts the first row at the top
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, aspect=30, pad=0.02)

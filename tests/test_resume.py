@@ -99,7 +99,8 @@ def test_rules_that_follow_validation_and_patience_resume_exactly(run):
 def test_a_signal_saves_and_the_resumed_run_is_the_same(start, tmp_path, number, code):
     args = [*TOY, "--num-workers=2", "--max-epoch=12"]
     args.remove("--max-epoch=2")
-    assert start("train", "--run=whole", *args).wait(120) == 0
+    whole = start("train", "--run=whole", *args)
+    assert (whole.communicate(timeout=120)[1], whole.returncode) == ("", 0), "workers must leave without a word"
     process = start("train", "--run=cut", *args)
     journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
     _wait(lambda: journal.exists() and journal.read_text().count("\n") > 60, process)

@@ -69,6 +69,7 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     batches = trained.batches(cfg, "val")
     with told_in_words(cfg):
         numbers, _ = measure(task, batches, cfg, device)
+    batches.close()
     if dist.is_main():
         print(f"{trained.source}: {batches.size} samples")
         for name, value in numbers.items():
@@ -81,8 +82,10 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     trained = Trained(checkpoint)
     cfg, task, device = trained.revive(flags)
     target = target_of(cfg.test.result_file, trained.source.parent)
+    batches = trained.batches(cfg, "test")
     with told_in_words(cfg):
-        rows = predict(task, trained.batches(cfg, "test"), cfg, device)
+        rows = predict(task, batches, cfg, device)
+    batches.close()
     if dist.is_main():
         count = write_submission(target, rows, cfg.test.sample)
         print(f"{target}: {count} rows from {trained.source}")

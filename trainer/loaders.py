@@ -56,6 +56,10 @@ class Batches:
                 raise batch
             yield indices, batch
 
+    def close(self) -> None:
+        """Let the worker processes go: at the interpreter's end torch would take their end for a loss."""
+        self._loader = None
+
     def _mine(self, order: list[int], number: int, epoch: int) -> list[Key]:
         """This rank's share of a batch: each sample goes to one rank."""
         whole = self.cfg.batch_size * dist.world_size()

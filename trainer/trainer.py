@@ -256,6 +256,8 @@ class Trainer:
         """Let go of wrappers and the process group; gloo aborts when a wrapper outlives its group."""
         self.console.end()
         self.logger.close()
+        self.train_batches.close()
+        self.val_batches.close()
         self.train_step = self.task.train_step
         self.wrapped = {}
         dist.stop()

@@ -30,11 +30,13 @@ TRANSFORMS = Library(
     without=frozenset({"Transform", "Lambda", "LinearTransformation"}),  # these take a function, a matrix
 )
 
+# output and positive have their one place in the config's section test; the others depend on the command.
+TOLD = frozenset({"output", "positive", "trained", "losses"})
+
 COMPONENTS = {
     "model": Registry("models", ROOT / "models", variants={"torchvision": ZOO}),
     "data": Registry("data", ROOT / "data", brought=frozenset({"split", "transform"})),
-    # output and positive have their one place in the config's section test
-    "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=frozenset({"output", "positive"})),
+    "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=TOLD),
     "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),
     "schedule": Registry(
         "trainer.schedule",

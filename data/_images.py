@@ -2,7 +2,6 @@
 
 import os
 import random
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.errors import DataError
+from utils.images import read_image, to_tensor
 
 __all__ = [
     "SUFFIXES",
@@ -28,14 +28,11 @@ __all__ = [
     "list_images",
     "no_pictures",
     "pick",
-    "read_image",
     "root_option",
     "split_indices",
 ]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# Pillow goes by content, not by name; without this list a file called cat.jpg could start Ghostscript.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 
 # Folders
@@ -144,42 +141,6 @@ def untouched_rng() -> Iterator[None]:
 # Pictures
 
 
-def read_image(path: str, mode: str = "RGB") -> Image.Image:
-    """The picture in a file, turned upright as its EXIF data say, in a Pillow mode.
-
-    Of an animation it is the first frame. Raises DataError, with the path, for whatever cannot be read.
-    """
-    try:
-        _check_regular(path)
-        with Image.open(path, formats=FORMATS) as image:
-            ImageOps.exif_transpose(image, in_place=True)  # loads the pixels first
-            return _as_mode(image, mode)
-    except UnidentifiedImageError:
-        reason = f"its content is none of {', '.join(FORMATS)}"
-    except Exception as error:
-        reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-    raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
-
-
-def _check_regular(path: str) -> None:
-    """Pillow would wait for ever on a pipe."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is not a regular file")
-    if status.st_size == 0:
-        raise OSError("the file is empty")
-
-
-def _as_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == mode:
-        return image  # convert() would copy it
-    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would cut off at 255 and leave a white picture
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # the way that Pillow's own warning recommends
-    return image.convert(mode)
-
-
 class Store(Protocol):
     """Where pictures come from, by their number."""
 
@@ -203,7 +164,7 @@ class Files:
 
     def tensor(self, index: int) -> Tensor:
         """The picture as float32 [3, H, W] in [0, 1]. Raises DataError when it cannot be read."""
-        return torch.from_numpy(np.array(self.picture(index))).permute(2, 0, 1).float().div_(255)
+        return to_tensor(self.picture(index))
 
 
 @dataclass(frozen=True, eq=False)

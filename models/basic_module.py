@@ -2,7 +2,6 @@
 
 import difflib
 import io
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from utils.errors import CheckpointError, StorageError
+from utils.errors import CheckpointError
+from utils.files import put
 
 # Names that DataParallel, DistributedDataParallel and torch.compile put into the path of a parameter.
 WRAPPERS = {"module", "_orig_mod"}
@@ -38,7 +38,8 @@ class BasicModule(nn.Module):
         # Into memory first: a disk that fills up inside torch.save is reported as a broken file position.
         buffer = io.BytesIO()
         torch.save({name: tensor.cpu() for name, tensor in self.state_dict().items()}, buffer)
-        return _write(Path(path), buffer.getbuffer())
+        put(Path(path), buffer.getbuffer())
+        return Path(path)
 
     def load(self, path: str | Path, strict: bool = True) -> list[str]:
         """Take the weights of a file: a bare state_dict, or a run's checkpoint. See `load_weights` for the rest.
@@ -138,19 +139,3 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds no state_dict; name a file written by save() or a run's checkpoint")
     return content
-
-
-def _write(path: Path, content: bytes | memoryview) -> Path:
-    """Put the bytes at the path in one step, through a temporary file in the same folder."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path} could not be written ({error.strerror}); free space or choose another") from error
-    return path

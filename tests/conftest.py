@@ -102,7 +102,7 @@ def same(one, other) -> bool:
 def same_run(one: dict, other: dict) -> bool:
     """Whether two checkpoints stand for the same run: all that decides the future is equal."""
     left, right = (
-        {k: s[k] for k in ("model", "ema", "ema_count", "update", "ranks")}
+        {k: s[k] for k in ("model", "buffers", "ema", "ema_count", "update", "ranks")}
         | {"progress": {k: v for k, v in s["progress"].items() if k not in ("seconds", "journal")}}
         for s in (one, other)
     )

@@ -191,7 +191,8 @@ def test_a_task_with_two_networks_keeps_every_guarantee(house):
 
     whole = state("whole", folder=folder)
     assert same_run(state("cut", folder=folder), whole)
-    assert {"generator.weight", "discriminator.weight", "noise"} <= whole["model"].keys()
+    assert {"generator.weight", "discriminator.weight"} <= whole["model"].keys()
+    assert whole["buffers"].keys() == {"noise"}
     taken = {role: part["taken"] for role, part in whole["update"].items()}
     assert taken["discriminator"] > taken["generator"] > 0
     assert {"d_loss", "lr_generator", "lr_discriminator"} <= rows("whole", folder)[0].keys()

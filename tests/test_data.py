@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data._images import list_images, read_image, split_indices
+from data._images import list_images, split_indices
 from data.cifar import CIFAR10, CIFAR100
 from data.digits import Digits
 from data.dogcat import DogCat
 from data.image_folder import ImageFolder
 from data.mnist import MNIST
 from utils.errors import DataError
+from utils.images import read_image
 
 
 def paint(path: Path, colour: tuple[int, int, int] = (0, 128, 255), size: tuple[int, int] = (6, 4)) -> Path:

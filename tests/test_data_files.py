@@ -16,13 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from data._images import list_images, read_image
+from data._images import list_images
 from data.cifar import CIFAR10, CIFAR100
 from data.csv_images import CSVImages
 from data.dogcat import DogCat
 from data.image_folder import ImageFolder
 from data.mnist import MNIST
 from utils.errors import DataError
+from utils.images import read_image
 
 REAL = Path(__file__).parent.parent / ".." / "shared" / "data"
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from trainer.transforms import make_transform
 from utils.errors import CheckpointError, ConfigError
 
 __all__ = [
+    "Parts",
+    "buffer_state",
+    "build",
     "build_dataset",
     "build_task",
     "describe",
@@ -29,6 +32,28 @@ __all__ = [
 ]
 
 Meta = dict[str, Any]  # plain values: classes, channels, size, …; stored in the checkpoint
+
+
+class Parts(NamedTuple):
+    """What a training is made of; `val` is None for a task that measures nothing."""
+
+    train: Dataset
+    val: Dataset | None
+    meta: Meta
+    task: Task
+
+
+def build(cfg: Config, device: torch.device, stored: dict[str, Any] | None, say: Callable[[str], None]) -> Parts:
+    """The data and the task of a training, with the weights that it goes on from, or begins with."""
+    train = build_dataset(cfg, "train", stored["meta"] if stored else {})
+    meta = stored["meta"] if stored else describe(train)
+    task = build_task(cfg, meta, trained=stored is not None).to(device)
+    val = build_dataset(cfg, "val", meta) if task.metrics else None
+    if stored:
+        load_network_state(task, stored["model"], stored.get("buffers", {}), "the checkpoint")
+    elif cfg.train.load_model_path:
+        load_initial(task, cfg.train.load_model_path, say)
+    return Parts(train, val, meta, task)
 
 
 def build_dataset(cfg: Config, split: str, meta: Meta) -> Dataset:
@@ -49,17 +74,18 @@ def build_dataset(cfg: Config, split: str, meta: Meta) -> Dataset:
     return registry.build(spec, "data.dataset", **offered)
 
 
-def build_task(cfg: Config, meta: Meta, trained: bool = False) -> Task:
+def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True) -> Task:
     """The task with its networks, each fitted to the data by what it takes of `meta`.
 
     `trained`: weights come from a checkpoint, so that none that the config names are read or downloaded again.
+    `losses`: a loss may be computed, so that a task's own loss network is needed. A task may take both as arguments.
     """
     networks: dict[str, nn.Module] = {}
     for role, spec in cfg.model.items():
         key = "model" if role == "model" else f"model.{role}"
         args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
         networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
-    offered = {**meta, **networks, "output": cfg.test.output}
+    offered = {**meta, **networks, "output": cfg.test.output, "trained": trained, "losses": losses}
     if cfg.test.positive is not None:
         offered["positive"] = cfg.test.positive
     return COMPONENTS["task"].build(cfg.task, "task", **offered)
@@ -71,20 +97,29 @@ def network_state(task: Task) -> dict[str, torch.Tensor]:
     return {short: state[name] for name, short in _saved_names(task).items()}
 
 
-def load_network_state(task: Task, state: dict[str, torch.Tensor], source: str) -> None:
-    """Put back what `network_state` gave.
+def buffer_state(task: Task) -> dict[str, torch.Tensor]:
+    """What the task itself must not forget, such as a GAN's fixed noise: the buffers that are no network's."""
+    return {name: value for name, value in task.state_dict().items() if "." not in name}
+
+
+def load_network_state(
+    task: Task, state: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], source: str
+) -> None:
+    """Put back what `network_state` and `buffer_state` gave.
 
     Raises CheckpointError when the networks are not those of the state.
     """
     names = _saved_names(task)
     prefix = "" if list(names) == list(names.values()) else "model."
-    unsaved = {name: value for name, value in task.state_dict().items() if name not in names}
-    load_weights(task, {**unsaved, **{prefix + name: value for name, value in state.items()}}, source, strict=True)
+    own = buffer_state(task)
+    unsaved = {name: value for name, value in task.state_dict().items() if name not in names and name not in own}
+    networks = {prefix + name: value for name, value in state.items()}
+    load_weights(task, {**unsaved, **buffers, **networks}, source, strict=True)
 
 
 def _saved_names(task: Task) -> dict[str, str]:
-    """The task's name and the file's name of every tensor that is stored."""
-    names = [name for name in task.state_dict() if name.split(".")[0] not in task.unsaved]
+    """The task's name and the file's name of every tensor of a network that is stored."""
+    names = [name for name in task.state_dict() if "." in name and name.split(".")[0] not in task.unsaved]
     single = all(name.startswith("model.") for name in names)
     return {name: name.removeprefix("model.") if single else name for name in names}
 
@@ -130,11 +165,11 @@ def make_averaged(task: Task, decay: float | None) -> AveragedModel | None:
     return AveragedModel(task, multi_avg_fn=average, use_buffers=True)
 
 
-def monitored(cfg: Config) -> tuple[str, bool]:
-    """The metric that picks the best checkpoint, and whether smaller is better."""
+def monitored(cfg: Config) -> tuple[str | None, bool]:
+    """The metric that picks the best checkpoint, None where nothing is measured; and whether smaller is better."""
     metrics = COMPONENTS["task"].get(cfg.task.name).metrics
-    name = cfg.train.monitor or next(iter(metrics))
-    return name, metrics[name] == "min"
+    name = cfg.train.monitor or next(iter(metrics), None)
+    return name, metrics.get(name) == "min"
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.errors import CheckpointError, NonFiniteError, StorageError
+from utils.errors import CheckpointError, NonFiniteError
+from utils.files import TEMPORARY, storage_error, write_durably
 
-__all__ = ["Store", "put", "read", "read_newest"]
+__all__ = ["Store", "read", "read_newest"]
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 NEEDED = ("format", "model", "config", "meta", "progress")
-TEMPORARY = ".tmp"
 
 
 class Store:
@@ -43,7 +43,7 @@ class Store:
         digest = hashlib.sha256(data).hexdigest()
         new = self.folder / f"{LAST}{TEMPORARY}"
         try:
-            _write(new, data)
+            write_durably(new, data)
             # The copies first: if the process dies in between, last.pth is older and the same work is done again.
             for name in copies:
                 self._publish(self._link(new, name), name, digest)
@@ -54,7 +54,8 @@ class Store:
         except OSError as error:
             for left in self.folder.glob(f"*{TEMPORARY}"):
                 left.unlink(missing_ok=True)
-            raise _storage_error(self.folder / LAST, error, len(data)) from error
+            after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
+            raise storage_error(self.folder / LAST, error, len(data), after) from error
 
     def _replace_last(self, new: Path, digest: str) -> None:
         last = self.folder / LAST
@@ -135,26 +136,6 @@ def read_newest(folder: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[
     raise CheckpointError(f"{folder}: no usable checkpoint ({reasons})")
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all.
-
-    Raises StorageError when it cannot be written.
-    """
-    temporary = path.with_name(path.name + TEMPORARY)
-    try:
-        _write(temporary, data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _storage_error(path, error, len(data)) from error
-
-
-def _write(path: Path, data: Any) -> None:
-    with open(path, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
@@ -170,7 +151,7 @@ def _digests(path: Path) -> list[str] | None:
 def _put_digests(path: Path, digests: list[str]) -> None:
     sidecar = _sidecar(path)
     temporary = sidecar.with_name(sidecar.name + TEMPORARY)
-    _write(temporary, "".join(f"{digest}  {path.name}\n" for digest in digests).encode())
+    write_durably(temporary, "".join(f"{digest}  {path.name}\n" for digest in digests).encode())
     os.replace(temporary, sidecar)
 
 
@@ -220,15 +201,3 @@ def _check_finite(weights: dict[str, Tensor]) -> None:
     for name, ok in zip(floats, finite, strict=True):
         if not ok:
             raise NonFiniteError(f"'{name}' holds a value that is not a finite number; nothing was saved")
-
-
-def _storage_error(path: Path, error: OSError, size: int) -> StorageError:
-    reason = error.strerror or str(error)
-    try:
-        free = f", {shutil.disk_usage(path.parent).free / 1e6:,.0f} MB free"
-    except OSError:
-        free = ""
-    return StorageError(
-        f"{path}: cannot be written: {reason} ({size / 1e6:,.1f} MB to write{free}); "
-        "what was saved before is intact; make room or check the folder's permissions, then --resume"
-    )

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from configs import Config, load_stored
+from configs import COMPONENTS, Config, load_stored
 from trainer.build import build_dataset, build_task, load_network_state
 from trainer.checkpoint import BEST, LAST, PREVIOUS, read, read_newest
 from trainer.device import choose_device, told_in_words
 from trainer.evaluate import measure, predict
 from trainer.loaders import Batches
-from trainer.submission import target_of, write_submission
+from trainer.submission import target_of, write_pictures, write_submission
 from trainer.task import Task
 from utils import dist
 from utils.cli import Flag, as_typed
@@ -38,8 +38,8 @@ class Trained:
         self.stored = load_stored(self.state["config"], self.source)
         self.meta: dict[str, Any] = self.state["meta"]
 
-    def revive(self, flags: Sequence[Flag]) -> tuple[Config, Task, torch.device]:
-        """The config with the flags laid over it, and the task, ready to be used.
+    def revive(self, flags: Sequence[Flag], losses: bool = False) -> tuple[Config, Task, torch.device]:
+        """The config with the flags laid over it, and the task, ready to be used; with its losses, if they are needed.
 
         Raises ConfigError for a flag that would have made another training.
         """
@@ -53,8 +53,9 @@ class Trained:
             )
         device = choose_device(cfg.train.use_gpu)
         dist.start(device)
-        task = build_task(cfg, self.meta, trained=True)
-        load_network_state(task, self.state["ema"] or self.state["model"], str(self.source))
+        task = build_task(cfg, self.meta, trained=True, losses=losses)
+        weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
+        load_network_state(task, weights, buffers, str(self.source))
         return cfg, task.to(device).eval(), device
 
     def batches(self, cfg: Config, split: str) -> Batches:
@@ -65,7 +66,9 @@ class Trained:
 def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     """Print the metrics of a checkpoint on the validation split."""
     trained = Trained(checkpoint)
-    cfg, task, device = trained.revive(flags)
+    if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
+        raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
+    cfg, task, device = trained.revive(flags, losses=True)
     batches = trained.batches(cfg, "val")
     with told_in_words(cfg):
         numbers, _ = measure(task, batches, cfg, device)
@@ -87,6 +90,6 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
         rows = predict(task, batches, cfg, device)
     batches.close()
     if dist.is_main():
-        count = write_submission(target, rows, cfg.test.sample)
+        count = write_submission(target, write_pictures(target, rows), cfg.test.sample)
         print(f"{target}: {count} rows from {trained.source}")
     dist.stop()

@@ -9,8 +9,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from trainer.checkpoint import put
 from utils.errors import CheckpointError, ConfigError, StorageError
+from utils.files import put
 
 __all__ = ["RunFolder", "newest_unfinished", "run_name"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import COMPONENTS, Config, load_stored
-from trainer.checkpoint import BEST, Store, put, read, read_newest
+from trainer.checkpoint import BEST, Store, read, read_newest
 from trainer.device import told_in_words
 from trainer.progress import Progress
 from trainer.run_folder import RunFolder, newest_unfinished, run_name
@@ -18,6 +18,7 @@ from utils.cli import Flag, as_typed
 from utils.config import flatten, to_plain
 from utils.console import Console
 from utils.errors import CheckpointError, ConfigError
+from utils.files import put
 from utils.logger import Journal, Logger, TensorBoard, VisdomBoard
 from utils.tree import dump_yaml
 
@@ -132,7 +133,9 @@ def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:
     if cfg.log.visdom:
         trainer.logger.backends.append(_visdom(cfg, name, path, console))
     parts = ", ".join(f"{k} {sum(p.numel() for p in net.parameters()):,}" for k, net in trainer.task.named_children())
-    sizes = f"{trainer.train_batches.size:,} train and {trainer.val_batches.size:,} val samples"
+    sizes = f"{trainer.train_batches.size:,} train samples"
+    if trainer.val_batches is not None:
+        sizes = f"{trainer.train_batches.size:,} train and {trainer.val_batches.size:,} val samples"
     console.say(f"{path}: {parts} parameters; {sizes}; {trainer.device.type}, {cfg.train.precision}")
 
 
@@ -143,7 +146,10 @@ def _visdom(cfg: Config, name: str, path: Path, console: Console) -> VisdomBoard
     board = VisdomBoard(Visualizer(cfg.log.env or name, cfg.log.visdom_host, cfg.log.visdom_port, console.say))
     for row in Journal.rows(path / "log.jsonl"):
         values = {k: v for k, v in row.items() if k not in ("time", "phase", "epoch", "step") and v is not None}
-        board.scalars(row["phase"], row["epoch"], row["step"], values)
+        if row["phase"] != "show":
+            board.scalars(row["phase"], row["epoch"], row["step"], values)
+        elif "text" in row:
+            board.text(row["name"], row["step"], row["text"])
     return board
 
 
@@ -169,7 +175,7 @@ def _last_words(trainer: Trainer, path: Path) -> None:
         say(f"best {trainer.monitor} {trainer.best_value():.4f} (epoch {p.best_epoch + 1}): {path / BEST}")
     files = sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth"))
     say(f"files in {path}: {', '.join(files)}")
-    say(f"next: python main.py test {path}")
+    say(f"next: python main.py {'test' if getattr(trainer.task, 'generate', None) is None else 'generate'} {path}")
 
 
 def _duration(seconds: float) -> str:

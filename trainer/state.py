@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainer.build import load_network_state, network_state
+from trainer.build import buffer_state, load_network_state, network_state
 from trainer.loaders import random_state, set_random_state
 from trainer.progress import Progress
 from utils import dist
@@ -21,6 +21,7 @@ def pack(trainer: "Trainer") -> dict[str, Any]:
     averaged = trainer.averaged
     return {
         "model": network_state(trainer.task),
+        "buffers": buffer_state(trainer.task),
         "ema": network_state(averaged.module) if averaged else None,  # type: ignore[arg-type]
         "ema_count": int(averaged.n_averaged) if averaged else 0,  # type: ignore[arg-type]
         "update": trainer.update.state_dict(),
@@ -33,13 +34,13 @@ def pack(trainer: "Trainer") -> dict[str, Any]:
 
 
 def unpack(trainer: "Trainer", state: dict[str, Any]) -> None:
-    """Make a new trainer stand where `pack` was called.
+    """Make a new trainer, whose networks have their weights already, stand where `pack` was called.
 
-    Raises CheckpointError when the networks are others.
+    Raises CheckpointError when the averaged networks are others.
     """
-    load_network_state(trainer.task, state["model"], "the checkpoint")
     if trainer.averaged:
-        load_network_state(trainer.averaged.module, state["ema"] or state["model"], "the checkpoint")  # type: ignore[arg-type]
+        weights, buffers = state["ema"] or state["model"], state.get("buffers", {})
+        load_network_state(trainer.averaged.module, weights, buffers, "the checkpoint")  # type: ignore[arg-type]
         trainer.averaged.n_averaged.fill_(state["ema_count"])  # type: ignore[operator, union-attr]
     trainer.update.load_state_dict(state["update"])
     trainer.averaged_at = trainer.update.taken

@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.checkpoint import put
+from torch import Tensor
+
 from trainer.task import Row
 from utils.errors import ConfigError, DataError, NonFiniteError
+from utils.files import put
+from utils.images import write_image
 
-__all__ = ["write_submission"]
+__all__ = ["target_of", "write_pictures", "write_submission"]
 
 
 def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> int:
@@ -34,6 +37,17 @@ def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> 
     target.parent.mkdir(parents=True, exist_ok=True)
     put(target, text.getvalue().encode())
     return len(order)
+
+
+def write_pictures(target: Path, rows: dict[str, Row]) -> dict[str, Row]:
+    """Write every predicted picture as `<column>s/<id>.png` beside the CSV, where its name then stands in its place."""
+    named: dict[str, Row] = {}
+    for key, row in rows.items():
+        files = {column: f"{column}s/{key}.png" for column, value in row.items() if isinstance(value, Tensor)}
+        for column, file in files.items():
+            write_image(target.parent / file, row[column])
+        named[key] = row | files
+    return named
 
 
 def _by_number(ids: dict[str, Row]):  # noqa: ANN202 - a sort key

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from utils.errors import ConfigError
+
 if TYPE_CHECKING:
     from utils.logger import Logger
     from utils.meters import Meter
@@ -29,7 +31,8 @@ class Task(nn.Module, ABC):
     A task holds no Python state: what must last between two steps is a registered buffer.
     """
 
-    metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}  # what validation gives, and whether min or max is better
+    # What validation gives, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
+    metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
 
     @abstractmethod
@@ -44,8 +47,8 @@ class Task(nn.Module, ABC):
         """Add one batch to the meters."""
 
     def test_step(self, batch: Any) -> list[Row]:
-        """Predictions, one row a sample."""
-        raise TypeError(f"{type(self).__name__} makes no predictions for a test split")
+        """Predictions, one row a sample; a picture is a uint8 tensor [H, W] or [3, H, W]."""
+        raise ConfigError(f"{type(self).__name__} predicts nothing for a test split; see python main.py generate")
 
     def show(self, logger: "Logger", step: int) -> None:
         """Draw what a person would rather look at; called after each validation."""

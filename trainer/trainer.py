@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from configs import Config
-from trainer.build import build_dataset, build_task, describe, load_initial, make_averaged, monitored
+from trainer.build import build, make_averaged, monitored
 from trainer.checkpoint import BEST, Store
 from trainer.device import autocast, choose_device, make_repeatable, move
 from trainer.evaluate import measure
@@ -42,13 +42,9 @@ class Trainer:
         self.device = choose_device(cfg.train.use_gpu)
         dist.start(self.device)
         make_repeatable(cfg.train)
-        train = build_dataset(cfg, "train", stored["meta"] if stored else {})
-        self.meta = stored["meta"] if stored else describe(train)
+        train, val, self.meta, self.task = build(cfg, self.device, stored, self.console.say)
         self.train_batches = Batches(train, cfg.data, cfg.train.seed, training=True)
-        self.val_batches = Batches(build_dataset(cfg, "val", self.meta), cfg.data, cfg.train.seed, training=False)
-        self.task = build_task(cfg, self.meta, trained=stored is not None).to(self.device)
-        if cfg.train.load_model_path and not stored:
-            load_initial(self.task, cfg.train.load_model_path, self.console.say)
+        self.val_batches = Batches(val, cfg.data, cfg.train.seed, training=False) if val is not None else None
         self.update = make_updates(self.task, cfg, len(self.train_batches))
         self.averaged = make_averaged(self.task, cfg.train.ema)
         self.wrapped: dict[str, nn.Module] = {}
@@ -83,6 +79,8 @@ class Trainer:
         """The rest of the epoch in progress."""
         p, train = self.progress, self.cfg.train
         self.task.train()
+        if self.journal is not None:
+            self.journal.epoch = p.epoch
         self.console.begin(f"epoch {p.epoch + 1}/{train.max_epoch}", len(self.train_batches), p.batch)
         for indices, batch in self.train_batches.epoch(p.epoch, p.batch):
             self.update.begin(p.step, len(indices) / self.cfg.data.batch_size, self.train_batches.fullness(p.batch))
@@ -146,13 +144,23 @@ class Trainer:
             self.save([BEST], last=False)
 
     def validate(self) -> dict[str, float]:
-        """Measure the validation split, log it, see whether it is the best."""
+        """Measure the validation split, log it, see whether it is the best; show what the task can show."""
         p = self.progress
-        numbers, self.matrices = measure(self.eval_task, self.val_batches, self.cfg, self.device)
-        self.logger.scalars("val", p.epoch, p.step, numbers)
+        numbers: dict[str, float] = {}
+        if self.val_batches is not None:
+            numbers, self.matrices = measure(self.eval_task, self.val_batches, self.cfg, self.device)
+            self.logger.scalars("val", p.epoch, p.step, numbers)
         for name, matrix in self.matrices.items():
             self.logger.matrix(name, p.step, matrix, self.meta.get("classes", []))
         self.eval_task.show(self.logger, p.step)
+        p.validated = p.step
+        if self.monitor is not None:
+            self.judge(numbers)
+        return numbers
+
+    def judge(self, numbers: dict[str, float]) -> None:
+        """See whether a validation is the best so far, and tell the schedules."""
+        p = self.progress
         if self.monitor not in numbers:
             raise DataError(
                 f"validation gives no '{self.monitor}' here (it gives {', '.join(numbers)}); see train.monitor"
@@ -161,7 +169,6 @@ class Trainer:
         self.is_best = p.note(score, self.cfg.train) or self.is_best
         for schedule in self.update.schedules():
             schedule.after_validation(numbers.get("loss", score), score)
-        return numbers
 
     @property
     def eval_task(self) -> Task:
@@ -257,7 +264,8 @@ class Trainer:
         self.console.end()
         self.logger.close()
         self.train_batches.close()
-        self.val_batches.close()
+        if self.val_batches is not None:
+            self.val_batches.close()
         self.train_step = self.task.train_step
         self.wrapped = {}
         dist.stop()

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from utils.errors import StorageError
+from utils.images import write_image
+from utils.pictures import picture_grid
 
 __all__ = ["Backend", "Journal", "Logger", "TensorBoard", "VisdomBoard"]
 
@@ -61,6 +63,7 @@ class Journal:
     def __init__(self, path: Path, keep: int = 0):
         """`keep`: how many bytes belong to the state that is resumed; rows after it are cut off."""
         self.path, self.start = path, time.time()
+        self.epoch = 0  # of pictures and texts to come
         try:
             self.stream = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
             if self.stream.seek(0, os.SEEK_END) > keep:
@@ -70,7 +73,10 @@ class Journal:
             raise self._failure(error) from error
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        row = {"time": round(time.time(), 3), "phase": phase, "epoch": epoch, "step": step, **values}
+        self._write({"phase": phase, "epoch": epoch, "step": step, **values})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        row = {"time": round(time.time(), 3), **row}
         # JSON has no word for a value that is not finite; null keeps the line readable for every reader.
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         try:
@@ -95,10 +101,14 @@ class Journal:
         return self.stream.seek(0, os.SEEK_END)
 
     def images(self, name: str, step: int, images: Tensor) -> None:
-        """Pictures are files of their own."""
+        """A file beside the journal, and its name in it."""
+        stem = "samples" if name == "samples" else f"samples_{name}"
+        file = f"{stem}_{step:06d}.png"
+        write_image(self.path.with_name(file), picture_grid(images.detach().float().cpu().numpy()))
+        self._write({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "picture": file})
 
     def text(self, name: str, step: int, text: str) -> None:
-        """Texts are files of their own."""
+        self._write({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "text": text})
 
     def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
         """Drawn at the end."""

@@ -4,12 +4,13 @@ import html
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from utils.files import put
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def draw_curves(journal: Path, target: Path) -> bool:
     """Draw a run's `log.jsonl` into a PNG: a panel a metric over the steps, train and val together, `lr` last.
 
     Lines that are not whole (a run may have died while writing) are passed over. Gives False, and writes nothing, where
-    there is nothing to draw. Raises OSError where the picture cannot be written.
+    there is nothing to draw. Raises StorageError where the picture cannot be written.
     """
     panels = _read(journal)
     if not panels:
@@ -127,7 +128,7 @@ def draw_confusion(matrix: Any, classes: Sequence[str], target: Path) -> None:
     """Draw a confusion matrix [C, C] of counts, rows = truth, into a PNG: the colour is the share of the row.
 
     The first class is at the top. Up to 20 classes, each cell holds its count and its share. Raises ValueError where
-    matrix and class names do not go together, OSError where the picture cannot be written.
+    matrix and class names do not go together, StorageError where the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -190,15 +191,9 @@ def _printable(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _write(figure: "Figure", target: Path) -> None:
-    """Write all of the file or none of it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    put(target, buffer.getvalue())
 
 
 def picture_grid(pictures: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:

@@ -1,0 +1,38 @@
+"""Pictures without labels, for tasks that need none."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from data._images import Files, ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices
+
+__all__ = ["Photos"]
+
+
+class Photos(ImageDataset):
+    """All pictures below a folder, whatever folders they lie in; a sample is a picture alone.
+
+    A seeded `val_fraction` of them is the split val; the split test has every picture of its `root`. The ids are the
+    paths below the root.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        transform: Callable | None = None,
+        val_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        folder = existing_folder(root, split)
+        names = list_images(folder, nested=True)
+        if not names:
+            raise no_pictures(folder, split)
+        if split != "test":
+            names = pick(names, split_indices(len(names), split, val_fraction, seed))
+        super().__init__(Files(folder, names), names, None, [], transform)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Channels and size [H, W] of the first picture."""
+        found = super().meta
+        return {key: found[key] for key in ("in_channels", "image_size")}

@@ -1,11 +1,8 @@
 """What goes wrong with data, devices and numbers is one sentence with the path and what to do, and an exit code."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -116,32 +113,6 @@ def test_no_gpu(run):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     one_sentence(run("train", "--run=a", *TOY, "--use-gpu"), 2, "no GPU", "--use-gpu=false")
-
-
-def test_loader_worker_killed(start, tmp_path):
-    args = [a for a in TOY if "max-epoch" not in a]
-    process = start("train", "--run=a", *args, "--num-workers=2", "--max-epoch=500")
-    journal = tmp_path / "checkpoints/a/log.jsonl"
-    while not (journal.exists() and journal.stat().st_size > 2000):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    os.kill(_children(process.pid)[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 7, out + err
-    assert "Traceback" not in err
-    assert "processes that load data were lost" in err
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
-    return found
 
 
 def test_spawned_workers_give_the_same_run(run, tmp_path):

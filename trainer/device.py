@@ -13,7 +13,7 @@ from torch import Tensor
 from configs import Config
 from configs.schema import Train
 from utils import dist
-from utils.errors import ConfigError, MemoryShortage, WorkerError
+from utils.errors import ConfigError, MemoryShortage
 
 __all__ = ["autocast", "choose_device", "make_repeatable", "move", "told_in_words"]
 
@@ -67,23 +67,12 @@ def move(batch: Any, device: torch.device) -> Any:
 
 @contextmanager
 def told_in_words(cfg: Config) -> Iterator[None]:
-    """Turn running out of memory to a MemoryShortage and the loss of a loader's process to a WorkerError.
-
-    torch notices a dead process by a signal, so that its error comes up wherever the program happens to be; or the
-    pipe to the process breaks first.
-    """
+    """Turn running out of memory to a MemoryShortage."""
     try:
         yield
-    except (MemoryError, RuntimeError, ConnectionError, EOFError) as error:
-        text = str(error) or type(error).__name__
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise _memory_shortage(cfg) from error
-        broken = isinstance(error, ConnectionError | EOFError) and cfg.data.num_workers > 0
-        if broken or "DataLoader worker" in text or "DataLoader timed out" in text:
-            raise WorkerError(
-                f"the processes that load data were lost ({text.splitlines()[0]}); if memory ran out try fewer "
-                "--num-workers, and --num-workers=0 to see the reason; what was saved is intact, --resume goes on"
-            ) from error
         raise
 
 

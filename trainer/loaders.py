@@ -3,7 +3,7 @@
 import hashlib
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,25 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data import default_collate as collate
 
 from configs.schema import Data
+from trainer.workers import Workers
 from utils import dist
-from utils.errors import DataError, UserError
+from utils.errors import DataError, UserError, WorkerError
 
 __all__ = ["Batches", "random_state", "seed_all", "set_random_state"]
 
 Key = tuple[int, int]  # epoch and index of a sample
+LOSSES = 3  # of worker processes in one epoch: then the run ends
 
 
 class Batches:
     """A split's batches, from any position of any epoch; reading starts there, nothing before is touched."""
 
-    def __init__(self, dataset: Dataset, cfg: Data, seed: int, training: bool):
-        self.dataset, self.cfg, self.seed, self.training = dataset, cfg, seed, training
+    def __init__(self, dataset: Dataset, cfg: Data, seed: int, training: bool, say: Callable[[str], None] = print):
+        """`say` is told when processes were lost and are replaced."""
+        self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
         self.order = _Order()
-        self._loader: DataLoader | None = None
+        self._workers: Workers | None = None
 
     def __len__(self) -> int:
         """Batches an epoch, the same on every rank."""
@@ -45,20 +48,54 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         """(indices, batch) from batch `start` on.
 
-        Raises what the dataset raised, DataError among it.
+        Raises what the dataset raised, DataError among it; and WorkerError when processes were lost too often.
         """
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
-        self.order.batches = [self._mine(order, b, epoch) for b in range(start, len(self))]
-        if self._loader is None:
-            self._loader = self._make_loader()
-        for indices, batch in self._loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield indices, batch
+        batches = [batch for b in range(len(self)) if (batch := self._mine(order, b, epoch))]
+        position, losses = start, 0
+        while position < len(batches):
+            try:
+                for indices, batch in self._read(batches[position:]):
+                    if isinstance(batch, UserError):
+                        raise batch
+                    yield indices, batch
+                    position += 1
+            except (UserError, MemoryError):
+                raise
+            except Exception as error:  # a dead process shows in many ways; what its dataset raised comes as it was
+                if not self.cfg.num_workers:
+                    raise
+                losses += 1
+                self._replace(error, losses, batches[position : position + 2 * self.cfg.num_workers])
+
+    def _read(self, batches: list[list[Key]]) -> Iterator[tuple[list[int], Any]]:
+        self.order.batches = batches
+        if self._workers is None:
+            self._workers = Workers(self._make_loader())
+        return self._workers.batches()
+
+    def _replace(self, error: Exception, losses: int, awaited: list[list[Key]]) -> None:
+        """Drop the processes: the next ones go on where these were, and give the same batches.
+
+        Raises WorkerError the third time.
+        """
+        dead = self._workers.kill() if self._workers is not None else ""
+        self._workers = None
+        reason = dead or (str(error) or type(error).__name__).strip().splitlines()[-1]
+        if losses < LOSSES:
+            self.say(f"data workers lost ({reason}); others go on at the same batch ({losses} of {LOSSES} in an epoch)")
+            return
+        ids = getattr(self.dataset, "ids", range(self.size))
+        samples = [str(ids[index]) for batch in awaited for _, index in batch]
+        raise WorkerError(
+            f"the processes that load data were lost {losses} times in one epoch (last: {reason}), while they read "
+            f"the samples {', '.join(samples[:12])}{', …' if len(samples) > 12 else ''}; --num-workers=0 shows why; "
+            "if memory ran out try fewer workers; what was saved is intact, --resume goes on"
+        ) from error
 
     def close(self) -> None:
         """Let the worker processes go: at the interpreter's end torch would take their end for a loss."""
-        self._loader = None
+        self._workers = None
 
     def _mine(self, order: list[int], number: int, epoch: int) -> list[Key]:
         """This rank's share of a batch: each sample goes to one rank."""
@@ -87,7 +124,7 @@ class _Order(Sampler):
     batches: list[list[Key]] = []
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return iter([batch for batch in self.batches if batch])
+        return iter(self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -6,6 +6,7 @@ import pdb
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,8 +44,9 @@ class Trainer:
         dist.start(self.device)
         make_repeatable(cfg.train)
         train, val, self.meta, self.task = build(cfg, self.device, stored, self.console.say)
-        self.train_batches = Batches(train, cfg.data, cfg.train.seed, training=True)
-        self.val_batches = Batches(val, cfg.data, cfg.train.seed, training=False) if val is not None else None
+        serve = partial(Batches, cfg=cfg.data, seed=cfg.train.seed, say=self.console.say)
+        self.train_batches = serve(train, training=True)
+        self.val_batches = None if val is None else serve(val, training=False)
         self.update = make_updates(self.task, cfg, len(self.train_batches))
         self.averaged = make_averaged(self.task, cfg.train.ema)
         self.wrapped: dict[str, nn.Module] = {}

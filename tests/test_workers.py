@@ -1,0 +1,126 @@
+"""Processes that load data die, freeze and raise: others take their place, and no batch is another."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TOY, rows, same_run, state
+from torch.utils.data import Dataset
+
+from configs.schema import Data
+from trainer.loaders import Batches
+from utils.errors import WorkerError
+
+SAMPLES = 24
+
+
+class Fragile(Dataset):
+    """Random numbers; at one sample the process that reads it meets with a fault, as often as there are marks."""
+
+    ids = tuple(f"sample-{i}" for i in range(SAMPLES))
+
+    def __init__(self, fault: str, marks: Path, at: int = 9):
+        self.fault, self.marks, self.at, self.owner = fault, marks, at, os.getpid()
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        left = sorted(self.marks.glob("*.mark"))
+        if index == self.at and left and os.getpid() != self.owner:
+            left[0].unlink()
+            if self.fault == "raising":
+                raise OSError("the share is gone")
+            os.kill(os.getpid(), signal.SIGKILL if self.fault == "killed" else signal.SIGSTOP)
+        return torch.rand(2) + index
+
+
+def read(dataset: Fragile, workers: int, start: int = 0, say=lambda text: None) -> list:
+    cfg = Data(batch_size=4, num_workers=workers, worker_timeout=3, shuffle=True)
+    batches = Batches(dataset, cfg, seed=1, training=True, say=say)
+    found = [(indices, batch.tolist()) for indices, batch in batches.epoch(5, start)]
+    batches.close()
+    return found
+
+
+def mark(folder: Path, count: int) -> Path:
+    for i in range(count):
+        (folder / f"{i}.mark").touch()
+    return folder
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen", "raising"])
+@pytest.mark.parametrize("start", [0, 1])
+def test_others_go_on_with_the_same_batches(tmp_path, fault, start):
+    whole = read(Fragile(fault, tmp_path), workers=0, start=start)
+    said: list[str] = []
+    at = whole[2][0][0]  # a sample that is read in any case
+    assert read(Fragile(fault, mark(tmp_path, 2), at), workers=2, start=start, say=said.append) == whole
+    assert len(said) == 2 and "1 of 3 in an epoch" in said[0] and "2 of 3" in said[1], said
+    assert not list(tmp_path.glob("*.mark")), "the fault never came: nothing was tested"
+
+
+@pytest.mark.parametrize("fault", ["killed", "raising"])
+def test_the_third_time_ends_it_with_the_samples(tmp_path, fault):
+    with pytest.raises(WorkerError, match=r"lost 3 times in one epoch .*sample-9.*--num-workers=0") as told:
+        read(Fragile(fault, mark(tmp_path, 99)), workers=2)
+    assert ("SIGKILL" if fault == "killed" else "the share is gone") in str(told.value)
+
+
+def test_no_process_is_left_behind(tmp_path):
+    before = _children(os.getpid())
+    read(Fragile("frozen", mark(tmp_path, 1)), workers=2)
+    for _ in range(100):
+        if _children(os.getpid()) <= before:
+            return
+        time.sleep(0.1)
+    raise AssertionError(_children(os.getpid()) - before)
+
+
+def test_a_death_elsewhere_disturbs_nothing(tmp_path):
+    """Between two batches, or of a process that loads nothing: no error comes up in the middle of a step."""
+    cfg = Data(batch_size=4, num_workers=1, shuffle=False)
+    batches = Batches(Fragile("killed", tmp_path), cfg, seed=1, training=True, say=lambda text: None)
+    seen = []
+    before = _children(os.getpid())
+    for indices, _ in batches.epoch(0):
+        seen += indices
+        if len(seen) == 4:
+            for pid in _children(os.getpid()) - before:
+                os.kill(pid, signal.SIGKILL)
+            subprocess.run(["true"], check=True)
+            time.sleep(0.3)  # the signal of their death comes now
+    assert seen == list(range(SAMPLES))
+
+
+def test_a_training_whose_workers_are_killed_is_the_same_training(start, tmp_path):
+    args = [a for a in TOY if "max-epoch" not in a]
+    assert start("train", "--run=whole", *args, "--max-epoch=12").wait(120) == 0
+    process = start("train", "--run=a", *args, "--num-workers=2", "--max-epoch=12")
+    journal = tmp_path / "checkpoints/a/log.jsonl"
+    for size in (4000, 30000):
+        while not (journal.exists() and journal.stat().st_size > size):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        os.kill(max(_children(process.pid)), signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, ""), out
+    assert "data workers lost (process" in out and "SIGKILL" in out
+    assert rows("a", tmp_path) == rows("whole", tmp_path)
+    assert same_run(state("a", folder=tmp_path), state("whole", folder=tmp_path))
+
+
+def _children(pid: int) -> set[int]:
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.add(int(stat.parent.name))
+    return found

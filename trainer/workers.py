@@ -1,0 +1,94 @@
+"""The processes that load data: their death is noticed while a batch is awaited from them, and nowhere else."""
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """A DataLoader and its processes, from their start to their end."""
+
+    def __init__(self, loader: DataLoader):
+        self.loader = loader
+        self.processes: Sequence[BaseProcess] = ()
+
+    def batches(self) -> Iterator[Any]:
+        """Read what the loader's sampler names now; the processes are started by the first call."""
+        if self.loader.num_workers == 0:
+            return iter(self.loader)
+        with _Watch.installed().over(self.processes):
+            before = set(multiprocessing.active_children())
+            iterator = iter(self.loader)
+            self.processes = self.processes or [p for p in multiprocessing.active_children() if p not in before]
+        return self._watched(iterator)
+
+    def _watched(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        watch = _Watch.installed()  # torch has put its own handler in place when the first processes were started
+        end = object()
+        while True:
+            with watch.over(self.processes):
+                batch = next(iterator, end)
+            if batch is end:
+                return
+            yield batch
+
+    def kill(self) -> str:
+        """End the processes, also a frozen one, for which torch would wait for ever; tell of one that was dead."""
+        dead = _dead(self.processes)
+        for process in self.processes:
+            process.kill()
+        return dead
+
+
+class _Watch:
+    """A handler for SIGCHLD that raises for a dead process only while something is awaited from it.
+
+    Torch's own raises wherever the program happens to be: in the middle of an optimizer's step, say, which then has
+    changed half of the weights.
+    """
+
+    def __init__(self) -> None:
+        self.processes: Sequence[BaseProcess] = ()
+
+    @classmethod
+    def installed(cls) -> "_Watch":
+        """The one that is in place, put there if it is not; signals reach the main thread only."""
+        if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+            return cls()
+        current: Any = signal.getsignal(signal.SIGCHLD)
+        if not isinstance(current, cls):
+            current = cls()
+            signal.signal(signal.SIGCHLD, current)
+        return current
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if dead := _dead(self.processes):
+            raise RuntimeError(dead)
+
+    @contextmanager
+    def over(self, processes: Sequence[BaseProcess]) -> Iterator[None]:
+        """Raise RuntimeError if one of them dies, or has died before."""
+        self.processes = processes
+        try:
+            self(signal.SIGTERM, None)
+            yield
+        finally:
+            self.processes = ()
+
+
+def _dead(processes: Sequence[BaseProcess]) -> str:
+    """What became of the first one that is no more; empty when all live."""
+    for process in processes:
+        if not process.is_alive():
+            code = process.exitcode or 0
+            return f"process {process.pid} ended with {signal.Signals(-code).name if code < 0 else f'code {code}'}"
+    return ""

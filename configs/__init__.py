@@ -9,6 +9,7 @@ from configs.components import COMPONENTS
 from configs.flags import apply_flags
 from configs.hints import key_hint
 from configs.layers import find_file, merge, read_layers
+from configs.roles import check_roles
 from configs.schema import Config
 from utils.cli import Flag
 from utils.config import BAD, Component, convert, to_plain
@@ -61,16 +62,7 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     """What only several keys together can tell."""
     if isinstance(config.task, Component):
         _check_monitor(config, tree, problems)
-    roles: list[str] = list(config.optim) if isinstance(config.optim, dict) else []
-    for role in config.schedule if isinstance(config.schedule, dict) else ():
-        if roles and role not in roles:
-            message = f"schedule.{role}: there is no optimizer of that role{suggest(role, roles)}"
-            if role == "model":
-                meant = " or ".join(f"schedule.{r}" for r in roles)
-                message = (
-                    f"schedule: there are several optimizers; say for which it is, {meant}, or write null for none"
-                )
-            problems.add(_place(tree, "schedule"), message)
+    check_roles(config, tree, problems)
 
 
 def _check_monitor(config: Config, tree: Node, problems: Problems) -> None:

@@ -53,6 +53,8 @@ class Train:
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     accumulate: Count = 1  # batches an optimizer step
     clip: Annotated[float, Range(0)] | None = None  # largest norm of the gradient; a longer one is shortened to it
+    check_gradients: bool | None = None  # look for gradients that are not finite; null: where clip computes their norm
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # leave the batch out: now, or from the last save on
     ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
     monitor: str | None = None  # validation metric that picks best.pth; null: the task's first
     early_stop: Count | None = None  # end after so many validations without a better one

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -220,3 +221,24 @@ def test_initial_weights_from_a_run_or_from_a_bare_file(run, tmp_path):
 def test_storage_error_names_what_to_do(tmp_path):
     with pytest.raises(StorageError, match="make room or check"):
         Store(tmp_path / "absent").save(toy_state(1))
+
+
+def test_compressed_entries_are_refused_even_with_a_fitting_checksum(tmp_path):
+    Store(tmp_path).save(toy_state(1))
+    path = tmp_path / "last.pth"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in archive.namelist():
+            bomb.writestr(name, archive.read(name))
+    (tmp_path / "bomb").replace(path)
+    (tmp_path / "last.pth.sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  last.pth\n")
+    with pytest.raises(CheckpointError, match="compressed entries"):
+        read(path)
+
+
+def test_only_our_own_half_written_files_are_swept(tmp_path):
+    ours = ["last.pth.tmp", "best.pth.sha256.tmp", "epoch-003.pth.tmp", "config.yaml.77.tmp", "curves.png.5.tmp"]
+    theirs = ["notes.tmp", "last.pth.tmp.old", "my.pth.tmp", "status.json.tmp"]
+    for name in ours + theirs:
+        (tmp_path / name).touch()
+    Store(tmp_path).sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(theirs)

@@ -153,6 +153,7 @@ model: {generator: {name: MLP, num_classes: 4}, discriminator: {name: MLP, num_c
 optim:
   generator: {name: Adam, lr: 0.1, betas: [0.5, 0.999]}
   discriminator: {name: Adam, lr: 0.2}
+task: GAN
 """
 
 
@@ -187,8 +188,10 @@ def test_roles_are_inherited_one_by_one():
     Path("gan.yaml").write_text(GAN)
     cfg = at("base: gan.yaml\noptim: {generator: {lr: 0.7}, discriminator: SGD}\n")
     assert cfg.optim["generator"].args["lr"] == 0.7 and cfg.optim["discriminator"] == Component("SGD")
-    assert list(at("base: gan.yaml\nmodel: LeNet\noptim: SGD\n").model) == ["model"]
-    assert list(at("base: gan.yaml\nmodel: {encoder: LeNet}\n").model) == ["generator", "discriminator", "encoder"]
+    assert list(at("base: gan.yaml\ntask: Classification\nmodel: LeNet\noptim: SGD\n").model) == ["model"]
+    assert at("base: gan.yaml\nmodel: {genrator: LeNet}\n") == [
+        "a.yaml:2: model.genrator: GAN has no network of that role; did you mean 'model.generator'?"
+    ]
     assert at("base: gan.yaml\noptim: {lr: 1}\n") == [
         "a.yaml:2: optim has several roles: say which, optim.generator.lr or optim.discriminator.lr"
     ]
@@ -196,8 +199,19 @@ def test_roles_are_inherited_one_by_one():
 
 def test_a_schedule_without_a_role_says_nothing_of_several_optimizers():
     assert at(GAN + "schedule: OneCycleLR") == [
-        "a.yaml:5: schedule: there are several optimizers; say for which it is, schedule.generator or "
+        "a.yaml:6: schedule: there are several optimizers; say for which it is, schedule.generator or "
         "schedule.discriminator, or write null for none"
+    ]
+
+
+def test_networks_and_optimizers_are_those_of_the_task():
+    told = at("task: GAN\nmodel: {generator: LeNet}\noptim: {generator: SGD, descriminator: SGD}\n")
+    assert told == [
+        "a.yaml:2: model: GAN needs the network model.discriminator",
+        "a.yaml:3: optim.descriminator: GAN has no network of that role; did you mean 'optim.discriminator'?",
+    ]
+    assert at("model: {model: LeNet, modle: LeNet}") == [
+        "a.yaml:1: model.modle: Classification has no network of that role; did you mean 'model.model'?"
     ]
 
 
@@ -206,6 +220,6 @@ def test_mistakes_in_roles_are_told():
     assert at(text.replace("lr: 0.2", "lrr: 0.2").replace("num_classes: 2", "num_classes: x")) == [
         "a.yaml:1: model.discriminator.num_classes: expected a whole number, got 'x'",
         "a.yaml:4: Adam takes no 'optim.discriminator.lrr'; did you mean 'optim.discriminator.lr'?",
-        "a.yaml:5: StepLR needs 'schedule.generator.step_size'",
-        "a.yaml:5: schedule.discriminatr: there is no optimizer of that role; did you mean 'discriminator'?",
+        "a.yaml:6: StepLR needs 'schedule.generator.step_size'",
+        "a.yaml:6: schedule.discriminatr: there is no optimizer of that role; did you mean 'schedule.discriminator'?",
     ]

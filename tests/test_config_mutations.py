@@ -19,6 +19,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # An argument that is a mapping of its own is known to its constructor alone, which tells its mistakes when the run
 # starts (see test_tabular.py and test_table_files.py).
 FREE = {"columns"}
+UNTYPED = {"degrees"}  # torchvision says only that it is a sequence
 
 
 class Key(NamedTuple):
@@ -103,7 +104,7 @@ def test_each_key_given_twice_is_caught():
 def test_each_value_of_a_wrong_type_is_caught(value):
     for path, text, key in all_keys():
         end = key.value_end - len(text[key.end : key.value_end]) + len(text[key.end : key.value_end].rstrip())
-        if key.name in FREE and value.startswith("{"):
+        if (key.name in FREE and value.startswith("{")) or key.name in UNTYPED:
             continue
         found = mistakes(f"{text[: key.end]}: {value}{text[end:]}")
         assert found and all(re.match(r"\S+: .{10,}", line) for line in found), (path.name, key.name, found)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable
@@ -20,6 +21,9 @@ __all__ = ["Store", "read", "read_newest"]
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
+HALF_WRITTEN = re.compile(
+    r"((last|previous|best|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
+)
 NEEDED = ("format", "model", "config", "meta", "progress")
 
 
@@ -52,8 +56,7 @@ class Store:
             else:
                 new.unlink()
         except OSError as error:
-            for left in self.folder.glob(f"*{TEMPORARY}"):
-                left.unlink(missing_ok=True)
+            self.sweep()
             after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
             raise storage_error(self.folder / LAST, error, len(data), after) from error
 
@@ -71,9 +74,10 @@ class Store:
             _sidecar(path).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a killed process left half written; only for the run's owner."""
+        """Remove what a killed process left half written, and nothing that is not ours; only for the run's owner."""
         for path in self.folder.glob(f"*{TEMPORARY}"):
-            path.unlink(missing_ok=True)
+            if HALF_WRITTEN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def _link(self, source: Path, name: str) -> Path:
         """A second name for a file, or a copy where the file system has no links."""
@@ -168,14 +172,13 @@ def _sync_folder(folder: Path) -> None:
 def _damage(path: Path, data: bytes) -> str:
     """What is wrong with a file's bytes; empty if nothing is. torch.load itself would not notice a flipped bit."""
     digests = _digests(path)
-    if digests is not None:
-        fits = hashlib.sha256(data).hexdigest() in digests
-        return "" if fits else f"is damaged ({len(data):,} bytes whose checksum is not that in {_sidecar(path).name})"
+    if digests is not None and hashlib.sha256(data).hexdigest() not in digests:
+        return f"is damaged ({len(data):,} bytes whose checksum is not that in {_sidecar(path).name})"
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # a copy without its checksum file has these at least
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 return "holds compressed entries, which no checkpoint does"
-            bad = archive.testzip()
+            bad = archive.testzip() if digests is None else None  # the checksums that a copy without its file has
             return f"is damaged (entry {bad})" if bad else ""
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         return f"is damaged or no checkpoint ({error})"

@@ -1,5 +1,6 @@
 """Where a run stands: position, best score, patience, and the numbers of a row not yet written."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ class Progress:
     stopped: bool = False  # whether early stop has ended the run
     seconds: float = 0.0  # spent in training
     journal: int = 0  # bytes of log.jsonl that belong to this state
+    left_out: list[list[int]] = field(default_factory=list)  # [epoch, batch] whose loss or gradient was not finite
     kept: list[list[float]] = field(default_factory=list)  # [score, epoch] of the checkpoints kept as the top ones
 
     def state_dict(self) -> dict[str, Any]:
@@ -48,7 +50,7 @@ class Progress:
 
     def note(self, score: float, train: Train) -> bool:
         """Note a validation's score; whether it is the best."""
-        is_best = self.best is None or score < self.best
+        is_best = math.isfinite(score) and (self.best is None or score < self.best)
         if is_best:
             self.best, self.best_epoch = score, self.epoch
         self.score, self.validated = score, self.step

@@ -18,6 +18,7 @@ from trainer.checkpoint import BEST, Store
 from trainer.device import autocast, choose_device, make_repeatable, move
 from trainer.evaluate import measure
 from trainer.loaders import Batches
+from trainer.nonfinite import Keeper, answer
 from trainer.progress import Progress, Window
 from trainer.signals import Signals, Stopped
 from trainer.state import pack, unpack
@@ -49,6 +50,7 @@ class Trainer:
         self.val_batches = None if val is None else serve(val, training=False)
         self.update = make_updates(self.task, cfg, len(self.train_batches))
         self.averaged = make_averaged(self.task, cfg.train.ema)
+        self.keeper = Keeper(self)
         self.wrapped: dict[str, nn.Module] = {}
         self.train_step = self.task.train_step if dist.world_size() == 1 else self.distributed_step()
         self.monitor, self.smaller_is_better = monitored(cfg)
@@ -71,14 +73,15 @@ class Trainer:
         self.started, self.saved = time.monotonic() - p.seconds, p.seconds
         with self.signals:
             self.save([])  # a folder that cannot be written, or too small a disk, is found before the first step
-            while not p.finished(train):
-                self.train_epoch()
-                if not p.ended(train):
+            while not self.progress.finished(train):
+                done = self.train_epoch()
+                self.console.end()
+                if done:
                     self.end_epoch()
             self.measure_end()
 
-    def train_epoch(self) -> None:
-        """The rest of the epoch in progress."""
+    def train_epoch(self) -> bool:
+        """The rest of the epoch in progress; False if it is not done: the run is to end, or has gone back."""
         p, train = self.progress, self.cfg.train
         self.task.train()
         if self.journal is not None:
@@ -86,17 +89,23 @@ class Trainer:
         self.console.begin(f"epoch {p.epoch + 1}/{train.max_epoch}", len(self.train_batches), p.batch)
         for indices, batch in self.train_batches.epoch(p.epoch, p.batch):
             self.update.begin(p.step, len(indices) / self.cfg.data.batch_size, self.train_batches.fullness(p.batch))
+            self.keeper.note()
+            scalars: dict[str, Tensor] = {}
             try:
-                with autocast(self.device, train.precision):
-                    scalars = self.train_step(move(batch, self.device), self.update)
+                if [p.epoch, p.batch] not in p.left_out:
+                    with autocast(self.device, train.precision):
+                        scalars = self.train_step(move(batch, self.device), self.update)
             except NonFiniteError as error:
-                raise self.explained(error, indices) from error
+                if answer(self, error, indices):
+                    return False
             self.after_step(scalars, len(indices))
             if p.ended(train):
-                break
-        else:
+                return False
+        try:
             self.close_epoch()
-        self.console.end()
+        except NonFiniteError as error:
+            return not answer(self, error, [])
+        return True
 
     def after_step(self, scalars: dict[str, Tensor], samples: int) -> None:
         """Count, log, validate, save, and stop if asked to."""
@@ -231,16 +240,6 @@ class Trainer:
         if any(value != value or abs(value) == float("inf") for value in means.values()):
             raise NonFiniteError(f"not finite between steps {p.step - self.cfg.log.print_freq} and {p.step}: {means}")
         self.logger.scalars("train", p.epoch, p.step, means | self.update.rates())
-
-    def explained(self, error: NonFiniteError, indices: list[int]) -> NonFiniteError:
-        """The same error with the place where it happened."""
-        ids = getattr(self.train_batches.dataset, "ids", range(self.train_batches.size))
-        rates = ", ".join(f"{name} {rate:.3g}" for name, rate in self.update.rates().items())
-        samples = ", ".join(str(ids[i]) for i in indices[:8]) + (", …" if len(indices) > 8 else "")
-        return NonFiniteError(
-            f"step {self.progress.step + 1}: {error} ({rates}; samples {samples}); the saved checkpoints are from "
-            "before; try a smaller --lr, --train.clip=1, or --train.precision=fp32"
-        )
 
     def distributed_step(self) -> Any:
         """`train_step` with every network that learns wrapped, so that gradients are averaged over the ranks."""

@@ -26,6 +26,8 @@ class OptimizerStep:
         self.params = [p for p in net.parameters() if p.requires_grad]
         self.optimizer, self.schedule = optimizer, schedule
         self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip
+        self.check = cfg.train.check_gradients if cfg.train.check_gradients is not None else bool(self.clip)
+        self.norm: Tensor | None = None  # of the last gradient, where it is computed
         device = self.params[0].device.type
         self.scaler = torch.amp.GradScaler(device, enabled=cfg.train.precision == "fp16")
         self.weighted = self.accumulate > 1 or dist.world_size() > 1
@@ -49,26 +51,37 @@ class OptimizerStep:
 
     @torch.no_grad()
     def close(self) -> None:
-        """Step with what the open window has gathered."""
+        """Step with what the open window has gathered.
+
+        Raises NonFiniteError, and takes no step, for a gradient that is not finite, where that is looked at.
+        """
         if not self.calls:
             return
         if self.weighted and self.weight != 1:
             torch._foreach_div_([p.grad for p in self.params if p.grad is not None], self.weight)
-        if self.clip:
+        if self.clip or self.check:
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.params, self.clip)
-            if not self.scaler.is_enabled() and not math.isfinite(norm):
-                raise NonFiniteError(f"the gradient's norm is {norm.item()}")
+            self.norm = nn.utils.clip_grad_norm_(self.params, self.clip) if self.clip else self._gradient_norm()
+            # a scaler looks at gradients itself: those that are not finite are its way to find its scale
+            if self.check and not self.scaler.is_enabled() and not math.isfinite(self.norm):
+                raise NonFiniteError(f"the gradient's norm is {self.norm.item()}")
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.calls, self.weight = 0, 0.0
+        self.drop()
         self.taken += 1
         if self.schedule is not None:
             self.schedule.after_step()
+
+    def drop(self) -> None:
+        """Empty the window."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.calls, self.weight = 0, 0.0
+
+    def _gradient_norm(self) -> Tensor:
+        return nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
 
     @property
     def lr(self) -> float:
@@ -100,8 +113,9 @@ class OptimizerStep:
 class Updates:
     """The `update` of `train_step(batch, update)`: routes a loss to the optimizer of a role."""
 
-    def __init__(self, steps: dict[str, OptimizerStep], mixed: bool = False):
-        self.steps, self.mixed = steps, mixed  # mixed: forward passes run under autocast, which backward must not
+    def __init__(self, steps: dict[str, OptimizerStep], mixed: bool = False, careful: bool = False):
+        """`mixed`: forward passes run under autocast, which backward must not; `careful`: look at each loss."""
+        self.steps, self.mixed, self.careful = steps, mixed, careful
         self.step = 0  # training steps before this one
         self.share = self.fullness = 1.0  # of the batch: see OptimizerStep
         self.several = len(steps) > 1
@@ -112,8 +126,8 @@ class Updates:
 
     def __call__(self, loss: Tensor, role: str = "model") -> None:
         chosen = self.steps[role]
-        # On a GPU reading the loss would make the host wait; there it is looked at when a row is written.
-        if loss.device.type == "cpu" and not math.isfinite(loss.detach()):
+        # On a GPU reading the loss would make the host wait; unless asked to, it looks when a row is written.
+        if (self.careful or loss.device.type == "cpu") and not math.isfinite(loss.detach()):
             raise NonFiniteError(f"the loss is {loss.item()}")
         # Of two networks the other one's gradients must stay untouched.
         inputs = chosen.params if self.several else None
@@ -129,6 +143,19 @@ class Updates:
         """End the open windows: an epoch is over."""
         for step in self.steps.values():
             step.close()
+
+    def drop(self) -> None:
+        """Forget the open windows: a loss or a gradient was not finite."""
+        for step in self.steps.values():
+            step.drop()
+
+    def norms(self) -> dict[str, float]:
+        """The last gradients' norms, where they were computed."""
+        return {
+            f"gradient norm of {role}" if self.several else "gradient norm": float(step.norm)
+            for role, step in self.steps.items()
+            if step.norm is not None
+        }
 
     def check_used(self) -> None:
         """Raises ConfigError when an optimizer has never stepped, though an epoch is over."""
@@ -168,7 +195,7 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
         if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
             raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
     steps = {role: _make_step(role, networks[role], cfg, batches) for role in cfg.optim}
-    return Updates(steps, mixed=cfg.train.precision != "fp32")
+    return Updates(steps, mixed=cfg.train.precision != "fp32", careful=cfg.train.on_nonfinite != "stop")
 
 
 def _make_step(role: str, net: nn.Module, cfg: Config, batches: int) -> OptimizerStep:

@@ -66,6 +66,13 @@ class Journal:
         self.epoch = 0  # of pictures and texts to come
         try:
             self.stream = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
+        except OSError as error:
+            raise self._failure(error) from error
+        self.cut(keep)
+
+    def cut(self, keep: int) -> None:
+        """Forget what was written after the first `keep` bytes."""
+        try:
             if self.stream.seek(0, os.SEEK_END) > keep:
                 self.stream.truncate(keep)
                 self.stream.seek(keep)

@@ -97,6 +97,20 @@ class Registry:
         hidden = list(read.parameters)[:1] if variant else []
         return Signature({k: v for k, v in read.parameters.items() if k not in hidden}, read.open)
 
+    def networks(self, name: str) -> dict[str, bool] | None:
+        """The arguments that only code can give, such as networks, and whether they are needed; None: any."""
+        read = self.signature(name)
+        return None if read.open else {k: v.required for k, v in read.parameters.items() if v.only_code}
+
+    def attributes(self, name: str) -> set[str] | None:
+        """What a class sets on itself, `self.generator = …`, its bases' too; None where a base is not found."""
+        found: set[str] = set()
+        for definition in self._lineage(name):
+            if definition is None:
+                return None
+            found |= {node.attr for node in ast.walk(definition) if isinstance(node, ast.Attribute) and _is_set(node)}
+        return found
+
     def arguments(self, name: str) -> dict[str, Parameter]:
         """What a config may set: the constructor's arguments without those that only the trainer can give."""
         found = self.signature(name).parameters
@@ -239,6 +253,10 @@ class Registry:
             file = root / (imported[0].replace(".", "/") + ".py")
             return (file if file.is_file() else None), imported[1]
         return path, name
+
+
+def _is_set(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store) and getattr(node.value, "id", "") == "self"
 
 
 def _literal(node: ast.expr | None) -> Any:

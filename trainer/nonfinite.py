@@ -1,0 +1,85 @@
+"""A loss or a gradient that is not finite: the run ends, or the batch is left out, now or after going back."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainer.build import load_network_state
+from trainer.checkpoint import read_newest
+from trainer.state import unpack
+from utils import dist
+from utils.errors import ConfigError, NonFiniteError
+
+if TYPE_CHECKING:
+    from trainer.trainer import Trainer
+
+__all__ = ["Keeper", "answer", "explain"]
+
+MOST = 10  # batches of one epoch that may be left out: more are no accident
+
+
+class Keeper:
+    """The buffers of the networks as they were before a step: batch norm has learned from a bad batch already."""
+
+    def __init__(self, trainer: "Trainer"):
+        """Raises ConfigError for several processes: one of them cannot leave out a batch alone."""
+        policy = trainer.cfg.train.on_nonfinite
+        if policy != "stop" and dist.world_size() > 1:
+            raise ConfigError(f"train.on_nonfinite: {policy} is for one process; several can only stop")
+        self.own = list(trainer.task.buffers()) if policy == "skip" else []
+        self.copies = [buffer.clone() for buffer in self.own]
+
+    def note(self) -> None:
+        """Before a step."""
+        if self.own:
+            torch._foreach_copy_(self.copies, self.own)
+
+    def put_back(self) -> None:
+        """After a step that is left out."""
+        if self.own:
+            torch._foreach_copy_(self.own, self.copies)
+
+
+def answer(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> bool:
+    """Do what `train.on_nonfinite` says; whether the run has gone back to its last save.
+
+    Raises the error, with the place where it happened, if the run is to stop, or too many batches were left out.
+    """
+    p, policy = trainer.progress, trainer.cfg.train.on_nonfinite
+    told = explain(trainer, error, indices)
+    left_out = [*p.left_out, [p.epoch, p.batch]]
+    count = sum(epoch == p.epoch for epoch, _ in left_out)
+    if policy == "stop" or count > MOST or trainer.store is None:
+        raise told from error
+    trainer.update.drop()
+    trainer.keeper.put_back()
+    step, how = p.step + 1, "its batch is left out"
+    if policy == "rollback":
+        _go_back(trainer)
+        how = f"back to step {trainer.progress.step}, without its batch"
+    trainer.progress.left_out = left_out
+    trainer.console.say(f"step {step}: {error}; {how} ({count} of at most {MOST} in an epoch)")
+    return policy == "rollback"
+
+
+def _go_back(trainer: "Trainer") -> None:
+    """Make everything as it was at the last save; what the journal holds after it never was."""
+    assert trainer.store is not None
+    state, source, _ = read_newest(trainer.store.folder)
+    load_network_state(trainer.task, state["model"], state["buffers"], str(source))
+    unpack(trainer, state)
+    if trainer.journal is not None:
+        trainer.journal.cut(trainer.progress.journal)
+
+
+def explain(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> NonFiniteError:
+    """The same error with the place where it happened, the learning rates, the last gradient and the samples."""
+    batches = trainer.train_batches
+    ids = getattr(batches.dataset, "ids", range(batches.size))
+    facts = {**trainer.update.rates(), **trainer.update.norms()}
+    numbers = ", ".join(f"{name} {value:.3g}" for name, value in facts.items())
+    samples = ", ".join(str(ids[i]) for i in indices[:8]) + (", …" if len(indices) > 8 else "")
+    return NonFiniteError(
+        f"step {trainer.progress.step + 1}: {error} ({numbers}; samples {samples}); the saved checkpoints are from "
+        "before; try a smaller --lr, --train.clip=1, --train.precision=fp32, or --train.on_nonfinite=skip"
+    )

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from configs import COMPONENTS, Component, Config
 from models.basic_module import load_weights
 from trainer.checkpoint import read
+from trainer.features import with_features
 from trainer.task import Task
 from trainer.transforms import make_transform
 from utils.errors import CheckpointError, ConfigError
@@ -48,11 +49,14 @@ def build(cfg: Config, device: torch.device, stored: dict[str, Any] | None, say:
     train = build_dataset(cfg, "train", stored["meta"] if stored else {})
     meta = stored["meta"] if stored else describe(train)
     task = build_task(cfg, meta, trained=stored is not None).to(device)
-    val = build_dataset(cfg, "val", meta) if task.metrics else None
     if stored:
         load_network_state(task, stored["model"], stored.get("buffers", {}), "the checkpoint")
     elif cfg.train.load_model_path:
         load_initial(task, cfg.train.load_model_path, say)
+    train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
+    val = None
+    if task.metrics:
+        val = with_features(task, build_dataset(cfg, "val", meta), cfg, device, adapt=False, say=say)
     return Parts(train, val, meta, task)
 
 

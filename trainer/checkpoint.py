@@ -24,7 +24,7 @@ LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 HALF_WRITTEN = re.compile(
     r"((last|previous|best|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
 )
-NEEDED = ("format", "model", "config", "meta", "progress")
+NEEDED = {"format": int, "model": dict, "config": dict, "meta": dict, "progress": dict}
 
 
 class Store:
@@ -116,7 +116,7 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
         reason = next((line for line in str(error).splitlines() if "Unsupported" in line), type(error).__name__)
         raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason[:160]})") from error
-    if not isinstance(state, dict) or any(key not in state for key in NEEDED):
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in NEEDED.items()):
         raise CheckpointError(f"{path}: is no checkpoint of a run; bare weights go with --load-model-path=…")
     if state["format"] != FORMAT:
         raise CheckpointError(f"{path}: has format {state['format']}, this version reads {FORMAT}")

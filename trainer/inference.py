@@ -11,6 +11,7 @@ from trainer.build import build_dataset, build_task, load_network_state
 from trainer.checkpoint import BEST, LAST, PREVIOUS, read, read_newest
 from trainer.device import choose_device, told_in_words
 from trainer.evaluate import measure, predict
+from trainer.features import with_features
 from trainer.loaders import Batches
 from trainer.submission import target_of, write_pictures, write_submission
 from trainer.task import Task
@@ -58,9 +59,10 @@ class Trained:
         load_network_state(task, weights, buffers, str(self.source))
         return cfg, task.to(device).eval(), device
 
-    def batches(self, cfg: Config, split: str) -> Batches:
+    def batches(self, cfg: Config, split: str, task: Task, device: torch.device) -> Batches:
         """The batches of a split, in the order of its samples."""
-        return Batches(build_dataset(cfg, split, self.meta), cfg.data, cfg.train.seed, training=False)
+        dataset = with_features(task, build_dataset(cfg, split, self.meta), cfg, device, adapt=False)
+        return Batches(dataset, cfg.data, cfg.train.seed, training=False)
 
 
 def val(checkpoint: str, flags: Sequence[Flag]) -> None:
@@ -69,7 +71,7 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
         raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
     cfg, task, device = trained.revive(flags, losses=True)
-    batches = trained.batches(cfg, "val")
+    batches = trained.batches(cfg, "val", task, device)
     with told_in_words(cfg):
         numbers, _ = measure(task, batches, cfg, device)
     batches.close()
@@ -85,7 +87,7 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     trained = Trained(checkpoint)
     cfg, task, device = trained.revive(flags)
     target = target_of(cfg.test.result_file, trained.source.parent)
-    batches = trained.batches(cfg, "test")
+    batches = trained.batches(cfg, "test", task, device)
     with told_in_words(cfg):
         rows = predict(task, batches, cfg, device)
     batches.close()

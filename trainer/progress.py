@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from torch import Tensor
 
 from configs.schema import Train
 from utils import dist
+from utils.errors import CheckpointError
 
 __all__ = ["Progress", "Window"]
 
@@ -36,6 +37,9 @@ class Progress:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
+        """Raises CheckpointError unless the state has every field, and no other."""
+        if missing := sorted({f.name for f in fields(cls)} ^ state.keys()):
+            raise CheckpointError(f"the checkpoint's progress is not whole ({', '.join(missing)}); take another one")
         return cls(**state)
 
     def finished(self, train: Train) -> bool:

@@ -62,7 +62,7 @@ def resume(where: str, flags: Sequence[Flag], quiet: bool = False) -> None:
         return
     with told_in_words(cfg):
         trainer = Trainer(cfg, state, console)
-        _compare_fingerprints(state["fingerprint"], fingerprint(trainer), console)
+        _compare_fingerprints(state.get("fingerprint", {}), fingerprint(trainer), console)
         console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
         _fit(trainer, folder if dist.is_main() else None, folder.path.name)
 

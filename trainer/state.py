@@ -9,6 +9,7 @@ from trainer.loaders import random_state, set_random_state
 from trainer.progress import Progress
 from utils import dist
 from utils.config import to_plain
+from utils.errors import CheckpointError
 
 if TYPE_CHECKING:
     from trainer.trainer import Trainer
@@ -36,10 +37,18 @@ def pack(trainer: "Trainer") -> dict[str, Any]:
 def unpack(trainer: "Trainer", state: dict[str, Any]) -> None:
     """Make a new trainer, whose networks have their weights already, stand where `pack` was called.
 
-    Raises CheckpointError when the averaged networks are others.
+    Raises CheckpointError when the state lacks something, or is that of another run.
     """
+    try:
+        _put_back(trainer, state)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise CheckpointError(f"the checkpoint's state is not whole ({reason}); resume from another one") from error
+
+
+def _put_back(trainer: "Trainer", state: dict[str, Any]) -> None:
     if trainer.averaged:
-        weights, buffers = state["ema"] or state["model"], state.get("buffers", {})
+        weights, buffers = state["ema"] or state["model"], state["buffers"]
         load_network_state(trainer.averaged.module, weights, buffers, "the checkpoint")  # type: ignore[arg-type]
         trainer.averaged.n_averaged.fill_(state["ema_count"])  # type: ignore[operator, union-attr]
     trainer.update.load_state_dict(state["update"])

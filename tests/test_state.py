@@ -1,0 +1,135 @@
+"""Each part of the state decides something: drop it or change it, and the resumed run is another, or refuses."""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PLAIN, rows, same_run, state
+
+ARGS = [
+    "--model=MLP",
+    "--model.dropout=0.2",
+    "--optim=Adam",
+    "--lr=1",
+    "--optim.weight_decay=1",  # it learns nothing: its best epoch is not the last
+    "--schedule=DecayOnRise",
+    "--lr-decay=0.5",
+    "--train.accumulate=3",
+    "--train.clip=1",
+    "--train.ema=0.9",
+    "--train.early_stop=9",
+    "--train.keep_top=1",
+    "--print-freq=5",
+    "--max-epoch=3",
+    "--batch-size=100",
+    *PLAIN,
+]
+CUT = 31  # in the third epoch, in an open accumulation window, between two train rows
+# What another value of is no difference, or is told in words: how long it took, where the journal is cut.
+FREE = {"config", "meta", "fingerprint", "format", "progress/seconds", "progress/journal"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder with a whole run, and one that was cut; and the cut one's state."""
+    import os
+
+    import main
+
+    folder, before = tmp_path_factory.mktemp("runs"), os.getcwd()
+    os.chdir(folder)
+    assert main.main(["train", "--run=whole", *ARGS]) == 0
+    assert main.main(["train", "--run=cut", *ARGS, f"--train.max_steps={CUT}"]) == 0
+    os.chdir(before)
+    return folder
+
+
+def parts(tree, path="") -> dict[str, object]:
+    """Every part that holds a value: down to leaves, lists as one part."""
+    if isinstance(tree, dict) and tree and path.count("/") < 5:
+        return {name: leaf for key, value in tree.items() for name, leaf in parts(value, f"{path}/{key}").items()}
+    return {path[1:]: tree}
+
+
+def changed(value, by: float = 1000):
+    """Another value of the same kind."""
+    if isinstance(value, torch.Tensor):
+        return value + by if value.is_floating_point() else value.flip(0) if value.ndim else value + 1
+    if isinstance(value, dict):
+        return {key: changed(item, by) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(changed(item, by) for item in value) if value else [[1, 5]]
+    if isinstance(value, bool):
+        return not value
+    return value if isinstance(value, str) else by if value is None else value + int(by)
+
+
+def put(tree: dict, path: str, value, drop: bool = False) -> dict:
+    """A copy of nested dicts with another value at one place, or without it."""
+    key, _, rest = path.partition("/")
+    key = next(k for k in tree if str(k) == key)
+    if drop and not rest:
+        return {k: v for k, v in tree.items() if k != key}
+    return tree | {key: put(tree[key], rest, value, drop) if rest else value}
+
+
+def resumed(run, runs, monkeypatch, new: dict) -> tuple[int, bool]:
+    """The exit code of a run resumed from such a state, and whether it became the same run; 1: an exception."""
+    folder = runs / "checkpoints" / "cut"
+    saved = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    monkeypatch.chdir(runs)
+    try:
+        torch.save(new, folder / "last.pth")
+        for name in ("last.pth.sha256", "previous.pth"):  # no digest to fit, nothing to fall back on
+            (folder / name).unlink()
+        try:
+            given = run_in(runs, run, "train", "--resume=checkpoints/cut", "--train.max_steps=null")
+        except Exception:  # as python would end with a traceback
+            gc.collect()  # the lock on the folder lies in the traceback
+            return 1, False
+        if given.code:
+            return given.code, False
+        same = same_run(state("cut", folder=runs), state("whole", folder=runs))
+        return 0, same and rows("cut", runs) == rows("whole", runs)
+    finally:
+        for path in [path for path in folder.iterdir() if path.is_file() and path not in saved]:
+            path.unlink()
+        for path, content in saved.items():
+            path.write_bytes(content)
+
+
+def run_in(folder: Path, run, *arguments: str):
+    import os
+
+    os.chdir(folder)
+    return run(*arguments)
+
+
+def test_the_state_as_it_is_gives_the_same_run(run, runs, monkeypatch):
+    assert resumed(run, runs, monkeypatch, state("cut", folder=runs)) == (0, True)
+
+
+def test_each_part_that_is_changed_is_seen(run, runs, monkeypatch):
+    whole = state("cut", folder=runs)
+    unseen = []
+    found = [name for name, value in parts(whole).items() if not name.startswith(tuple(FREE)) and value != {}]
+    assert len(found) > 30, found
+    for name in found:
+        others = (put(whole, name, changed(parts(whole)[name], by)) for by in (1000, -1000))
+        if all(resumed(run, runs, monkeypatch, other)[1] for other in others):
+            unseen.append(name)
+    assert unseen == ["progress/score"], "the last score is only looked at where an epoch ends without a validation"
+
+
+def test_each_part_that_is_missing_is_refused_or_seen(run, runs, monkeypatch):
+    whole = state("cut", folder=runs)
+    names = [name for name in parts(whole) if not name.startswith(("config", "meta"))]
+    names += [name for name in whole if name not in ("format",)]
+    unseen, crashed = [], []
+    for name in dict.fromkeys(names):
+        code, same = resumed(run, runs, monkeypatch, put(whole, name, None, drop=True))
+        unseen += [name] if same else []
+        crashed += [(name, code)] if code not in (0, 4) else []
+    unseen = [name for name in unseen if not name.startswith("fingerprint") and parts(whole).get(name) != {}]
+    assert not crashed and not unseen, (crashed, unseen)

@@ -1,0 +1,113 @@
+"""Features of photos by a frozen network: computed once, kept on disk, and believed only if nothing has changed."""
+
+import contextlib
+import hashlib
+import inspect
+import io
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from configs import Config
+from trainer.device import move
+from trainer.evaluate import undisturbed
+from trainer.loaders import Batches
+from trainer.run_folder import ROOT
+from trainer.task import Task
+from utils import dist
+from utils.errors import DataError, StorageError
+from utils.files import put
+
+__all__ = ["with_features"]
+
+FOLDER = ROOT / ".features"
+LIBRARIES = ("torch", "torchvision", "pillow")  # what reads, shrinks and encodes the photos
+
+
+def with_features(
+    task: Any,
+    dataset: Any,
+    cfg: Config,
+    device: torch.device,
+    adapt: bool,
+    say: Callable[[str], None] = lambda text: None,
+) -> Dataset:
+    """The dataset of features, if the task works on them (it has `encode`, the dataset `pictures`), else as it is.
+
+    The features are float32 [photos, D], of the dataset's pictures as its transform gives them: one that draws random
+    numbers would be frozen in one draw. `adapt`: the task is shown them first, as those of the training set. They lie
+    in checkpoints/.features, under a fingerprint of all that they depend on; a file there that is damaged is computed
+    anew, and a folder that cannot be written costs nothing but the time of the next run.
+
+    Raises DataError when a photo cannot be read, or pictures differ in size.
+    """
+    if not (hasattr(task, "encode") and hasattr(dataset, "pictures")):
+        return dataset
+    path = FOLDER / f"{fingerprint(task, dataset, device)}.pt"
+    features = _kept(path, len(dataset))
+    if not all(dist.gather(features is not None)):  # ranks on several machines agree: they compute together
+        say(f"features of {len(dataset):,} photos: computed once, kept in {FOLDER}")
+        features = _compute(task, dataset.pictures, cfg, device)
+        _keep(path, features)
+    if adapt:
+        task.adapt(features)
+    return dataset.with_features(features)
+
+
+def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
+    """A sha256 of what decides the features: the encoder, the transform, the photos' files, the libraries.
+
+    Raises DataError for a photo that is gone.
+    """
+    digest = hashlib.sha256(repr([device.type, *((name, version(name)) for name in LIBRARIES)]).encode())
+    digest.update(repr([task.encoder, dataset.pictures.transform]).encode())
+    digest.update(Path(inspect.getfile(type(task.encoder))).read_bytes())
+    for name, tensor in task.encoder.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    for file in dataset.files:
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            raise DataError(f"cannot read the picture {file} ({error.strerror}); put it back") from error
+        digest.update(repr([file, status.st_size, status.st_mtime_ns]).encode())
+    return digest.hexdigest()
+
+
+def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -> Tensor:
+    """The features of all pictures, of which each rank encodes its share."""
+    batches = Batches(pictures, cfg.data, cfg.train.seed, training=False)
+    rows: dict[int, Tensor] = {}
+    with undisturbed(task), torch.no_grad():
+        for indices, batch in batches.epoch(0):
+            rows.update(zip(indices, task.encode(move(batch, device)).float().cpu(), strict=True))  # type: ignore[operator]
+    batches.close()
+    whole = {index: row for part in dist.gather(rows) for index, row in part.items()}
+    return torch.stack([whole[index] for index in range(batches.size)])
+
+
+def _kept(path: Path, count: int) -> Tensor | None:
+    """The features in a file, None where there is none that can be trusted."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        features = content["features"]
+        return features if len(features) == count and content["sha256"] == _digest(features) else None
+    except Exception:  # absent, damaged or foreign: torch raises what it likes
+        return None
+
+
+def _keep(path: Path, features: Tensor) -> None:
+    buffer = io.BytesIO()
+    torch.save({"features": features, "sha256": _digest(features)}, buffer)
+    with contextlib.suppress(StorageError, OSError):  # then the next run computes them again
+        put(path, buffer.getbuffer())
+
+
+def _digest(features: Tensor) -> str:
+    return hashlib.sha256(features.numpy().tobytes()).hexdigest()

@@ -52,7 +52,8 @@ class Trainer:
         self.averaged = make_averaged(self.task, cfg.train.ema)
         self.keeper = Keeper(self)
         self.wrapped: dict[str, nn.Module] = {}
-        self.train_step = self.task.train_step if dist.world_size() == 1 else self.distributed_step()
+        self.ranks = dist.world_size()
+        self.train_step = self.task.train_step if self.ranks == 1 else self.distributed_step()
         self.monitor, self.smaller_is_better = monitored(cfg)
         self.progress, self.window, self.signals = Progress(), Window(), Signals()
         self.store: Store | None = None  # without one nothing is saved, as on ranks other than 0
@@ -119,7 +120,7 @@ class Trainer:
             self.write_row()
         if train.val_steps and p.step % train.val_steps == 0:
             self.validate()
-        if dist.world_size() == 1 or row_due:  # ranks agree now and then: a message each step would cost too much
+        if self.ranks == 1 or row_due:  # ranks agree now and then: a message each step would cost too much
             p.seconds = dist.broadcast(time.monotonic() - self.started)
             self.heed_signals()
         if self.is_best or self.save_due():
@@ -193,7 +194,8 @@ class Trainer:
 
     def after_update(self) -> None:
         """What follows an optimizer's step: averaged weights, statistics that ranks share."""
-        dist.average_(self.task.buffers())
+        if self.ranks > 1:
+            dist.average_(self.task.buffers())
         if self.averaged and self.update.taken > self.averaged_at:
             self.averaged.update_parameters(self.task)
             self.averaged_at = self.update.taken

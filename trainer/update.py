@@ -77,7 +77,8 @@ class OptimizerStep:
 
     def drop(self) -> None:
         """Empty the window."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.params:  # the optimizer's zero_grad() does the same, and 30 µs of bookkeeping
+            parameter.grad = None
         self.calls, self.weight = 0, 0.0
 
     def _gradient_norm(self) -> Tensor:

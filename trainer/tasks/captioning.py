@@ -1,0 +1,176 @@
+"""Captions of photos: a frozen network sees, a language model tells what it saw."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from models.captioner import END, search
+from trainer.task import Row, Task, Update
+from utils.bleu import Bleu
+from utils.errors import ConfigError
+from utils.meters import Mean, Meter
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from utils.logger import Logger
+
+__all__ = ["Captioning"]
+
+LONGEST = 30  # words of a caption that is written
+SHOWN = 4  # captions that are shown after each validation
+CHINESE = "\u3400"  # words of one character from here on stand without spaces
+
+
+class Captioning(Task):
+    """A decoder that learns by cross-entropy to tell the features of photos in words (book, chapter 10).
+
+    The encoder maps pictures [B, 3, H, W] in [0, 1] to features [B, D] and never learns, so that each photo's features
+    are computed once; the trainer keeps them and hands them to `adapt`. The decoder sees them standardised over the
+    training set: those of an untrained network are nearly the same for every photo. `loss` is the mean over all words
+    of the validation captions, in nats, ends of sentences included; `bleu1` to `bleu4` are of the captions that the
+    search of width `beam` finds, against all captions of the photo.
+    """
+
+    metrics: ClassVar[Mapping[str, str]] = {
+        "loss": "min",
+        "bleu4": "max",
+        "bleu3": "max",
+        "bleu2": "max",
+        "bleu1": "max",
+    }
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        vocabulary: Sequence[str] = (),
+        image_size: Sequence[int] = (224, 224),
+        beam: int = 3,
+    ):
+        """`vocabulary` and `image_size` (height, width) come from the data.
+
+        Raises ValueError for a beam below 1.
+        """
+        super().__init__()
+        if beam < 1:
+            raise ValueError(f"a beam of {beam} follows no sentence; it must be at least 1")
+        self.encoder, self.decoder = encoder.requires_grad_(False), decoder
+        self.vocabulary, self.image_size, self.beam = list(vocabulary), list(image_size), beam
+        self.mean: Tensor
+        self.std: Tensor
+        self.shown: Tensor
+        self.register_buffer("mean", torch.zeros(decoder.feature_size))  # type: ignore[call-overload]
+        self.register_buffer("std", torch.ones(decoder.feature_size))  # type: ignore[call-overload]
+        # Of the last batch that was measured: what is written and what was meant, filled up with ends.
+        self.register_buffer("shown", torch.full((2, SHOWN, LONGEST + 1), END), persistent=False)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Features [B, D] of pictures [B, 3, H, W], float32 whatever the precision of the run."""
+        with torch.autocast(pictures.device.type, enabled=False):
+            return self.encoder(pictures)
+
+    def adapt(self, features: Tensor) -> None:
+        """Standardise from now on by the mean and deviation of these features [N, D], those of the training set.
+
+        Raises ConfigError when they are not as many as the decoder takes.
+        """
+        if features.shape[1:] != self.mean.shape:
+            kind, size = type(self.encoder).__name__, "x".join(map(str, features.shape[1:]))
+            raise ConfigError(
+                f"model.decoder.feature_size: the decoder takes {len(self.mean)} features, but {kind} gives {size}"
+            )
+        deviation, mean = torch.std_mean(features.double(), 0, correction=0)
+        self.mean.copy_(mean)
+        # What is the same for every photo, but for rounding, must not be blown up.
+        self.std.copy_(deviation.masked_fill(deviation <= 1e-6 * mean.abs(), 1.0))
+
+    def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
+        features, words, lengths, photos = batch
+        loss = self._loss(self._standardised(features), words, lengths, photos)
+        update(loss, "decoder")
+        return {"loss": loss}
+
+    def meters(self) -> dict[str, Meter]:
+        return {"loss": Mean()} | {f"bleu{n}": Bleu(n) for n in (4, 3, 2, 1)}
+
+    def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
+        features, words, lengths, photos = batch
+        features = self._standardised(features)
+        meters["loss"].add(self._loss(features, words, lengths, photos), sum(lengths))
+        written = self._write(features, self.beam)
+        meant: list[list[list[int]]] = [[] for _ in written]
+        for photo, length, row in zip(photos.tolist(), lengths, words.tolist(), strict=True):
+            meant[photo].append(row[1:length])
+        for name in meters.keys() & {"bleu1", "bleu2", "bleu3", "bleu4"}:
+            for sentence, references in zip(written, meant, strict=True):
+                meters[name].add(sentence, references)
+        self._remember(written, [references[0] for references in meant])
+
+    def test_step(self, batch: Any) -> list[Row]:
+        return [{"caption": self._text(s)} for s in self._write(self._standardised(batch), self.beam)]
+
+    def show(self, logger: "Logger", step: int) -> None:
+        """Captions of some validation photos, each with one that a person wrote."""
+        for written, meant in zip(*self.shown.tolist(), strict=True):
+            if text := self._text(written):
+                logger.text("caption", step, f"{text}  (a person: {self._text(meant)})")
+
+    def generate(self, *, test_img: str, beam: int = 3) -> str:
+        """A caption of the photo in the file `test_img`, found by a search of width `beam`; 1 is greedy search.
+
+        The photo's short side is shrunk to the size of the training pictures and its middle is cut out.
+
+        Raises ConfigError for a beam below 1, DataError for a photo that cannot be read.
+        """
+        from utils.images import read_image, to_tensor
+
+        if beam < 1:
+            raise ConfigError(f"generate: a beam of {beam} follows no sentence; it must be at least 1")
+        picture = to_tensor(fit(read_image(test_img), self.image_size))[None].to(self.mean.device)
+        return self._text(self._write(self._standardised(self.encode(picture)), beam)[0])
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.std
+
+    def _write(self, features: Tensor, beam: int) -> list[list[int]]:
+        """A sentence for each of the features [B, D]."""
+        return search(self.decoder, features, beam, LONGEST)[0]  # type: ignore[arg-type]
+
+    def _loss(self, features: Tensor, words: Tensor, lengths: list[int], photos: Tensor) -> Tensor:
+        """The mean of -log p over all words [N, T] after the first, in nats."""
+        logits = self.decoder(features[photos], words[:, :-1], lengths)  # [sum of lengths, V]
+        targets = pack_padded_sequence(words[:, 1:], lengths, batch_first=True, enforce_sorted=False).data
+        return F.cross_entropy(logits.float(), targets)
+
+    def _remember(self, written: list[list[int]], meant: list[list[int]]) -> None:
+        self.shown.fill_(END)
+        for place, sentences in zip(self.shown, (written, meant), strict=True):
+            for row, sentence in zip(place, sentences, strict=False):
+                row[: len(sentence)] = row.new_tensor(sentence)[: len(row)]
+
+    def _text(self, sentence: Sequence[int]) -> str:
+        """The words up to the end mark; between Chinese characters there is no space."""
+        text, open_end = "", False
+        for number in sentence:
+            if number == END:
+                break
+            word = self.vocabulary[number]
+            closed = len(word) == 1 and word >= CHINESE
+            text += word if closed and open_end else f" {word}"
+            open_end = closed
+        return text.strip()
+
+
+def fit(image: "Image", size: Sequence[int]) -> "Image":
+    """The middle of a picture, shrunk or stretched so that it covers just `size` (height, width)."""
+    from torchvision.transforms.v2 import functional
+
+    short = min(image.size)
+    cover = max(math.ceil(side * short / own) for side, own in zip(size, image.size[::-1], strict=True))
+    return functional.center_crop(functional.resize(image, [cover]), list(size))

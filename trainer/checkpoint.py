@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -88,13 +87,17 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
                 raise
-            shutil.copyfile(source, target)
+            write_durably(target, source.read_bytes())
         return target
 
     def _publish(self, new: Path, name: str, digest: str) -> None:
-        """Give a written file its name. Its checksum file holds old and new before, so that both are valid."""
+        """Give a written file its name. Its checksum file holds old and new before, so that both are valid.
+
+        The folder is synced after each of the two renames: a power cut may undo them in any order.
+        """
         path = self.folder / name
         _put_digests(path, [digest, *(_digests(path) or [])[:1]])
+        _sync_folder(self.folder)
         os.replace(new, path)
         _sync_folder(self.folder)
         _put_digests(path, [digest])
@@ -147,7 +150,8 @@ def _sidecar(path: Path) -> Path:
 def _digests(path: Path) -> list[str] | None:
     """The checksums a file may have, as sha256sum writes them; None if it has no checksum file."""
     try:
-        return [line.split()[0] for line in _sidecar(path).read_text().splitlines() if line.strip()]
+        text = _sidecar(path).read_text(errors="replace")  # of a damaged one, too, no line will fit
+        return [line.split()[0] for line in text.splitlines() if line.strip()]
     except OSError:
         return None
 
@@ -180,7 +184,7 @@ def _damage(path: Path, data: bytes) -> str:
                 return "holds compressed entries, which no checkpoint does"
             bad = archive.testzip() if digests is None else None  # the checksums that a copy without its file has
             return f"is damaged (entry {bad})" if bad else ""
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # zipfile raises what it likes on damaged bytes: EOFError, zlib.error, struct.error, …
         return f"is damaged or no checkpoint ({error})"
 
 

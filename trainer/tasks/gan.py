@@ -1,7 +1,7 @@
 """Two networks that learn from each other: a generator makes pictures, a discriminator tells them from real ones."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -108,10 +108,11 @@ class GAN(Task):
             raise ConfigError("generate: gen_std must be above 0, and gen_mean a number")
         # Drawn on the CPU, so that a GPU makes what a CPU makes, but for rounding.
         noise = gen_mean + gen_std * torch.randn(gen_search_num, *self.fixed_noise.shape[1:])
-        scores = torch.cat([self.discriminator(pictures * 2 - 1).float().cpu() for pictures in self._made(noise)])
+        noise = noise.to(self.fixed_noise.device)
+        scores = torch.cat([self.discriminator(self.generator(part)).float() for part in noise.split(AT_ONCE)])
         best = noise[scores.topk(gen_num).indices]
         # Made once more: thousands of pictures need not be kept for it.
-        pictures = torch.cat([pictures.cpu() for pictures in self._made(best)])
+        pictures = torch.cat([self._make(part).cpu() for part in best.split(AT_ONCE)])
         write_image(gen_img, picture_grid(pictures.numpy()))
         return f"{gen_img}: the {gen_num} best of {gen_search_num} by the discriminator"
 
@@ -145,11 +146,6 @@ class GAN(Task):
     def _make(self, noise: Tensor) -> Tensor:
         """Pictures [B, C, H, W] in [0, 1]."""
         return (self.generator(noise).float() + 1) / 2
-
-    def _made(self, noise: Tensor) -> Iterator[Tensor]:
-        """The same, some pictures at a time."""
-        for part in noise.to(self.fixed_noise.device).split(AT_ONCE):
-            yield self._make(part)
 
 
 def discriminator_loss(name: str, real: Tensor, fake: Tensor) -> Tensor:

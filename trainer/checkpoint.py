@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class Store:
             else:
                 new.unlink()
         except OSError as error:
-            self.sweep()
+            with suppress(OSError):
+                self.sweep()
             after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
             raise storage_error(self.folder / LAST, error, len(data), after) from error
 

@@ -56,11 +56,20 @@ class RunFolder:
         try:
             self.lock.acquire(timeout=0)
         except Timeout as error:
-            raise ConfigError(
-                f"{self.path}: in use by process {self.status().get('pid', '?')}; wait or stop it"
-            ) from error
+            raise ConfigError(f"{self.path}: in use by process {self._owner()}; wait or stop it") from error
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        # Under the new owner's number, long before the run says anything: others are told who has it.
+        self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
+
+    def _owner(self) -> object:
+        """The process that holds the lock; the moment after it took it, the one before it is still named."""
+        for _ in range(20):
+            pid = self.status().get("pid", "?")
+            if isinstance(pid, int) and _lives(pid):
+                break
+            time.sleep(0.05)
+        return pid
 
     def status(self) -> dict[str, Any]:
         """What the run said of itself last."""
@@ -73,6 +82,16 @@ class RunFolder:
         """State is running, finished, stopped or failed; a run that says running and holds no lock has crashed."""
         facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), **facts}
         put(self.path / "status.json", (json.dumps(facts) + "\n").encode())
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
 
 
 def run_name(config: str, model: str) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from utils import dist
 from utils.cli import Flag, as_typed
 from utils.config import flatten, to_plain
 from utils.console import Console
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import put
 from utils.logger import Journal, Logger, TensorBoard, VisdomBoard
 from utils.tree import dump_yaml
@@ -98,20 +99,22 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
     """Fit with sinks and status around it; only rank 0 has a folder."""
     if folder is not None:
         _open_sinks(trainer, folder, name)
-    state = "failed"
+    state, stop = "failed", None
     try:
         trainer.fit()
         state = "finished"
-    except Stopped as stop:
-        state = "stopped"
+    except Stopped as asked:
+        state, stop = "stopped", asked
+    finally:
+        if folder is not None:
+            with suppress(StorageError):  # a disk that is full has been told of, with what to do
+                folder.set_status(state, **_facts(trainer))
+        trainer.close()
+    if stop is not None:
         trainer.console.say(
             f"stopped after step {trainer.progress.step}, saved; continue with --resume=checkpoints/{name}"
         )
-        raise SystemExit(stop.exit_code) from None
-    finally:
-        if folder is not None:
-            folder.set_status(state, **_facts(trainer))
-        trainer.close()
+        raise SystemExit(stop.exit_code)
     if folder is not None:
         if trainer.cfg.log.pictures:
             _draw(trainer, folder.path)

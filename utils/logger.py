@@ -104,8 +104,11 @@ class Journal:
 
     def sync(self) -> int:
         """Make sure that the rows are on disk; how many bytes there are."""
-        os.fsync(self.stream.fileno())
-        return self.stream.seek(0, os.SEEK_END)
+        try:
+            os.fsync(self.stream.fileno())
+            return self.stream.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise self._failure(error) from error
 
     def images(self, name: str, step: int, images: Tensor) -> None:
         """A file beside the journal, and its name in it."""

@@ -1,0 +1,276 @@
+"""Photos with captions, from the text file of Flickr8k and Flickr30k or from AI-Challenger's JSON."""
+
+import copy
+import csv
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from data._csv import Faults, read_lines
+from data._images import (
+    Files,
+    ImageDataset,
+    existing_folder,
+    list_images,
+    no_pictures,
+    pick,
+    split_indices,
+    untouched_rng,
+)
+from utils.errors import ConfigError, DataError
+
+__all__ = ["Captions"]
+
+# The first entries of every vocabulary.
+MARKS = ("<pad>", "<start>", "<end>", "<unk>")
+PAD, START, END, UNKNOWN = range(4)
+
+SEED = 0  # of the split
+FORGOTTEN = 0.5  # how often a word that was found once is read as the unknown one, which has no examples of its own
+FLICKR = ("captions.txt", "captions.csv", "Flickr8k.token.txt", "results_20130124.token")
+NUMBERED = re.compile(r"(.+)#\d+\t(.*)")  # photo.jpg#0 <tab> caption: Flickr's own files
+CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+# A Chinese character, or letters and digits with hyphens and apostrophes inside; punctuation is left out.
+WORD = re.compile(rf"[{CHINESE}]|[^\W_{CHINESE}]+(?:['’-][^\W_{CHINESE}]+)*")
+
+Captioned = dict[str, list[list[str]]]  # photo: the words of its captions
+
+
+class Captions(Dataset):
+    """Photos with several captions each; a sample is a photo with all of its captions.
+
+    `root` holds the photos, in `root/images` or in any folder below, and the file `annotations`: Flickr's text (a CSV
+    with the header `image,caption`, or `photo.jpg#0<tab>caption`), or AI-Challenger's JSON, a list of
+    `{"image_id": "photo.jpg", "caption": ["…", …]}`. Without `annotations` it is found by its usual name, or the one
+    JSON in `root`. Captions are taken apart into lower-case words, Chinese into characters; punctuation is left out,
+    and so is a caption without a word. Of all photos, or the first `photos` of a fixed shuffled order, val has the
+    fraction `val_fraction`; 0 measures on the training photos themselves, to see whether they can be learned by heart.
+    test is every photo of its `root`, without captions.
+
+    A caption is int64 [words + 2], between start and end marks. Words found fewer than `min_count` times in the
+    training captions are the unknown one. So are new ones elsewhere; that the model may expect them, a word that was
+    found once is read as unknown in half of the samples of the split train. `pictures` are the photos alone, float32
+    [3, H, W] in [0, 1]; a task that works on their features gets a dataset `with_features`.
+
+    Raises:
+        ConfigError: a transform whose pictures are not in [0, 1].
+        DataError: no photos, no captions, a file of another shape, or captions of a photo that is not there.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        transform: Callable | None = None,
+        annotations: str | None = None,
+        val_fraction: float = 0.3333,
+        min_count: int = 1,
+        photos: int | None = None,
+        vocabulary: Sequence[str] | None = None,
+    ) -> None:
+        root = existing_folder(root, split)
+        folder = os.path.join(root, "images") if os.path.isdir(os.path.join(root, "images")) else root
+        found = list_images(folder, nested=True)
+        if not found:
+            raise no_pictures(folder, split)
+        captioned: Captioned = {name: [] for name in found} if split == "test" else read_captions(root, annotations)
+        paths = place(captioned, found, folder)
+        train, val = ([], []) if split == "test" else divide(sorted(captioned), val_fraction, photos)
+        self.ids: list[str] = {"train": train, "val": val, "test": found}[split]
+        self.pictures = ImageDataset(Files(folder, [paths[name] for name in self.ids]), self.ids, None, [], transform)
+        self.inputs: Any = self.pictures
+        counts = Counter(word for name in train for caption in captioned[name] for word in caption)
+        self.vocabulary: list[str] = list(vocabulary or count_vocabulary(counts, min_count))
+        numbers = {word: number for number, word in enumerate(self.vocabulary)}
+        self.captions = [[_number(words, numbers) for words in captioned[name]] for name in self.ids]
+        once = [numbers[word] for word, count in counts.items() if count == 1 and word in numbers]
+        self.rare = torch.tensor(once if split == "train" else [], dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Any:
+        """(picture or features, its captions), or the first alone for test.
+
+        Raises DataError for a photo that cannot be read.
+        """
+        captions = [self._forget(caption) for caption in self.captions[index]]
+        return (self.inputs[index], captions) if captions else self.inputs[index]
+
+    def collate(self, samples: list[Any]) -> Any:
+        """(inputs [B, …], words int64 [N, T], lengths, photos int64 [N]) of all N captions; of test inputs alone.
+
+        Caption i belongs to the photo `photos[i]` of the batch; after its start mark it has `lengths[i]` words, its end
+        mark among them, then it is filled up. Lengths are a list, since they are needed on the CPU.
+        """
+        if isinstance(samples[0], Tensor):
+            return torch.stack(samples)
+        captions = [caption for _, captions in samples for caption in captions]
+        photos = [i for i, (_, captions) in enumerate(samples) for _ in captions]
+        words = pad_sequence(captions, batch_first=True, padding_value=PAD)
+        return torch.stack([x for x, _ in samples]), words, [len(c) - 1 for c in captions], torch.tensor(photos)
+
+    def with_features(self, features: Tensor) -> "Captions":
+        """The same photos, of which each is now its row of `features` [photos, D]."""
+        twin = copy.copy(self)
+        twin.inputs = features
+        return twin
+
+    @property
+    def files(self) -> list[str]:
+        """The paths of the photos."""
+        return [os.path.join(self.pictures.store.folder, name) for name in self.pictures.store.names]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The words in the order of their numbers, marks first, and how many; channels and size [H, W] of a picture."""
+        with untouched_rng():
+            picture = self.pictures[0]
+        if picture.min() < 0 or picture.max() > 1:
+            raise ConfigError("data.transform: Captions needs pictures in [0, 1]; leave out Normalize, encoders do it")
+        size = {"in_channels": picture.shape[0], "image_size": list(picture.shape[1:])}
+        return {"vocabulary": list(self.vocabulary), "vocabulary_size": len(self.vocabulary), **size}
+
+    def _forget(self, caption: Tensor) -> Tensor:
+        if not len(self.rare):
+            return caption
+        gone = torch.isin(caption, self.rare) & (torch.rand(len(caption)) < FORGOTTEN)
+        return caption.masked_fill(gone, UNKNOWN)
+
+
+# Words
+
+
+def split_words(caption: str) -> list[str]:
+    """The words of a caption in lower case, without punctuation."""
+    return WORD.findall(caption.lower())
+
+
+def count_vocabulary(counts: Counter[str], min_count: int) -> list[str]:
+    """The marks, then every word that is found at least `min_count` times, the most frequent first."""
+    return [*MARKS, *sorted((w for w in counts if counts[w] >= min_count), key=lambda w: (-counts[w], w))]
+
+
+def _number(words: Sequence[str], numbers: dict[str, int]) -> Tensor:
+    return torch.tensor([START, *(numbers.get(word, UNKNOWN) for word in words), END])
+
+
+# Photos
+
+
+def divide(names: Sequence[str], val_fraction: float, photos: int | None) -> tuple[list[str], list[str]]:
+    """The photos of train and of val, the same ones for 0.
+
+    Raises ValueError for `photos` below 1 or a fraction outside [0, 1], DataError when a split is left without a photo.
+    """
+    if photos is not None and photos < 1:
+        raise ValueError(f"photos={photos} leaves no photo; it must be at least 1")
+    names = pick(names, split_indices(len(names), "train", 0.0, SEED)[:photos])
+    if val_fraction == 0:
+        return names, names
+    train, val = (pick(names, split_indices(len(names), split, val_fraction, SEED)) for split in ("train", "val"))
+    return train, val
+
+
+def place(captioned: Captioned, found: Sequence[str], folder: str) -> dict[str, str]:
+    """Where each captioned photo lies below the folder.
+
+    Raises DataError for one that is not there, or lies there twice.
+    """
+    exact, paths = set(found), dict[str, list[str]]()
+    for path in found:
+        paths.setdefault(path.rpartition("/")[2], []).append(path)
+    missing = [name for name in captioned if name not in exact and name not in paths]
+    if missing:
+        more = f" (and of {len(missing) - 1} more that are missing)" if len(missing) > 1 else ""
+        raise DataError(f"there are captions of {missing[0]}{more}, but {folder} holds no such photo; put it there")
+    for name in captioned:
+        if name not in exact and len(paths[name]) > 1:
+            raise DataError(f"{folder} holds {name} twice, as {' and '.join(paths[name][:2])}; remove one of them")
+    return {name: name if name in exact else paths[name][0] for name in captioned}
+
+
+# Files
+
+
+def read_captions(root: str, annotations: str | None) -> Captioned:
+    """The captions by photo, without those that hold no word.
+
+    Raises DataError when there are none, or the file is missing or of another shape.
+    """
+    path = os.path.join(root, annotations) if annotations else _usual(root)
+    captioned: Captioned = {}
+    for name, caption in (_read_json if path.endswith(".json") else _read_flickr)(path):
+        if words := split_words(caption):
+            captioned.setdefault(name, []).append(words)
+    if not captioned:
+        raise DataError(f"{path} holds no captions; put them there or set --data.dataset.annotations=FILE")
+    return captioned
+
+
+def _usual(root: str) -> str:
+    there = [name for name in FLICKR if os.path.isfile(os.path.join(root, name))]
+    there = there or sorted(name for name in os.listdir(root) if name.endswith(".json"))[:2]
+    if len(there) != 1:
+        why = f"there are {' and '.join(there)}" if there else f"looked for {', '.join(FLICKR)} and a JSON"
+        raise DataError(f"which file in {root} holds the captions? ({why}); set --data.dataset.annotations=FILE")
+    return os.path.join(root, there[0])
+
+
+def _read_flickr(path: str) -> Iterator[tuple[str, str]]:
+    """(photo, caption) of each row."""
+    faults = Faults(path)
+    lines = read_lines(path, faults)
+    return (_numbered if lines and NUMBERED.match(lines[0]) else _rows)(lines, faults)
+
+
+def _numbered(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(lines, 1):
+        if match := NUMBERED.match(line):
+            yield match[1], match[2]
+        else:
+            faults.add(number, "is not photo.jpg#number, a tab and a caption; mend or remove the line")
+    faults.check()
+
+
+def _rows(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
+    reader = csv.reader(lines, skipinitialspace=True)
+    header = [cell.strip().lower() for cell in next(reader, [])]
+    if lines and not {"image", "caption"} <= set(header):
+        faults.add(1, "must be the header image,caption; or each line photo.jpg#number, a tab and a caption")
+        faults.check()
+    for row in filter(None, reader):
+        if len(row) != len(header):
+            told = f"has {len(row)} columns where the header has {len(header)}"
+            faults.add(reader.line_num, f"{told}; put a caption with commas in quotes")
+        else:
+            yield row[header.index("image")].strip(), row[header.index("caption")]
+    faults.check()
+
+
+def _read_json(path: str) -> Iterator[tuple[str, str]]:
+    try:
+        entries = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); put it there or set its name") from error
+    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError too
+        raise DataError(f"{path} is not JSON ({error}); replace it") from error
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise DataError(f'{path} is no list of {{"image_id": "photo.jpg", "caption": ["…", …]}}; replace it')
+    return ((entry["image_id"], caption) for entry in entries for caption in entry["caption"])
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), str):
+        return False
+    captions = entry.get("caption")
+    return isinstance(captions, list) and all(isinstance(caption, str) for caption in captions)

@@ -1,0 +1,131 @@
+"""CaptionDecoder, an LSTM that tells features in words, and the search for the sentence that it holds for likely."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from models.basic_module import BasicModule
+
+__all__ = ["CaptionDecoder"]
+
+START, END, UNKNOWN = 1, 2, 3  # among the first entries of a vocabulary; 0 fills up
+NEVER_WRITTEN = [0, START, UNKNOWN]
+
+State = tuple[Tensor, Tensor]  # hidden and cell, each [layers, N, width]
+
+
+class CaptionDecoder(BasicModule):
+    """A language model that begins in a state made of a picture's features (book, chapter 10).
+
+    After Vinyals et al., "Show and Tell: A Neural Image Caption Generator", 2015, where the features are the first
+    word; here they are the LSTM's first state. With `shared_embedding` the last layer's weights are those of the
+    embedding (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017). Dropout acts on the
+    features, on the embedded words, between layers of the LSTM and before the last layer.
+
+    Raises:
+        ValueError: no layer, or dropout outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        feature_size: int = 2048,
+        embedding: int = 256,
+        width: int = 256,
+        layers: int = 1,
+        dropout: float = 0.0,
+        shared_embedding: bool = False,
+    ) -> None:
+        super().__init__()
+        if layers < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"CaptionDecoder needs layers >= 1 and 0 <= dropout < 1, not {layers} and {dropout}")
+        self.feature_size, self.layers, self.width = feature_size, layers, width
+        self.begin = nn.Linear(feature_size, 2 * layers * width)
+        self.embedding = nn.Embedding(vocabulary_size, embedding)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)  # torch's deviation of 1 is too much for a last layer
+        between = dropout if layers > 1 else 0.0  # torch warns of dropout between the layers where there is one only
+        self.lstm = nn.LSTM(embedding, width, layers, batch_first=True, dropout=between)
+        self.dropout = nn.Dropout(dropout)
+        # Shared weights are as wide as a word's embedding.
+        narrow = shared_embedding and width != embedding
+        self.narrow = nn.Linear(width, embedding) if narrow else nn.Identity()
+        self.output = nn.Linear(embedding if shared_embedding else width, vocabulary_size)
+        if shared_embedding:
+            self.output.weight = self.embedding.weight
+
+    def forward(self, features: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
+        """Logits [sum of lengths, vocabulary] for the word after each of `words` [N, T] that counts.
+
+        `features` are [N, feature_size]; the first `lengths[i]` words of row i count, the others fill it up. The logits
+        are in the order of `pack_padded_sequence`.
+        """
+        embedded = self.dropout(self.embedding(words))  # [N, T, embedding]
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        hidden, _ = self.lstm(packed, self.first_state(features))
+        return self._logits(hidden.data)
+
+    def first_state(self, features: Tensor) -> State:
+        """The state in which a sentence about the features [N, feature_size] begins."""
+        states = self.begin(self.dropout(features)).tanh().view(-1, 2, self.layers, self.width)
+        hidden, cell = states.permute(1, 2, 0, 3).contiguous()  # each [layers, N, width]
+        return hidden, cell
+
+    def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits [N, vocabulary] for the word after `words` [N], and the state to go on from."""
+        hidden, state = self.lstm(self.dropout(self.embedding(words))[:, None], state)
+        return self._logits(hidden[:, 0]), state
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.output(self.dropout(self.narrow(hidden)))
+
+
+@torch.no_grad()
+def search(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> tuple[list[list[int]], list[float]]:
+    """A sentence for each of the features [B, feature_size], and its score: the sum of its words' log-probabilities.
+
+    A sentence has 1 to `limit` words; its end counts as a word in the score. With a `beam` of 1 each word is the
+    likeliest after those before (greedy search), else the likeliest `beam` beginnings are followed. That may lose what
+    greedy search finds, which is then taken after all: a wider beam never scores below a beam of 1.
+    """
+    words, scores = _follow(decoder, features, beam, limit)
+    found = [row[: row.index(END)] if END in row else row for row in words.tolist()], scores.tolist()
+    if beam == 1:
+        return found
+    pairs = zip(zip(*found, strict=True), zip(*search(decoder, features, 1, limit), strict=True), strict=True)
+    best = [max(wide, greedy, key=lambda candidate: candidate[1]) for wide, greedy in pairs]
+    return [sentence for sentence, _ in best], [score for _, score in best]
+
+
+def _follow(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> tuple[Tensor, Tensor]:
+    """The best sentence at the end of the search, [B, T], filled up with ends, and its score [B]."""
+    count = len(features)
+    state = decoder.first_state(features.repeat_interleave(beam, 0))
+    words = torch.full((count, beam, 1), START, device=features.device)
+    scores = torch.full((count, beam), -math.inf, dtype=torch.float64, device=features.device)
+    scores[:, 0] = 0  # all beginnings of a sentence are equal at first: one is enough
+    rows = torch.arange(count, device=features.device)[:, None]
+    for length in range(limit):
+        logits, state = decoder.step(words[:, :, -1].flatten(), state)
+        gains, following = _likeliest(logits, words[:, :, -1].flatten() == END, beam, first=length == 0)
+        scores, best = (scores[:, :, None] + gains.view(count, beam, -1)).flatten(1).topk(beam)  # the best one first
+        parent = best // gains.shape[1]
+        words = torch.cat([words[rows, parent], following.view(count, -1).gather(1, best)[:, :, None]], 2)
+        kept = (rows * beam + parent).flatten()
+        state = state[0][:, kept], state[1][:, kept]
+        if (words[:, 0, -1] == END).all():  # what others may still become scores less: it only falls
+            break
+    return words[:, 0, 1:], scores[:, 0]
+
+
+def _likeliest(logits: Tensor, ended: Tensor, beam: int, first: bool) -> tuple[Tensor, Tensor]:
+    """The `beam` likeliest words after each of N beginnings and what they add to the score, both [N, beam or fewer].
+
+    After its end a sentence goes on with ends, which are free; its first word is no end.
+    """
+    gains = logits.float().log_softmax(1)  # [N, V]
+    gains[:, [*NEVER_WRITTEN, *([END] if first else [])]] = -math.inf
+    gains[ended] = -math.inf
+    gains[ended, END] = 0
+    return gains.topk(min(beam, gains.shape[1]))

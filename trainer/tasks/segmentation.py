@@ -88,11 +88,12 @@ class Segmentation(Task):
         return cross_entropy + self.dice_weight * dice, {"cross_entropy": cross_entropy, "dice_loss": dice}
 
     def _keep(self, image: Tensor, mask: Tensor, predicted: Tensor) -> None:
-        """Remember what `show` shows: grey pictures of one size, the darkest pixel black and the brightest white."""
-        for place, picture in zip(self.shown, (image.float().mean(0), mask.float(), predicted.float()), strict=True):
-            low, high = picture.min(), picture.max()
-            picture = (picture - low) / (high - low).clamp(min=1e-6)
-            place.copy_(F.interpolate(picture[None, None], (SIDE, SIDE))[0])
+        """Remember what `show` shows; of the picture the darkest pixel black and the brightest white."""
+        image = image.float().mean(0)
+        low, high = image.min(), image.max()
+        last = len(self.mask_values) - 1
+        pictures = torch.stack([(image - low) / (high - low).clamp(min=1e-6), mask / last, predicted / last])
+        self.shown.copy_(F.interpolate(pictures[:, None], (SIDE, SIDE)))
 
 
 class MeanIoU(Confusion):

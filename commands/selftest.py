@@ -1,0 +1,225 @@
+"""selftest: kills short trainings of a user's own config, resumes them, and tells whether nothing has changed by it."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs import load
+from trainer.checkpoint import LAST, read
+from trainer.run_folder import ROOT
+from utils.cli import Flag
+from utils.errors import ConfigError, UserError
+from utils.logger import Journal
+from utils.words import suggest
+
+__all__ = ["difference", "run"]
+
+ONLY = ("resume",)
+OWN = ("max_steps", "save_steps", "print_freq", "visdom", "pictures", "tensorboard")  # keys that the test itself sets
+POLL = 0.001  # s between two looks at the journal
+KILLS = 2  # at most, in a trial
+
+# What a checkpoint holds, in words; the first that differs is told first.
+PARTS = {
+    "model": "the weights",
+    "buffers": "what the task remembers",
+    "ema": "the averaged weights",
+    "ema_count": "how many weights were averaged",
+    "update": "the optimizer, its schedule or an open window of gradients",
+    "progress": "the position, the best score or the patience",
+    "ranks": "the random numbers or the means of a row not yet written",
+}
+TIMES = ("seconds", "journal")  # of the progress: they differ from run to run
+
+
+def run(
+    config: str, flags: Sequence[Flag], options: Sequence[str], only: str, trials: int = 3, steps: int = 12
+) -> None:
+    """Train a config for some steps, kill the same training at random points, resume it, compare to the last bit.
+
+    `options` are what the command takes besides keys; the points are drawn from the config's seed. Raises ConfigError
+    for another test than those there are, and UserError, with what differs first, when a resumed run is another one.
+    """
+    if only not in ONLY:
+        near = suggest(only, ONLY) or f"; there is {', '.join(ONLY)}"
+        raise ConfigError(f"--only={only}: selftest has no such test{near}")
+    for name, number, least in (("trials", trials, 1), ("steps", steps, 2)):
+        if number < least:
+            raise ConfigError(f"--{name}={number}: must be at least {least}")
+    seed = load(config, flags, options).train.seed
+    kept = [flag.typed for flag in flags if flag.key.rpartition(".")[2].removeprefix("no_") not in OWN]
+    prefix = f"selftest-{os.getpid()}"
+    try:
+        _compare_runs(_Runs(prefix, config, kept, steps), trials, random.Random(f"selftest-{seed}"))
+    finally:
+        for folder in ROOT.glob(f"{prefix}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        if ROOT.is_dir() and not any(ROOT.iterdir()):
+            ROOT.rmdir()
+
+
+class _Runs:
+    """Short trainings of one config, each a process of its own."""
+
+    def __init__(self, prefix: str, config: str, flags: Sequence[str], steps: int):
+        self.prefix, self.steps = prefix, steps
+        self.command = ["train", config, *flags, f"--train.max_steps={steps}", "--train.save_steps=2"]
+        self.command += ["--log.print_freq=1", "--log.visdom=false", "--log.pictures=false", "--log.tensorboard=false"]
+
+    def folder(self, name: str) -> Path:
+        return ROOT / f"{self.prefix}-{name}"
+
+    def start(self, name: str) -> subprocess.Popen:
+        return _start([*self.command, f"--run={self.folder(name).name}"])
+
+    def whole(self, name: str) -> Path:
+        """A training from beginning to end; its folder."""
+        _finish(self.start(name), "the training itself")
+        return self.folder(name)
+
+    def killed(self, name: str, rng: random.Random) -> list[int]:
+        """A training that is killed and resumed until it is done; the steps after which it was killed."""
+        process, steps = self.start(name), []
+        for _ in range(rng.randint(1, KILLS)):
+            first = steps[-1] + 1 if steps else 1
+            if first >= self.steps or not _kill(process, self.folder(name), rng.randint(first, self.steps - 1), rng):
+                break
+            steps.append(_last_step(self.folder(name)))
+            process = _start(["train", f"--resume={self.folder(name)}"])
+        _finish(process, f"killed after step {', '.join(map(str, steps))}, resumed: it")
+        return steps
+
+
+def _compare_runs(runs: _Runs, trials: int, rng: random.Random) -> None:
+    """Raises UserError when a killed run is not the whole one, or none could be killed."""
+    print(f"a whole training of {runs.steps} steps …", flush=True)
+    whole, kills = runs.whole("whole"), 0
+    for number in range(1, trials + 1):
+        print(f"trial {number} of {trials}: the same, killed and resumed …", flush=True)
+        steps = runs.killed(str(number), rng)
+        kills += len(steps)
+        if found := difference(whole, runs.folder(str(number))):
+            again = difference(whole, runs.whole("again"))
+            hint = "; two trainings that nobody kills differ as well: it is not repeatable at all" if again else ""
+            raise UserError(
+                f"killed after step {' and '.join(map(str, steps))} and resumed, it is another run: {found}{hint}"
+            )
+        print(
+            f"  killed after step {' and '.join(map(str, steps)) or '(it was faster)'}: the same to the last bit",
+            flush=True,
+        )
+    if not kills:
+        raise UserError("every training was over before it could be killed, so nothing is tested; give it more --steps")
+    print(f"{trials} trials, killed {kills} times: journal and every tensor are the same")
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen:
+    main = Path(__file__).parent.parent / "main.py"
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, str(main), *arguments], text=True, **streams)
+
+
+def _finish(process: subprocess.Popen, what: str) -> None:
+    """Wait for its end. Raises UserError with its last words when that is no good one."""
+    words = process.communicate()[1].strip().splitlines()
+    if process.returncode:
+        raise UserError(f"{what} ended with exit code {process.returncode}: {words[-1] if words else 'without a word'}")
+
+
+def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random) -> bool:
+    """SIGKILL at a random moment soon after a step; False if the process was faster."""
+    while _last_step(folder) < step:
+        if process.poll() is not None:
+            return False
+        time.sleep(POLL)
+    time.sleep(rng.random() * 10 * POLL)
+    process.kill()
+    process.communicate()
+    return process.returncode < 0
+
+
+def _last_step(folder: Path) -> int:
+    """The last training step in the journal, 0 without one."""
+    return max((row["step"] for row in Journal.rows(folder / "log.jsonl") if row["phase"] == "train"), default=0)
+
+
+# Comparing
+
+
+def difference(whole: Path, other: Path, file: str = LAST) -> str:
+    """What makes the run in the folder `other` another one than that in `whole`; empty if nothing does.
+
+    Compared are every row of the journal and every part of a checkpoint that decides the future, to the last bit; not
+    compared are times.
+    """
+    found = [_first_row(_rows(whole), _rows(other))] if (whole / "log.jsonl").exists() else []
+    one, two = read(whole / file), read(other / file)
+    parts = {name: _first(_plain(one, name), _plain(two, name), name) for name in PARTS}
+    found += [f"{PARTS[name]} differ ({place})" for name, place in parts.items() if place]
+    return "; ".join(text for text in found if text)
+
+
+def _plain(state: dict[str, Any], part: str) -> Any:
+    value = state.get(part)
+    return {k: v for k, v in value.items() if k not in TIMES} if part == "progress" else value
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "time"} for row in Journal.rows(folder / "log.jsonl")]
+
+
+def _first_row(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> str:
+    """The first row of two journals that differs, in words."""
+    for left, right in zip_longest(one, two):
+        if left == right:
+            continue
+        if left is None or right is None:
+            which, row = ("has a row too many", right) if left is None else ("lacks a row", left)
+            return f"the journal {which}: {_place(row)}"
+        if (left["phase"], left["step"]) != (right["phase"], right["step"]):
+            return f"the journal has {_place(right)} in place of {_place(left)}"
+        key = next(key for key in {**left, **right} if left.get(key) != right.get(key))
+        return (
+            f"from step {left['step']} on, the order of samples, the random numbers or the weights are others "
+            f"({left['phase']} {key} {right.get(key)}, not {left.get(key)})"
+        )
+    return ""
+
+
+def _place(row: dict[str, Any]) -> str:
+    return f"{row['phase']}, step {row['step']}"
+
+
+def _first(one: Any, two: Any, place: str) -> str:
+    """Where two nested states differ first; empty if they do not, to the last bit."""
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return "" if _equal(one, two) else place
+    pairs = _pairs(one, two)
+    if pairs is None:
+        return "" if type(one) is type(two) and (one == two or (one != one and two != two)) else place
+    return next((found for key, left, right in pairs if (found := _first(left, right, f"{place}.{key}"))), "")
+
+
+def _pairs(one: Any, two: Any) -> Iterator[tuple[object, Any, Any]] | None:
+    """(key, one's, two's) of two mappings or sequences of the same form; None of anything else."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return ((key, one[key], two[key]) for key in one)
+    if isinstance(one, list | tuple) and type(one) is type(two) and len(one) == len(two):
+        return ((i, left, right) for i, (left, right) in enumerate(zip(one, two, strict=True)))
+    return None
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    """Whether two tensors have the same bits, NaN among them."""
+    same = one.dtype == two.dtype and one.shape == two.shape
+    return same and torch.equal(one.reshape(-1).view(torch.uint8), two.reshape(-1).view(torch.uint8))

@@ -1,0 +1,273 @@
+"""Power cuts: every state of the disk that one may leave, worked out from the recorded calls of real saves."""
+
+import errno
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults import campaign
+from tests.faults.campaign import Family, Trial, Violation, require
+from tests.faults.save import check_best, check_newest, is_best, state
+from tests.faults.syscalls import Call, watched
+from trainer.checkpoint import Store, read_newest
+
+SAVES = 5  # the first and the fourth are the best so far
+RECOVER = 10  # in each so-manieth state a further save is tried
+
+Disk = tuple[tuple[str, bytes], ...]  # names and contents
+
+
+class Bounds(NamedTuple):
+    """What must be found in a state: the last save that was done at least, the last one begun at most."""
+
+    done: int
+    began: int
+    best: int
+
+
+class Mark(NamedTuple):
+    """A line between two calls: a save begins, or it is done."""
+
+    word: str
+    number: int
+
+
+@dataclass
+class File:
+    """An inode: what was written, and what of it is safe."""
+
+    written: bytes = b""
+    safe: bytes = b""
+
+    def contents(self) -> list[bytes]:
+        """What it may hold after a power cut: what was safe; all, half or none of what was written; zeros."""
+        if self.safe == self.written:
+            return [self.written]
+        half = self.written[: len(self.written) // 2]
+        return list(dict.fromkeys([self.safe, half, bytes(len(self.written)), self.written]))
+
+
+@dataclass
+class Model:
+    """A folder on a disk that keeps no promise but those of fsync: renames may be undone, or come in any order."""
+
+    names: dict[str, File] = field(default_factory=dict)
+    safe: dict[str, File] = field(default_factory=dict)
+    pending: list[Callable[[dict[str, File]], object]] = field(default_factory=list)  # of names, since the last fsync
+
+    def apply(self, call: Call, root: Path) -> None:
+        """One recorded call."""
+        source, target = Path(call.path).name, Path(call.target).name
+        if call.name == "fsync" and Path(call.path) == root:
+            self.safe, self.pending = dict(self.names), []
+        elif call.name == "fsync":
+            self.names[source].safe = self.names[source].written
+        elif call.name == "write":
+            self.names[source].written += call.data
+        elif call.name == "truncate":
+            self.names[source].written = b""
+        else:
+            file = File() if call.name == "create" else self.names[source]
+            change = {"create": _add, "link": _add, "replace": _move, "unlink": _drop}[call.name]
+            self.pending.append(functools.partial(change, source=source, target=target or source, file=file))
+            self.pending[-1](self.names)
+
+    def states(self) -> Iterator[Disk]:
+        """Every state that a power cut may leave now."""
+        for count in range(len(self.pending) + 1):
+            for chosen in combinations(self.pending, count):
+                names = dict(self.safe)
+                for change in chosen:
+                    change(names)
+                files = {id(file): file for file in names.values()}
+                for contents in product(*(file.contents() for file in files.values())):
+                    held = dict(zip(files, contents, strict=True))
+                    yield tuple(sorted((name, held[id(file)]) for name, file in names.items()))
+
+
+def _add(names: dict[str, File], source: str, target: str, file: File) -> None:
+    names[target] = file
+
+
+def _move(names: dict[str, File], source: str, target: str, file: File) -> None:
+    if names.get(source) is file:
+        del names[source]
+    names[target] = file
+
+
+def _drop(names: dict[str, File], source: str, target: str, file: File) -> None:
+    names.pop(source, None)
+
+
+@functools.cache
+def states() -> list[tuple[Disk, Bounds]]:
+    """Every different state that the real code may leave, with what must be found in it."""
+    found: dict[Disk, Bounds] = {}
+    for disk, bounds in explore(""):
+        old = found.get(disk, bounds)
+        found[disk] = Bounds(max(old.done, bounds.done), min(old.began, bounds.began), max(old.best, bounds.best))
+    return sorted(found.items())
+
+
+def explore(broken: str) -> Iterator[tuple[Disk, Bounds]]:
+    """The states after each call, with hard links and on a file system without them."""
+    for links in (True, False):
+        root, trace = record(broken, links)
+        model, bounds = Model(), Bounds(0, 0, 0)
+        for step in trace:
+            if isinstance(step, Mark):
+                bounds = _after(bounds, step)
+            else:
+                model.apply(step, root)
+            yield from ((disk, bounds) for disk in model.states())
+
+
+def _after(bounds: Bounds, mark: Mark) -> Bounds:
+    if mark.word == "begins":
+        return bounds._replace(began=mark.number)
+    return bounds._replace(done=mark.number, best=mark.number if is_best(mark.number) else bounds.best)
+
+
+def record(broken: str, links: bool) -> tuple[Path, list[Call | Mark]]:
+    """The calls of some saves by the real code. Raises Violation if they do not explain what the folder holds then."""
+    campaign.SCRATCH.mkdir(parents=True, exist_ok=True)
+    root, trace = Path(tempfile.mkdtemp(dir=campaign.SCRATCH)).resolve(), list[Call | Mark]()
+
+    def note(call: Call) -> None:
+        if call.name == "link" and not links:
+            raise OSError(errno.EOPNOTSUPP, "no hard links here")
+        trace.append(call)
+
+    with BROKEN[broken]() if broken else _unbroken(), watched(root, note):
+        for i in range(1, SAVES + 1):
+            trace.append(Mark("begins", i))
+            Store(root).save(state(i), copies=["best.pth"] if is_best(i) else [])
+            trace.append(Mark("done", i))
+    model = Model()
+    for call in trace:
+        if isinstance(call, Call):
+            model.apply(call, root)
+    held = {path.name: path.read_bytes() for path in root.iterdir()}
+    require(held == {name: file.written for name, file in model.names.items()}, "not every call was recorded")
+    shutil.rmtree(root)
+    return root, trace
+
+
+def trial(t: Trial) -> str:
+    if t.broken:
+        for disk, bounds in explore(t.broken):  # until one is refused
+            check(t.folder, disk, bounds)
+        return ""
+    disk, bounds = states()[t.seed % len(states())]
+    check(t.folder, disk, bounds)
+    if t.seed % RECOVER == 0:
+        Store(t.folder).sweep()
+        Store(t.folder).save(state(99))
+        check_newest(t.folder, 99, 99)
+    return ""
+
+
+def check(folder: Path, disk: Disk, bounds: Bounds) -> None:
+    """Raises Violation unless the state, made in the folder, is read as the save it must be."""
+    for path in folder.iterdir():
+        path.unlink()
+    for name, content in disk:
+        (folder / name).write_bytes(content)
+    try:
+        check_newest(folder, bounds.began, bounds.done)
+        check_best(folder, bounds.began, bounds.best)
+    except Violation as error:
+        held = ", ".join(f"{name} {len(content)} B" for name, content in disk)
+        raise Violation(f"{error} (a state with {held})") from error
+    if bounds.done:
+        read_newest(folder)
+
+
+# Broken on purpose
+
+
+def _unbroken() -> "Patched":
+    return Patched({})
+
+
+class Patched:
+    """Attributes of modules or classes replaced for a while."""
+
+    def __init__(self, patches: dict[tuple[object, str], object]):
+        self.patches = patches
+        self.before = {(where, name): getattr(where, name) for where, name in patches}
+
+    def __enter__(self) -> None:
+        for (where, name), new in self.patches.items():
+            setattr(where, name, new)
+
+    def __exit__(self, *error: object) -> None:
+        for (where, name), old in self.before.items():
+            setattr(where, name, old)
+
+
+def no_fsync() -> Patched:
+    """Files are renamed before their content is safe."""
+    from trainer import checkpoint
+
+    return Patched({(checkpoint, "write_durably"): lambda path, content: path.write_bytes(bytes(content))})
+
+
+def digest_after() -> Patched:
+    """The checksum file is written after the rename only."""
+    from trainer import checkpoint
+
+    own, sync = checkpoint._put_digests, checkpoint._sync_folder
+
+    def publish(self, new, name, digest):
+        new.replace(self.folder / name)
+        sync(self.folder)
+        own(self.folder / name, [digest])
+
+    return Patched({(Store, "_publish"): publish})
+
+
+def in_place() -> Patched:
+    """The name is there before the content is."""
+    from trainer import checkpoint
+
+    own = checkpoint.write_durably
+
+    def publish(self, new, name, digest):
+        own(self.folder / name, new.read_bytes())
+        new.unlink()
+        checkpoint._sync_folder(self.folder)
+        checkpoint._put_digests(self.folder / name, [digest])
+
+    return Patched({(Store, "_publish"): publish})
+
+
+def no_folder_sync() -> Patched:
+    """A save counts as done before its rename is safe."""
+    from trainer import checkpoint
+
+    return Patched({(checkpoint, "_sync_folder"): lambda folder: None})
+
+
+BROKEN = {
+    "no fsync of the file": no_fsync,
+    "checksum after the rename": digest_after,
+    "name before the content": in_place,
+    "no fsync of the folder": no_folder_sync,
+}
+
+FAMILY = Family(
+    "crash",
+    "power cut: every state of the disk that the recorded system calls of five real saves allow (prefixes; what was "
+    "not synced lost, cut, zeroed; renames undone or in another order), with and without hard links",
+    "the newest or the previous checkpoint loads, whole; a save goes through again",
+    lambda: len(states()),
+    trial,
+    tuple(BROKEN),
+    states,
+)

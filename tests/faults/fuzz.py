@@ -1,0 +1,341 @@
+"""Config files and command lines that are wrong in every way: each mistake is a line, nothing is started or written."""
+
+import contextlib
+import functools
+import io
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+from tests.faults import campaign
+from tests.faults.campaign import Family, Trial, Violation, require
+from tests.faults.children import warm
+
+FOLDER = Path(__file__).parent.parent.parent / "configs"
+CONFIGS, LINES = 1000, 200
+HANG = 60  # s, of a check that takes a fraction of one
+
+VALUES = [
+    "1",
+    "0",
+    "-3",
+    "1e-3",
+    "1e999",
+    ".nan",
+    ".inf",
+    "true",
+    "no",
+    "null",
+    "~",
+    "''",
+    '"x"',
+    "1_0",
+    "深度",
+    "\ufeff",
+]
+VALUES += ["9" * 5000, "-1e400", "0x7fffffffffffffffff", "2001-01-01", "12:30:45", "x" * 3000, "[]", "{}", "[[[[1]]]]"]
+VALUES += [
+    "{a: {b: [c]}}",
+    "!!python/object/apply:os.system [touch owned]",
+    "!!binary aGk=",
+    "!!set {a, b}",
+    "*nowhere",
+]
+VALUES += [
+    "ResNet34",
+    "Adam",
+    "torchvision:",
+    "torchvision:resnet18",
+    ":",
+    "name",
+    "../../etc/passwd",
+    "/dev/stdin",
+    "<<",
+]
+MARKS = [":", ": ", ", ", "[", "]", "{", "}", "- ", "\n", "\n  ", "#", "&a ", "*a", "|\n", ">\n", "? ", "\t", "'", '"']
+MARKS += ["---\n", "%", "@", "\0", "=", "<<", ".", "\r", "\x85", "\u2028", "\x1b[31m"]
+WORDS = [
+    "train",
+    "check",
+    "help",
+    "val",
+    "test",
+    "generate",
+    "dogcat",
+    "default",
+    "poetry",
+    "nowhere",
+    "../x",
+    "",
+    "-",
+    "--",
+]
+KEYS = ["lr", "model", "optim.lr", "batch-size", "data.dataset", "train.max_steps", "seed", "model.hidden", "schedule"]
+KEYS += [
+    "log.visdom",
+    "nothere",
+    "optim.model.lr",
+    "data",
+    "no-shuffle",
+    "shuffle",
+    "trian",
+    "x" * 200,
+    "",
+    ".",
+    "a..b",
+    "é",
+]
+
+
+def trial(t: Trial) -> str:
+    with BROKEN[t.broken]() if t.broken else contextlib.nullcontext():
+        return config(t) if t.seed % (CONFIGS + LINES) < CONFIGS else command_line(t)
+
+
+def config(t: Trial) -> str:
+    """A shipped config, damaged: it is checked, and if it is wrong, training with it starts nothing."""
+    name = t.rng.choice([path.name for path in shipped()])
+    kind = t.rng.choice(list(DAMAGES))
+    content = DAMAGES[kind]((FOLDER / name).read_text(encoding="utf-8"), t.rng)
+    (t.folder / "a.yaml").write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+    code, words = call(t.folder, ["check", "a.yaml"])
+    require(code in (0, 2), f"{kind} of {name}: check ends with {code}: {words[-300:]}")
+    require(code == 2 or kind not in WRONG, f"{kind} of {name}: check finds no mistake")
+    if code == 2:
+        again, other = call(t.folder, ["train", "a.yaml"])
+        require(again == 2, f"{kind} of {name}: check ends with 2, but train with {again}: {other[-300:]}")
+    return f"{kind}: {code}"
+
+
+def command_line(t: Trial) -> str:
+    """Words and flags at random; a flag that is wrong for certain keeps `train` from beginning."""
+    command = t.rng.choice(["train", "train", "check", "check", "help", "val", "test", "generate", "trian", ""])
+    arguments = [command]
+    for _ in range(t.rng.randint(0, 5)):
+        dashes = t.rng.choice(["--", "--", "--", "-", "", "—", "---"])
+        value = t.rng.choice(
+            ["", "=", "=" + t.rng.choice(VALUES), "=" + t.rng.choice(VALUES), " " + t.rng.choice(VALUES)]
+        )
+        arguments.append(t.rng.choice(WORDS) if t.rng.random() < 0.2 else dashes + t.rng.choice(KEYS) + value)
+    arguments = [argument.replace("\0", "") for argument in arguments]
+    if command == "train":
+        arguments.insert(t.rng.randint(1, len(arguments)), "--model.nothere=1")
+    code, words = call(t.folder, arguments)
+    absent = code == 4 and command in ("val", "test", "generate") and "no such run folder or checkpoint" in words
+    require(code in (0, 2) or absent, f"{arguments} ends with {code}: {words[-300:]}")
+    require(code == 2 or command != "train", f"{arguments} began a training")
+    return f"{command}: {code}"
+
+
+def call(folder: Path, arguments: list[str]) -> tuple[int, str]:
+    """The exit code and what was said. Raises Violation for an exception, a hang, or anything that was written."""
+    import main
+
+    out, err, before, held = io.StringIO(), io.StringIO(), os.getcwd(), listing(folder)
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), in_time():
+            code = main.main(arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except Exception as error:
+        raise Violation(f"{arguments}: {type(error).__name__}: {error}") from error
+    finally:
+        os.chdir(before)
+    require(listing(folder) == held, f"{arguments} wrote {listing(folder).keys() - held.keys()}")
+    check_words(arguments, code, out.getvalue(), err.getvalue())
+    return code, err.getvalue() or out.getvalue()
+
+
+def check_words(arguments: list[str], code: int, out: str, err: str) -> None:
+    """Raises Violation unless mistakes are told on stderr, a line each, and nothing is told of none."""
+    require("Traceback" not in out + err, f"{arguments}: a traceback: {err[-300:]}")
+    require(bool(err) == (code != 0), f"{arguments}: code {code}, but says {err!r}")
+    for line in err.splitlines():
+        require(re.match(r"\S", line), f"{arguments}: no sentence: {line[:200]!r} in {err[:400]!r}")
+    require(all(mark.isprintable() or mark in "\n\t" for mark in err), f"{arguments}: unprintable: {err[:300]!r}")
+
+
+@contextlib.contextmanager
+def in_time() -> Iterator[None]:
+    """Raises Violation in the code within when it takes far too long."""
+
+    def late(*_: object) -> None:
+        raise Violation(f"it takes more than {HANG} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(HANG)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Names, sizes and times of all that lies below a folder."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+@functools.cache
+def shipped() -> list[Path]:
+    return sorted(FOLDER.glob("*.yaml"))
+
+
+# Damages
+
+
+def lines_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def delete(text: str, rng: Random) -> str:
+    lines = lines_of(text)
+    del lines[rng.randrange(len(lines))]
+    return "\n".join(lines)
+
+
+def duplicate(text: str, rng: Random) -> str:
+    lines = lines_of(text)
+    lines.insert(rng.randrange(len(lines)), rng.choice(lines))
+    return "\n".join(lines)
+
+
+def misspell(text: str, rng: Random) -> str:
+    found = list(re.finditer(r"\b[a-z_]{2,}(?=:)", text))
+    match = rng.choice(found)
+    word = match[0]
+    i = rng.randrange(len(word))
+    wrong = rng.choice(
+        [word[:i] + word[i + 1 :], word[:i] + rng.choice("aeiouxyz_") + word[i:], word.upper(), word[::-1]]
+    )
+    return text[: match.start()] + wrong + text[match.end() :]
+
+
+def wrong_value(text: str, rng: Random) -> str:
+    found = list(re.finditer(r"(?<=: )[^,{}\[\]\n#]+", text))
+    match = rng.choice(found)
+    return text[: match.start()] + rng.choice(VALUES) + text[match.end() :]
+
+
+def bad_marks(text: str, rng: Random) -> str:
+    for _ in range(rng.randint(1, 4)):
+        i = rng.randrange(len(text))
+        text = text[:i] + rng.choice(MARKS + VALUES) + text[i + rng.randrange(3) :]
+    return text
+
+
+def nested(text: str, rng: Random) -> str:
+    depth = rng.choice([5, 50, 500, 5000])
+    key = rng.choice(["model", "train", "data", "extra", "schedule"])
+    opening, closing = rng.choice([("{a: ", "}"), ("[", "]")])
+    return f"{key}: {opening * depth}1{closing * depth}\n"
+
+
+def junk(text: str, rng: Random) -> bytes:
+    content = bytearray(text.encode())
+    for _ in range(rng.randint(1, 30)):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    return rng.choice([bytes(content), rng.randbytes(300), b"", text.encode("utf-16"), text.encode() + b"\0" * 100])
+
+
+def bomb(text: str, rng: Random) -> str:
+    """Aliases of aliases: a few lines that stand for billions of values."""
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    return "\n".join(rows if rng.random() < 0.5 else [*rows, "model: *a9"])
+
+
+def based(text: str, rng: Random) -> str:
+    bases = ["a.yaml", "a", ".", "/dev/null", "nowhere", "[a]", "1", "dogcat", "x" * 300, "~"]
+    return f"base: {rng.choice(bases)}\n{text}"
+
+
+def unknown_key(text: str, rng: Random) -> str:
+    section = rng.choice(["", "train", "data", "log"])
+    key = f"nothere{rng.randrange(100)}: {rng.choice(['1', 'x', '[]', '{}', 'null'])}"
+    if section:
+        text = re.sub(rf"^{section}:(?:[^\n]*\n)(?:[ \t]+[^\n]*\n)*", "", f"{text}\n", flags=re.MULTILINE)
+    return f"{text}\n{section}: {{{key}}}\n" if section else f"{text}\n{key}\n"
+
+
+DAMAGES: dict[str, Callable[[str, Random], str | bytes]] = {
+    "line deleted": delete,
+    "line twice": duplicate,
+    "misspelt": misspell,
+    "unknown key": unknown_key,
+    "wrong value": wrong_value,
+    "bad YAML": bad_marks,
+    "nested deeply": nested,
+    "binary": junk,
+    "alias bomb": bomb,
+    "odd base": based,
+}
+WRONG = ("unknown key", "nested deeply", "alias bomb")  # for certain
+
+
+def prepare() -> None:
+    import torch  # noqa: F401 - what `val` reads, so that no trial pays for it
+
+    warm(campaign.SCRATCH, "check", "default")
+
+
+# Broken on purpose
+
+
+@contextlib.contextmanager
+def patched(where: object, name: str, new: object) -> Iterator[None]:
+    old = getattr(where, name)
+    setattr(where, name, new)
+    try:
+        yield
+    finally:
+        setattr(where, name, old)
+
+
+def raw_errors() -> contextlib.AbstractContextManager:
+    """YAML's own exceptions come through."""
+    import yaml
+
+    from configs import layers
+    from utils.tree import to_node
+
+    return patched(layers, "read_yaml", lambda path, shown: to_node(yaml.safe_load(path.read_text()), shown))
+
+
+def starts() -> contextlib.AbstractContextManager:
+    """A run folder is made before the config is checked."""
+    import configs
+
+    own = configs._check
+
+    def check(*arguments: object) -> object:
+        Path("checkpoints").mkdir(exist_ok=True)
+        return own(*arguments)
+
+    return patched(configs, "_check", check)
+
+
+def forgiving() -> contextlib.AbstractContextManager:
+    """Mistakes are dropped where the trainer reads a config."""
+    from utils.tree import Problems
+
+    return patched(Problems, "raise_any", lambda self: None)
+
+
+BROKEN = {"errors of the YAML reader come through": raw_errors, "a folder made at once": starts, "forgiving": forgiving}
+
+FAMILY = Family(
+    "fuzz",
+    f"{CONFIGS:,} damaged configs (keys deleted, doubled, misspelt; wrong types, bad YAML, deep nesting, binary) "
+    f"through check and train, {LINES} command lines at random",
+    "exit 0 or 2 (4 for a checkpoint that is not there), one line each mistake, no traceback, nothing started or "
+    "written",
+    CONFIGS + LINES,
+    trial,
+    tuple(BROKEN),
+    prepare,
+)

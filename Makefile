@@ -1,6 +1,7 @@
 # make train   set up .venv and train ResNet34 on the embedded digits
 # make test    set up .venv, lint, check types, run the tests (at most 10 minutes on 2 cores)
 # make ci      the slower tests
+# make faults  the whole fault campaign, about 40 minutes on 2 cores; its table goes to docs/reliability.md
 # make setup   only install
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
 
-.PHONY: setup train check test ci clean
+.PHONY: setup train check test ci faults clean
 
 setup: $(READY)
 
@@ -38,6 +39,9 @@ test: check
 
 ci: $(TOOLS)
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+faults: $(TOOLS)
+	$(BIN)/python -m tests.faults --write=docs/reliability.md
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache

@@ -18,6 +18,7 @@ OPTIONS = {  # of the command itself, not of the config
     "test": ("debug",),
     "generate": ("debug",),
     "check": ("config", "run", "quiet", "print", "debug"),  # train's as well: one checks what one is about to train
+    "selftest": ("config", "only", "trials", "steps", "debug"),
     "help": ("debug",),
 }
 SWITCHES = ("quiet", "print", "debug")
@@ -72,6 +73,17 @@ def check(*words: str, **flags: Flag) -> None:
 
 
 @SetParseFn(as_flag)
+def selftest(*words: str, **flags: Flag) -> None:
+    """Kill short trainings of a config, resume them, and compare every bit."""
+    options, keys = _split("selftest", flags)
+    numbers = {name: _count(name, options[name]) for name in ("trials", "steps") if name in options}
+    config = _one_word("selftest", words, options.get("config")) or "default"
+    from commands.selftest import run
+
+    run(config, keys, OPTIONS["selftest"], options.get("only", "resume"), **numbers)
+
+
+@SetParseFn(as_flag)
 def help(*words: str, **flags: Flag) -> None:
     """Explain a command, a key or a component; list models, data, configs, …"""
     _, keys = _split("help", flags)
@@ -82,7 +94,8 @@ def help(*words: str, **flags: Flag) -> None:
     run(_one_word("help", words), COMMANDS)
 
 
-COMMANDS = {"train": train, "val": val, "test": test, "generate": generate, "check": check, "help": help}
+COMMANDS = {"train": train, "val": val, "test": test, "generate": generate, "check": check}
+COMMANDS |= {"selftest": selftest, "help": help}
 
 
 def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> None:
@@ -111,6 +124,12 @@ def _split(command: str, flags: dict[str, Flag]) -> tuple[dict[str, str], list[F
         if flag.key in ("config", "run") and (flag.typed == f"--{flag.key}" or not flag.text):
             raise ConfigError(f"{flag.typed}: needs a value: --{flag.key}=…")
     return {key: flag.text for key, flag in options.items()}, [flag for flag in given if flag.key not in options]
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"--{name}={text}: expected a whole number")
+    return int(text)
 
 
 def _one_word(command: str, words: tuple[str, ...], *more: str | None) -> str:

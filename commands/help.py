@@ -28,6 +28,7 @@ USAGE = {
     "test": "test CHECKPOINT [--key=value …]",
     "generate": "generate CHECKPOINT [--key=value …]",
     "check": "check [CONFIG] [--key=value …] [--print]",
+    "selftest": "selftest [CONFIG] [--only=resume] [--key=value …]",
     "help": "help [TOPIC]",
 }
 MORE = {
@@ -63,6 +64,12 @@ The flags are those of the task's own generate: help TASK names them.""",
 CONFIG and flags are those of train: put check in its place.
 
   --print      every key, its value and where the value was written""",
+    "selftest": """\
+Short trainings of CONFIG are killed at random points (SIGKILL), resumed, and
+compared with one that nobody killed: journal and every tensor.
+
+  --trials=3   how many are killed
+  --steps=12   how long each of them is""",
     "help": """\
 TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
 configs; one of these, as ResNet34; or a key, as optim.lr or lr.""",

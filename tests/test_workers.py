@@ -66,8 +66,12 @@ def test_others_go_on_with_the_same_batches(tmp_path, fault, start):
 
 @pytest.mark.parametrize("fault", ["killed", "raising"])
 def test_the_third_time_ends_it_with_the_samples(tmp_path, fault):
-    with pytest.raises(WorkerError, match=r"lost 3 times in one epoch .*sample-9.*--num-workers=0") as told:
+    with pytest.raises(WorkerError, match=r"lost 3 times in one epoch .*--num-workers=0") as told:
         read(Fragile(fault, mark(tmp_path, 99)), workers=2)
+    whole = read(Fragile(fault, tmp_path / "none"), workers=0)
+    batch = next(indices for indices, _ in whole if 9 in indices)
+    named = f"the last time at the samples {', '.join(f'sample-{i}' for i in batch)}; "
+    assert named in str(told.value), "the batch that kills them, and no other"
     assert ("SIGKILL" if fault == "killed" else "the share is gone") in str(told.value)
 
 

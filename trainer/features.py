@@ -40,6 +40,7 @@ def with_features(
 ) -> Dataset:
     """The dataset of features, if the task works on them (it has `encode`, the dataset `pictures`), else as it is.
 
+    Such a task also has an `encoder` and `adapt`, such a dataset the paths `files` and `with_features`.
     The features are float32 [photos, D], of the dataset's pictures as its transform gives them: one that draws random
     numbers would be frozen in one draw. `adapt`: the task is shown them first, as those of the training set. They lie
     in checkpoints/.features, under a fingerprint of all that they depend on; a file there that is damaged is computed

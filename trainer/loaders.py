@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data import default_collate as collate
 
 from configs.schema import Data
-from trainer.workers import Workers
+from trainer.workers import Workers, let_go
 from utils import dist
 from utils.errors import DataError, UserError, WorkerError
 
@@ -53,9 +53,11 @@ class Batches:
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
         batches = [batch for b in range(len(self)) if (batch := self._mine(order, b, epoch))]
         position, losses = start, 0
+        if self._workers is not None and self._workers.loader.num_workers < self.cfg.num_workers:
+            self._workers = None  # the epoch before had ended carefully
         while position < len(batches):
             try:
-                for indices, batch in self._read(batches[position:]):
+                for indices, batch in self._read(batches[position:], careful=losses == LOSSES - 1):
                     if isinstance(batch, UserError):
                         raise batch
                     yield indices, batch
@@ -66,30 +68,32 @@ class Batches:
                 if not self.cfg.num_workers:
                     raise
                 losses += 1
-                self._replace(error, losses, batches[position : position + 2 * self.cfg.num_workers])
+                self._replace(error, losses, batches[position])
 
-    def _read(self, batches: list[list[Key]]) -> Iterator[tuple[list[int], Any]]:
+    def _read(self, batches: list[list[Key]], careful: bool) -> Iterator[tuple[list[int], Any]]:
+        """Careful: one process reads one batch at a time, so that, if it dies, it is known at which."""
         self.order.batches = batches
         if self._workers is None:
-            self._workers = Workers(self._make_loader())
+            self._workers = Workers(self._make_loader(careful))
         return self._workers.batches()
 
-    def _replace(self, error: Exception, losses: int, awaited: list[list[Key]]) -> None:
+    def _replace(self, error: Exception, losses: int, awaited: list[Key]) -> None:
         """Drop the processes: the next ones go on where these were, and give the same batches.
 
         Raises WorkerError the third time.
         """
         dead = self._workers.kill() if self._workers is not None else ""
-        self._workers = None
         reason = dead or (str(error) or type(error).__name__).strip().splitlines()[-1]
+        self._workers = None
+        let_go(error)
         if losses < LOSSES:
             self.say(f"data workers lost ({reason}); others go on at the same batch ({losses} of {LOSSES} in an epoch)")
             return
         ids = getattr(self.dataset, "ids", range(self.size))
-        samples = [str(ids[index]) for batch in awaited for _, index in batch]
+        samples = [str(ids[index]) for _, index in awaited]
         raise WorkerError(
-            f"the processes that load data were lost {losses} times in one epoch (last: {reason}), while they read "
-            f"the samples {', '.join(samples[:12])}{', …' if len(samples) > 12 else ''}; --num-workers=0 shows why; "
+            f"the processes that load data were lost {losses} times in one epoch (last: {reason}), the last time at "
+            f"the samples {', '.join(samples[:64])}{', …' if len(samples) > 64 else ''}; --num-workers=0 shows why; "
             "if memory ran out try fewer workers; what was saved is intact, --resume goes on"
         ) from error
 
@@ -103,8 +107,8 @@ class Batches:
         batch = order[number * whole : (number + 1) * whole]
         return [(epoch, index) for index in batch[dist.rank() :: dist.world_size()]]
 
-    def _make_loader(self) -> DataLoader:
-        workers = self.cfg.num_workers
+    def _make_loader(self, careful: bool = False) -> DataLoader:
+        workers = min(self.cfg.num_workers, 1) if careful else self.cfg.num_workers
         return DataLoader(
             _Samples(self.dataset, self.seed),
             batch_sampler=self.order,
@@ -114,6 +118,7 @@ class Batches:
             timeout=self.cfg.worker_timeout if workers else 0,
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
+            prefetch_factor=(1 if careful else 2) if workers else None,
             generator=torch.Generator(),  # else a loader draws its workers' seed from the run's random numbers
         )
 

@@ -1,8 +1,10 @@
 """The processes that load data: their death is noticed while a batch is awaited from them, and nowhere else."""
 
+import gc
 import multiprocessing
 import signal
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -11,7 +13,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "let_go"]
 
 
 class Workers:
@@ -25,7 +27,7 @@ class Workers:
         """Read what the loader's sampler names now; the processes are started by the first call."""
         if self.loader.num_workers == 0:
             return iter(self.loader)
-        with _Watch.installed().over(self.processes):
+        with _Watch.installed().over(self.processes, self.loader.timeout):
             before = set(multiprocessing.active_children())
             iterator = iter(self.loader)
             self.processes = self.processes or [p for p in multiprocessing.active_children() if p not in before]
@@ -35,7 +37,7 @@ class Workers:
         watch = _Watch.installed()  # torch has put its own handler in place when the first processes were started
         end = object()
         while True:
-            with watch.over(self.processes):
+            with watch.over(self.processes, self.loader.timeout):
                 batch = next(iterator, end)
             if batch is end:
                 return
@@ -49,15 +51,24 @@ class Workers:
         return dead
 
 
-class _Watch:
-    """A handler for SIGCHLD that raises for a dead process only while something is awaited from it.
+def let_go(error: BaseException | None) -> None:
+    """Empty the frames that an error holds: a loader in them must end before others take its place."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
-    Torch's own raises wherever the program happens to be: in the middle of an optimizer's step, say, which then has
-    changed half of the weights.
+
+class _Watch:
+    """Handlers that raise for processes which are dead (SIGCHLD) or silent (SIGALRM), only while they are waited for.
+
+    Torch's own raises for a dead one wherever the program happens to be: in the middle of an optimizer's step, say,
+    which then has changed half of the weights. Its own timeout does not hold while a tensor is handed over.
     """
 
     def __init__(self) -> None:
         self.processes: Sequence[BaseProcess] = ()
+        self.in_place = False
 
     @classmethod
     def installed(cls) -> "_Watch":
@@ -68,20 +79,31 @@ class _Watch:
         if not isinstance(current, cls):
             current = cls()
             signal.signal(signal.SIGCHLD, current)
+            signal.signal(signal.SIGALRM, current.late)
+            current.in_place = True
         return current
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if dead := _dead(self.processes):
             raise RuntimeError(dead)
 
+    def late(self, number: int, frame: FrameType | None) -> None:
+        if self.processes:
+            raise RuntimeError("no batch came within data.worker_timeout")
+
     @contextmanager
-    def over(self, processes: Sequence[BaseProcess]) -> Iterator[None]:
-        """Raise RuntimeError if one of them dies, or has died before."""
+    def over(self, processes: Sequence[BaseProcess], timeout: float) -> Iterator[None]:
+        """Raise RuntimeError if one of them dies, or has died before; or after `timeout` seconds, if that is not 0."""
         self.processes = processes
+        timed = timeout > 0 and self.in_place
         try:
-            self(signal.SIGTERM, None)
+            self(signal.SIGCHLD, None)
+            if timed:
+                signal.setitimer(signal.ITIMER_REAL, timeout + 1)  # torch's own comes first, where it comes
             yield
         finally:
+            if timed:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             self.processes = ()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.captioner import END, search
 from trainer.task import Row, Task, Update
@@ -52,14 +52,22 @@ class Captioning(Task):
         vocabulary: Sequence[str] = (),
         image_size: Sequence[int] = (224, 224),
         beam: int = 3,
+        sampling: float = 0.0,
+        sampling_steps: int = 1000,
     ):
         """`vocabulary` and `image_size` (height, width) come from the data.
 
-        Raises ValueError for a beam below 1.
+        While it learns the decoder reads what people wrote; after `sampling_steps` steps, and before in proportion, a
+        share of `sampling` of the words is instead what it would have written itself, as it must do when it is used.
+
+        Raises ValueError for a beam below 1, a share outside [0, 1], or fewer than 1 step.
         """
         super().__init__()
         if beam < 1:
             raise ValueError(f"a beam of {beam} follows no sentence; it must be at least 1")
+        if not 0 <= sampling <= 1 or sampling_steps < 1:
+            raise ValueError("sampling must be in [0, 1], and sampling_steps at least 1")
+        self.sampling, self.sampling_steps = sampling, sampling_steps
         self.encoder, self.decoder = encoder.requires_grad_(False), decoder
         self.vocabulary, self.image_size, self.beam = list(vocabulary), list(image_size), beam
         self.mean: Tensor
@@ -76,23 +84,29 @@ class Captioning(Task):
             return self.encoder(pictures)
 
     def adapt(self, features: Tensor) -> None:
-        """Standardise from now on by the mean and deviation of these features [N, D], those of the training set.
+        """Standardise from now on by the mean and deviation of these features, [N, D] or grids [N, places, D].
 
         Raises ConfigError when they are not as many as the decoder takes.
         """
-        if features.shape[1:] != self.mean.shape:
-            kind, size = type(self.encoder).__name__, "x".join(map(str, features.shape[1:]))
+        grid = bool(self.decoder.attention)
+        if features.shape[-1] != len(self.mean) or features.ndim != 2 + grid:
+            size = "x".join(map(str, features.shape[1:]))
+            wanted = f"a grid of {len(self.mean)} features (attention)" if grid else f"{len(self.mean)} features"
+            advice = "set model.decoder.feature_size and .attention to what the encoder gives"
             raise ConfigError(
-                f"model.decoder.feature_size: the decoder takes {len(self.mean)} features, but {kind} gives {size}"
+                f"model.decoder: it takes {wanted}, but {type(self.encoder).__name__} gives {size}; {advice}"
             )
-        deviation, mean = torch.std_mean(features.double(), 0, correction=0)
+        deviation, mean = torch.std_mean(features.double().flatten(0, -2), 0, correction=0)
         self.mean.copy_(mean)
         # What is the same for every photo, but for rounding, must not be blown up.
         self.std.copy_(deviation.masked_fill(deviation <= 1e-6 * mean.abs(), 1.0))
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         features, words, lengths, photos = batch
-        loss = self._loss(self._standardised(features), words, lengths, photos)
+        features, read = self._standardised(features), words[:, :-1]
+        if share := self.sampling * min(1.0, update.step / self.sampling_steps):
+            read = self._mixed(features, photos, read, lengths, share)
+        loss = self._loss(features, photos, read, words[:, 1:], lengths)
         update(loss, "decoder")
         return {"loss": loss}
 
@@ -102,7 +116,7 @@ class Captioning(Task):
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
         features, words, lengths, photos = batch
         features = self._standardised(features)
-        meters["loss"].add(self._loss(features, words, lengths, photos), sum(lengths))
+        meters["loss"].add(self._loss(features, photos, words[:, :-1], words[:, 1:], lengths), sum(lengths))
         written = self._write(features, self.beam)
         meant: list[list[list[int]]] = [[] for _ in written]
         for photo, length, row in zip(photos.tolist(), lengths, words.tolist(), strict=True):
@@ -142,11 +156,23 @@ class Captioning(Task):
         """A sentence for each of the features [B, D]."""
         return search(self.decoder, features, beam, LONGEST)[0]  # type: ignore[arg-type]
 
-    def _loss(self, features: Tensor, words: Tensor, lengths: list[int], photos: Tensor) -> Tensor:
-        """The mean of -log p over all words [N, T] after the first, in nats."""
-        logits = self.decoder(features[photos], words[:, :-1], lengths)  # [sum of lengths, V]
-        targets = pack_padded_sequence(words[:, 1:], lengths, batch_first=True, enforce_sorted=False).data
-        return F.cross_entropy(logits.float(), targets)
+    def _loss(self, features: Tensor, photos: Tensor, read: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
+        """The mean of -log p of each of the words [N, T] after those that are read, in nats."""
+        logits = self.decoder(features, photos, read, lengths)  # [sum of lengths, V]
+        return F.cross_entropy(logits.float(), _pack(words, lengths).data)
+
+    @torch.no_grad()
+    def _mixed(self, features: Tensor, photos: Tensor, read: Tensor, lengths: list[int], share: float) -> Tensor:
+        """What is read [N, T], a share of it in the decoder's own words (Bengio et al., "Scheduled Sampling", 2015).
+
+        All at once, each drawn after what people wrote (Mihaylova and Martins, "Scheduled Sampling for Transformers",
+        2019): word for word would take as many passes as there are words.
+        """
+        logits = self.decoder(features, photos, read, lengths)
+        drawn = torch.multinomial(logits.float().softmax(1), 1)[:, 0]  # [sum of lengths]
+        written, _ = pad_packed_sequence(_pack(read, lengths)._replace(data=drawn), batch_first=True)  # [N, T]
+        own = torch.rand(read[:, 1:].shape, device=read.device) < share
+        return torch.cat([read[:, :1], torch.where(own, written[:, :-1], read[:, 1:])], 1)
 
     def _remember(self, written: list[list[int]], meant: list[list[int]]) -> None:
         self.shown.fill_(END)
@@ -165,6 +191,11 @@ class Captioning(Task):
             text += word if closed and open_end else f" {word}"
             open_end = closed
         return text.strip()
+
+
+def _pack(words: Tensor, lengths: list[int]) -> PackedSequence:
+    """The words [N, T] that count, in the order of the decoder's logits."""
+    return pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
 
 
 def fit(image: "Image", size: Sequence[int]) -> "Image":

@@ -7,6 +7,7 @@ import sys
 import fire
 from fire.decorators import SetParseFn
 
+from commands import command
 from configs import load
 from utils.cli import Flag, as_flag, read_arguments, to_flags
 from utils.errors import ConfigError, UserError
@@ -14,12 +15,8 @@ from utils.words import suggest
 
 OPTIONS = {  # of the command itself, not of the config
     "train": ("config", "run", "resume", "quiet", "debug"),
-    "val": ("debug",),
-    "test": ("debug",),
-    "generate": ("debug",),
     "check": ("config", "run", "quiet", "print", "debug"),  # train's as well: one checks what one is about to train
     "selftest": ("config", "only", "trials", "steps", "debug"),
-    "help": ("debug",),
 }
 SWITCHES = ("quiet", "print", "debug")
 
@@ -94,8 +91,10 @@ def help(*words: str, **flags: Flag) -> None:
     run(_one_word("help", words), COMMANDS)
 
 
-COMMANDS = {"train": train, "val": val, "test": test, "generate": generate, "check": check}
-COMMANDS |= {"selftest": selftest, "help": help}
+runs = command("runs", "List the runs in checkpoints/, the newest first.")
+diff = command("diff", "Show in which keys two runs differ, beside what they measured.")
+plot = command("plot", "Draw the curves of a run, or of several together.")
+COMMANDS = {c.__name__: c for c in (train, val, test, generate, check, selftest, runs, diff, plot, help)}
 
 
 def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> None:
@@ -117,7 +116,7 @@ def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> No
 def _split(command: str, flags: dict[str, Flag]) -> tuple[dict[str, str], list[Flag]]:
     """The command's own options, and the flags that are keys of the config."""
     given = to_flags(flags)
-    options = {flag.key: flag for flag in given if flag.key in OPTIONS[command]}
+    options = {flag.key: flag for flag in given if flag.key in OPTIONS.get(command, ("debug",))}
     for flag in options.values():
         if flag.key in SWITCHES and flag.text not in ("true", "false"):
             raise ConfigError(f"{flag.typed}: expected true or false; write --{flag.key} or leave it out")

@@ -29,6 +29,9 @@ USAGE = {
     "generate": "generate CHECKPOINT [--key=value …]",
     "check": "check [CONFIG] [--key=value …] [--print]",
     "selftest": "selftest [CONFIG] [--only=resume] [--key=value …]",
+    "runs": "runs [WORD…] [--sort=…] [--state=…] [--model=…]",
+    "diff": "diff RUN RUN",
+    "plot": "plot RUN… [--out=FILE]",
     "help": "help [TOPIC]",
 }
 MORE = {
@@ -70,6 +73,20 @@ compared with one that nobody killed: journal and every tensor.
 
   --trials=3   how many are killed
   --steps=12   how long each of them is""",
+    "runs": """\
+With words, only runs whose name holds one of them.
+
+  --sort=ORDER  newest (the default), best, time, epochs or run
+  --state=NAME  only runs that are running, finished, stopped, crashed or failed
+  --model=NAME  only runs of that model; so for --task and --data""",
+    "diff": """\
+RUN is a run folder, its name in checkpoints/, or a YAML file.
+Keys that are the same in both are left out.""",
+    "plot": """\
+RUN is a run folder or its name in checkpoints/. One run is drawn into its
+curves.png, several into checkpoints/comparison.png, a line a run.
+
+  --out=FILE   another PNG""",
     "help": """\
 TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
 configs; one of these, as ResNet34; or a key, as optim.lr or lr.""",

@@ -22,7 +22,7 @@ from utils.errors import ConfigError, UserError
 from utils.logger import Journal
 from utils.words import suggest
 
-__all__ = ["difference", "run"]
+__all__ = ["difference", "run", "state_difference"]
 
 ONLY = ("resume",)
 OWN = ("max_steps", "save_steps", "print_freq", "visdom", "pictures", "tensorboard")  # keys that the test itself sets
@@ -162,16 +162,19 @@ def difference(whole: Path, other: Path, file: str = LAST) -> str:
     Compared are every row of the journal and every part of a checkpoint that decides the future, to the last bit; not
     compared are times.
     """
-    found = [_first_row(_rows(whole), _rows(other))] if (whole / "log.jsonl").exists() else []
-    one, two = read(whole / file), read(other / file)
-    parts = {name: _first(_plain(one, name), _plain(two, name), name) for name in PARTS}
-    found += [f"{PARTS[name]} differ ({place})" for name, place in parts.items() if place]
-    return "; ".join(text for text in found if text)
+    rows = _first_row(_rows(whole), _rows(other))
+    return "; ".join(filter(None, [rows, state_difference(read(whole / file), read(other / file))]))
 
 
-def _plain(state: dict[str, Any], part: str) -> Any:
+def state_difference(one: dict[str, Any], two: dict[str, Any], without: Sequence[str] = TIMES) -> str:
+    """The parts of two checkpoints that differ, in words, but for those entries of the progress; empty if none does."""
+    places = {name: _first(_plain(one, name, without), _plain(two, name, without), name) for name in PARTS}
+    return "; ".join(f"{PARTS[name]} differ ({place})" for name, place in places.items() if place)
+
+
+def _plain(state: dict[str, Any], part: str, without: Sequence[str]) -> Any:
     value = state.get(part)
-    return {k: v for k, v in value.items() if k not in TIMES} if part == "progress" else value
+    return {k: v for k, v in value.items() if k not in without} if part == "progress" else value
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

@@ -28,7 +28,18 @@ MAY_IMPORT = {
     "main.py": {"main", "commands", "trainer", "models", "data", "configs", "utils"},
 }
 # Read before torch is there; so is what they import, which a process of its own shows.
-LIGHT = ("main.py", "commands/check.py", "commands/help.py", "configs/", "utils/config.py", "utils/registry.py")
+LIGHT = (
+    "main.py",
+    "commands/check.py",
+    "commands/help.py",
+    "commands/runs.py",
+    "commands/diff.py",
+    "utils/runs.py",
+    "trainer/run_folder.py",
+    "configs/",
+    "utils/config.py",
+    "utils/registry.py",
+)
 HEAVY = {"torch", "torchvision", "torchnet", "tensorboardX", "visdom", "numpy", "PIL", "sklearn", "matplotlib", "tqdm"}
 # Where only rank 0 acts: it writes what runs, sinks and checkpoints leave behind.
 MAIN_RANK = {"utils/dist.py", "utils/logger.py", "trainer/checkpoint.py", "trainer/session.py", "trainer/inference.py"}
@@ -75,7 +86,18 @@ def test_what_is_read_first_imports_nothing_heavy(name):
 
 
 def test_importing_the_rooms_loads_nothing_heavy(tmp_path):
-    rooms = ", ".join(["main", *FOLDERS, "configs.flags", "commands.help", "commands.check"])
+    rooms = ", ".join(
+        [
+            "main",
+            *FOLDERS,
+            "configs.flags",
+            "commands.help",
+            "commands.check",
+            "commands.runs",
+            "commands.diff",
+            "commands.plot",
+        ]
+    )
     code = f"import sys, {rooms}; print(sorted({HEAVY} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code],

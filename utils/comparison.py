@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.pictures import DPI, PANEL, _printable, _write
+from utils.pictures import DPI, PANEL, printable, write_figure
 from utils.runs import Curves
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = ["draw_comparison"]
 DASHES = ("-", "--", ":", "-.")
 MARKERS = "os^DvPX"
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")  # Okabe and Ito, 2008
+MOST = 60  # points of a line
 MARKS = 8  # on a line with many points, which more of them would hide
 WIDEST = 32  # characters of a run's name
 STEEP = 100  # so many times its median is a value that would press all others flat
@@ -45,7 +46,7 @@ def draw_comparison(runs: Mapping[str, Curves], target: Path) -> list[str]:
     for number, (title, lines) in enumerate(panels.items(), start=1):
         _draw_panel(figure.add_subplot(rows, columns, number), title, [lines.get(run, {}) for run in runs])
     _add_legend(figure, labels, family, beside)
-    _write(figure, target)
+    write_figure(figure, target)
     return labels
 
 
@@ -75,21 +76,35 @@ def _draw_panel(axes: "Axes", title: str, lines: Sequence[Mapping[int, float]]) 
     from matplotlib.ticker import MaxNLocator
 
     name = title.partition(" ")[2]
-    for number, points in enumerate(lines):
-        steps = sorted(points)
-        every = max(1, len(steps) // MARKS)
+    is_rate = name.startswith("lr")
+    drawn = [dict(sorted(points.items())) if is_rate else _smoothed(points) for points in lines]
+    for number, points in enumerate(drawn):
+        every = max(1, len(points) // MARKS)
         start = every * number // len(lines)  # markers of runs that are alike stand beside one another
         width = 2.2 - 1.2 * number / len(lines)  # and a run below another one is still seen
-        values = [points[step] for step in steps]
-        axes.plot(steps, values, markevery=(start, every), linewidth=width, **_style(number))
-    if _is_steep([value for points in lines for value in points.values()]) and not name.startswith("lr"):
+        axes.plot(list(points), list(points.values()), markevery=(start, every), linewidth=width, **_style(number))
+    if _is_steep([value for points in drawn for value in points.values()]) and not is_rate:
         axes.set_yscale("log")
-    axes.set_title("learning rate" if name == "lr" else title, parse_math=False)
+    axes.set_title(_title(title, list(map(len, drawn)) != list(map(len, lines))), parse_math=False)
     axes.set_xlabel("step")
     axes.set_ylabel(name, parse_math=False)
     axes.set_xlim(0, 1.03 * max(1, *(step for points in lines for step in points)))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.grid(alpha=0.3)
+
+
+def _title(title: str, smoothed: bool) -> str:
+    title = title.replace("train lr_", "learning rate of ").replace("train lr", "learning rate")
+    return f"{title}, smoothed" if smoothed else title
+
+
+def _smoothed(points: Mapping[int, float]) -> dict[int, float]:
+    """In the order of steps; many points as the means of neighbours, each at its last: dashes get lost in noise."""
+    steps = sorted(points)
+    size = math.ceil(len(steps) / MOST) if len(steps) > 2 * MOST else 1
+    groups = [steps[start : start + size] for start in range(0, len(steps), size)]
+    finite = {group[-1]: [points[step] for step in group if math.isfinite(points[step])] for group in groups}
+    return {step: statistics.fmean(values) if values else math.nan for step, values in finite.items()}
 
 
 def _is_steep(values: Sequence[float]) -> bool:
@@ -113,5 +128,5 @@ def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names that are not too long, cut in the middle, and the fonts that have them; without a font its number."""
     short = [name if len(name) <= WIDEST else f"{name[: WIDEST // 2]}…{name[1 - WIDEST // 2 :]}" for name in names]
     signs = sorted(set("".join(short)))
-    printable, family = _printable(signs)
-    return [name if set(name) <= set(printable) else f"#{number}" for number, name in enumerate(short, 1)], family
+    shown, family = printable(signs)
+    return [name if set(name) <= set(shown) else f"#{number}" for number, name in enumerate(short, 1)], family

@@ -2,7 +2,6 @@
 
 import html
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.files import put
+from utils.runs import read_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_confusion", "draw_curves", "picture_grid", "visdom_curves", "visdom_matrix"]
+__all__ = [
+    "DPI",
+    "PANEL",
+    "draw_confusion",
+    "draw_curves",
+    "picture_grid",
+    "printable",
+    "visdom_curves",
+    "visdom_matrix",
+    "write_figure",
+]
 
 DPI = 100
 PANEL = (4.8, 3.4)  # inches
@@ -46,9 +56,6 @@ CJK_FONTS = (
 )
 MARKED = 50  # points, at most, of a visdom trace with markers: a line through one point would not be seen
 
-Points = dict[int, float]  # step: value
-Panels = dict[str, dict[str, Points]]  # metric: phase: points
-
 
 def draw_curves(journal: Path, target: Path) -> bool:
     """Draw a run's `log.jsonl` into a PNG: a panel a metric over the steps, train and val together, `lr` last.
@@ -56,7 +63,7 @@ def draw_curves(journal: Path, target: Path) -> bool:
     Lines that are not whole (a run may have died while writing) are passed over. Gives False, and writes nothing, where
     there is nothing to draw. Raises StorageError where the picture cannot be written.
     """
-    panels = _read(journal)
+    panels = read_curves(journal)
     if not panels:
         return False
     from matplotlib.figure import Figure
@@ -67,46 +74,11 @@ def draw_curves(journal: Path, target: Path) -> bool:
     names = sorted(panels, key=lambda name: name == "lr")
     for number, name in enumerate(names, start=1):
         _draw_panel(figure.add_subplot(rows, columns, number), name, panels[name])
-    _write(figure, target)
+    write_figure(figure, target)
     return True
 
 
-def _read(journal: Path) -> Panels:
-    """The numbers of a journal; of two rows of one phase and step, as a resumed run leaves them, the later counts."""
-    panels: Panels = {}
-    if not journal.is_file():
-        return panels
-    with journal.open(encoding="utf-8", errors="replace") as lines:
-        for row in _rows(lines):
-            phase, step = row.get("phase"), row.get("step")
-            if phase not in STYLES or not isinstance(step, int):
-                continue
-            for name, value in row.items():
-                if name not in ("time", "phase", "epoch", "step") and _is_number(value):
-                    panels.setdefault(name, {}).setdefault(phase, {})[step] = math.nan if value is None else value
-    return {name: phases for name, phases in panels.items() if _has_points(phases)}
-
-
-def _rows(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
-
-
-def _is_number(value: object) -> bool:
-    """Whether it belongs into a curve; null stands for what was not finite."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _has_points(phases: Mapping[str, Points]) -> bool:
-    return any(math.isfinite(value) for points in phases.values() for value in points.values())
-
-
-def _draw_panel(axes: "Axes", name: str, phases: Mapping[str, Points]) -> None:
+def _draw_panel(axes: "Axes", name: str, phases: Mapping[str, Mapping[int, float]]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for phase, style in STYLES.items():
@@ -145,12 +117,12 @@ def draw_confusion(matrix: Any, classes: Sequence[str], target: Path) -> None:
     _label(axes, classes)
     if len(classes) <= NUMBERED:
         _number_cells(axes, counts, rates)
-    _write(figure, target)
+    write_figure(figure, target)
 
 
 def _label(axes: "Axes", classes: Sequence[str]) -> None:
     """Names at both axes, thinned out where there are very many."""
-    names, family = _printable(classes)
+    names, family = printable(classes)
     places = list(range(0, len(names), math.ceil(len(names) / 60)))
     style: dict[str, Any] = {"fontsize": 9 if len(names) <= 40 else 7, "parse_math": False, "family": family}
     axes.set_xticks(places, [names[place] for place in places], rotation=90 if len(names) > 3 else 0, **style)
@@ -175,7 +147,7 @@ def _percent(rate: float) -> str:
     return ">99%" if 0.995 <= rate < 1 else f"{rate:.0%}"
 
 
-def _printable(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def printable(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names cut to a length, and fonts that have them; a name that no font here can show becomes its number."""
     from matplotlib.font_manager import findfont, fontManager, get_font
 
@@ -190,7 +162,8 @@ def _printable(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name if set(map(ord, name)) <= known else f"#{number}" for number, name in enumerate(short)], family
 
 
-def _write(figure: "Figure", target: Path) -> None:
+def write_figure(figure: "Figure", target: Path) -> None:
+    """Write a figure as PNG. Raises StorageError when it cannot be written."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     put(target, buffer.getvalue())

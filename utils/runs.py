@@ -10,7 +10,7 @@ from typing import Any
 
 from utils.errors import CheckpointError, ConfigError
 from utils.tree import plain_value, read_yaml
-from utils.words import suggest
+from utils.words import shortened, suggest
 
 __all__ = [
     "STATES",
@@ -48,6 +48,10 @@ class Run:
     monitor: str | None = None  # the metric that picks its best checkpoint
     best: float | None = None  # the best value of it
 
+    @property
+    def name(self) -> str:
+        return _printable(self.path.name)
+
     def setting(self, key: str) -> Any:
         """The value under a dotted key of its config, None where there is none."""
         value: Any = self.config
@@ -80,9 +84,13 @@ def run_folders(root: Path) -> list[Path]:
 
 def run_labels(paths: Sequence[Path]) -> list[str]:
     """What to call runs: their folders' names, or their paths where two folders have the same name."""
-    names = [path.resolve().name for path in paths]
-    labels = names if len(set(names)) == len(names) else list(map(str, paths))
-    return ["".join(sign if sign.isprintable() else "?" for sign in label) for label in labels]
+    names = [path.absolute().name for path in paths]
+    return list(map(_printable, names if len(set(names)) == len(names) else map(str, paths)))
+
+
+def _printable(text: str) -> str:
+    """Without what would break a line or colour a terminal; a folder can have any name."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def find_run(word: str, root: Path) -> Path:
@@ -94,9 +102,10 @@ def find_run(word: str, root: Path) -> Path:
         if any(os.path.isfile(path / file) for file in ("config.yaml", "log.jsonl")):
             return path
     if os.path.isdir(word):
-        raise CheckpointError(f"{word}: holds no run: neither config.yaml nor log.jsonl is there")
+        raise CheckpointError(f"{shortened(word)}: holds no run: neither config.yaml nor log.jsonl is there")
     near = suggest(Path(word).name, [path.name for path in run_folders(root)])
-    raise CheckpointError(f"{word}: there is no such run folder{near or '; python main.py runs lists them'}")
+    near = near or "; python main.py runs lists them"
+    raise CheckpointError(f"{shortened(word)}: there is no such run folder{near}")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -180,9 +189,9 @@ def best_value(values: Iterable[float], better: str | None) -> float | None:
     return choose(finite) if choose and finite else None
 
 
-def read_curves(path: Path) -> Curves:
-    """The numbers of a run's log.jsonl; of two rows of one phase and step, the later counts."""
-    return _curves(_rows(path / "log.jsonl"))
+def read_curves(journal: Path) -> Curves:
+    """The numbers of a run's log.jsonl; of two rows of one phase and step, as a resumed run leaves them, the later."""
+    return _curves(_rows(journal))
 
 
 def _curves(rows: Iterable[Mapping[str, Any]]) -> Curves:

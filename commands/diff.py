@@ -1,0 +1,133 @@
+"""diff: the keys in which two configs differ, and beside them what the two runs measured."""
+
+import itertools
+import math
+import os
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from commands.runs import columns, metrics_of, options_of, shown, width
+from configs import load
+from trainer.run_folder import ROOT
+from utils.cli import Flag
+from utils.config import to_plain
+from utils.errors import ConfigError
+from utils.runs import Curves, best_value, component_names, find_run, read_config, read_curves, run_labels
+from utils.tree import dump_line
+
+__all__ = ["run"]
+
+NONE = "-"  # stands for a key or a metric that only the other side has
+GAP = "  "
+PHASES = ("val", "test", "train")  # as they are listed
+
+Rows = dict[str, tuple[str, str]]  # the two texts beside a key or a metric
+
+
+class Side(NamedTuple):
+    """One of the two: the values of its config by dotted key, and its metrics by name, as they are printed."""
+
+    keys: dict[str, str]
+    metrics: dict[str, str]
+
+
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Print what differs between two run folders or YAML files.
+
+    Raises ConfigError unless there are two of them, CheckpointError for one that is not there or is damaged.
+    """
+    options_of(flags, ())
+    if len(words) != 2:
+        got = f", got {', '.join(words)}" if words else ""
+        raise ConfigError(f"diff takes two runs{got}; e.g. python main.py diff checkpoints/ONE checkpoints/OTHER")
+    paths = [Path(word) if _is_yaml(word) else find_run(word, ROOT) for word in words]
+    left, right = (_read(path) for path in paths)
+    labels = run_labels(paths)
+    keys = _differing(left.keys, right.keys)
+    names = sorted(left.metrics | right.metrics, key=lambda name: PHASES.index(name.partition(" ")[0]))
+    metrics = {name: (left.metrics.get(name, NONE), right.metrics.get(name, NONE)) for name in names}
+    if not keys:
+        print(f"{' and '.join(labels)} have the same config")
+    if keys or metrics:
+        print("\n".join(_table(labels, [rows for rows in (keys, metrics) if rows])))
+
+
+def _is_yaml(word: str) -> bool:
+    return word.endswith((".yaml", ".yml")) and os.path.isfile(word)
+
+
+def _read(path: Path) -> Side:
+    if path.is_file():
+        return Side(dict(_flat(to_plain(load(str(path))))), {})
+    config = read_config(path)
+    better = metrics_of(component_names(config["task"])[0])
+    return Side(dict(_flat(config)), _measured(read_curves(path / "log.jsonl"), better))
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and values as YAML text; of a list each item, `train[0].size`, but numbers together; null is none."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _flat(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and not all(isinstance(item, int | float) for item in value):
+        for number, item in enumerate(value):
+            yield from _flat(item, f"{key}[{number}]")
+    elif value not in (None, []):
+        yield key, dump_line(value)
+
+
+def _measured(curves: Curves, better: Mapping[str, str]) -> dict[str, str]:
+    """The best and the last value of each metric; of a metric that is not known to be better up or down the last."""
+    found: dict[str, str] = {}
+    for phase in PHASES:
+        for name in dict.fromkeys([*better, *curves]):
+            values = curves.get(name, {}).get(phase, {})
+            points = {step: value for step, value in values.items() if math.isfinite(value)}
+            if not points or name.startswith("lr"):
+                continue
+            best = best_value(points.values(), "min" if name == "loss" else better.get(name))
+            if best is not None:
+                found[f"{phase} {name}, best"] = _at(next(step for step in points if points[step] == best), best)
+            found[f"{phase} {name}, last"] = _at(max(points), points[max(points)])
+    return found
+
+
+def _at(step: int, value: float) -> str:
+    return f"{shown(value)} at step {step}"
+
+
+def _differing(left: dict[str, str], right: dict[str, str]) -> Rows:
+    """The keys that differ, section by section; a component without arguments is written as its name alone."""
+    left = {f"{key}.name" if f"{key}.name" in right else key: text for key, text in left.items()}
+    right = {f"{key}.name" if f"{key}.name" in left else key: text for key, text in right.items()}
+    sections = list(dict.fromkeys(key.partition(".")[0] for key in [*left, *right]))
+    keys = sorted(left | right, key=lambda key: sections.index(key.partition(".")[0]))
+    return {key: (left.get(key, NONE), right.get(key, NONE)) for key in keys if left.get(key) != right.get(key)}
+
+
+def _table(labels: Sequence[str], parts: Sequence[Rows]) -> list[str]:
+    """Three columns; what is too long for its own goes on in the next line, for the difference may be at its end."""
+    rows = [("", *labels), *((key, *texts) for part in parts for key, texts in part.items())]
+    key, left, right = (max(map(width, column)) for column in zip(*rows, strict=True))
+    room = max(columns() - key - 2 * len(GAP), 20)
+    left = min(left, max(room // 2, room - right))
+    widths = key, left, min(right, room - left)
+    lines = _wrapped(rows[0], widths)
+    for part in parts:
+        lines += ["", *(line for name, texts in part.items() for line in _wrapped((name, *texts), widths))]
+    return lines
+
+
+def _wrapped(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    cells = []
+    for text, most in zip(row, widths, strict=True):
+        signs = most if text.isascii() else most // 2  # a Chinese character takes two places
+        cells.append(textwrap.wrap(text, signs, break_on_hyphens=False) or [""])
+    lines = itertools.zip_longest(*cells, fillvalue="")
+    return [GAP.join(map(_padded, line, widths)).rstrip() for line in lines]
+
+
+def _padded(text: str, most: int) -> str:
+    return text + (most - width(text)) * " "

@@ -1,0 +1,56 @@
+"""plot: the curves of a run, or of several runs together, as a PNG; reads run folders and trains nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from commands.runs import options_of
+from trainer.run_folder import ROOT
+from utils.cli import Flag
+from utils.errors import CheckpointError, ConfigError
+from utils.runs import find_run, read_curves, run_labels
+
+__all__ = ["run"]
+
+
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Draw the curves of the runs that the words name, one or several.
+
+    Raises ConfigError without a run and for a file that is no PNG, CheckpointError for a run that is not there or has
+    written no numbers, StorageError where the picture cannot be written.
+    """
+    options = options_of(flags, ("out",))
+    if not words:
+        raise ConfigError("plot: which runs? e.g. python main.py plot checkpoints/NAME")
+    out = options.get("out", "")
+    if out and Path(out).suffix.lower() != ".png":
+        raise ConfigError(f"--out={out}: curves are drawn as PNG; give a name that ends in .png")
+    folders = list({path.resolve(): path for path in (find_run(word, ROOT) for word in words)}.values())
+    if len(folders) == 1:
+        _draw_one(folders[0], Path(out) if out else folders[0] / "curves.png")
+    else:
+        _draw_several(folders, Path(out) if out else ROOT / "comparison.png")
+
+
+def _draw_one(folder: Path, target: Path) -> None:
+    from utils.pictures import draw_curves
+
+    if not draw_curves(folder / "log.jsonl", target):
+        raise CheckpointError(f"{folder}: log.jsonl holds no numbers to draw")
+    print(f"{target}: the curves of {run_labels([folder])[0]}")
+
+
+def _draw_several(folders: Sequence[Path], target: Path) -> None:
+    from utils.comparison import draw_comparison
+
+    curves = [read_curves(folder / "log.jsonl") for folder in folders]
+    runs = dict(zip(run_labels(folders), curves, strict=True))
+    drawn = {name: curves for name, curves in runs.items() if curves}
+    if not drawn:
+        raise CheckpointError(f"{', '.join(runs)}: their log.jsonl hold no numbers to draw")
+    for name in runs.keys() - drawn.keys():
+        print(f"{name} is left out: its log.jsonl holds no numbers to draw")
+    labels = draw_comparison(drawn, target)
+    print(f"{target}: the curves of {', '.join(drawn)}")
+    for number, (label, name) in enumerate(zip(labels, drawn, strict=True), start=1):
+        if label == f"#{number}":
+            print(f"{label} is {name}: no font here has its characters; install one, such as Noto Sans CJK SC")

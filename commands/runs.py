@@ -1,0 +1,199 @@
+"""runs: a table of the run folders in checkpoints/, the newest first; reads them and trains nothing."""
+
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+
+from configs import COMPONENTS
+from trainer.run_folder import ROOT
+from utils.cli import Flag
+from utils.errors import CheckpointError, ConfigError
+from utils.runs import STATES, Run, read_run, run_folders
+from utils.words import shortened, suggest
+
+__all__ = ["columns", "metrics_of", "options_of", "run", "shown", "width"]
+
+FILTERS = {"state": "state", "task": "task", "data": "data.dataset", "model": "model"}
+NUMBERS = ("best", "epochs", "steps", "time")  # columns that end at the right
+LEAST = {"run": 14, "data": 5, "model": 8, "metric": 6}  # characters that a name keeps where there is little room
+TWO_ENDED = ("run", "model")  # names that are told apart by their ends: a time, ResNet18 and ResNet34
+GAP = "  "
+
+
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Print the runs whose name holds one of the words, if there are words, and that fit the filters.
+
+    Raises ConfigError for an option, an order, or a filter's value that there is not.
+    """
+    options = options_of(flags, ("sort", *FILTERS))
+    orders = _orders()
+    if (order := options.get("sort", "newest")) not in orders:
+        raise ConfigError(f"--sort={shortened(order)}: no such order{suggest(order, orders)}")
+    runs, damaged = _read_all()
+    _check_filters(options, runs)
+    found = sorted((one for one in runs if _fits(one, words, options)), key=orders[order])
+    if found:
+        print("\n".join(_table(found)))
+    elif runs:
+        wanted = " ".join([*words, *(flag.typed for flag in flags if flag.key != "sort")])
+        print(f"none of the {len(runs)} runs in {ROOT} fits {wanted}")
+    else:
+        print(f"no run in {ROOT} yet; python main.py train begins one")
+    for reason in damaged:
+        print(f"passed over {reason}")
+
+
+def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:
+    """What the flags of a command set.
+
+    Raises ConfigError for a flag that it does not take, and for one without a value.
+    """
+    for flag in flags:
+        if flag.key not in known:
+            raise ConfigError(f"{shortened(flag.typed)}: no option '{flag.key}'{suggest(flag.key, known)}")
+        if not flag.text or flag.typed == f"--{flag.key}":
+            raise ConfigError(f"{flag.typed}: needs a value: --{flag.key}=…")
+    return {flag.key: flag.text for flag in flags}
+
+
+def metrics_of(task: str) -> Mapping[str, str]:
+    """What a task's validation gives, and whether min or max is better; nothing of a task that is not there."""
+    return COMPONENTS["task"].literal(task, "metrics") or {}
+
+
+def _read_all() -> tuple[list[Run], list[str]]:
+    """The runs, and what is wrong with the folders that hold no whole one."""
+    runs, damaged = [], []
+    try:
+        folders = run_folders(ROOT)
+    except OSError as error:
+        raise CheckpointError(f"{ROOT}: cannot be read: {error.strerror or error}") from error
+    for folder in folders:
+        try:
+            runs.append(read_run(folder, metrics_of))
+        except CheckpointError as error:
+            damaged.append(str(error))
+    return runs, damaged
+
+
+def _orders() -> dict[str, Callable[[Run], tuple]]:
+    """What a run is sorted by, in each order; the newest of equals goes first."""
+    return {
+        "newest": lambda one: (-one.heard,),
+        "run": lambda one: (one.name,),
+        "best": _by_best,
+        "epochs": lambda one: (-one.epochs, -one.steps, -one.heard),
+        "time": lambda one: (-one.seconds, -one.heard),
+    }
+
+
+def _by_best(one: Run) -> tuple:
+    """Only values of one metric can be compared, so each metric has its place in the table; runs without come last."""
+    if one.best is None or one.monitor is None:
+        return True, "", 0.0, -one.heard
+    smaller_is_better = metrics_of(one.names("task")[0]).get(one.monitor) == "min"
+    return False, one.monitor, one.best if smaller_is_better else -one.best, -one.heard
+
+
+def _check_filters(options: Mapping[str, str], runs: Sequence[Run]) -> None:
+    for key, value in options.items():
+        if key not in FILTERS:
+            continue
+        known = {name for one in runs for name in _names(one, key)} if key != "state" else set(STATES)
+        if key in COMPONENTS and value not in known:
+            known |= set(COMPONENTS[key].all_names())
+        if value not in known and value.partition(":")[0] not in known:
+            raise ConfigError(f"--{key}={shortened(value)}: no {key} of that name{suggest(value, known)}")
+
+
+def _fits(one: Run, words: Sequence[str], options: Mapping[str, str]) -> bool:
+    named = not words or any(word.casefold() in one.name.casefold() for word in words)
+    return named and all(_has(_names(one, key), options[key]) for key in FILTERS if key in options)
+
+
+def _has(names: Sequence[str], wanted: str) -> bool:
+    """Whether one of the names is that one, or a variant of it."""
+    return any(name == wanted or name.startswith(f"{wanted}:") for name in names)
+
+
+def _names(one: Run, key: str) -> list[str]:
+    return [one.state] if key == "state" else one.names(FILTERS[key])
+
+
+def _table(runs: Sequence[Run]) -> list[str]:
+    """Lines that fit the terminal; the task, which data and model mostly tell, is there only where it has room."""
+    cells = list(map(_cells, runs))
+    rows = [dict(zip(cells[0], cells[0], strict=True)), *cells]
+    if _room(_widths(rows)) < 0:
+        rows = [{name: cell for name, cell in row.items() if name != "task"} for row in rows]
+    widths = _widths(rows)
+    shrinking = [name for name in LEAST if widths[name] > LEAST[name]]
+    while _room(widths) < 0 and shrinking:
+        widths[max(shrinking, key=lambda name: widths[name] - LEAST[name])] -= 1
+        shrinking = [name for name in LEAST if widths[name] > LEAST[name]]
+    return [GAP.join(_cell(name, row[name], widths[name]) for name in row).rstrip() for row in rows]
+
+
+def _cells(one: Run) -> dict[str, str]:
+    most = one.setting("train.max_epoch")
+    return {
+        "run": one.name,
+        "task": "+".join(one.names("task")),
+        "data": "+".join(one.names("data.dataset")),
+        "model": "+".join(one.names("model")),
+        "metric": "-" if one.best is None else str(one.monitor),
+        "best": "-" if one.best is None else shown(one.best),
+        "epochs": f"{one.epochs}/{most}" if isinstance(most, int) else str(one.epochs),
+        "steps": str(one.steps),
+        "time": _duration(one.seconds),
+        "state": one.state,
+    }
+
+
+def shown(value: float) -> str:
+    """A number as a person reads it: 0.9888, 173.3, 3.2e-05."""
+    if value == 0 or 1e-3 <= abs(value) < 100:
+        return f"{value:.4f}"
+    return f"{value:.1f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def _widths(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    return {name: max(width(row[name]) for row in rows) for name in rows[0]}
+
+
+def _room(widths: Mapping[str, int]) -> int:
+    """Characters that stay free in a line, negative where the widths are too much."""
+    return columns() - sum(widths.values()) - len(GAP) * (len(widths) - 1)
+
+
+def columns() -> int:
+    """Characters in a line of the terminal; without end where there is none: a pipe's reader wants whole names."""
+    return shutil.get_terminal_size((0, 0)).columns or sys.maxsize
+
+
+def width(text: str) -> int:
+    """Places that a text takes on a terminal: a Chinese character takes two."""
+    return sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
+
+
+def _cell(name: str, text: str, room: int) -> str:
+    text = _shortened(text, room, name in TWO_ENDED)
+    space = (room - width(text)) * " "
+    return space + text if name in NUMBERS else text + space
+
+
+def _shortened(text: str, room: int, keep_end: bool) -> str:
+    """Cut at the end, or to keep it out of the middle."""
+    if width(text) <= room:
+        return text
+    middle = len(text) // 2 if keep_end else len(text)
+    left, right = text[:middle], text[middle:]
+    while width(left) + 1 + width(right) > room:
+        left, right = (left[:-1], right) if len(left) > len(right) else (left, right[1:])
+    return f"{left}…{right}"

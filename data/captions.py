@@ -62,7 +62,7 @@ class Captions(Dataset):
     [3, H, W] in [0, 1]; a task that works on their features gets a dataset `with_features`.
 
     Raises:
-        ConfigError: a transform whose pictures are not in [0, 1].
+        ConfigError: by `meta`, a transform whose pictures are not in [0, 1].
         DataError: no photos, no captions, a file of another shape, or captions of a photo that is not there.
     """
 
@@ -243,18 +243,27 @@ def _numbered(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
 
 
 def _rows(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
-    reader = csv.reader(lines, skipinitialspace=True)
-    header = [cell.strip().lower() for cell in next(reader, [])]
-    if lines and not {"image", "caption"} <= set(header):
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    header: list[str] = []
+    try:
+        for row in filter(None, reader):
+            header = header or _header(row, faults)
+            if len(row) != len(header):
+                told = f"has {len(row)} columns where the header has {len(header)}"
+                faults.add(reader.line_num, f"{told}; put a caption with commas in quotes")
+            elif reader.line_num > 1:
+                yield row[header.index("image")].strip(), row[header.index("caption")]
+    except csv.Error as error:  # quotes that are never closed, for one
+        faults.add(reader.line_num, f"is no CSV ({error}); mend or remove the row")
+    faults.check()
+
+
+def _header(row: list[str], faults: Faults) -> list[str]:
+    words = [cell.strip().lower() for cell in row]
+    if not {"image", "caption"} <= set(words):
         faults.add(1, "must be the header image,caption; or each line photo.jpg#number, a tab and a caption")
         faults.check()
-    for row in filter(None, reader):
-        if len(row) != len(header):
-            told = f"has {len(row)} columns where the header has {len(header)}"
-            faults.add(reader.line_num, f"{told}; put a caption with commas in quotes")
-        else:
-            yield row[header.index("image")].strip(), row[header.index("caption")]
-    faults.check()
+    return words
 
 
 def _read_json(path: str) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.basic_module import BasicModule
 
@@ -20,9 +20,12 @@ class CaptionDecoder(BasicModule):
     """A language model that begins in a state made of a picture's features (book, chapter 10).
 
     After Vinyals et al., "Show and Tell: A Neural Image Caption Generator", 2015, where the features are the first
-    word; here they are the LSTM's first state. With `shared_embedding` the last layer's weights are those of the
-    embedding (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017). Dropout acts on the
-    features, on the embedded words, between layers of the LSTM and before the last layer.
+    word; here they are the LSTM's first state. With `attention` the features are a grid, [B, places, feature_size], and
+    before each word the decoder looks at the places that matter to it (Xu et al., "Show, Attend and Tell", 2015, in the
+    form of Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", 2015); its first state
+    is made of their mean. With `shared_embedding` the last layer's weights are those of the embedding (Press and Wolf,
+    "Using the Output Embedding to Improve Language Models", 2017). Dropout acts on the features, on the embedded words,
+    between layers of the LSTM and before the last layer.
 
     Raises:
         ValueError: no layer, or dropout outside [0, 1).
@@ -37,17 +40,20 @@ class CaptionDecoder(BasicModule):
         layers: int = 1,
         dropout: float = 0.0,
         shared_embedding: bool = False,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         if layers < 1 or not 0 <= dropout < 1:
             raise ValueError(f"CaptionDecoder needs layers >= 1 and 0 <= dropout < 1, not {layers} and {dropout}")
-        self.feature_size, self.layers, self.width = feature_size, layers, width
+        self.feature_size, self.layers, self.width, self.attention = feature_size, layers, width, attention
         self.begin = nn.Linear(feature_size, 2 * layers * width)
         self.embedding = nn.Embedding(vocabulary_size, embedding)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)  # torch's deviation of 1 is too much for a last layer
         between = dropout if layers > 1 else 0.0  # torch warns of dropout between the layers where there is one only
         self.lstm = nn.LSTM(embedding, width, layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
+        self.look = nn.Linear(feature_size, width) if attention else nn.Identity()
+        self.join = nn.Linear(2 * width, width) if attention else nn.Identity()
         # Shared weights are as wide as a word's embedding.
         narrow = shared_embedding and width != embedding
         self.narrow = nn.Linear(width, embedding) if narrow else nn.Identity()
@@ -55,27 +61,44 @@ class CaptionDecoder(BasicModule):
         if shared_embedding:
             self.output.weight = self.embedding.weight
 
-    def forward(self, features: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
+    def forward(self, features: Tensor, photos: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
         """Logits [sum of lengths, vocabulary] for the word after each of `words` [N, T] that counts.
 
-        `features` are [N, feature_size]; the first `lengths[i]` words of row i count, the others fill it up. The logits
-        are in the order of `pack_padded_sequence`.
+        Row i tells the features of the photo `photos[i]` of B; its first `lengths[i]` words count, the others fill it
+        up. The logits are in the order of `pack_padded_sequence`.
         """
+        state, places = self.enter(features)
         embedded = self.dropout(self.embedding(words))  # [N, T, embedding]
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        hidden, _ = self.lstm(packed, self.first_state(features))
-        return self._logits(hidden.data)
+        hidden, _ = self.lstm(packed, (state[0][:, photos], state[1][:, photos]))
+        if not self.attention:
+            return self._logits(hidden.data)
+        padded, _ = pad_packed_sequence(hidden, batch_first=True)  # [N, T, width]
+        attended = self._attend(padded, places[photos])
+        return self._logits(pack_padded_sequence(attended, lengths, batch_first=True, enforce_sorted=False).data)
 
-    def first_state(self, features: Tensor) -> State:
-        """The state in which a sentence about the features [N, feature_size] begins."""
-        states = self.begin(self.dropout(features)).tanh().view(-1, 2, self.layers, self.width)
-        hidden, cell = states.permute(1, 2, 0, 3).contiguous()  # each [layers, N, width]
-        return hidden, cell
+    def enter(self, features: Tensor) -> tuple[State, Tensor]:
+        """The state in which a sentence about each of the features begins, and what the decoder looks at meanwhile.
 
-    def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
+        That is [B, places, width], with attention; else the features, which it sees no more.
+        """
+        features = self.dropout(features)
+        mean = features.mean(1) if self.attention else features  # [B, feature_size]
+        states = self.begin(mean).tanh().view(-1, 2, self.layers, self.width)
+        hidden, cell = states.permute(1, 2, 0, 3).contiguous()  # each [layers, B, width]
+        return (hidden, cell), self.look(features)
+
+    def step(self, words: Tensor, state: State, places: Tensor) -> tuple[Tensor, State]:
         """Logits [N, vocabulary] for the word after `words` [N], and the state to go on from."""
-        hidden, state = self.lstm(self.dropout(self.embedding(words))[:, None], state)
+        hidden, state = self.lstm(self.dropout(self.embedding(words))[:, None], state)  # [N, 1, width]
+        if self.attention:
+            hidden = self._attend(hidden, places)
         return self._logits(hidden[:, 0]), state
+
+    def _attend(self, hidden: Tensor, places: Tensor) -> Tensor:
+        """Hidden [N, T, width], each joined with a mean of the places [N, places, width] weighted by their likeness."""
+        seen = nn.functional.scaled_dot_product_attention(hidden, places, places)  # [N, T, width]
+        return self.join(torch.cat([hidden, seen], 2)).tanh()
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.output(self.dropout(self.narrow(hidden)))
@@ -83,13 +106,15 @@ class CaptionDecoder(BasicModule):
 
 @torch.no_grad()
 def search(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> tuple[list[list[int]], list[float]]:
-    """A sentence for each of the features [B, feature_size], and its score: the sum of its words' log-probabilities.
+    """A sentence for each of B features, and its score: the sum of its words' log-probabilities.
 
     A sentence has 1 to `limit` words; its end counts as a word in the score. With a `beam` of 1 each word is the
     likeliest after those before (greedy search), else the likeliest `beam` beginnings are followed. That may lose what
     greedy search finds, which is then taken after all: a wider beam never scores below a beam of 1.
     """
-    words, scores = _follow(decoder, features, beam, limit)
+    # In float32 whatever the run's precision: on a CPU torch 2.14 has no LSTM for autocast, but for packed sequences.
+    with torch.autocast(features.device.type, enabled=False):
+        words, scores = _follow(decoder, features.float(), beam, limit)
     found = [row[: row.index(END)] if END in row else row for row in words.tolist()], scores.tolist()
     if beam == 1:
         return found
@@ -101,13 +126,13 @@ def search(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> 
 def _follow(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> tuple[Tensor, Tensor]:
     """The best sentence at the end of the search, [B, T], filled up with ends, and its score [B]."""
     count = len(features)
-    state = decoder.first_state(features.repeat_interleave(beam, 0))
+    state, places = decoder.enter(features.repeat_interleave(beam, 0))
     words = torch.full((count, beam, 1), START, device=features.device)
     scores = torch.full((count, beam), -math.inf, dtype=torch.float64, device=features.device)
     scores[:, 0] = 0  # all beginnings of a sentence are equal at first: one is enough
     rows = torch.arange(count, device=features.device)[:, None]
     for length in range(limit):
-        logits, state = decoder.step(words[:, :, -1].flatten(), state)
+        logits, state = decoder.step(words[:, :, -1].flatten(), state, places)
         gains, following = _likeliest(logits, words[:, :, -1].flatten() == END, beam, first=length == 0)
         scores, best = (scores[:, :, None] + gains.view(count, beam, -1)).flatten(1).topk(beam)  # the best one first
         parent = best // gains.shape[1]

@@ -19,7 +19,8 @@ class ImageEncoder(BasicModule):
     """A frozen ResNet without its last layer: pictures (B, 3, H, W) in [0, 1] to features (B, D).
 
     He et al., "Deep Residual Learning for Image Recognition", 2015. D is 512 for resnet18 and resnet34, else 2048.
-    `weights` is "none" for random ones, "download" for torchvision's, or the path of that file.
+    `weights` is "none" for random ones, "download" for torchvision's, or the path of that file. A `grid` of features,
+    which a decoder with attention takes, is (B, H/32 * W/32, D): one row for each place, not their mean.
 
     Raises:
         DataError: the weights are not to be had, or are no weights of this network.
@@ -29,10 +30,15 @@ class ImageEncoder(BasicModule):
         self,
         variant: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50",
         weights: str = "none",
+        grid: bool = False,
     ) -> None:
         super().__init__()
+        self.grid = grid
         self.net = catalogue.get_model(variant)
+        self.channels = self.net.fc.in_features
         self.net.fc = nn.Identity()
+        if grid:
+            self.net.avgpool = nn.Identity()
         load_published(self.net, weights, catalogue.get_model_weights(variant).DEFAULT.url, variant)
         self.mean: Tensor
         self.std: Tensor
@@ -41,4 +47,5 @@ class ImageEncoder(BasicModule):
         self.freeze()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net((x - self.mean) / self.std)  # (B, D)
+        features = self.net((x - self.mean) / self.std)  # (B, D), or (B, D * places)
+        return features.view(len(x), self.channels, -1).transpose(1, 2) if self.grid else features

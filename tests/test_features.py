@@ -225,7 +225,9 @@ def test_resumed_with_weights_from_a_file_it_is_the_same_run(run, photos, tmp_pa
     torch.manual_seed(5)
     torch.save(models.resnet18().state_dict(), "net.pth")
     sight = ["--model.encoder=ImageEncoder", "--variant=resnet18", "--weights=net.pth", "--feature-size=512"]
-    args = ["captions", "--max-epoch=2", *sight, *REST, f"--data.transform.train={SHRINK}"]
+    grid = ["--model.encoder.grid=true", "--model.decoder.attention=true"]
+    rest = [arg.replace("size: 8}", "size: 64}") for arg in REST]
+    args = ["captions", "--max-epoch=2", *sight, *grid, *rest, f"--data.transform.train={SHRINK}".replace("8", "64")]
     assert run("train", "--run=whole", *args).code == 0
     assert run("train", "--run=cut", *args, "--train.max_steps=2", "--schedule.decoder.total_steps=8").code == 0
     loaded = state("cut")["model"]["encoder.net.conv1.weight"]
@@ -236,4 +238,5 @@ def test_resumed_with_weights_from_a_file_it_is_the_same_run(run, photos, tmp_pa
     given = run("train", "--resume=checkpoints/cut", "--train.max_steps=null")
     assert given.code == 0, given.err
     assert same_run(state("cut"), state("whole")) and rows("cut", phase="val")[-1] == rows("whole", phase="val")[-1]
-    assert len(kept(tmp_path)) == 2
+    shapes = [torch.load(path, weights_only=True)["features"].shape for path in kept(tmp_path)]
+    assert sorted(shapes) == [(8, 4, 512), (16, 4, 512)]

@@ -446,10 +446,11 @@ def test_a_lenet_reads_every_digit_in_what_mnist_gan_makes(run):
         given = run("train", name, f"--run={name}", root, *flags, *PLAIN)
         assert given.code == 0, given.err
     trained = state("mnist_gan")
+    sizes = trained["config"]["model"]["generator"]
     lenet = LeNet(10, 1, (28, 28))
     lenet.load("checkpoints/mnist/best.pth")
     for weights in (trained["model"], trained["ema"]) if trained["ema"] else (trained["model"],):
-        generator = DCGANGenerator(trained["config"]["model"]["generator"]["nz"], 24, 1, (28, 28))
+        generator = DCGANGenerator(sizes["nz"], sizes["ngf"], 1, (28, 28))
         generator.load_state_dict({k.removeprefix("generator."): v for k, v in weights.items() if k[0] == "g"})
         with torch.no_grad():
             noise = torch.randn(256, generator.nz, 1, 1, generator=torch.Generator().manual_seed(0))

@@ -385,7 +385,9 @@ def drawn(tmp_path, monkeypatch):
         return {axes.get_title(): axes for axes in figure.axes}, figure.legends[0], labels
 
     write = utils.comparison.write_figure
-    monkeypatch.setattr(utils.comparison, "write_figure", lambda figure, path: (figures.append(figure), write(figure, path)))
+    monkeypatch.setattr(
+        utils.comparison, "write_figure", lambda figure, path: (figures.append(figure), write(figure, path))
+    )
     return draw
 
 

@@ -342,12 +342,12 @@ def test_it_learns_made_discs(run, tmp_path):
     assert mask.shape == truth.shape and set(np.unique(mask)) == {0, 100, 255} and (mask == truth).mean() > 0.9
 
 
-def test_masks_are_written_from_the_checkpoint_alone(run, trained, tmp_path):
+@pytest.mark.parametrize("way", ["--data.transform.eval=[{name: Resize, size: [32, 32]}]", "--batch-size=1"])
+def test_masks_of_any_size_are_written_from_the_checkpoint_alone(run, trained, tmp_path, way):
     (trained / "test").rename(tmp_path / "others")
     save(tmp_path / "others/image/10.png", np.zeros((20, 61)))
     shutil.rmtree(trained)
-    flags = ["--data.dataset.root=others", "--data.transform.eval=[{name: Resize, size: [32, 32]}]"]
-    given = run("test", "checkpoints/a", *flags)
+    given = run("test", "checkpoints/a", "--data.dataset.root=others", way)
     assert given.code == 0, given.err
     text = "id,mask\n0,masks/0.png\n1,masks/1.png\n10,masks/10.png\n"
     assert (tmp_path / "checkpoints/a/submission.csv").read_text() == text

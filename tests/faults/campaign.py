@@ -87,7 +87,8 @@ class Result:
     def complaints(self) -> Iterator[str]:
         """A line for each failed trial, with the command that repeats it, and for each control that did not fail."""
         for failure in self.failures:
-            yield f"  FAILED {failure['message']}\n         python -m tests.faults {self.name} --seed={failure['seed']}"
+            words = " ".join(str(failure["message"]).split())
+            yield f"  FAILED {words[-700:]}\n         python -m tests.faults {self.name} --seed={failure['seed']}"
         for name, found in self.controls.items():
             if not found:
                 yield f"  CONTROL '{name}' was not found out: the check cannot fail"
@@ -96,8 +97,8 @@ class Result:
         return asdict(self) | {"good": self.good}
 
 
-def run(family: Family, seeds: Sequence[int], jobs: int = JOBS, controls: bool = True) -> Result:
-    """Run the trials of these seeds, `jobs` at a time, and see each broken variant fail."""
+def run(family: Family, seeds: Sequence[int], jobs: int, controls: Sequence[str]) -> Result:
+    """Run the trials of these seeds, `jobs` at a time, and see these broken variants fail."""
     result, began = Result(family.name, family.fault, family.required), time.monotonic()
     if family.prepare:
         family.prepare()
@@ -110,8 +111,8 @@ def run(family: Family, seeds: Sequence[int], jobs: int = JOBS, controls: bool =
             result.notes[note] = result.notes.get(note, 0) + 1
             if message:
                 result.failures.append({"seed": seed, "message": message})
-        variants = [(family.name, name) for name in family.controls] if controls else []
-        result.controls = dict(zip(family.controls, pool.map(_run_control, variants), strict=False))
+        found = pool.map(_run_control, [(family.name, name) for name in controls])
+        result.controls = dict(zip(controls, found, strict=True))
     result.notes.pop("", None)
     result.seconds = time.monotonic() - began
     return result

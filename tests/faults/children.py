@@ -123,11 +123,16 @@ def check_sentence(child: Child, code: int, *parts: str, lines: int = 1) -> None
         require(part in err, f"'{part}' is not in: {err}")
 
 
-def forked(work: Callable[[], object]) -> int:
-    """Do some work in a forked process; its pid. After an exception it ends with 1 and a traceback on stderr."""
+def forked(work: Callable[[], object], words: Path | None = None) -> int:
+    """Do some work in a forked process; its pid. After an exception it ends with 1 and a traceback on stderr.
+
+    `words`: the file that gets what it says.
+    """
     pid = os.fork()
     if pid == 0:
         try:
+            if words:
+                sys.stdout = sys.stderr = os.fdopen(os.open(words, os.O_WRONLY | os.O_CREAT), "w")
             work()
         except BaseException:
             traceback.print_exc()

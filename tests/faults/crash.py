@@ -4,22 +4,21 @@ import errno
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import combinations, product
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults import campaign
 from tests.faults.campaign import Family, Trial, Violation, require
+from tests.faults.disk import Disk, Held, Model, fill
 from tests.faults.save import check_best, check_newest, is_best, state
 from tests.faults.syscalls import Call, watched
 from trainer.checkpoint import Store, read_newest
+from utils.errors import CheckpointError
 
 SAVES = 5  # the first and the fourth are the best so far
+NEXT = 10  # the save after a kill; the best so far, too
 RECOVER = 10  # in each so-manieth state a further save is tried
-
-Disk = tuple[tuple[str, bytes], ...]  # names and contents
 
 
 class Bounds(NamedTuple):
@@ -37,73 +36,6 @@ class Mark(NamedTuple):
     number: int
 
 
-@dataclass
-class File:
-    """An inode: what was written, and what of it is safe."""
-
-    written: bytes = b""
-    safe: bytes = b""
-
-    def contents(self) -> list[bytes]:
-        """What it may hold after a power cut: what was safe; all, half or none of what was written; zeros."""
-        if self.safe == self.written:
-            return [self.written]
-        half = self.written[: len(self.written) // 2]
-        return list(dict.fromkeys([self.safe, half, bytes(len(self.written)), self.written]))
-
-
-@dataclass
-class Model:
-    """A folder on a disk that keeps no promise but those of fsync: renames may be undone, or come in any order."""
-
-    names: dict[str, File] = field(default_factory=dict)
-    safe: dict[str, File] = field(default_factory=dict)
-    pending: list[Callable[[dict[str, File]], object]] = field(default_factory=list)  # of names, since the last fsync
-
-    def apply(self, call: Call, root: Path) -> None:
-        """One recorded call."""
-        source, target = Path(call.path).name, Path(call.target).name
-        if call.name == "fsync" and Path(call.path) == root:
-            self.safe, self.pending = dict(self.names), []
-        elif call.name == "fsync":
-            self.names[source].safe = self.names[source].written
-        elif call.name == "write":
-            self.names[source].written += call.data
-        elif call.name == "truncate":
-            self.names[source].written = b""
-        else:
-            file = File() if call.name == "create" else self.names[source]
-            change = {"create": _add, "link": _add, "replace": _move, "unlink": _drop}[call.name]
-            self.pending.append(functools.partial(change, source=source, target=target or source, file=file))
-            self.pending[-1](self.names)
-
-    def states(self) -> Iterator[Disk]:
-        """Every state that a power cut may leave now."""
-        for count in range(len(self.pending) + 1):
-            for chosen in combinations(self.pending, count):
-                names = dict(self.safe)
-                for change in chosen:
-                    change(names)
-                files = {id(file): file for file in names.values()}
-                for contents in product(*(file.contents() for file in files.values())):
-                    held = dict(zip(files, contents, strict=True))
-                    yield tuple(sorted((name, held[id(file)]) for name, file in names.items()))
-
-
-def _add(names: dict[str, File], source: str, target: str, file: File) -> None:
-    names[target] = file
-
-
-def _move(names: dict[str, File], source: str, target: str, file: File) -> None:
-    if names.get(source) is file:
-        del names[source]
-    names[target] = file
-
-
-def _drop(names: dict[str, File], source: str, target: str, file: File) -> None:
-    names.pop(source, None)
-
-
 @functools.cache
 def states() -> list[tuple[Disk, Bounds]]:
     """Every different state that the real code may leave, with what must be found in it."""
@@ -115,16 +47,48 @@ def states() -> list[tuple[Disk, Bounds]]:
 
 
 def explore(broken: str) -> Iterator[tuple[Disk, Bounds]]:
-    """The states after each call, with hard links and on a file system without them."""
+    """The states after each call; and, from where a kill after that call leaves the folder, those of the next save.
+
+    With hard links, and on a file system without them.
+    """
     for links in (True, False):
-        root, trace = record(broken, links)
-        model, bounds = Model(), Bounds(0, 0, 0)
+        model, bounds, seen = Model(), Bounds(0, 0, 0), set()
+        root, trace = record(broken, links, (), range(1, SAVES + 1))
         for step in trace:
             if isinstance(step, Mark):
                 bounds = _after(bounds, step)
             else:
                 model.apply(step, root)
             yield from ((disk, bounds) for disk in model.states())
+            if model.held() not in seen:
+                seen.add(model.held())
+                yield from _explore_next(broken, links, model.held())
+
+
+def _explore_next(broken: str, links: bool, held: Held) -> Iterator[tuple[Disk, Bounds]]:
+    """A further save by the next owner, who sweeps first; what it found must be kept until that one is done."""
+    root, trace = record(broken, links, held, [NEXT])
+    model = Model.of(held)
+    bounds = Bounds(*_found(root, held))
+    for step in trace:
+        if isinstance(step, Mark):
+            bounds = _after(bounds, step)
+        else:
+            model.apply(step, root)
+        yield from ((disk, bounds) for disk in model.states())
+
+
+def _found(folder: Path, held: Held) -> tuple[int, int, int]:
+    """Of what is read from such a folder: the newest save, the last one begun, the best."""
+    fill(folder, held)
+    steps = []
+    for names in (("last.pth", "previous.pth"), ("best.pth",)):
+        try:
+            steps.append(int(read_newest(folder, names)[0]["progress"]["step"]))
+        except CheckpointError:
+            steps.append(0)
+    shutil.rmtree(folder)
+    return steps[0], max(steps), steps[1]  # a copy for the best may be of a save that was not done
 
 
 def _after(bounds: Bounds, mark: Mark) -> Bounds:
@@ -133,27 +97,32 @@ def _after(bounds: Bounds, mark: Mark) -> Bounds:
     return bounds._replace(done=mark.number, best=mark.number if is_best(mark.number) else bounds.best)
 
 
-def record(broken: str, links: bool) -> tuple[Path, list[Call | Mark]]:
-    """The calls of some saves by the real code. Raises Violation if they do not explain what the folder holds then."""
+def record(broken: str, links: bool, held: Held, saves: Iterable[int]) -> tuple[Path, list[Call | Mark]]:
+    """The calls of some saves by the real code, in a folder that holds this before; where it was.
+
+    Raises Violation if the calls do not explain what the folder holds then.
+    """
     campaign.SCRATCH.mkdir(parents=True, exist_ok=True)
     root, trace = Path(tempfile.mkdtemp(dir=campaign.SCRATCH)).resolve(), list[Call | Mark]()
+    fill(root, held)
 
     def note(call: Call) -> None:
         if call.name == "link" and not links:
             raise OSError(errno.EOPNOTSUPP, "no hard links here")
         trace.append(call)
 
-    with BROKEN[broken]() if broken else _unbroken(), watched(root, note):
-        for i in range(1, SAVES + 1):
+    with BROKEN[broken]() if broken else Patched({}), watched(root, note):
+        Store(root).sweep()
+        for i in saves:
             trace.append(Mark("begins", i))
             Store(root).save(state(i), copies=["best.pth"] if is_best(i) else [])
             trace.append(Mark("done", i))
-    model = Model()
+    model = Model.of(held)
     for call in trace:
         if isinstance(call, Call):
             model.apply(call, root)
-    held = {path.name: path.read_bytes() for path in root.iterdir()}
-    require(held == {name: file.written for name, file in model.names.items()}, "not every call was recorded")
+    there = {path.name: path.read_bytes() for path in root.iterdir()}
+    require(there == {name: file.written for name, file in model.names.items()}, "not every call was recorded")
     shutil.rmtree(root)
     return root, trace
 
@@ -189,10 +158,6 @@ def check(folder: Path, disk: Disk, bounds: Bounds) -> None:
 
 
 # Broken on purpose
-
-
-def _unbroken() -> "Patched":
-    return Patched({})
 
 
 class Patched:
@@ -264,7 +229,8 @@ BROKEN = {
 FAMILY = Family(
     "crash",
     "power cut: every state of the disk that the recorded system calls of five real saves allow (prefixes; what was "
-    "not synced lost, cut, zeroed; renames undone or in another order), with and without hard links",
+    "not synced lost, cut, zeroed; renames undone or in another order), also after a kill between any two calls; with "
+    "and without hard links",
     "the newest or the previous checkpoint loads, whole; a save goes through again",
     lambda: len(states()),
     trial,

@@ -5,7 +5,7 @@ import signal
 import time
 from random import Random
 
-from tests.faults.campaign import Family, Trial, require
+from tests.faults.campaign import Family, Trial, Violation, require
 from tests.faults.children import Child, Hook, check_sentence
 from tests.faults.runs import (
     DIGITS,
@@ -13,13 +13,14 @@ from tests.faults.runs import (
     check_same,
     finish,
     noted,
-    position,
     prepare,
     reference,
     resume,
     seconds,
     train,
 )
+from trainer.checkpoint import read_newest
+from utils.errors import CheckpointError
 
 SAVES = (1, 2, 5)
 SEEDS = (0, 1, 2)  # of the training
@@ -62,9 +63,12 @@ def go_on(t: Trial, arguments: list[str]) -> Child:
             check_sentence(_ended(resume(t.folder)), 4, str(RUN))
             shutil.rmtree(t.folder / RUN)
         return train(t.folder, arguments, hooks(t.broken))
-    child = resume(t.folder, hooks=hooks(t.broken))
-    require(position(t.folder) >= max(saved, default=0), f"saved after step {max(saved)}, found {position(t.folder)}")
-    return child
+    try:
+        found = read_newest(t.folder / RUN)[0]["progress"]["step"]
+    except CheckpointError as error:
+        raise Violation(f"saved after step {max(saved)}, but nothing is left: {error}") from error
+    require(found >= max(saved, default=0), f"saved after step {max(saved)}, but {found} is found")
+    return resume(t.folder, hooks=hooks(t.broken))
 
 
 def _ended(child: Child) -> Child:

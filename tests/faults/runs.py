@@ -1,5 +1,7 @@
 """The tiny trainings of the campaign, what is written down of them, and whether two of them are the same run."""
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -52,6 +54,7 @@ def finish(child: Child) -> Child:
     return child
 
 
+@functools.cache
 def prepare() -> None:
     """Warm the process from which all trials are forked."""
     warm(campaign.SCRATCH / "warm", "train", "--run=a", *DIGITS, "--max-steps=3")
@@ -122,9 +125,10 @@ def _record_order(batches: type) -> None:
 
 
 def note(name: str, value: object) -> None:
-    """Add a line to a file in the folder of the training."""
+    """Add a line to a file in the folder of the training; on a disk that is full on purpose there is none."""
     file = os.open(f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(file, (json.dumps(value) + "\n").encode())
+    with contextlib.suppress(OSError):
+        os.write(file, (json.dumps(value) + "\n").encode())
     os.close(file)
 
 

@@ -2,6 +2,7 @@
 # make test    set up .venv, lint, check types, run the tests (at most 10 minutes on 2 cores)
 # make ci      the slower tests
 # make faults  the whole fault campaign, about 40 minutes on 2 cores; its table goes to docs/reliability.md
+# make bench   measures beside peers, in an environment of its own; its table goes to docs/performance.md
 # make setup   only install
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
 
-.PHONY: setup train check test ci faults clean
+.PHONY: setup train check test ci faults bench clean
 
 setup: $(READY)
 
@@ -38,10 +39,20 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 ci: $(TOOLS)
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu"
 
 faults: $(TOOLS)
 	$(BIN)/python -m tests.faults --write=docs/reliability.md
+
+PHOTOS ?= data/dogcat/train
+BENCH := benchmarks/.venv
+$(BENCH)/.ready: benchmarks/requirements.txt $(SETUP_FILES)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(READY) $(BENCH)/.ready
+	$(BENCH)/bin/python -m benchmarks --write docs/performance.md --json benchmarks/results.json --photos=$(PHOTOS)
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache

@@ -58,8 +58,8 @@ class Captions(Dataset):
 
     A caption is int64 [words + 2], between start and end marks. Words found fewer than `min_count` times in the
     training captions are the unknown one. So are new ones elsewhere; that the model may expect them, a word that was
-    found once is read as unknown in half of the samples of the split train. `pictures` are the photos alone, float32
-    [3, H, W] in [0, 1]; a task that works on their features gets a dataset `with_features`.
+    found once is read as unknown in half of the samples of the split train, unless `val_fraction` is 0. `pictures` are
+    the photos alone, float32 [3, H, W] in [0, 1]; a task that works on their features gets a dataset `with_features`.
 
     Raises:
         ConfigError: by `meta`, a transform whose pictures are not in [0, 1].
@@ -93,7 +93,7 @@ class Captions(Dataset):
         numbers = {word: number for number, word in enumerate(self.vocabulary)}
         self.captions = [[_number(words, numbers) for words in captioned[name]] for name in self.ids]
         once = [numbers[word] for word, count in counts.items() if count == 1 and word in numbers]
-        self.rare = torch.tensor(once if split == "train" else [], dtype=torch.int64)
+        self.rare = torch.tensor(once if split == "train" and val_fraction else [], dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -87,7 +87,8 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, stric
     """
     own = {_bare(name): name for name in net.state_dict()}
     there = {_bare(name): tensor for name, tensor in state.items()}
-    faults = _faults({bare: net.state_dict()[name] for bare, name in own.items()}, there)
+    current = net.state_dict()
+    faults = _faults({bare: current[name] for bare, name in own.items()}, there)
     fitting = {own[name]: tensor for name, tensor in there.items() if name not in faults}
     kind = type(net).__name__
     if not fitting:

@@ -163,6 +163,7 @@ def test_the_vocabulary_is_of_the_training_captions_and_plain(photos):
     read = [train[0][1][2][1].item() for _ in range(400)]
     assert set(read) == {yak, UNKNOWN} and read.count(UNKNOWN) / 400 == pytest.approx(FORGOTTEN, abs=0.08)
     assert all(torch.equal(a, b) for a, b in zip(val[0][1], val.captions[0], strict=True))
+    assert len(train.rare) and not len(Captions(str(photos), "train", val_fraction=0).rare)
 
 
 def test_a_batch_holds_every_caption_of_its_photos(photos):

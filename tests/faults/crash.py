@@ -111,7 +111,7 @@ def record(broken: str, links: bool, held: Held, saves: Iterable[int]) -> tuple[
             raise OSError(errno.EOPNOTSUPP, "no hard links here")
         trace.append(call)
 
-    with BROKEN[broken]() if broken else Patched({}), watched(root, note):
+    with BROKEN[broken]() if broken else Patched({}), watched(root, note, sync=False):
         Store(root).sweep()
         for i in saves:
             trace.append(Mark("begins", i))
@@ -130,7 +130,8 @@ def record(broken: str, links: bool, held: Held, saves: Iterable[int]) -> tuple[
 def trial(t: Trial) -> str:
     if t.broken:
         for disk, bounds in explore(t.broken):  # until one is refused
-            check(t.folder, disk, bounds)
+            if bounds.done:  # before that nothing can be lost
+                check(t.folder, disk, bounds)
         return ""
     disk, bounds = states()[t.seed % len(states())]
     check(t.folder, disk, bounds)

@@ -66,8 +66,8 @@ def go_on(t: Trial, arguments: list[str]) -> Child:
     try:
         found = read_newest(t.folder / RUN)[0]["progress"]["step"]
     except CheckpointError as error:
-        raise Violation(f"saved after step {max(saved)}, but nothing is left: {error}") from error
-    require(found >= max(saved, default=0), f"saved after step {max(saved)}, but {found} is found")
+        raise Violation(f"saved after steps {saved}, but nothing is left: {error}") from error
+    require(found >= max(saved, default=0), f"saved after steps {saved}, but {found} is found")
     return resume(t.folder, hooks=hooks(t.broken))
 
 

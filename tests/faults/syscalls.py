@@ -25,8 +25,11 @@ class Call:
 
 
 @contextlib.contextmanager
-def watched(folder: Path, before: Callable[[Call], object]) -> Iterator[None]:
-    """Within it every change below a folder is told before it is made; what `before` raises is raised in its place."""
+def watched(folder: Path, before: Callable[[Call], object], sync: bool = True) -> Iterator[None]:
+    """Within it every change below a folder is told before it is made; what `before` raises is raised in its place.
+
+    `sync`: whether the disk is really waited for.
+    """
     root = f"{folder.resolve()}"
 
     def tell(name: str, path: Any, target: Any = "", **more: Any) -> None:
@@ -46,7 +49,8 @@ def watched(folder: Path, before: Callable[[Call], object]) -> Iterator[None]:
 
     def fsync(handle: int) -> None:
         tell("fsync", os.readlink(f"/proc/self/fd/{handle}"))
-        own_fsync(handle)
+        if sync:
+            own_fsync(handle)
 
     def changing(name: str, own: Callable) -> Callable:
         def call(source: Any, *target: Any, **kwargs: Any) -> None:

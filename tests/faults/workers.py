@@ -54,7 +54,8 @@ def always(t: Trial) -> str:
     from data.digits import Digits
 
     how = t.rng.choice(("killed", "raising", "leaving"))
-    small = [*DIGITS, "--batch-size=4", "--num-workers=1", "--train.max_steps=9"]
+    small = [*(argument for argument in DIGITS if "batch" not in argument), "--batch-size=16", "--train.max_steps=9"]
+    small.append(f"--num-workers={t.rng.choice((1, 2))}")
     whole = reference(small)
     _, _, indices = t.rng.choice(noted(whole, "order"))
     index = t.rng.choice(indices)
@@ -117,9 +118,9 @@ def batch_lost() -> None:
 
     read, replace = Batches._read, Batches._replace
 
-    def skipping(self, batches):
+    def skipping(self, batches, **more):
         skipped, self.skip = getattr(self, "skip", False), False
-        return read(self, batches[1:] if skipped else batches)
+        return read(self, batches[1:] if skipped else batches, **more)
 
     def replacing(self, *arguments):
         replace(self, *arguments)

@@ -96,14 +96,14 @@ class StyleTransfer(Task):
             meters[name].add(value, len(pictures))
         pairs = torch.stack([pictures[:SHOWN], results[:SHOWN]], 1)  # [n, 2, 3, H, W]
         small = F.interpolate(pairs.flatten(0, 1), (SIDE, SIDE), mode="bilinear", antialias=True)
-        self.sample[: len(small)] = (small * 255).round().byte()
+        self.sample.copy_(torch.cat([(small * 255).round().byte(), self.sample])[: 2 * SHOWN])
 
     def test_step(self, batch: Any) -> list[Row]:
         results = (self.model(_pictures(batch)).float() * 255).round().byte().cpu()
         return [{"picture": result} for result in results]
 
     def show(self, logger: "Logger", step: int) -> None:
-        """Some photos of the validation, each beside what became of it."""
+        """The last photos of the validation, each beside what became of it."""
         logger.images("styled", step, self.sample / 255)
 
     def generate(self, *, content_path: str, result_path: str = "stylised.png") -> str:

@@ -1,0 +1,1 @@
+"""How fast the project is, measured beside its peers: `python -m benchmarks`, explained in docs/performance.md."""

@@ -1,0 +1,103 @@
+"""What saving and loading ResNet34 with its momentum costs a run, beside what torch does with the same tensors."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.ready import make_trainer
+from benchmarks.rows import Options, Row, Sample, alternate, paired, timed
+from models import ResNet34
+from trainer.build import load_network_state
+from trainer.checkpoint import Store, read_newest
+from trainer.state import unpack
+from trainer.trainer import Trainer
+from utils.files import TEMPORARY
+
+__all__ = ["measure"]
+
+FLAGS = ("--model=ResNet34", "--optim=SGD", "--optim.lr=0.01", "--optim.momentum=0.9", "--schedule=null")
+QUIET_FOR = 0.05  # s without a change in the folder: then everything is on disk
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """The stall of a save: how long the training thread stands still; then loading."""
+    times = options.times(9)
+    with tempfile.TemporaryDirectory() as name:
+        ours, plain = Path(name) / "ours", Path(name) / "plain.pth"
+        ours.mkdir()
+        trainer = _trainer()
+        trainer.store = Store(ours)
+        net, optimizer = _by_hand()
+        save = partial(_save_plain, net, optimizer, plain)
+        sides = [partial(_stall, trainer, ours), partial(timed, save), partial(timed, partial(save, sync=True))]
+        saved, torch_saved, synced = alternate(sides, times)
+        size = f"{os.path.getsize(plain) / 1e6:.0f} MB"
+        row = partial(paired, "checkpoint", scale=1e3, unit="ms on the wall", clock="wall")
+        yield row(f"the stall of a save, {size}, checked, atomic and synced; torch.save", sides=(saved, torch_saved))
+        yield row(f"the stall of a save, {size}; torch.save and fsync", sides=(saved, synced))
+        loads = [
+            partial(timed, partial(_load, trainer, ours)),
+            partial(timed, partial(_load_plain, *_by_hand(), plain)),
+        ]
+        name = f"loading {size} with its checksum; torch.load and load_state_dict"
+        yield row(name, sides=alternate(loads, times))
+
+
+def _trainer() -> Trainer:
+    """A trainer of ResNet34 after a step."""
+    torch.manual_seed(0)
+    trainer = make_trainer(*FLAGS, "--train.max_steps=1")
+    trainer.train_epoch()
+    return trainer
+
+
+def _by_hand() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """The same network and optimizer after a step."""
+    net = ResNet34(num_classes=10, in_channels=1, image_size=(8, 8))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    F.cross_entropy(net(torch.rand(2, 1, 8, 8)), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return net, optimizer
+
+
+def _stall(trainer: Trainer, folder: Path) -> Sample:
+    """The time until the training may go on; what is still being written is waited for afterwards."""
+    sample = timed(partial(trainer.save, []))
+    before: Any = None
+    while (now := _state_of(folder)) != before or any(name.endswith(TEMPORARY) for name, _ in now):
+        before = now
+        time.sleep(QUIET_FOR)
+    return sample
+
+
+def _state_of(folder: Path) -> list[tuple[str, int]]:
+    return sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir(folder))
+
+
+def _save_plain(net: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path, sync: bool = False) -> None:
+    with open(path, "wb") as file:
+        torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _load(trainer: Trainer, folder: Path) -> None:
+    """What a resume does with the file: read, check, put back."""
+    state = read_newest(folder)[0]
+    load_network_state(trainer.task, state["model"], state["buffers"], "the checkpoint")
+    unpack(trainer, state)
+
+
+def _load_plain(net: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    net.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])

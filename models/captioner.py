@@ -86,7 +86,8 @@ class CaptionDecoder(BasicModule):
         mean = features.mean(1) if self.attention else features  # [B, feature_size]
         states = self.begin(mean).tanh().view(-1, 2, self.layers, self.width)
         hidden, cell = states.permute(1, 2, 0, 3).contiguous()  # each [layers, B, width]
-        return (hidden, cell), self.look(features)
+        # Bounded as the hidden states are, which it would drown.
+        return (hidden, cell), self.look(features).tanh() if self.attention else features
 
     def step(self, words: Tensor, state: State, places: Tensor) -> tuple[Tensor, State]:
         """Logits [N, vocabulary] for the word after `words` [N], and the state to go on from."""

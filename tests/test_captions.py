@@ -455,6 +455,7 @@ def test_features_are_standardised_over_the_training_set():
     seen = task._standardised(features)
     assert torch.allclose(seen.mean(0), torch.zeros(4), atol=1e-3)
     assert torch.allclose(seen.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0, 1.0]), atol=1e-2)
+    assert task._standardised(features[:1] + 1000).tolist()[0][:3] == [5.0, 5.0, 5.0]
     assert set(task.state_dict()) >= {"mean", "std"} and "shown" not in task.state_dict()
 
 
@@ -517,6 +518,7 @@ def test_stopped_and_resumed_it_is_the_same_run(run, photos, steps):
     assert torch.equal(state("cut")["buffers"]["std"], state("whole")["buffers"]["std"])
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_from_the_last_save(start, photos, tmp_path):
     args = ["captions", "--max-epoch=6", "--model.decoder.dropout=0.3", "--train.save_steps=3", *SMALL]
     assert start("train", "--run=whole", *args).wait(120) == 0

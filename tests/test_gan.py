@@ -307,6 +307,7 @@ def test_stopped_and_resumed_it_is_the_same_run(run, digits, loss, steps):
     assert whole["update"]["discriminator"]["taken"] == 6 and whole["update"]["generator"]["taken"] == 4
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_from_the_last_save(start, digits, tmp_path):
     args = ["mnist_gan", "--task.g_every=3", "--train.save_steps=4", *SMALL, "--max-epoch=12"]
     assert start("train", "--run=whole", *args).wait(120) == 0

@@ -376,6 +376,7 @@ def test_stopped_and_resumed_it_is_the_same_run(run, folder, steps):
     assert same_run(state("cut"), state("whole"))
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_from_the_last_save(start, folder, tmp_path):
     args = ["unet", "--max-epoch=10", "--train.save_steps=3", *SMALL]
     assert start("train", "--run=whole", *args).wait(120) == 0

@@ -14,6 +14,7 @@ from commands.selftest import difference, state_difference
 SMALL = ["--model=MLP", "--model.dropout=0.5", "--trials=1", "--steps=5"]
 
 
+@pytest.mark.slow
 def test_a_good_run_is_the_same_and_leaves_nothing(run, tmp_path):
     given = run("selftest", *SMALL)
     assert given.code == 0, given.err
@@ -32,6 +33,7 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_resume_that_forgets_its_random_numbers_is_told(run, tmp_path, monkeypatch):
     """With dropout; in the end a second whole training shows that it is not the training itself."""
     script = tmp_path / "broken.py"

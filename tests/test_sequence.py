@@ -145,6 +145,7 @@ def test_stopped_and_resumed_it_is_the_same_run(run, steps, kind):
     assert same_run(state("cut"), state("whole"))
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_from_the_last_save(start, tmp_path):
     args = ["mnist_lstm", "--max-epoch=4", "--train.save_steps=7", *SMALL]
     assert start("train", "--run=whole", *args).wait(120) == 0

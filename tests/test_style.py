@@ -240,6 +240,7 @@ def test_on_a_gpu_a_deterministic_run_resumes_exactly(run, folder):
     assert run("generate", "checkpoints/cut", "--content-path=photos/1.jpg", "--use-gpu=false").code == 0
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_from_the_last_save(start, folder, tmp_path):
     args = ["style_transfer", *RANDOM, "--train.max_steps=30", "--train.max_epoch=30", "--train.save_steps=5"]
     assert start("train", "--run=whole", *args).wait(120) == 0

@@ -24,6 +24,7 @@ LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 HALF_WRITTEN = re.compile(
     r"((last|previous|best|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
 )
+LONGEST = 4096  # bytes of a checksum file: whoever made a longer one, it was not us
 NEEDED = {"format": int, "model": dict, "config": dict, "meta": dict, "progress": dict}
 
 
@@ -63,10 +64,10 @@ class Store:
 
     def _replace_last(self, new: Path, digest: str) -> None:
         last = self.folder / LAST
-        old, old_digest = self._link(last, PREVIOUS) if last.exists() else None, (_digests(last) or [""])[0]
+        old, old_digests = self._link(last, PREVIOUS) if last.exists() else None, _digests(last) or []
         self._publish(new, LAST, digest)
         if old:  # only now: had the old one been damaged, the one before it would still be needed
-            self._publish(old, PREVIOUS, old_digest)
+            self._publish(old, PREVIOUS, *old_digests)
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete checkpoints that are no longer among those to keep."""
@@ -92,17 +93,18 @@ class Store:
             write_durably(target, source.read_bytes())
         return target
 
-    def _publish(self, new: Path, name: str, digest: str) -> None:
+    def _publish(self, new: Path, name: str, *digests: str) -> None:
         """Give a written file its name. Its checksum file holds old and new before, so that both are valid.
 
+        All old lines stay until then: where a process was killed in between, any of them may be that of the old file.
         The folder is synced after each of the two renames: a power cut may undo them in any order.
         """
         path = self.folder / name
-        _put_digests(path, [digest, *(_digests(path) or [])[:1]])
+        _put_digests(path, [*digests, *(_digests(path) or [])])
         _sync_folder(self.folder)
         os.replace(new, path)
         _sync_folder(self.folder)
-        _put_digests(path, [digest])
+        _put_digests(path, list(digests))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -152,7 +154,8 @@ def _sidecar(path: Path) -> Path:
 def _digests(path: Path) -> list[str] | None:
     """The checksums a file may have, as sha256sum writes them; None if it has no checksum file."""
     try:
-        text = _sidecar(path).read_text(errors="replace")  # of a damaged one, too, no line will fit
+        with open(_sidecar(path), "rb") as stream:
+            text = stream.read(LONGEST).decode(errors="replace")  # of a damaged one, too, no line will fit
         return [line.split()[0] for line in text.splitlines() if line.strip()]
     except OSError:
         return None

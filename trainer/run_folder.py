@@ -40,7 +40,9 @@ class RunFolder:
                     f"--run={name}: {path} exists; take another name, or continue it with --resume={path}"
                 )
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()  # fails if another process was faster
+            path.mkdir()
+        except FileExistsError as error:
+            raise ConfigError(f"--run={name}: another process has just made {path}; take another name") from error
         except OSError as error:
             reason = error.strerror or error
             raise StorageError(f"{path}: cannot be made: {reason}; make {ROOT} writable or run elsewhere") from error

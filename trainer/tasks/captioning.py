@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Captioning"]
 
+FARTHEST = 5.0  # deviations from the mean that a feature may be away
 LONGEST = 30  # words of a caption that is written
 SHOWN = 4  # captions that are shown after each validation
 CHINESE = "\u3400"  # words of one character from here on stand without spaces
@@ -150,7 +151,8 @@ class Captioning(Task):
         return self._text(self._write(self._standardised(self.encode(picture)), beam)[0])
 
     def _standardised(self, features: Tensor) -> Tensor:
-        return (features - self.mean) / self.std
+        """Cut off: what is nearly silent in the training photos may be hundreds of deviations away in another."""
+        return ((features - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
 
     def _write(self, features: Tensor, beam: int) -> list[list[int]]:
         """A sentence for each of the features [B, D]."""

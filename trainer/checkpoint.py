@@ -113,6 +113,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises CheckpointError for a file that is missing, damaged, foreign or not safe to load.
     """
     try:
+        if not path.is_file():  # a pipe would be waited on for ever
+            raise CheckpointError(f"{path}: is no regular file" if path.exists() else f"{path}: is not there")
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
@@ -153,6 +155,8 @@ def _sidecar(path: Path) -> Path:
 
 def _digests(path: Path) -> list[str] | None:
     """The checksums a file may have, as sha256sum writes them; None if it has no checksum file."""
+    if not _sidecar(path).is_file():
+        return None
     try:
         with open(_sidecar(path), "rb") as stream:
             text = stream.read(LONGEST).decode(errors="replace")  # of a damaged one, too, no line will fit

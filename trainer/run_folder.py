@@ -41,9 +41,9 @@ class RunFolder:
                 )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
-        except FileExistsError as error:
-            raise ConfigError(f"--run={name}: another process has just made {path}; take another name") from error
         except OSError as error:
+            if path.is_dir():
+                raise ConfigError(f"--run={name}: another process has just made {path}; take another name") from error
             reason = error.strerror or error
             raise StorageError(f"{path}: cannot be made: {reason}; make {ROOT} writable or run elsewhere") from error
         folder = cls(path)

@@ -40,9 +40,14 @@ def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> 
 
 
 def write_pictures(target: Path, rows: dict[str, Row]) -> dict[str, Row]:
-    """Write every predicted picture as `<column>s/<id>.png` beside the CSV, where its name then stands in its place."""
+    """Write every predicted picture as `<column>s/<id>.png` beside the CSV, where its name then stands in its place.
+
+    Raises DataError for an id that is no name of a file below that folder.
+    """
     named: dict[str, Row] = {}
     for key, row in rows.items():
+        if ".." in Path(key).parts or Path(key).is_absolute() or "\0" in key or len(Path(key).name) > 200:
+            raise DataError(f"the id {key[:60]!r} cannot name a picture that is predicted; rename that test file")
         files = {column: f"{column}s/{key}.png" for column, value in row.items() if isinstance(value, Tensor)}
         for column, file in files.items():
             write_image(target.parent / file, row[column])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import StorageError
@@ -22,7 +23,8 @@ def put(path: Path, content: bytes | memoryview) -> None:
         write_durably(temporary, content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise storage_error(path, error, len(content)) from error
 
 

@@ -134,12 +134,17 @@ def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, proble
 
 def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
     """Whether a mapping's keys are roles, not the arguments of a single component."""
-    if any(name == "name" or (is_slip(name, "name") and not n.entries) for name, n in node.entries.items()):
+    if any(_is_name(key) and not n.entries for key, n in node.entries.items()):
         return False
     if any(role in old for role in node.entries):
         return True
     known = COMPONENTS[catalogue].all_names()
-    return any("name" in n.entries or str(n.value).partition(":")[0] in known for n in node.entries.values())
+    return any(any(map(_is_name, n.entries)) or str(n.value).partition(":")[0] in known for n in node.entries.values())
+
+
+def _is_name(key: str) -> bool:
+    """Whether a key is meant to be `name`."""
+    return key == "name" or is_slip(key, "name")
 
 
 def nested(path: list[str], node: Node) -> Node:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from conftest import TOY, rows, same_run, state
 from torch.utils.data import Dataset
 
 from configs.schema import Data
-from trainer.loaders import Batches
+from trainer.loaders import Batches, _start_worker
 from utils.errors import WorkerError
 
 SAMPLES = 24
@@ -128,3 +129,24 @@ def _children(pid: int) -> set[int]:
         if int(fields[1]) == pid and fields[0] != "Z":
             found.add(int(stat.parent.name))
     return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the signal")
+@pytest.mark.parametrize("late", [False, True])
+def test_a_worker_ends_with_the_training_process_however_early_that_is_killed(late):
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if not parent:
+        parent = os.getpid()
+        if os.fork():
+            os.kill(parent, signal.SIGKILL)
+        while late and os.getppid() == parent:
+            time.sleep(0.001)
+        _start_worker(parent, 0)
+        os.write(writing, b"." * late)  # when the parent was dead already, nothing more is done
+        time.sleep(60)
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(parent, 0)
+    assert os.read(reading, 1) == b""  # the end of the pipe: nobody is left to write
+    os.close(reading)

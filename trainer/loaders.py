@@ -1,9 +1,13 @@
 """Batches of a dataset: their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
 
+import ctypes
 import hashlib
+import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from utils.errors import DataError, UserError, WorkerError
 __all__ = ["Batches", "random_state", "seed_all", "set_random_state"]
 
 Key = tuple[int, int]  # epoch and index of a sample
+PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
 LOSSES = 3  # of worker processes in one epoch: then the run ends
 
 
@@ -116,7 +121,7 @@ class Batches:
             collate_fn=_as_it_is,
             pin_memory=self.cfg.pin_memory and torch.cuda.is_available(),
             timeout=self.cfg.worker_timeout if workers else 0,
-            worker_init_fn=_start_worker,
+            worker_init_fn=partial(_start_worker, os.getpid()),
             persistent_workers=workers > 0,
             prefetch_factor=(1 if careful else 2) if workers else None,
             generator=torch.Generator(),  # else a loader draws its workers' seed from the run's random numbers
@@ -246,8 +251,15 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _start_worker(number: int) -> None:
-    """Ctrl-C goes to every process of the terminal; the training process alone decides what follows."""
+def _start_worker(parent: int, number: int) -> None:
+    """Ctrl-C goes to every process of the terminal; the training process alone decides what follows.
+
+    It ends with the training process: torch's own watch begins too late for one that is killed right after the start.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,13 +1,13 @@
 """Lists and tables in text files, whose faults are told with file and line."""
 
 import csv
-import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from utils.errors import DataError
+from utils.files import content
 
 __all__ = ["Faults", "Row", "read_lines", "read_rows", "take_columns"]
 
@@ -40,7 +40,7 @@ class Faults:
 def read_lines(path: str, faults: Faults) -> list[str]:
     """The lines of a UTF-8 file, with their ends. Raises DataError when it is missing or of another kind."""
     lines = []
-    for number, line in enumerate(_read_bytes(path).removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True), 1):
+    for number, line in enumerate(_content(path).removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True), 1):
         if b"\0" in line:
             faults.add(number, "holds NUL bytes; save the file as UTF-8 text")
         try:
@@ -51,12 +51,9 @@ def read_lines(path: str, faults: Faults) -> list[str]:
     return lines
 
 
-def _read_bytes(path: str) -> bytes:
+def _content(path: str) -> bytes:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
-            raise OSError(0, "it is not a regular file")
-        with open(path, "rb") as file:
-            return file.read()
+        return content(Path(path))
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror}); put it there or set its name") from error
 

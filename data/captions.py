@@ -27,6 +27,7 @@ from data._images import (
     untouched_rng,
 )
 from utils.errors import ConfigError, DataError
+from utils.files import content
 
 __all__ = ["Captions"]
 
@@ -268,7 +269,7 @@ def _header(row: list[str], faults: Faults) -> list[str]:
 
 def _read_json(path: str) -> Iterator[tuple[str, str]]:
     try:
-        entries = json.loads(Path(path).read_bytes())
+        entries = json.loads(content(Path(path)))
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror}); put it there or set its name") from error
     except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError too

@@ -1,6 +1,7 @@
 """MNIST, and sets in the same files, with a reader of the idx format."""
 
 import gzip
+import math
 import os
 import struct
 import zlib
@@ -44,15 +45,17 @@ def read_idx(path: str, dimensions: int) -> Tensor:
             magic, *shape = struct.unpack(f">{dimensions + 1}I", file.read(4 + 4 * dimensions))
             if magic != 0x0800 + dimensions:  # 8: unsigned bytes
                 raise ValueError(f"its magic number is {magic}, not {0x0800 + dimensions}")
-            content = bytearray(file.read())
+            expected, content = math.prod(shape), bytearray()
+            while len(content) <= expected and (piece := file.read(1 << 20)):
+                content += piece  # not all at once: a small file may unpack to terabytes, or its head promise them
     except struct.error:
         raise DataError(f"cannot read {path} (it ends within its head); fetch it again") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"cannot read {path} ({error}); fetch it again") from error
-    expected = torch.Size(shape).numel()
     if len(content) != expected or not expected:
+        held = "more" if len(content) > expected else len(content)
         sizes = "x".join(str(size) for size in shape)
-        raise DataError(f"{path} holds {len(content)} values, but its head says {sizes}; fetch it again")
+        raise DataError(f"{path} holds {held} values, but its head says {sizes}; fetch it again")
     return torch.frombuffer(content, dtype=torch.uint8).view(*shape)
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from data._images import pick, split_indices
 from utils.errors import DataError
+from utils.files import content
 
 __all__ = ["Poems"]
 
@@ -141,9 +142,8 @@ def read_poems(root: str, files: str) -> list[str]:
 
 def _read_json(path: Path) -> list[str]:
     """Each object's paragraphs joined; objects without any are left out."""
-    content = _content(path)
     try:
-        entries = json.loads(content)
+        entries = json.loads(_content(path))
     except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError too
         raise DataError(f"{path} is not JSON ({error}); remove it or replace it") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -156,12 +156,12 @@ def _read_json(path: Path) -> list[str]:
 
 def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        data = content(path)
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror}); mend it or choose another") from error
-    if not content.strip():
+    if not data.strip():
         raise DataError(f"{path} is empty; remove it or replace it")
-    return content
+    return data
 
 
 def _read_npz(path: Path) -> list[str]:
@@ -177,7 +177,7 @@ def _read_npz(path: Path) -> list[str]:
     try:
         with np.load(io.BytesIO(_content(path)), allow_pickle=False) as arrays:
             data, words = arrays["data"], _plain_words(arrays, path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} does not hold the arrays 'data' and 'ix2word' ({reason}); replace it") from error
     if data.ndim != 2 or data.dtype.kind not in "iu" or (data.size and not 0 <= data.min() <= data.max() < len(words)):

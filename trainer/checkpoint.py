@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import CheckpointError, NonFiniteError
-from utils.files import TEMPORARY, storage_error, write_durably
+from utils.files import TEMPORARY, content, storage_error, write_durably
 
 __all__ = ["Store", "read", "read_newest"]
 
@@ -113,20 +114,25 @@ def read(path: Path) -> dict[str, Any]:
     Raises CheckpointError for a file that is missing, damaged, foreign or not safe to load.
     """
     try:
-        if not path.is_file():  # a pipe would be waited on for ever
-            raise CheckpointError(f"{path}: is no regular file" if path.exists() else f"{path}: is not there")
-        data = path.read_bytes()
+        data = content(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: is not there") from error
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
     if problem := _damage(path, data):
         raise CheckpointError(f"{path}: {problem}")
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch guesses at what a foreign file is; that it is refused is enough
+            warnings.simplefilter("ignore")
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
         reason = next((line for line in str(error).splitlines() if "Unsupported" in line), type(error).__name__)
         raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason[:160]})") from error
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in NEEDED.items()):
         raise CheckpointError(f"{path}: is no checkpoint of a run; bare weights go with --load-model-path=…")
+    plain = all(isinstance(weight, Tensor) for weight in state["model"].values())
+    if not plain or not isinstance(state.get("fingerprint", {}), dict):
+        raise CheckpointError(f"{path}: its weights or its fingerprint are of another type; no run wrote that")
     if state["format"] != FORMAT:
         raise CheckpointError(f"{path}: has format {state['format']}, this version reads {FORMAT}")
     return state
@@ -139,14 +145,13 @@ def read_newest(folder: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[
     """
     rejected: list[str] = []
     for path in (folder / name for name in names):
-        if not path.exists():
+        if path.name != LAST and not path.exists():  # not every run has a second one, or a best one
             continue
         try:
             return read(path), path, rejected
         except CheckpointError as error:
             rejected.append(str(error))
-    reasons = "; ".join(rejected) or "no last.pth there"
-    raise CheckpointError(f"{folder}: no usable checkpoint ({reasons})")
+    raise CheckpointError(f"{folder}: no usable checkpoint ({'; '.join(rejected)})")
 
 
 def _sidecar(path: Path) -> Path:

@@ -35,7 +35,9 @@ class Trained:
         if not path.exists():
             raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint")
         found = read_newest(path, (BEST, LAST, PREVIOUS)) if path.is_dir() else (read(path), path, [])
-        self.state, self.source, _ = found
+        self.state, self.source, rejected = found
+        for reason in rejected if dist.is_main() else ():
+            print(f"passed over {reason}")
         self.stored = load_stored(self.state["config"], self.source)
         self.meta: dict[str, Any] = self.state["meta"]
 

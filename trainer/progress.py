@@ -1,6 +1,7 @@
 """Where a run stands: position, best score, patience, and the numbers of a row not yet written."""
 
 import math
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -37,9 +38,12 @@ class Progress:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
-        """Raises CheckpointError unless the state has every field, and no other."""
-        if missing := sorted({f.name for f in fields(cls)} ^ state.keys()):
-            raise CheckpointError(f"the checkpoint's progress is not whole ({', '.join(missing)}); take another one")
+        """Raises CheckpointError unless the state has every field, each of its type, and no other."""
+        kinds: dict[str, Any] = {f.name: list if typing.get_origin(f.type) is list else f.type for f in fields(cls)}
+        wrong = kinds.keys() ^ state.keys() or {k for k, v in state.items() if not isinstance(v, kinds[k])}
+        if wrong:
+            names = ", ".join(sorted(wrong))
+            raise CheckpointError(f"the checkpoint's progress is not whole ({names}); take another one")
         return cls(**state)
 
     def finished(self, train: Train) -> bool:

@@ -1,18 +1,27 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
+import errno
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import StorageError
 
-__all__ = ["TEMPORARY", "put", "storage_error", "write_durably"]
+__all__ = ["TEMPORARY", "content", "put", "storage_error", "write_durably"]
 
 TEMPORARY = ".tmp"  # the suffix of a file that is being written
 
 
-def put(path: Path, content: bytes | memoryview) -> None:
+def content(path: Path) -> bytes:
+    """What a regular file holds; of others a pipe would never end. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path.read_bytes()
+
+
+def put(path: Path, data: bytes | memoryview) -> None:
     """Write a file through a temporary one in the same folder; an older file of that name stays if it fails.
 
     Raises StorageError when it cannot be written.
@@ -20,18 +29,18 @@ def put(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(temporary, content)
+        write_durably(temporary, data)
         os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise storage_error(path, error, len(content)) from error
+        raise storage_error(path, error, len(data)) from error
 
 
-def write_durably(path: Path, content: bytes | memoryview) -> None:
+def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Write bytes and wait until they are on the disk."""
     with open(path, "wb") as stream:
-        stream.write(content)
+        stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 JOBS = 2  # trials at a time
-TRIES = 40  # trials in which a broken variant must be found out
+TRIES = 200  # trials at most in which a broken variant must be found out
 SCRATCH = Path(tempfile.gettempdir()) / f"faults-{os.getpid()}"  # of the whole campaign; removed at its end
 
 

@@ -1,4 +1,10 @@
-"""diff: the keys in which two configs differ, and beside them what the two runs measured."""
+"""diff: the keys in which two runs or configs differ, and beside them what the runs measured.
+
+python main.py diff RUN RUN
+
+RUN is a run folder, its name in checkpoints/, or a YAML file.
+Keys that are the same in both are left out.
+"""
 
 import itertools
 import math
@@ -15,7 +21,7 @@ from utils.cli import Flag
 from utils.config import to_plain
 from utils.errors import ConfigError
 from utils.runs import Curves, best_value, component_names, find_run, read_config, read_curves, run_labels
-from utils.tree import dump_line
+from utils.yaml_text import dump_line
 
 __all__ = ["run"]
 

@@ -1,4 +1,15 @@
-"""plot: the curves of a run, or of several runs together, as a PNG; reads run folders and trains nothing."""
+"""plot: the curves of a run, or of several runs together, as a PNG; and what a checkpoint predicts.
+
+python main.py plot RUN… [--out=FILE] [--predictions]
+
+RUN is a run folder or its name in checkpoints/. One run is drawn into its
+curves.png, several into checkpoints/comparison.png, a line a run. Nothing is
+trained.
+
+  --out=FILE     another PNG
+  --predictions  of one run also confusion_matrix.png and predictions.png: how
+                 its best checkpoint does on the validation data
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,22 +24,34 @@ __all__ = ["run"]
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Draw the curves of the runs that the words name, one or several.
+    """Draw the curves of the runs that the words name, one or several; of one, if asked, its predictions too.
 
     Raises ConfigError without a run and for a file that is no PNG, CheckpointError for a run that is not there or has
     written no numbers, StorageError where the picture cannot be written.
     """
-    options = options_of(flags, ("out",))
+    options = options_of([_filled(flag) for flag in flags], ("out", "predictions"))
+    predictions = options.get("predictions", "false")
     if not words:
         raise ConfigError("plot: which runs? e.g. python main.py plot checkpoints/NAME")
     out = options.get("out", "")
     if out and Path(out).suffix.lower() != ".png":
         raise ConfigError(f"--out={out}: curves are drawn as PNG; give a name that ends in .png")
+    if predictions not in ("true", "false"):
+        raise ConfigError(f"--predictions={predictions}: is neither true nor false")
     folders = list({path.resolve(): path for path in (find_run(word, ROOT) for word in words)}.values())
     if len(folders) == 1:
         _draw_one(folders[0], Path(out) if out else folders[0] / "curves.png")
+        if predictions == "true":
+            _draw_validation(folders[0])
+    elif predictions == "true":
+        raise ConfigError("--predictions: takes one run at a time")
     else:
         _draw_several(folders, Path(out) if out else ROOT / "comparison.png")
+
+
+def _filled(flag: Flag) -> Flag:
+    """`--predictions` alone means true."""
+    return Flag(flag.key, "true", f"{flag.typed}=true") if flag.typed == "--predictions" else flag
 
 
 def _draw_one(folder: Path, target: Path) -> None:
@@ -37,6 +60,14 @@ def _draw_one(folder: Path, target: Path) -> None:
     if not draw_curves(folder / "log.jsonl", target):
         raise CheckpointError(f"{folder}: log.jsonl holds no numbers to draw")
     print(f"{target}: the curves of {run_labels([folder])[0]}")
+
+
+def _draw_validation(folder: Path) -> None:
+    """The confusion matrix and the predictions of a run's best checkpoint, from its validation data."""
+    from trainer.drawing import draw_validation
+
+    for target in draw_validation(folder):
+        print(f"{target}: of {run_labels([folder])[0]}")
 
 
 def _draw_several(folders: Sequence[Path], target: Path) -> None:

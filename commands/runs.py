@@ -1,9 +1,19 @@
-"""runs: a table of the run folders in checkpoints/, the newest first; reads them and trains nothing."""
+"""runs: the runs in checkpoints/ as a table, the newest first.
+
+python main.py runs [WORD…] [--sort=…] [--state=…] [--model=…]
+
+With words, only runs whose name holds one of them. Nothing is trained.
+
+  --sort=ORDER  newest (the default), best, time, epochs or run
+  --state=NAME  only runs that are running, finished, stopped, crashed or failed
+  --model=NAME  only runs of that model; so for --task and --data
+"""
 
 import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 
 from configs import COMPONENTS
 from trainer.run_folder import ROOT
@@ -16,6 +26,7 @@ __all__ = ["columns", "metrics_of", "options_of", "run", "shown", "width"]
 
 FILTERS = {"state": "state", "task": "task", "data": "data.dataset", "model": "model"}
 NUMBERS = ("best", "epochs", "steps", "time")  # columns that end at the right
+OPTIONAL = ("task", "config")  # columns that a narrow terminal goes without: data, model and the run's name tell most
 LEAST = {"run": 14, "data": 5, "model": 8, "metric": 6}  # characters that a name keeps where there is little room
 TWO_ENDED = ("run", "model")  # names that are told apart by their ends: a time, ResNet18 and ResNet34
 GAP = "  "
@@ -122,11 +133,12 @@ def _names(one: Run, key: str) -> list[str]:
 
 
 def _table(runs: Sequence[Run]) -> list[str]:
-    """Lines that fit the terminal; the task, which data and model mostly tell, is there only where it has room."""
+    """Lines that fit the terminal."""
     cells = list(map(_cells, runs))
     rows = [dict(zip(cells[0], cells[0], strict=True)), *cells]
-    if _room(_widths(rows)) < 0:
-        rows = [{name: cell for name, cell in row.items() if name != "task"} for row in rows]
+    for column in OPTIONAL:
+        if _room(_widths(rows)) < 0:
+            rows = [{name: cell for name, cell in row.items() if name != column} for row in rows]
     widths = _widths(rows)
     shrinking = [name for name in LEAST if widths[name] > LEAST[name]]
     while _room(widths) < 0 and shrinking:
@@ -139,6 +151,7 @@ def _cells(one: Run) -> dict[str, str]:
     most = one.setting("train.max_epoch")
     return {
         "run": one.name,
+        "config": _config_of(one),
         "task": "+".join(one.names("task")),
         "data": "+".join(one.names("data.dataset")),
         "model": "+".join(one.names("model")),
@@ -149,6 +162,12 @@ def _cells(one: Run) -> dict[str, str]:
         "time": _duration(one.seconds),
         "state": one.state,
     }
+
+
+def _config_of(one: Run) -> str:
+    """The config's name; of a run that repeats another one's config.yaml that run's."""
+    path = PurePath(one.told or "-")
+    return path.parent.name if path.name == "config.yaml" and path.parent.name else path.stem
 
 
 def shown(value: float) -> str:

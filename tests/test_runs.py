@@ -18,7 +18,7 @@ import utils.comparison
 from commands.runs import width
 from utils.comparison import draw_comparison
 from utils.runs import best_value, read_curves
-from utils.tree import dump_yaml
+from utils.yaml_text import dump_yaml
 
 NOW = 1_800_000_000.0
 
@@ -139,10 +139,17 @@ def test_a_run_in_a_line(run, make):
     make("dogcat1", model={"name": "ResNet34", "stem": "small"}, data={"dataset": {"name": "DogCat", "root": "photos"}})
     make("faces", best=None, model={"generator": "G", "discriminator": {"name": "D"}}, age=1.0)
     assert run("runs").out.splitlines() == [
-        "run      task            data    model     metric      best  epochs  steps  time  state",
-        "dogcat1  Classification  DogCat  ResNet34  accuracy  0.9000     2/3     80  1:01  finished",
-        "faces    Classification  Digits  G+D       -              -     2/3     80  1:01  finished",
+        "run      config  task            data    model     metric      best  epochs  steps  time  state",
+        "dogcat1  -       Classification  DogCat  ResNet34  accuracy  0.9000     2/3     80  1:01  finished",
+        "faces    -       Classification  Digits  G+D       -              -     2/3     80  1:01  finished",
     ]
+
+
+@pytest.mark.parametrize(("told", "config"), [("configs/dogcat.yaml", "dogcat"), ("checkpoints/x/config.yaml", "x")])
+def test_a_run_tells_its_config(run, make, told, config):
+    file = make("a") / "status.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"config": told}))
+    assert table(run("runs"))[0]["config"] == config
 
 
 def test_orders(run, make):
@@ -206,7 +213,7 @@ def test_names_are_whole_where_there_is_no_terminal(start, make, monkeypatch):
     monkeypatch.delenv("COLUMNS")
     make("r" * 100, model="M" * 100)
     out, err = start("runs").communicate(timeout=60)
-    assert f"{'r' * 100}  Classification  Digits  {'M' * 100}  " in out and not err
+    assert f"{'r' * 100}  -       Classification  Digits  {'M' * 100}  " in out and not err
 
 
 @pytest.mark.parametrize(
@@ -264,6 +271,7 @@ def test_a_true_run_from_its_start_to_its_death(run, start, tmp_path):
     process.wait()
     (line,) = table(run("runs"))
     assert (line["state"], line["metric"], line["model"], line["data"]) == ("crashed", "accuracy", "MLP", "Digits")
+    assert line["config"] == "default"
     best = max(points := read_curves(log)["accuracy"]["val"].values())
     assert line["best"] == f"{best:.4f}" and line["epochs"].endswith("/2000") and int(line["steps"]) >= 40 * len(points)
     assert run("plot", "one").code == 0 and size(log.with_name("curves.png"))
@@ -349,7 +357,7 @@ def test_diff_wraps_what_is_long_and_cuts_nothing(run, make, monkeypatch):
 def test_plot_of_one_run_is_its_curves(run, make, tmp_path):
     path = make("a", rows=journal())
     assert run("plot", "a", "checkpoints/a/").out == "checkpoints/a/curves.png: the curves of a\n"
-    assert size(path / "curves.png") == (3 * 480, 340)
+    assert size(path / "curves.png") == (3 * 480, 380)
     assert run("plot", "a", "--out=mine.png").code == 0 and size(tmp_path / "mine.png")
     make("b")
     assert run("plot", "b") == (4, "", "checkpoints/b: log.jsonl holds no numbers to draw\n")
@@ -407,9 +415,10 @@ def test_a_panel_a_metric_and_a_line_a_run(drawn, make):
         "learning rate",
         "learning rate of generator",
     ]
-    assert {(axes.get_xlabel(), len(axes.lines)) for axes in panels.values()} == {("step", 2)}
-    assert panels["val accuracy"].get_ylabel() == "accuracy"
+    assert {(axes.get_xlabel(), len(axes.lines)) for axes in panels.values()} == {("step (batches)", 2)}
+    assert panels["val accuracy"].get_ylabel() == "accuracy (0 to 1)"
     assert panels["val accuracy"].lines[0].get_xydata().tolist() == [[20, 0.2], [40, pytest.approx(0.1)]]
+    assert panels["learning rate"].get_ylim()[0] == 0  # where a constant rate is no zigzag of rounding
     assert labels == [text.get_text() for text in legend.get_texts()] == ["a", "gan"]
 
 

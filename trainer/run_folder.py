@@ -21,13 +21,15 @@ LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
 class RunFolder:
     """A run's folder and the lock on it, which dies with its process."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, config: str | None = None):
+        """`config`: what a new run was told to be; of one that is there its status says it."""
         self.path = path
+        self.config = config or self.status().get("config")
         self.lock = FileLock(path / ".lock")
 
     @classmethod
-    def create(cls, name: str) -> "RunFolder":
-        """Make the folder of a new run.
+    def create(cls, name: str, config: str | None = None) -> "RunFolder":
+        """Make the folder of a new run of a config, told by its name or path.
 
         Raises ConfigError for a name that exists or is not portable, StorageError when it cannot be made.
         """
@@ -46,7 +48,7 @@ class RunFolder:
                 raise ConfigError(f"--run={name}: another process has just made {path}; take another name") from error
             reason = error.strerror or error
             raise StorageError(f"{path}: cannot be made: {reason}; make {ROOT} writable or run elsewhere") from error
-        folder = cls(path)
+        folder = cls(path, config)
         folder.own()
         return folder
 
@@ -82,7 +84,7 @@ class RunFolder:
 
     def set_status(self, state: str, **facts: Any) -> None:
         """State is running, finished, stopped or failed; a run that says running and holds no lock has crashed."""
-        facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), **facts}
+        facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), "config": self.config, **facts}
         put(self.path / "status.json", (json.dumps(facts) + "\n").encode())
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.pictures import DPI, PANEL, printable, write_figure
+from utils.fonts import fonts_for
+from utils.pictures import DPI, PANEL, finish_panel, write_figure
 from utils.runs import Curves
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def draw_comparison(runs: Mapping[str, Curves], target: Path) -> list[str]:
     beside = max(1, int(PANEL[0] * columns / (0.7 + 0.085 * max(map(len, labels)))))  # names in a row of the legend
     height = PANEL[1] * rows + 0.4 + 0.23 * math.ceil(len(labels) / beside)
     figure = Figure((PANEL[0] * columns, height), dpi=DPI, layout="constrained")
-    figure.suptitle(f"{len(runs)} runs")
+    figure.suptitle(f"comparison of {len(runs)} runs")
     for number, (title, lines) in enumerate(panels.items(), start=1):
         _draw_panel(figure.add_subplot(rows, columns, number), title, [lines.get(run, {}) for run in runs])
     _add_legend(figure, labels, family, beside)
@@ -73,8 +74,6 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def _draw_panel(axes: "Axes", title: str, lines: Sequence[Mapping[int, float]]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     name = title.partition(" ")[2]
     is_rate = name.startswith("lr")
     drawn = [dict(sorted(points.items())) if is_rate else _smoothed(points) for points in lines]
@@ -86,11 +85,7 @@ def _draw_panel(axes: "Axes", title: str, lines: Sequence[Mapping[int, float]]) 
     if _is_steep([value for points in drawn for value in points.values()]) and not is_rate:
         axes.set_yscale("log")
     axes.set_title(_title(title, list(map(len, drawn)) != list(map(len, lines))), parse_math=False)
-    axes.set_xlabel("step")
-    axes.set_ylabel(name, parse_math=False)
-    axes.set_xlim(0, 1.03 * max(1, *(step for points in lines for step in points)))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.grid(alpha=0.3)
+    finish_panel(axes, name, max(step for points in lines for step in points))
 
 
 def _title(title: str, smoothed: bool) -> str:
@@ -127,6 +122,5 @@ def _add_legend(figure: "Figure", labels: Sequence[str], family: Sequence[str], 
 def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names that are not too long, cut in the middle, and the fonts that have them; without a font its number."""
     short = [name if len(name) <= WIDEST else f"{name[: WIDEST // 2]}…{name[1 - WIDEST // 2 :]}" for name in names]
-    signs = sorted(set("".join(short)))
-    shown, family = printable(signs)
-    return [name if set(name) <= set(shown) else f"#{number}" for number, name in enumerate(short, 1)], family
+    family, missing = fonts_for("".join(short))
+    return [f"#{number}" if missing & set(name) else name for number, name in enumerate(short, 1)], family

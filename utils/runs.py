@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import CheckpointError, ConfigError
-from utils.tree import plain_value, read_yaml
+from utils.tree import plain_value
 from utils.words import shortened, suggest
+from utils.yaml_text import read_yaml
 
 __all__ = [
     "STATES",
@@ -47,6 +48,7 @@ class Run:
     heard: float  # when it last wrote something, in s since 1970
     monitor: str | None = None  # the metric that picks its best checkpoint
     best: float | None = None  # the best value of it
+    told: str | None = None  # the name or path of the config that it was begun with
 
     @property
     def name(self) -> str:
@@ -141,7 +143,8 @@ def _read_status(path: Path, config: dict[str, Any]) -> Run:
         done = int(facts["epoch"]), int(facts["step"]), float(facts["seconds"]), float(facts["time"])
         state = STATES[STATES.index(facts["state"])]
         monitor, best = facts["monitor"], facts["best"]
-        return Run(path, config, state, *done, monitor and str(monitor), None if best is None else float(best))
+        best, told = None if best is None else float(best), facts.get("config")
+        return Run(path, config, state, *done, monitor and str(monitor), best, told and str(told))
     except FileNotFoundError as error:
         raise CheckpointError(f"{file}: is missing") from error
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:

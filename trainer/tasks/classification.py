@@ -74,11 +74,15 @@ class Classification(Task):
 
     def test_step(self, batch: Any) -> list[Row]:
         inputs = batch[0] if isinstance(batch, (list, tuple)) else batch  # a test split may have no labels
-        probabilities = self.model(inputs).float().softmax(1).cpu()  # [B, classes]
+        probabilities = self.probabilities(inputs).cpu()
         if self.output == "probability":
             return [self._probabilities(p) for p in probabilities.tolist()]
         labels = probabilities.argmax(1).tolist()
         return [{"label": self.classes[k] if self.output == "class" else k} for k in labels]
+
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Of each input and class, [B, classes]."""
+        return self.model(inputs).float().softmax(1)
 
     def _probabilities(self, row: list[float]) -> Row:
         """Of two classes the positive one's, of more a column for each."""

@@ -1,0 +1,278 @@
+"""What a run draws: the first batch, predictions, Chinese names; and that drawing never touches the run."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from conftest import TOY, rows, same_run, state
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from PIL import Image
+from torch import nn
+
+import trainer.drawing
+import utils.gallery
+from configs import Component, load
+from trainer.drawing import Drawings, _draw_predictions, _thumbnails
+from trainer.tasks.classification import Classification
+from utils.fonts import fonts_for, printable, unprintable
+from utils.gallery import Shelf, draw_gallery
+from utils.pictures import draw_confusion
+
+DRAWN = [flag for flag in TOY if "pictures" not in flag]
+AUGMENTED = """\
+model: MLP
+data:
+  dataset: Digits
+  transform:
+    train: [{name: RandomRotation, degrees: 40}, {name: Normalize, mean: [0.5], std: [0.25]}]
+    eval: [{name: Normalize, mean: [0.5], std: [0.25]}]
+"""
+PNGS = {"samples_batch.png", "curves.png", "confusion_matrix.png", "predictions.png"}
+
+
+def pngs(folder):
+    return {path.name for path in folder.glob("*.png")}
+
+
+def size(path):
+    with Image.open(path) as picture:
+        picture.load()
+        return picture.size
+
+
+def test_a_run_with_pictures_is_the_run_without(run, tmp_path):
+    (tmp_path / "augmented.yaml").write_text(AUGMENTED)
+    flags = ["augmented.yaml", "--optim=Adam", "--log.visdom=false", "--print-freq=1"]
+    assert run("train", *flags, "--run=plain", "--train.max_steps=45", "--log.pictures=false").code == 0
+    assert run("train", *flags, "--run=drawn", "--train.max_steps=20").code == 0
+    folder = tmp_path / "checkpoints" / "drawn"
+    assert pngs(folder) == PNGS and pngs(tmp_path / "checkpoints" / "plain") == set()
+    first = (folder / "samples_batch.png").read_bytes()
+    assert run("train", "--resume=checkpoints/drawn", "--train.max_steps=45").code == 0
+    assert same_run(state("plain"), state("drawn"))
+    assert rows("plain", phase="train") == rows("drawn", phase="train")
+    assert (folder / "samples_batch.png").read_bytes() == first  # a resumed run leaves it as it is
+    assert size(folder / "predictions.png")[0] > 1000
+
+
+def fake_trainer(train_step, transforms=()):
+    """As much of a trainer as drawing asks for; what it says lies in `.said`."""
+    said = []
+    transform = types.SimpleNamespace(train=transforms, eval=transforms)
+    cfg = types.SimpleNamespace(data=types.SimpleNamespace(transform=transform))
+    console = types.SimpleNamespace(say=said.append)
+    return types.SimpleNamespace(train_step=train_step, cfg=cfg, console=console, said=said)
+
+
+def test_the_first_batch_is_drawn_as_it_was_trained_on(tmp_path):
+    seen = []
+    trainer = fake_trainer(
+        lambda batch, update: seen.append(batch) or {}, (Component("Normalize", {"mean": [0.5], "std": [0.25]}),)
+    )
+    drawings = Drawings(trainer, tmp_path)
+    pixels = torch.rand(40, 1, 2, 3)
+    for _ in range(2):  # the second batch is not drawn
+        trainer.train_step(((pixels - 0.5) / 0.25, torch.arange(40)), None)
+        pixels = pixels * 0
+    assert len(seen) == 2 and trainer.said == [] and drawings.labels == list(range(32))
+    assert np.allclose(drawings.pictures[0][0, ::32, ::32], seen[0][0][0, 0] * 0.25 * 255 + 127.5, atol=1)
+    assert size(tmp_path / "samples_batch.png") == (8 * 98 - 2, 4 * 66 - 2)
+    assert trainer.train_step.__name__ == "<lambda>"  # and costs later steps nothing
+
+
+@pytest.mark.parametrize(
+    "batch", [torch.rand(4, 5), (torch.rand(4, 2, 8, 8), 1), {"x": 1}, [], torch.zeros(2, 1, 8, 8).int()]
+)
+def test_a_batch_without_pictures_is_not_drawn(tmp_path, batch):
+    trainer = fake_trainer(lambda batch, update: {"loss": 1})
+    Drawings(trainer, tmp_path)
+    assert trainer.train_step(batch, None) == {"loss": 1}
+    assert trainer.said == [] and list(tmp_path.iterdir()) == []
+
+
+def test_thumbnails_are_seen_whatever_their_scale_and_size():
+    wide = _thumbnails(torch.rand(1, 3, 100, 400), ())[0]
+    assert wide.shape == (3, 24, 96) and 100 < wide.mean() < 155
+    strange = _thumbnails(torch.tensor([[[[-7.0, 0.0, 7.0]]]]), ())[0]
+    assert strange.dtype == np.uint8 and strange[0, 0, ::32].tolist() == [0, 128, 255]
+
+
+def test_without_matplotlib_a_run_is_still_a_run(run, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run("train", "--run=a", *DRAWN, "--train.max_steps=3")
+    assert result.code == 0 and "Traceback" not in result.out + result.err
+    for name in PNGS:
+        assert result.out.count(f"checkpoints/a/{name} is not drawn: ") == 1
+    assert pngs(tmp_path / "checkpoints" / "a") == {"samples_batch.png"}  # drawn before, without it
+
+
+def test_what_fails_while_drawing_is_a_sentence(run, tmp_path, monkeypatch):
+
+    def fail(*_):
+        raise RuntimeError("no ink\nleft")
+
+    monkeypatch.setattr(trainer.drawing, "_thumbnails", fail)
+    monkeypatch.setattr("utils.pictures.draw_curves", fail)
+    result = run("train", "--run=a", *DRAWN, "--train.max_steps=3")
+    assert result.code == 0 and run("runs").out.split()[-1] == "finished"
+    for name in ("samples_batch.png", "curves.png", "predictions.png"):
+        assert f"checkpoints/a/{name} is not drawn: no ink\n" in result.out
+    assert pngs(tmp_path / "checkpoints" / "a") == {"confusion_matrix.png"}
+
+
+def test_a_table_has_no_pictures_to_predict(run, tmp_path):
+    assert run("train", "linear_regression", "--run=a", "--log.visdom=false", "--train.max_steps=3").code == 0
+    assert pngs(tmp_path / "checkpoints" / "a") <= {"curves.png"}
+
+
+class Told(nn.Module):
+    """A network whose logits are the pixels."""
+
+    def forward(self, x):
+        return x.flatten(1)
+
+
+class Labelled:
+    """Pictures [1, 1, 2], whose pixels are logits of two classes, and labels."""
+
+    def __init__(self, logits, labels):
+        self.logits, self.labels = logits, labels
+        self.ids = [f"picture {i}" for i in range(len(logits))]
+
+    def __len__(self):
+        return len(self.logits)
+
+    def __getitem__(self, index):
+        return self.logits[index].view(1, 1, 2), self.labels[index]
+
+
+@pytest.fixture
+def galleries(monkeypatch):
+    """What galleries are drawn with: title and shelves."""
+    drawn = []
+    monkeypatch.setattr(utils.gallery, "draw_gallery", lambda title, shelves, target: drawn.append((title, shelves)))
+    return drawn
+
+
+def predict(dataset, tmp_path, patience=60.0):
+    cfg, said = load("default"), []
+    task = Classification(Told(), classes=["cat", "dog"])
+    device = torch.device("cpu")
+    _draw_predictions(task, dataset, cfg, device, tmp_path, "best.pth", said.append, patience)
+    assert said == [] and task.training
+
+
+def test_predictions_are_the_worst_the_least_certain_and_the_best(tmp_path, galleries):
+    margins = torch.linspace(-5, 5, 41)  # of dog over cat
+    logits = torch.stack([torch.zeros(41), margins], 1)
+    predict(Labelled(logits, [1] * 38 + [0] * 3), tmp_path)  # all dogs, but for the last three
+    (title, (wrong, unsure, best)) = galleries[0]
+    assert title == "predictions of best.pth: 41.5% right, of 41 validation samples"
+    assert wrong.title == "most confident mistakes, of 24" and best.title == "most certain and right"
+    assert wrong.captions[0] in (
+        ["truth dog", "→ cat  99.3%", "id picture 0"],
+        ["truth cat", "→ dog  99.3%", "id picture 40"],
+    )
+    shares = [[float(lines[1].split()[-1].rstrip("%")) for lines in shelf.captions] for shelf in (wrong, unsure, best)]
+    assert shares[0] == sorted(shares[0], reverse=True) and shares[2] == sorted(shares[2], reverse=True)
+    assert shares[1] == sorted(shares[1]) and shares[1][0] == 50.0
+    assert all(lines[0] != f"truth {lines[1].split()[1]}" for lines in wrong.captions)
+    assert all(lines[0] == f"truth {lines[1].split()[1]}" for lines in best.captions)
+    assert best.captions[0][2] == "id picture 37" and len(wrong.pictures) == len(best.pictures) == 8
+    assert {len(shelf.pictures) for shelf in (wrong, unsure, best)} == {8}
+
+
+def test_of_many_samples_a_random_choice_must_do(tmp_path, galleries):
+    logits = torch.tensor([[3.0, 0.0]] * 100 + [[0.0, 3.0]] * 100)
+    predict(Labelled(logits, [0] * 100 + [1] * 100), tmp_path, patience=0.0)
+    (title, (wrong, _, best)) = galleries[0]
+    assert title == "predictions of best.pth: 100.0% right, of 32 validation samples (chosen at random among 200)"
+    assert wrong.title == "most confident mistakes, of 0: none" and wrong.pictures == []
+    assert len({lines[0] for lines in best.captions}) == 2  # as the samples stand all would be cats
+
+
+def test_plot_draws_what_a_checkpoint_predicts(run, tmp_path):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=30").code == 0
+    folder = tmp_path / "checkpoints" / "a"
+    assert run("plot", "a").code == 0 and pngs(folder) == {"curves.png"}
+    result = run("plot", "a", "--predictions")
+    assert result.code == 0 and pngs(folder) == {"curves.png", "confusion_matrix.png", "predictions.png"}
+    assert result.out.splitlines()[1:] == [
+        f"checkpoints/a/{name}: of a" for name in ("confusion_matrix.png", "predictions.png")
+    ]
+    assert run("plot", "a", "--predictions=maybe").err == "--predictions=maybe: is neither true nor false\n"
+    (folder / "best.pth").unlink(), (folder / "last.pth").unlink(), (folder / "previous.pth").unlink()
+    assert run("plot", "a", "--predictions").code == 4
+
+
+# Chinese characters
+
+
+@pytest.fixture
+def chinese_font(tmp_path, monkeypatch):
+    """A font called SimHei in which 猫 and 狗 are black boxes, the only Chinese one that is installed."""
+    from matplotlib.font_manager import fontManager
+
+    pen = TTGlyphPen(None)
+    for move, *points in [[pen.moveTo, (0, 0)], [pen.lineTo, (0, 800), (900, 800), (900, 0)]]:
+        for point in points:
+            move(point)
+    pen.closePath()
+    box = pen.glyph()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "box"])
+    font.setupCharacterMap({ord("猫"): "box", ord("狗"): "box"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "box": box})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "box": (1000, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "SimHei", "styleName": "Regular"})
+    font.setupOS2(sTypoAscender=800, sTypoDescender=-200)
+    font.setupPost()
+    font.save(tmp_path / "simhei.ttf")
+    own = [entry for entry in fontManager.ttflist if entry.name.startswith("DejaVu")]
+    monkeypatch.setattr(fontManager, "ttflist", own)
+    fontManager.addfont(tmp_path / "simhei.ttf")
+    fontManager._findfont_cached.cache_clear()
+    yield
+    fontManager._findfont_cached.cache_clear()
+
+
+@pytest.fixture
+def no_chinese_font(monkeypatch):
+    from matplotlib.font_manager import fontManager
+
+    monkeypatch.setattr(fontManager, "ttflist", [e for e in fontManager.ttflist if e.name.startswith("DejaVu")])
+
+
+def ink(path):
+    with Image.open(path) as picture:
+        return (np.asarray(picture.convert("L")) < 60).mean()
+
+
+def test_chinese_is_drawn_as_characters_where_a_font_is_there(tmp_path, chinese_font, recwarn):
+    assert printable(["猫", "狗"]) == (["猫", "狗"], ["DejaVu Sans", "SimHei"])
+    assert unprintable(["猫", "dog"]) == ""
+    picture = np.full((1, 4, 4), 255, np.uint8)
+    for name in ("猫", "."):
+        draw_gallery("x", [Shelf("y", [picture], [[name * 8]])], tmp_path / f"{name}.png")
+        draw_confusion(np.zeros((2, 2), int), [name * 8, "dog"], tmp_path / f"{name}2.png")
+    assert ink(tmp_path / "猫.png") > ink(tmp_path / "..png") + 0.003  # black boxes
+    assert ink(tmp_path / "猫2.png") > ink(tmp_path / ".2.png") + 0.003
+    assert not recwarn.list  # matplotlib warns of a glyph that is missing
+
+
+def test_without_a_font_chinese_is_told_in_a_sentence(run, tmp_path, no_chinese_font, recwarn):
+    assert printable(["猫", "dog"]) == (["#0", "dog"], ["DejaVu Sans"])
+    sentence = "#0 is 猫: no font here has these characters; install one, such as Noto Sans CJK SC"
+    assert unprintable(["猫", "dog"]) == sentence
+    assert fonts_for("a猫b") == (["DejaVu Sans"], {"猫"})
+    said = []
+    trainer.drawing._draw_matrices({"confusion": np.eye(2, dtype=int)}, ["猫", "dog"], tmp_path, "now", said.append)
+    assert said == [sentence] and size(tmp_path / "confusion_matrix.png")
+    draw_gallery("猫", [Shelf("猫", [np.zeros((3, 4, 9), np.uint8)], [["猫 a"]])], tmp_path / "gallery.png")
+    assert not recwarn.list

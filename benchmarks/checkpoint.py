@@ -16,6 +16,7 @@ from benchmarks.rows import Options, Row, Sample, alternate, paired, timed
 from models import ResNet34
 from trainer.build import load_network_state
 from trainer.checkpoint import Store, read_newest
+from trainer.saver import Saver
 from trainer.state import unpack
 from trainer.trainer import Trainer
 from utils.files import TEMPORARY
@@ -33,7 +34,7 @@ def measure(options: Options) -> Iterator[Row]:
         ours, plain = Path(name) / "ours", Path(name) / "plain.pth"
         ours.mkdir()
         trainer = _trainer()
-        trainer.store = Store(ours)
+        trainer.saver = Saver(Store(ours), background=True)
         net, optimizer = _by_hand()
         save = partial(_save_plain, net, optimizer, plain)
         sides = [partial(_stall, trainer, ours), partial(timed, save), partial(timed, partial(save, sync=True))]

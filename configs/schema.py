@@ -32,7 +32,8 @@ class Data:
     test_data_root: str | None = None  # folder with the files of the split test
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
     batch_size: Count = 32  # samples a step, in each process
-    num_workers: Annotated[int, Range(0)] = 0  # processes that load data; 0: the training process does it
+    num_workers: Annotated[int, Range(0)] = 0  # processes or threads that load data; 0: the training process does it
+    loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads where augmentation allows it
     shuffle: bool = True  # a new order of the training samples each epoch, fixed by (seed, epoch)
     balance_classes: bool = False  # draw every class equally often; with replacement
     drop_last: bool = False  # leave out a last training batch that is not full
@@ -49,7 +50,10 @@ class Train:
     max_minutes: Annotated[float, Range(0)] | None = None  # end after so many minutes of training, with a save
     seed: Annotated[int, Range(0, 2**31)] = 0  # decides weights, order of samples, augmentation, dropout
     use_gpu: Literal["auto", True, False] = "auto"  # train on a GPU; auto: when there is one
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # numbers of the forward pass (autocast)
+    # numbers of the forward pass (autocast); auto: bf16 where the machine computes in it, else fp32
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    channels_last: Literal["auto", True, False] = "auto"  # layout of convolutions; auto: where bf16 or fp16 is fast
+    compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     accumulate: Count = 1  # batches an optimizer step
     clip: Annotated[float, Range(0)] | None = None  # largest norm of the gradient; a longer one is shortened to it
@@ -61,6 +65,7 @@ class Train:
     val_steps: Count | None = None  # validate each so many steps; null: after each epoch
     save_steps: Count | None = None  # save each so many steps, besides each epoch
     save_minutes: Annotated[float, Range(0)] | None = None  # save each so many minutes, besides each epoch
+    save_in_background: bool = True  # write checkpoints while the next steps are taken; false: wait for each
     keep_top: Annotated[int, Range(0)] = 0  # how many of the best epochs stay as epoch-NNN.pth
     keep_every: Count | None = None  # each so many epochs, epoch-NNN.pth stays
     load_model_path: str | None = None  # weights to begin with: a run's checkpoint or a state_dict
@@ -76,7 +81,11 @@ class Log:
     visdom_port: Annotated[int, Range(1, 65535)] = 8097  # where the visdom server listens
     env: str | None = None  # visdom environment; null: the run's name
     tensorboard: bool = False  # event files for TensorBoard, in tensorboard/ of the run folder
-    pictures: bool = True  # draw curves.png and confusion_matrix.png at the end
+    histograms: Count | None = None  # steps between two histograms of weights and gradients; null: none
+    pr_curves: bool = False  # of a classifier, for TensorBoard, at the end: precision over recall for each class
+    embedding: bool = False  # the same: the validation samples as its last layer sees them
+    graph: bool = False  # the same: the graph of its network; needs the package tensorboard
+    pictures: bool = True  # draw the first batch, and at the end curves, confusion matrix and predictions, as PNG
     debug_file: str = "/tmp/debug"  # when this file is there, training stops in a debugger; delete it and type c
 
 

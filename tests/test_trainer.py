@@ -39,7 +39,7 @@ def test_a_run_is_what_a_loop_by_hand_gives(run):
     data = Digits(split="train")
     torch.manual_seed(0)
     net = MLP(10, in_channels=1, image_size=(8, 8))
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
     batches, losses = Batches(data, load().data, seed=0, training=True), []
     for epoch in range(2):
         for _, (x, y) in batches.epoch(epoch):

@@ -2,21 +2,20 @@
 
 import errno
 import hashlib
-import io
 import os
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from utils.errors import CheckpointError, NonFiniteError
-from utils.files import TEMPORARY, content, storage_error, write_durably
+from utils.files import TEMPORARY, open_regular, storage_error, write_durably
 
 __all__ = ["Store", "read", "read_newest"]
 
@@ -25,6 +24,7 @@ LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 HALF_WRITTEN = re.compile(
     r"((last|previous|best|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
 )
+PIECE = 1 << 20  # bytes of a write, at least; torch hands over many small ones
 LONGEST = 4096  # bytes of a checksum file: whoever made a longer one, it was not us
 NEEDED = {"format": int, "model": dict, "config": dict, "meta": dict, "progress": dict}
 
@@ -43,13 +43,10 @@ class Store:
         """
         _check_plain(state, "state")
         _check_finite(state["model"])
-        buffer = io.BytesIO()
-        torch.save({"format": FORMAT, **state}, buffer)
-        data = buffer.getbuffer()
-        digest = hashlib.sha256(data).hexdigest()
         new = self.folder / f"{LAST}{TEMPORARY}"
+        stream = _Stream(new)
         try:
-            write_durably(new, data)
+            digest = stream.write_state({"format": FORMAT, **state})
             # The copies first: if the process dies in between, last.pth is older and the same work is done again.
             for name in copies:
                 self._publish(self._link(new, name), name, digest)
@@ -61,7 +58,7 @@ class Store:
             with suppress(OSError):
                 self.sweep()
             after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
-            raise storage_error(self.folder / LAST, error, len(data), after) from error
+            raise storage_error(self.folder / LAST, error, stream.size, after) from error
 
     def _replace_last(self, new: Path, digest: str) -> None:
         last = self.folder / LAST
@@ -108,26 +105,62 @@ class Store:
         _put_digests(path, list(digests))
 
 
+class _Stream:
+    """The file that torch.save writes to: its checksum is taken on the way, and a full disk is reported at the end.
+
+    An error within torch.save would be told as a broken position of the file.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.size, self.digest = path, 0, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write_state(self, state: dict[str, Any]) -> str:
+        """The checksum of the file, which is on the disk then. Raises OSError when it could not be written whole."""
+        with open(self.path, "wb", buffering=PIECE) as self.file:
+            torch.save(state, self)  # type: ignore[arg-type]
+            self.flush()
+            if self.error is None:
+                os.fsync(self.file.fileno())
+        if self.error is not None:
+            raise self.error
+        return self.digest.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self.digest.update(data)
+        self._try(lambda: self.file.write(data))
+        return len(data)
+
+    def flush(self) -> None:
+        self._try(self.file.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        try:
+            if self.error is None:
+                act()
+        except OSError as error:
+            self.error = error
+
+
 def read(path: Path) -> dict[str, Any]:
     """The state in one file.
 
     Raises CheckpointError for a file that is missing, damaged, foreign or not safe to load.
     """
     try:
-        data = content(path)
+        with open_regular(path) as file:
+            problem = _damage(path, file)
+            if not problem:
+                state = _load(path)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):  # files are replaced, never changed
+                problem = "was replaced while it was read; try again"
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: is not there") from error
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    if problem := _damage(path, data):
+    if problem:
         raise CheckpointError(f"{path}: {problem}")
-    try:
-        with warnings.catch_warnings():  # torch guesses at what a foreign file is; that it is refused is enough
-            warnings.simplefilter("ignore")
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
-        reason = next((line for line in str(error).splitlines() if "Unsupported" in line), type(error).__name__)
-        raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason[:160]})") from error
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in NEEDED.items()):
         raise CheckpointError(f"{path}: is no checkpoint of a run; bare weights go with --load-model-path=…")
     plain = all(isinstance(weight, Tensor) for weight in state["model"].values())
@@ -136,6 +169,17 @@ def read(path: Path) -> dict[str, Any]:
     if state["format"] != FORMAT:
         raise CheckpointError(f"{path}: has format {state['format']}, this version reads {FORMAT}")
     return state
+
+
+def _load(path: Path) -> Any:
+    """What torch makes of a file; its tensors lie in the file, mapped, and are copied by who keeps them."""
+    try:
+        with warnings.catch_warnings():  # torch guesses at what a foreign file is; that it is refused is enough
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
+        reason = next((line for line in str(error).splitlines() if "Unsupported" in line), type(error).__name__)
+        raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason[:160]})") from error
 
 
 def read_newest(folder: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[dict[str, Any], Path, list[str]]:
@@ -187,13 +231,13 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _damage(path: Path, data: bytes) -> str:
+def _damage(path: Path, file: BinaryIO) -> str:
     """What is wrong with a file's bytes; empty if nothing is. torch.load itself would not notice a flipped bit."""
     digests = _digests(path)
-    if digests is not None and hashlib.sha256(data).hexdigest() not in digests:
-        return f"is damaged ({len(data):,} bytes whose checksum is not that in {_sidecar(path).name})"
+    if digests is not None and hashlib.file_digest(file, "sha256").hexdigest() not in digests:  # type: ignore[arg-type]
+        return f"is damaged ({file.tell():,} bytes whose checksum is not that in {_sidecar(path).name})"
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 return "holds compressed entries, which no checkpoint does"
             bad = archive.testzip() if digests is None else None  # the checksums that a copy without its file has

@@ -4,18 +4,19 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from configs import Config
 from configs.schema import Train
 from utils import dist
 from utils.errors import ConfigError, MemoryShortage
 
-__all__ = ["autocast", "choose_device", "make_repeatable", "move", "told_in_words"]
+__all__ = ["autocast", "choose_device", "lay_out", "make_repeatable", "move", "settled", "told_in_words"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,6 +35,34 @@ def choose_device(use_gpu: str | bool) -> torch.device:
     return device
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; without that it is many times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tests = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(test() for test in tests)
+
+
+def settled(cfg: Config, device: torch.device) -> Config:
+    """The config with what `auto` stands for on this device; it is stored so, and a resumed run keeps it."""
+    train = cfg.train
+    precision = train.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    last = train.channels_last
+    if last == "auto":
+        last = precision != "fp32" and (device.type == "cuda" or has_bf16(device))
+    return replace(cfg, train=replace(train, precision=precision, channels_last=last))
+
+
+def lay_out(task: nn.Module, train: Train, training: bool = False) -> None:
+    """Put the weights of convolutions into the config's memory layout, which their results take over; compile."""
+    if train.channels_last:
+        task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for network in task.children() if train.compile and training else ():
+        network.compile()
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Forward passes in the precision of the config."""
     if precision == "fp32":
@@ -49,7 +78,7 @@ def make_repeatable(train: Train, rank: int = 0) -> None:
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not train.deterministic  # on a GPU: try several algorithms, take the fastest
 
 
 def move(batch: Any, device: torch.device) -> Any:

@@ -9,7 +9,7 @@ import torch
 from configs import COMPONENTS, Config, load_stored
 from trainer.build import build_dataset, build_task, load_network_state
 from trainer.checkpoint import BEST, LAST, PREVIOUS, read, read_newest
-from trainer.device import choose_device, told_in_words
+from trainer.device import choose_device, lay_out, settled, told_in_words
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
 from trainer.loaders import Batches
@@ -55,10 +55,12 @@ class Trained:
                 "\n".join(f"{as_typed(k, flags)}: a checkpoint keeps its own {k}; {takes}" for k in wrong)
             )
         device = choose_device(cfg.train.use_gpu)
+        cfg = settled(cfg, device)
         dist.start(device)
         task = build_task(cfg, self.meta, trained=True, losses=losses)
         weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
         load_network_state(task, weights, buffers, str(self.source))
+        lay_out(task, cfg.train)
         return cfg, task.to(device).eval(), device
 
     def batches(self, cfg: Config, split: str, task: Task, device: torch.device) -> Batches:

@@ -49,7 +49,7 @@ def answer(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> boo
     told = explain(trainer, error, indices)
     left_out = [*p.left_out, [p.epoch, p.batch]]
     count = sum(epoch == p.epoch for epoch, _ in left_out)
-    if policy == "stop" or count > MOST or trainer.store is None:
+    if policy == "stop" or count > MOST or trainer.saver is None:
         raise told from error
     trainer.update.drop()
     trainer.keeper.put_back()
@@ -64,8 +64,9 @@ def answer(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> boo
 
 def _go_back(trainer: "Trainer") -> None:
     """Make everything as it was at the last save; what the journal holds after it never was."""
-    assert trainer.store is not None
-    state, source, _ = read_newest(trainer.store.folder)
+    assert trainer.saver is not None
+    trainer.saver.wait()
+    state, source, _ = read_newest(trainer.saver.store.folder)
     load_network_state(trainer.task, state["model"], state["buffers"], str(source))
     unpack(trainer, state)
     if trainer.journal is not None:

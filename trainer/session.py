@@ -1,6 +1,5 @@
 """The command train around the Trainer: run folder, sinks, resume, and the last words."""
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,19 +8,23 @@ from typing import Any
 from configs import COMPONENTS, Config, load_stored
 from trainer.checkpoint import BEST, Store, read, read_newest
 from trainer.device import told_in_words
+from trainer.drawing import Drawings
 from trainer.progress import Progress
 from trainer.run_folder import RunFolder, newest_unfinished, run_name
+from trainer.saver import Saver
 from trainer.signals import Stopped
 from trainer.state import fingerprint
 from trainer.trainer import Trainer
+from trainer.views import Inspector, add_closing_views
 from utils import dist
 from utils.cli import Flag, as_typed
 from utils.config import flatten, to_plain
-from utils.console import Console
+from utils.console import Console, Output
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import put
-from utils.logger import Journal, Logger, TensorBoard, VisdomBoard
-from utils.tree import dump_yaml
+from utils.logger import Journal, Logger, VisdomBoard
+from utils.tensorboard import TensorBoard
+from utils.yaml_text import dump_yaml
 
 __all__ = ["resume", "train"]
 
@@ -29,21 +32,21 @@ __all__ = ["resume", "train"]
 CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "log.")
 
 
-def train(cfg: Config, config_name: str, run: str | None, quiet: bool = False) -> None:
+def train(cfg: Config, config_name: str, run: str | None, output: Output = "text") -> None:
     """Train a new run in a folder of its own."""
-    console = Console(quiet or not dist.is_main())
+    console = Console(output if dist.is_main() else "quiet")
     takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
     if cfg.data.train_data_root is not None and "root" not in takes:
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
     with told_in_words(cfg):
         trainer = Trainer(cfg, console=console)
         name = dist.broadcast(run or run_name(config_name, "-".join(spec.name for spec in cfg.model.values())))
-        _fit(trainer, RunFolder.create(name) if dist.is_main() else None, name)
+        _fit(trainer, RunFolder.create(name, config_name) if dist.is_main() else None, name)
 
 
-def resume(where: str, flags: Sequence[Flag], quiet: bool = False) -> None:
+def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
     """Continue a run from its newest good checkpoint; `where` is its folder, a .pth in it, or "" for the newest."""
-    console = Console(quiet or not dist.is_main())
+    console = Console(output if dist.is_main() else "quiet")
     path = Path(where) if where else newest_unfinished()
     folder = RunFolder(path if path.is_dir() else path.parent)
     if not path.exists():
@@ -99,10 +102,13 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
     """Fit with sinks and status around it; only rank 0 has a folder."""
     if folder is not None:
         _open_sinks(trainer, folder, name)
+    drawings = Drawings(trainer, folder.path) if folder is not None and trainer.cfg.log.pictures else None
     state, stop = "failed", None
     try:
         trainer.fit()
         state = "finished"
+        if folder is not None:
+            _show_end(trainer, folder, drawings)
     except Stopped as asked:
         state, stop = "stopped", asked
     finally:
@@ -116,9 +122,19 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
         )
         raise SystemExit(stop.exit_code)
     if folder is not None:
-        if trainer.cfg.log.pictures:
-            _draw(trainer, folder.path)
         _last_words(trainer, folder.path)
+
+
+def _show_end(trainer: Trainer, folder: RunFolder, drawings: Drawings | None) -> None:
+    """What only a finished run shows, in its folder and through sinks that are still open."""
+    with suppress(StorageError):
+        folder.set_status("finished", **_facts(trainer))
+    if drawings is not None:
+        drawings.at_end()
+    add_closing_views(trainer)
+    for board in trainer.logger.backends:
+        if isinstance(board, VisdomBoard):
+            board.pictures(folder.path)
 
 
 def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:
@@ -128,18 +144,39 @@ def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:
     resolved["train"]["use_gpu"] = trainer.device.type == "cuda"
     put(path / "config.yaml", dump_yaml(resolved).encode())
     folder.set_status("running", **_facts(trainer))
-    trainer.store = Store(path)
     trainer.journal = Journal(path / "log.jsonl", keep=trainer.progress.journal)
     trainer.logger = Logger([trainer.journal, console])
+    durable: list[Journal | TensorBoard] = [trainer.journal]
     if cfg.log.tensorboard:
-        trainer.logger.backends.append(TensorBoard(path / "tensorboard", purge_step=trainer.progress.step + 1))
+        durable.append(_tensorboard(path, trainer.progress.step, console))
+        trainer.logger.backends.append(durable[-1])
+    trainer.saver = Saver(Store(path), cfg.train.save_in_background, lambda: [sink.sync() for sink in durable])
     if cfg.log.visdom:
         trainer.logger.backends.append(_visdom(cfg, name, path, console))
+    if cfg.log.histograms:
+        boards = [board for board in trainer.logger.backends if isinstance(board, TensorBoard | VisdomBoard)]
+        trainer.logger.backends.append(Inspector(trainer.task, boards, cfg.log.histograms, trainer.progress.step))
     parts = ", ".join(f"{k} {sum(p.numel() for p in net.parameters()):,}" for k, net in trainer.task.named_children())
     sizes = f"{trainer.train_batches.size:,} train samples"
     if trainer.val_batches is not None:
         sizes = f"{trainer.train_batches.size:,} train and {trainer.val_batches.size:,} val samples"
-    console.say(f"{path}: {parts} parameters; {sizes}; {trainer.device.type}, {cfg.train.precision}")
+    console.say(f"{path}: {parts} parameters; {sizes}; {_machine(trainer)}")
+
+
+def _machine(trainer: Trainer) -> str:
+    """What computes, and in which numbers."""
+    train = trainer.cfg.train
+    parts = [trainer.device.type, train.precision]
+    parts += ["channels last"] * bool(train.channels_last) + ["compiled"] * train.compile
+    return ", ".join(parts)
+
+
+def _tensorboard(path: Path, step: int, console: Console) -> TensorBoard:
+    """The event files; after a resume without what came after the save, be it of the same step."""
+    board = TensorBoard(path / "tensorboard", step or None, console.say)
+    if step:
+        board.replay(path / "log.jsonl", step)
+    return board
 
 
 def _visdom(cfg: Config, name: str, path: Path, console: Console) -> VisdomBoard:
@@ -147,12 +184,7 @@ def _visdom(cfg: Config, name: str, path: Path, console: Console) -> VisdomBoard
     from utils.visualize import Visualizer
 
     board = VisdomBoard(Visualizer(cfg.log.env or name, cfg.log.visdom_host, cfg.log.visdom_port, console.say))
-    for row in Journal.rows(path / "log.jsonl"):
-        values = {k: v for k, v in row.items() if k not in ("time", "phase", "epoch", "step") and v is not None}
-        if row["phase"] != "show":
-            board.scalars(row["phase"], row["epoch"], row["step"], values)
-        elif "text" in row:
-            board.text(row["name"], row["step"], row["text"])
+    board.replay(path / "log.jsonl")
     return board
 
 
@@ -162,24 +194,10 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
     return {"epoch": p.epoch, "step": p.step, "monitor": trainer.monitor, "best": best, "seconds": round(p.seconds, 1)}
 
 
-def _draw(trainer: Trainer, path: Path) -> None:
-    from utils.pictures import draw_confusion, draw_curves
-
-    draw_curves(path / "log.jsonl", path / "curves.png")
-    for name, matrix in trainer.matrices.items():
-        target = path / ("confusion_matrix.png" if name == "confusion" else f"{name}.png")
-        draw_confusion(matrix, trainer.meta.get("classes", []), target)
-
-
 def _last_words(trainer: Trainer, path: Path) -> None:
-    p, say = trainer.progress, trainer.console.say
-    say(f"done: {p.step} steps, {p.epoch} epochs in {_duration(p.seconds)}")
-    if p.best is not None:
-        say(f"best {trainer.monitor} {trainer.best_value():.4f} (epoch {p.best_epoch + 1}): {path / BEST}")
+    p, command = trainer.progress, "test" if getattr(trainer.task, "generate", None) is None else "generate"
+    facts = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1), "monitor": trainer.monitor}
+    facts |= {"best": None if p.best is None else trainer.best_value(), "best_epoch": p.best_epoch + 1}
+    facts["best_file"] = str(path / BEST)
     files = sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth"))
-    say(f"files in {path}: {', '.join(files)}")
-    say(f"next: python main.py {'test' if getattr(trainer.task, 'generate', None) is None else 'generate'} {path}")
-
-
-def _duration(seconds: float) -> str:
-    return time.strftime("%H:%M:%S", time.gmtime(seconds)) if seconds >= 60 else f"{seconds:.1f} s"
+    trainer.console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {command} {path}"})

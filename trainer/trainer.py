@@ -5,6 +5,8 @@ import os
 import pdb
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,12 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from configs import Config
 from trainer.build import build, make_averaged, monitored
-from trainer.checkpoint import BEST, Store
-from trainer.device import autocast, choose_device, make_repeatable, move
+from trainer.checkpoint import BEST
+from trainer.device import autocast, choose_device, lay_out, make_repeatable, move, settled
 from trainer.evaluate import measure
 from trainer.loaders import Batches
 from trainer.nonfinite import Keeper, answer
 from trainer.progress import Progress, Window
+from trainer.saver import Saver
 from trainer.signals import Signals, Stopped
 from trainer.state import pack, unpack
 from trainer.task import Task
@@ -40,11 +43,12 @@ class Trainer:
 
         Raises ConfigError, DataError or CheckpointError for what does not fit together.
         """
-        self.cfg, self.console = cfg, console or Console()
-        self.device = choose_device(cfg.train.use_gpu)
+        self.device, self.console = choose_device(cfg.train.use_gpu), console or Console()
+        self.cfg = cfg = settled(cfg, self.device)
         dist.start(self.device)
         make_repeatable(cfg.train)
         train, val, self.meta, self.task = build(cfg, self.device, stored, self.console.say)
+        lay_out(self.task, cfg.train, training=True)
         serve = partial(Batches, cfg=cfg.data, seed=cfg.train.seed, say=self.console.say)
         self.train_batches = serve(train, training=True)
         self.val_batches = None if val is None else serve(val, training=False)
@@ -56,7 +60,7 @@ class Trainer:
         self.train_step = self.task.train_step if self.ranks == 1 else self.distributed_step()
         self.monitor, self.smaller_is_better = monitored(cfg)
         self.progress, self.window, self.signals = Progress(), Window(), Signals()
-        self.store: Store | None = None  # without one nothing is saved, as on ranks other than 0
+        self.saver: Saver | None = None  # without one nothing is saved, as on ranks other than 0
         self.journal: Journal | None = None
         self.logger = Logger()
         self.is_best, self.matrices = False, dict[str, Any]()
@@ -74,12 +78,14 @@ class Trainer:
         self.started, self.saved = time.monotonic() - p.seconds, p.seconds
         with self.signals:
             self.save([])  # a folder that cannot be written, or too small a disk, is found before the first step
+            self.saved_for_sure()
             while not self.progress.finished(train):
                 done = self.train_epoch()
                 self.console.end()
                 if done:
                     self.end_epoch()
             self.measure_end()
+            self.saved_for_sure()
 
     def train_epoch(self) -> bool:
         """The rest of the epoch in progress; False if it is not done: the run is to end, or has gone back."""
@@ -87,7 +93,7 @@ class Trainer:
         self.task.train()
         if self.journal is not None:
             self.journal.epoch = p.epoch
-        self.console.begin(f"epoch {p.epoch + 1}/{train.max_epoch}", len(self.train_batches), p.batch)
+        self.console.begin(p.epoch, train.max_epoch, len(self.train_batches), p.batch)
         for indices, batch in self.train_batches.epoch(p.epoch, p.batch):
             self.update.begin(p.step, len(indices) / self.cfg.data.batch_size, self.train_batches.fullness(p.batch))
             self.keeper.note()
@@ -114,7 +120,9 @@ class Trainer:
         p.batch, p.step = p.batch + 1, p.step + 1
         self.window.add(samples, scalars)
         self.after_update()
-        self.console.advance()
+        self.console.advance(scalars)
+        if self.saver is not None:
+            self.saver.check()
         row_due = p.step % log.print_freq == 0
         if row_due:
             self.write_row()
@@ -138,9 +146,7 @@ class Trainer:
         names = [BEST] if self.is_best else []
         kept, dropped = p.choose_kept(train)
         p.epoch, p.batch = p.epoch + 1, 0
-        self.save(names + kept)
-        if self.store is not None:
-            self.store.remove(dropped)
+        self.save(names + kept, drop=dropped)
 
     def measure_end(self) -> None:
         """Validate, if the run ended where it would not have been: within an epoch, say, by max_steps.
@@ -168,6 +174,7 @@ class Trainer:
         p.validated = p.step
         if self.monitor is not None:
             self.judge(numbers)
+        self.console.tell(p.epoch, p.step, best=self.monitor is not None and p.waited == 0)
         return numbers
 
     def judge(self, numbers: dict[str, float]) -> None:
@@ -216,6 +223,7 @@ class Trainer:
             self.save([BEST] if self.is_best else [])
             self.signals.save = 0
         if stop:
+            self.saved_for_sure()
             raise Stopped(stop)
 
     def save_due(self) -> bool:
@@ -223,15 +231,23 @@ class Trainer:
         by_steps = train.save_steps is not None and p.step % train.save_steps == 0
         return by_steps or (train.save_minutes is not None and p.seconds - self.saved >= 60 * train.save_minutes)
 
-    def save(self, copies: list[str], last: bool = True) -> None:
-        """Write last.pth, and the same under the names of `copies`; or, unless `last`, only under those."""
+    def save(self, copies: list[str], last: bool = True, drop: Sequence[str] = ()) -> None:
+        """Write last.pth, and the same under the names of `copies`; or, unless `last`, only under those.
+
+        The checkpoints in `drop` are removed afterwards.
+        """
         self.saved = self.progress.seconds
         if self.journal is not None:
-            self.progress.journal = self.journal.sync()
+            self.progress.journal = self.journal.size()
         state = pack(self)
-        if self.store is not None:
-            self.store.save(state, copies, last)
+        if self.saver is not None:
+            self.saver.save(state, copies, last, drop)
         self.is_best = False
+
+    def saved_for_sure(self) -> None:
+        """Wait until what was saved is on the disk."""
+        if self.saver is not None:
+            self.saver.wait()
 
     def write_row(self) -> None:
         """A train row: means over the samples since the last one.
@@ -265,6 +281,9 @@ class Trainer:
     def close(self) -> None:
         """Let go of wrappers and the process group; gloo aborts when a wrapper outlives its group."""
         self.console.end()
+        if self.saver is not None:
+            with suppress(Exception):  # what ended the run is told already; a save that mattered was waited for
+                self.saver.wait()
         self.logger.close()
         self.train_batches.close()
         if self.val_batches is not None:

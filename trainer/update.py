@@ -1,8 +1,11 @@
 """What a training step is handed: one optimizer a network, and everything done around its step."""
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +27,7 @@ class OptimizerStep:
 
     def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, cfg: Config, schedule: Schedule | None):
         self.params = [p for p in net.parameters() if p.requires_grad]
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.schedule, self.step = optimizer, schedule, bare_step(optimizer)
         self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip
         self.check = cfg.train.check_gradients if cfg.train.check_gradients is not None else bool(self.clip)
         self.norm: Tensor | None = None  # of the last gradient, where it is computed
@@ -69,7 +72,7 @@ class OptimizerStep:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
-            self.optimizer.step()
+            self.step()
         self.drop()
         self.taken += 1
         if self.schedule is not None:
@@ -100,7 +103,7 @@ class OptimizerStep:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
@@ -108,7 +111,24 @@ class OptimizerStep:
         window = state["window"]
         self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
         for parameter, gradient in zip(self.params, window["gradients"], strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
+
+
+def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+    """An optimizer's step without torch's wrappers for profiler, hooks and compiler; to be called under no_grad.
+
+    The wrappers take 30 to 70 µs a step, and import torch's compiler, which takes longer than many a first epoch.
+    """
+    optimizer._opt_called = True  # type: ignore[attr-defined]  # schedules look here whether steps are taken
+    return partial(inspect.unwrap(type(optimizer).step), optimizer)
+
+
+def spare_compiler() -> None:
+    """Let an optimizer's other methods run as they are: torch imports its compiler only to be told to stay away."""
+    kind = torch.optim.Optimizer
+    for method in (kind.add_param_group, kind.state_dict, kind.load_state_dict, kind.zero_grad):
+        own = inspect.unwrap(method)
+        setattr(own, "__dynamo_disable", own)  # where torch keeps what it found
 
 
 class Updates:
@@ -204,10 +224,18 @@ def _make_step(role: str, net: nn.Module, cfg: Config, batches: int) -> Optimize
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
         raise ConfigError(f"{key}: the network '{role}' has nothing to learn")
-    optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters)
+    spare_compiler()
+    optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters, **_fused(cfg.optim[role].args, parameters))
     steps = math.ceil(batches / cfg.train.accumulate) * cfg.train.max_epoch
     if cfg.train.max_steps is not None:
         steps = min(steps, math.ceil(cfg.train.max_steps / cfg.train.accumulate))
     spec = cfg.schedule.get(role)
     rule = Schedule(spec, key.replace("optim", "schedule"), optimizer, steps, cfg.train.max_epoch) if spec else None
     return OptimizerStep(net, optimizer, cfg, rule)
+
+
+def _fused(args: Mapping[str, Any], parameters: Sequence[Tensor]) -> dict[str, bool]:
+    """`fused: true` where the optimizer has it and the config says nothing else: one pass over all weights."""
+    other = any(args.get(key) for key in ("foreach", "capturable", "differentiable"))
+    able = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    return {"fused": True} if able and not other else {}

@@ -6,19 +6,26 @@ import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from utils.errors import StorageError
 
-__all__ = ["TEMPORARY", "content", "put", "storage_error", "write_durably"]
+__all__ = ["TEMPORARY", "content", "open_regular", "put", "storage_error", "write_durably"]
 
 TEMPORARY = ".tmp"  # the suffix of a file that is being written
 
 
-def content(path: Path) -> bytes:
-    """What a regular file holds; of others a pipe would never end. Raises OSError."""
+def open_regular(path: Path) -> BinaryIO:
+    """A file to read; of those that are not regular a pipe would never end. Raises OSError."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-    return path.read_bytes()
+    return open(path, "rb")
+
+
+def content(path: Path) -> bytes:
+    """What a regular file holds. Raises OSError."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def put(path: Path, data: bytes | memoryview) -> None:

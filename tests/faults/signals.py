@@ -1,5 +1,6 @@
 """SIGTERM, SIGINT, SIGUSR1 at random moments, one or two, to the process or to all of its session."""
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -43,7 +44,10 @@ def trial(t: Trial) -> str:
         time.sleep(t.rng.random() * 0.02 + 0.1 * bool(frozen))
     code = child.wait()
     note = CHECKS[kind](t, child, code, numbers)
-    if code:
+    if code and not noted(t.folder, "saves"):
+        shutil.rmtree(t.folder / RUN)
+        finish(train(t.folder, [*DIGITS, f"--num-workers={workers}"]))
+    elif code:
         finish(resume(t.folder))
     check_same(t.folder, whole)
     child.check_orphans()
@@ -102,6 +106,8 @@ def check_twice(t: Trial, child: Child, code: int, numbers: tuple[int, ...]) -> 
     """Left with 128 + one of the two; what is on disk is whole, be it of this step or of an older one."""
     if code == 0 or "saved; continue" in child.out():
         return check_stop(t, child, code, numbers)
+    if not noted(t.folder, "saves"):
+        return "left before the first save"
     _, path, rejected = read_newest(t.folder / RUN)
     require(path.name == "last.pth" and not rejected, f"{path.name} had to be read: {rejected}")
     unheard = noted(t.folder, "signals")[-1:] == ["unheard"]

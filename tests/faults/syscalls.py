@@ -45,7 +45,8 @@ def watched(folder: Path, before: Callable[[Call], object], sync: bool = True) -
         existed = os.path.exists(file)
         if not existed or "w" in mode:
             tell("truncate" if existed else "create", file)
-        return _Stream(own_open(file, mode, *args, **kwargs), os.path.abspath(file), tell)
+        size = 0 if "b" not in mode else kwargs.get("buffering", io.DEFAULT_BUFFER_SIZE)
+        return _Stream(own_open(file, mode, *args, **kwargs), os.path.abspath(file), tell, size)
 
     def fsync(handle: int) -> None:
         tell("fsync", os.readlink(f"/proc/self/fd/{handle}"))
@@ -81,24 +82,42 @@ def watch(folder: Path, before: Callable[[Call], object]) -> None:
 
 
 class _Stream:
-    """A file that tells what is written to it."""
+    """A file that tells what is written to it, many small pieces as one write, as the system is told of them."""
 
-    def __init__(self, stream: Any, path: str, tell: Callable):
-        self._stream, self._path, self._tell = stream, path, tell
+    def __init__(self, stream: Any, path: str, tell: Callable, size: int):
+        self._stream, self._path, self._tell, self._size = stream, path, tell, size
+        self._pending = bytearray()
 
     def write(self, data: Any) -> int:
         raw = data.encode() if isinstance(data, str) else bytes(data)
-        self._tell("write", self._path, data=raw, stream=self._stream)
-        return self._stream.write(data)
+        self._pending += raw
+        if len(self._pending) >= self._size:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        raw, self._pending = bytes(self._pending), bytearray()
+        if raw:
+            self._tell("write", self._path, data=raw, stream=self._binary())
+            self._binary().write(raw)
+        self._stream.flush()
+
+    def _binary(self) -> Any:
+        return getattr(self._stream, "buffer", self._stream)
+
+    def close(self) -> None:
+        self.flush()
+        self._stream.close()
 
     def __getattr__(self, name: str) -> Any:
+        self.flush()
         return getattr(self._stream, name)
 
     def __enter__(self) -> "_Stream":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stream.close()
+        self.close()
 
     def __iter__(self) -> Iterator:
         return iter(self._stream)

@@ -1,0 +1,52 @@
+"""What `auto` stands for on a machine; memory layouts and compilation, which change no result."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TOY, rows, state
+
+from trainer import device
+
+NET = ["--model=LeNet", "--schedule=null", *(argument for argument in TOY if "model" not in argument)]
+
+
+def stored(name: str) -> dict:
+    return yaml.safe_load(Path("checkpoints", name, "config.yaml").read_text())["train"]
+
+
+def close(one: dict, other: dict) -> bool:
+    return all(torch.allclose(tensor, other[name], atol=1e-3) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_auto_is_what_the_machine_computes_in_and_is_stored(run, monkeypatch, able):
+    monkeypatch.setattr(device, "has_bf16", lambda where: able)
+    given = run("train", "--run=a", *NET, "--train.precision=auto", "--train.max_steps=4")
+    assert given.code == 0
+    assert ("bf16, channels last" if able else "fp32") in given.out and ("bf16" in given.out) == able
+    train = stored("a")
+    assert (train["precision"], train["channels_last"]) == (("bf16", True) if able else ("fp32", False))
+    monkeypatch.setattr(device, "has_bf16", lambda where: not able)  # the run goes on as it was, wherever it is
+    assert run("train", "--resume=checkpoints/a", "--train.max_steps=6").code == 0
+    assert stored("a")["precision"] == train["precision"]
+
+
+def test_channels_last_gives_the_same_run_and_its_weights_lie_so(run):
+    assert run("train", "--run=a", *NET, "--train.channels_last=false").code == 0
+    assert run("train", "--run=b", *NET, "--train.channels_last=true").code == 0
+    assert state("b")["model"]["features.0.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert close(state("a")["model"], state("b")["model"])
+    assert [r["loss"] for r in rows("a")] == pytest.approx([r["loss"] for r in rows("b")], abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_gives_the_same_run_and_an_ordinary_checkpoint(run):
+    assert run("train", "--run=a", *NET, "--train.max_steps=20").code == 0
+    assert run("train", "--run=b", *NET, "--train.max_steps=20", "--train.compile=true", "--train.ema=0.9").code == 0
+    assert state("a")["model"].keys() == state("b")["model"].keys() == state("b")["ema"].keys()
+    assert close(state("a")["model"], state("b")["model"])
+    assert run("val", "checkpoints/b").code == 0

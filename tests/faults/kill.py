@@ -16,6 +16,7 @@ from tests.faults.runs import (
     prepare,
     reference,
     resume,
+    saving,
     seconds,
     train,
 )
@@ -31,7 +32,7 @@ def trial(t: Trial) -> str:
     workers = 2 if t.rng.random() < 0.2 else 0
     arguments = [*DIGITS, f"--seed={t.rng.choice(SEEDS)}", f"--train.save_steps={t.rng.choice(SAVES)}"]
     whole = reference(arguments)
-    arguments.append(f"--num-workers={workers}")
+    arguments += [f"--num-workers={workers}", saving(t)]
     children = [train(t.folder, arguments, hooks(t.broken))]
     kills = 0
     for _ in range(t.rng.randint(1, KILLS)):

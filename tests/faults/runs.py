@@ -12,7 +12,7 @@ from pathlib import Path
 
 from commands.selftest import difference
 from tests.faults import campaign
-from tests.faults.campaign import require
+from tests.faults.campaign import Trial, require
 from tests.faults.children import Child, Hook, warm
 from trainer.checkpoint import read
 from utils.logger import Journal
@@ -81,6 +81,11 @@ def reference(
     return folder
 
 
+def saving(t: Trial) -> str:
+    """The flag for one of the two ways to save: beside the training, or while it waits."""
+    return f"--train.save_in_background={str(t.rng.random() < 0.5).lower()}"
+
+
 def seconds(folder: Path) -> float:
     """How long a reference took."""
     return float((folder / "seconds").read_text())
@@ -105,11 +110,17 @@ def record() -> None:
         setattr(kind, name, method)
 
     nothing = lambda *_: None  # noqa: E731
-    wrap(loaders._Samples, "__getitems__", lambda self, keys: note("reads", [len(self), keys]), nothing)
+    wrap(loaders._Samples, "__getitems__", lambda self, keys: note("reads", [len(self), named(keys)]), nothing)
     wrap(checkpoint.Store, "save", nothing, lambda self, state, *_: note("saves", state["progress"]["step"]))
     wrap(signals.Signals, "__enter__", nothing, lambda *_: note("signals", "heard"))
     wrap(signals.Signals, "__exit__", lambda *_: note("signals", "unheard"), nothing)
     _record_order(loaders.Batches)
+
+
+def named(keys: tuple) -> list[tuple[int, int]]:
+    """(epoch, index) of each sample of a batch."""
+    epoch, indices = keys
+    return [(epoch, int(index)) for index in indices]
 
 
 def _record_order(batches: type) -> None:
@@ -127,8 +138,11 @@ def _record_order(batches: type) -> None:
 def note(name: str, value: object) -> None:
     """Add a line to a file in the folder of the training; on a disk that is full on purpose there is none."""
     file = os.open(f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    line = (json.dumps(value) + "\n").encode()
     with contextlib.suppress(OSError):
-        os.write(file, (json.dumps(value) + "\n").encode())
+        size = os.fstat(file).st_size
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, size)
     os.close(file)
 
 

@@ -19,6 +19,7 @@ from tests.faults.runs import (
     prepare,
     reference,
     resume,
+    saving,
     seconds,
     train,
 )
@@ -35,7 +36,8 @@ def trial(t: Trial) -> str:
     whole = reference(DIGITS)
     frozen = t.rng.randint(2, 25) if kind == "frozen" else 0
     hooks = [partial(freeze, frozen)] if frozen else []
-    child = train(t.folder, [*DIGITS, f"--num-workers={workers}"], [*hooks, *([BROKEN[t.broken]] if t.broken else [])])
+    arguments = [*DIGITS, f"--num-workers={workers}", saving(t)]
+    child = train(t.folder, arguments, [*hooks, *([BROKEN[t.broken]] if t.broken else [])])
     numbers = (USR1,) if kind == "save" else tuple(t.rng.choices((TERM, INT), k=1 if kind == "stop" else 2))
     wait_until_heard(child, frozen)
     time.sleep(0.0 if frozen else t.rng.random() * seconds(whole))
@@ -46,7 +48,7 @@ def trial(t: Trial) -> str:
     note = CHECKS[kind](t, child, code, numbers)
     if code and not noted(t.folder, "saves"):
         shutil.rmtree(t.folder / RUN)
-        finish(train(t.folder, [*DIGITS, f"--num-workers={workers}"]))
+        finish(train(t.folder, arguments))
     elif code:
         finish(resume(t.folder))
     check_same(t.folder, whole)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tests.faults.campaign import Family, Trial, require
 from tests.faults.children import Hook, check_sentence
-from tests.faults.runs import DIGITS, RUN, check_same, finish, position, prepare, reference, resume, train
+from tests.faults.runs import DIGITS, RUN, check_same, finish, position, prepare, reference, resume, saving, train
 from tests.faults.syscalls import Call, watch
 from trainer.checkpoint import read_newest
 
@@ -43,7 +43,7 @@ def trial(t: Trial) -> str:
     save = t.rng.randint(2, 6)  # the first of the saves that fails
     whole = reference(SAVING)
     hooks = [partial(fail, t.folder, case, save)]
-    child = train(t.folder, SAVING, [BROKEN[t.broken], *hooks] if t.broken else hooks)
+    child = train(t.folder, [*SAVING, saving(t)], [BROKEN[t.broken], *hooks] if t.broken else hooks)
     code = child.wait()
     if code != 0 or case.kind in ("full", "read-only"):
         size = ("last.pth", "MB to write", "MB free") if case.kind == "full" else ()
@@ -62,7 +62,7 @@ def fail(folder: Path, case: Case, save: int) -> None:
 
     own, count = Store.save, 0
 
-    def saving(self, *args: object) -> None:
+    def save_on(self, *args: object) -> None:
         nonlocal count
         count += 1
         if count == save:
@@ -75,7 +75,7 @@ def fail(folder: Path, case: Case, save: int) -> None:
         else:
             watch(folder / RUN, refuse(case))
 
-    Store.save = saving
+    Store.save = save_on
 
 
 def refuse(case: Case) -> Callable[[Call], None]:

@@ -12,6 +12,7 @@ from tests.faults.runs import (
     DIGITS,
     check_same,
     finish,
+    named,
     note,
     noted,
     prepare,
@@ -76,7 +77,7 @@ def spoil(fault: str, key: tuple[int, int], times: int) -> None:
     own = _Samples.__getitems__
 
     def read(self, keys):
-        here = get_worker_info() and len(self) == SAMPLES and key in [tuple(one) for one in keys]
+        here = get_worker_info() and len(self) == SAMPLES and key in named(keys)
         if here and len(noted(Path(), "spoilt")) < times:
             note("spoilt", fault)
             do(fault)

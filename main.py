@@ -3,30 +3,29 @@
 import io
 import os
 import sys
+from collections.abc import Callable
+from typing import Literal
 
-import fire
-from fire.decorators import SetParseFn
-
-from commands import command
+from commands import found
 from configs import load
-from utils.cli import Flag, as_flag, read_arguments, to_flags
+from utils.cli import Flag, as_count, call, to_flags
 from utils.errors import ConfigError, UserError
 from utils.words import suggest
 
 OPTIONS = {  # of the command itself, not of the config
-    "train": ("config", "run", "resume", "quiet", "debug"),
-    "check": ("config", "run", "quiet", "print", "debug"),  # train's as well: one checks what one is about to train
+    "train": ("config", "run", "resume", "quiet", "json", "debug"),
+    "check": ("config", "run", "quiet", "json", "print", "debug"),  # train's as well: one checks it first
     "selftest": ("config", "only", "trials", "steps", "debug"),
 }
-SWITCHES = ("quiet", "print", "debug")
+SWITCHES = ("quiet", "json", "print", "debug")
+QUICK = ("check", "completion", "diff", "help", "runs")  # done before fire would be imported
 
 
-@SetParseFn(as_flag)
 def train(*words: str, **flags: Flag) -> None:
     """Train a config, or continue a run with --resume."""
     options, keys = _split("train", flags)
     config = _one_word("train", words, options.get("config"))
-    quiet = options.get("quiet") == "true"
+    output = _output(options)
     if "resume" in options:
         if config or "run" in options:
             raise ConfigError(
@@ -34,32 +33,28 @@ def train(*words: str, **flags: Flag) -> None:
             )
         from trainer import session
 
-        return session.resume("" if options["resume"] == "true" else options["resume"], keys, quiet)
+        return session.resume("" if options["resume"] == "true" else options["resume"], keys, output)
     cfg = load(config or "default", keys, OPTIONS["train"])
     from trainer import session
 
-    return session.train(cfg, config or "default", options.get("run"), quiet)
+    return session.train(cfg, config or "default", options.get("run"), output)
 
 
-@SetParseFn(as_flag)
 def val(*words: str, **flags: Flag) -> None:
     """Print the validation metrics of a checkpoint."""
     _measure("val", words, flags)
 
 
-@SetParseFn(as_flag)
 def test(*words: str, **flags: Flag) -> None:
     """Write the predictions of a checkpoint for the test split."""
     _measure("test", words, flags)
 
 
-@SetParseFn(as_flag)
 def generate(*words: str, **flags: Flag) -> None:
     """Make what a generative task makes, from a checkpoint."""
     _measure("generate", words, flags)
 
 
-@SetParseFn(as_flag)
 def check(*words: str, **flags: Flag) -> None:
     """Tell every mistake in a config and its flags, and start nothing."""
     options, keys = _split("check", flags)
@@ -69,18 +64,16 @@ def check(*words: str, **flags: Flag) -> None:
     run(config, keys, OPTIONS["check"], options.get("print") == "true")
 
 
-@SetParseFn(as_flag)
 def selftest(*words: str, **flags: Flag) -> None:
     """Kill short trainings of a config, resume them, and compare every bit."""
     options, keys = _split("selftest", flags)
-    numbers = {name: _count(name, options[name]) for name in ("trials", "steps") if name in options}
+    numbers = {name: as_count(name, options[name]) for name in ("trials", "steps") if name in options}
     config = _one_word("selftest", words, options.get("config")) or "default"
     from commands.selftest import run
 
     run(config, keys, OPTIONS["selftest"], options.get("only", "resume"), **numbers)
 
 
-@SetParseFn(as_flag)
 def help(*words: str, **flags: Flag) -> None:
     """Explain a command, a key or a component; list models, data, configs, …"""
     _, keys = _split("help", flags)
@@ -91,10 +84,15 @@ def help(*words: str, **flags: Flag) -> None:
     run(_one_word("help", words), COMMANDS)
 
 
-runs = command("runs", "List the runs in checkpoints/, the newest first.")
-diff = command("diff", "Show in which keys two runs differ, beside what they measured.")
-plot = command("plot", "Draw the curves of a run, or of several together.")
-COMMANDS = {c.__name__: c for c in (train, val, test, generate, check, selftest, runs, diff, plot, help)}
+COMMANDS: dict[str, Callable[..., None]] = {c.__name__: c for c in (train, val, test, generate, check, selftest, help)}
+COMMANDS |= found(taken=COMMANDS)
+
+
+def __getattr__(name: str) -> Callable[..., None]:
+    """A command of the folder, as a notebook calls it: main.plot("run1")."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    raise AttributeError(name)
 
 
 def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> None:
@@ -125,10 +123,12 @@ def _split(command: str, flags: dict[str, Flag]) -> tuple[dict[str, str], list[F
     return {key: flag.text for key, flag in options.items()}, [flag for flag in given if flag.key not in options]
 
 
-def _count(name: str, text: str) -> int:
-    if not text.isdecimal():
-        raise ConfigError(f"--{name}={text}: expected a whole number")
-    return int(text)
+def _output(options: dict[str, str]) -> Literal["text", "quiet", "json"]:
+    """How train tells of its progress."""
+    quiet, json = (options.get(name) == "true" for name in ("quiet", "json"))
+    if quiet and json:
+        raise ConfigError("--quiet --json: one prints nothing, the other all; leave one out")
+    return "quiet" if quiet else "json" if json else "text"
 
 
 def _one_word(command: str, words: tuple[str, ...], *more: str | None) -> str:
@@ -146,7 +146,7 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments[0] not in COMMANDS:
             raise ConfigError(f"no command '{arguments[0]}'{suggest(arguments[0], COMMANDS)}")
-        fire.Fire(COMMANDS, command=[arguments[0], *read_arguments(arguments[1:])], name="main.py")
+        call(COMMANDS[arguments[0]], arguments[1:], quick=arguments[0] in QUICK)
         sys.stdout.flush()
     except UserError as error:
         if {"--debug", "--debug=true", "debug=true"} & set(arguments):

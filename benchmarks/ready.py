@@ -57,7 +57,7 @@ def sgd(net: nn.Module) -> torch.optim.Optimizer:
 
 def make_trainer(*flags: str) -> Trainer:
     """This project's trainer, as `main.py train` with these flags has it; it saves nothing and is quiet."""
-    return Trainer(load("default", [as_flag(flag) for flag in flags]), console=Console(quiet=True))
+    return Trainer(load("default", [as_flag(flag) for flag in flags]), console=Console("quiet"))
 
 
 class Stream(IterableDataset):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from configs import resolve
 from utils.cli import Flag
 from utils.config import flatten, to_plain
-from utils.tree import Node, dump_line
+from utils.tree import Node
+from utils.yaml_text import dump_line
 
 __all__ = ["run"]
 

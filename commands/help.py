@@ -1,7 +1,6 @@
 """help: what can be typed, read from the schema and the source files themselves."""
 
 import ast
-import inspect
 import itertools
 import shutil
 import textwrap
@@ -17,10 +16,10 @@ from utils.config import Component, Roles, describe, to_plain
 from utils.errors import ConfigError
 from utils.registry import Registry
 from utils.signature import UNKNOWN, Parameter
-from utils.tree import dump_line
+from utils.tree import scalar
 from utils.words import suggest
 
-__all__ = ["key_comments", "run"]
+__all__ = ["key_comments", "run", "texts"]
 
 USAGE = {
     "train": "train [CONFIG] [--key=value …] | train --resume[=FOLDER]",
@@ -29,9 +28,6 @@ USAGE = {
     "generate": "generate CHECKPOINT [--key=value …]",
     "check": "check [CONFIG] [--key=value …] [--print]",
     "selftest": "selftest [CONFIG] [--only=resume] [--key=value …]",
-    "runs": "runs [WORD…] [--sort=…] [--state=…] [--model=…]",
-    "diff": "diff RUN RUN",
-    "plot": "plot RUN… [--out=FILE]",
     "help": "help [TOPIC]",
 }
 MORE = {
@@ -45,6 +41,7 @@ unique: --lr=0.01. A component is set by its name: --model=AlexNet.
                continues that one
   --seed=N     same seed, same run
   --quiet      print nothing but mistakes
+  --json       print progress as JSON, one object a line, for scripts
   --debug      print a traceback with a mistake
 
 Ctrl-C saves and stops; --resume goes on at the very step.""",
@@ -73,20 +70,6 @@ compared with one that nobody killed: journal and every tensor.
 
   --trials=3   how many are killed
   --steps=12   how long each of them is""",
-    "runs": """\
-With words, only runs whose name holds one of them.
-
-  --sort=ORDER  newest (the default), best, time, epochs or run
-  --state=NAME  only runs that are running, finished, stopped, crashed or failed
-  --model=NAME  only runs of that model; so for --task and --data""",
-    "diff": """\
-RUN is a run folder, its name in checkpoints/, or a YAML file.
-Keys that are the same in both are left out.""",
-    "plot": """\
-RUN is a run folder or its name in checkpoints/. One run is drawn into its
-curves.png, several into checkpoints/comparison.png, a line a run.
-
-  --out=FILE   another PNG""",
     "help": """\
 TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
 configs; one of these, as ResNet34; or a key, as optim.lr or lr.""",
@@ -110,7 +93,8 @@ def run(topic: str, commands: Mapping[str, Callable]) -> None:
     if not topic:
         _print_overview(commands)
     elif topic in commands:
-        print(f"python main.py {USAGE[topic]}\n\n{commands[topic].__doc__}\n\n{MORE[topic]}")
+        usage, summary, more = texts(topic, commands[topic])
+        print(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
     elif topic == "configs":
         _print_configs()
     elif topic in _configs():
@@ -136,7 +120,9 @@ def _row(name: str, text: str, column: int = 25) -> None:
 def _print_overview(commands: Mapping[str, Callable]) -> None:
     print("Usage:")
     for name, command in commands.items():
-        print(f"  python main.py {USAGE[name]}\n      {command.__doc__}")
+        usage, summary, _ = texts(name, command)
+        print(f"  python main.py {usage}")
+        print(textwrap.fill(summary, 80, initial_indent="      ", subsequent_indent="      "))
     print("\nConfigs (python main.py train NAME):")
     _print_configs()
     print("\nKeys, each set with --key=value [what it is otherwise]:")
@@ -147,8 +133,29 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
     print(textwrap.fill(MORE["help"].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
 
 
+def texts(name: str, command: Callable | None) -> tuple[str, str, str]:
+    """Usage, summary and the rest of a command's help; that of a file in commands/ is its docstring."""
+    if name in USAGE:
+        return USAGE[name], str(command.__doc__), MORE[name]
+    first, *rest = str(command.__doc__).strip().split("\n\n")
+    summary = first.partition(": ")[2].replace("\n", " ")
+    usage = rest.pop(0).strip().removeprefix("python main.py ") if rest else name
+    return usage, summary[:1].upper() + summary[1:], "\n\n".join(rest)
+
+
 def _with_default(comment: str, default: Any) -> str:
-    return comment if default in (None, [], {}) else f"{comment} [{dump_line(default)}]"
+    return comment if default in (None, [], {}) else f"{comment} [{_shown(default)}]"
+
+
+def _shown(value: Any) -> str:
+    """A value as one writes it behind a flag."""
+    if isinstance(value, str) and scalar(value) == value:
+        return value
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    from utils.yaml_text import dump_line  # PyYAML takes as long to import as the rest of an overview
+
+    return dump_line(value)
 
 
 def _configs() -> dict[str, Path]:
@@ -204,7 +211,7 @@ def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
     """Its type, and what it is when no config sets it."""
     if not parameter.required:
         known = parameter.default is not UNKNOWN and parameter.default is not None
-        return describe(parameter.type) + (f" [{dump_line(parameter.default)}]" if known else "")
+        return describe(parameter.type) + (f" [{_shown(parameter.default)}]" if known else "")
     if registry.offered is None:
         return f"{describe(parameter.type)}; needed, unless the data tells it"
     return f"{describe(parameter.type)}; {'the trainer knows it' if name in registry.offered else 'needed'}"
@@ -252,17 +259,21 @@ def _default(key: str) -> Any:
 
 
 def key_comments() -> dict[str, str]:
-    """The comment behind each key in the schema's source."""
-    source = inspect.getsource(schema)
+    """The comment behind each key in the schema's source, or above a key whose line has no room for it."""
+    source = Path(schema.__file__).read_text(encoding="utf-8")
     lines = source.split("\n")
     own = {}
     for node in ast.parse(source).body:
         for item in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(item, ast.AnnAssign) and isinstance(node, ast.ClassDef):
-                own[node.name, ast.unparse(item.target)] = (
-                    lines[(item.end_lineno or 1) - 1].partition("  # ")[2].strip()
-                )
+                own[node.name, ast.unparse(item.target)] = _comment(lines, item.lineno - 1, item.end_lineno or 1)
     return _by_key(schema.Config, "", own)
+
+
+def _comment(lines: list[str], start: int, end: int) -> str:
+    """What is said of lines[start:end], behind them or above."""
+    above = itertools.takewhile(lambda line: line.startswith("#"), map(str.strip, reversed(lines[:start])))
+    return lines[end - 1].partition("  # ")[2].strip() or " ".join(line[1:].strip() for line in [*above][::-1])
 
 
 def _by_key(section: type, prefix: str, own: dict[tuple[str, str], str]) -> dict[str, str]:

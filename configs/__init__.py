@@ -8,6 +8,7 @@ from typing import Any
 from configs.components import COMPONENTS
 from configs.flags import apply_flags
 from configs.hints import key_hint
+from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
 from configs.schema import Config
@@ -17,7 +18,17 @@ from utils.errors import ConfigError
 from utils.tree import Node, Problems, to_node
 from utils.words import suggest
 
-__all__ = ["COMPONENTS", "Component", "Config", "ConfigError", "Resolved", "load", "load_stored", "resolve"]
+__all__ = [
+    "COMPONENTS",
+    "Component",
+    "Config",
+    "ConfigError",
+    "Resolved",
+    "known_keys",
+    "load",
+    "load_stored",
+    "resolve",
+]
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,24 @@ def load_stored(stored: dict[str, Any], source: Path, flags: Sequence[Flag] = ()
     return _check([to_node(stored, str(source))], flags).config
 
 
-def _check(layers: Sequence[Node], flags: Sequence[Flag], options: Sequence[str] = ()) -> Resolved:
-    problems = Problems([flag.typed for flag in flags])
+def known_keys(name: str, flags: Sequence[Flag] = ()) -> dict[str, Any]:
+    """Every key that a config with these flags has, and its type; what is wrong with a value is passed over.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    return schema_keys() | argument_types(_merge(read_layers(find_file(name)), flags, Problems()))
+
+
+def _merge(layers: Sequence[Node], flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Node:
     tree = Node({}, "default")
     for layer in [to_node(to_plain(Config()), "default"), *layers]:
         tree = merge(tree, layer, Config, "", problems)
-    tree = apply_flags(tree, flags, problems, options)
+    return apply_flags(tree, flags, problems, options)
+
+
+def _check(layers: Sequence[Node], flags: Sequence[Flag], options: Sequence[str] = ()) -> Resolved:
+    problems = Problems([flag.typed for flag in flags])
+    tree = _merge(layers, flags, problems, options)
     config = convert(tree, Config, "", problems, COMPONENTS, key_hint(tree, ["base"]))
     _check_together(config, tree, problems)
     problems.raise_any()

@@ -11,7 +11,7 @@ from configs.components import COMPONENTS
 from configs.keys import type_of
 from utils.config import Component, Roles
 from utils.errors import ConfigError
-from utils.tree import Node, Problems, read_yaml
+from utils.tree import Node, Problems
 from utils.words import is_slip, suggest
 
 __all__ = ["find_file", "merge", "named", "nested", "read_layers"]
@@ -48,6 +48,8 @@ def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:
 
     Raises ConfigError for a file that cannot be read, and for a file that is its own base.
     """
+    from utils.yaml_text import read_yaml  # PyYAML takes as long to import as the rest of `help`
+
     tree = read_yaml(path, _shown(path))
     if not isinstance(tree.value, dict):
         raise ConfigError(f"{tree.where}: a config holds keys and values, as 'model: ResNet34' with a space behind ':'")
@@ -138,8 +140,11 @@ def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
         return False
     if any(role in old for role in node.entries):
         return True
-    known = COMPONENTS[catalogue].all_names()
-    return any(any(map(_is_name, n.entries)) or str(n.value).partition(":")[0] in known for n in node.entries.values())
+    return any(any(map(_is_name, n.entries)) or _is_known(n, catalogue) for n in node.entries.values())
+
+
+def _is_known(node: Node, catalogue: str) -> bool:
+    return str(node.value).partition(":")[0] in COMPONENTS[catalogue].all_names()
 
 
 def _is_name(key: str) -> bool:

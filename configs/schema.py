@@ -34,6 +34,7 @@ class Data:
     batch_size: Count = 32  # samples a step, in each process
     num_workers: Annotated[int, Range(0)] = 0  # processes or threads that load data; 0: the training process does it
     loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads where augmentation allows it
+    pixels: Literal["fast", "exact"] = "fast"  # fast: usual chains in one go, JPEGs decoded as small as will do
     shuffle: bool = True  # a new order of the training samples each epoch, fixed by (seed, epoch)
     balance_classes: bool = False  # draw every class equally often; with replacement
     drop_last: bool = False  # leave out a last training batch that is not full

@@ -1,9 +1,13 @@
 """Scikit-learn's handwritten digits, which come with the package."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from data._images import ImageDataset, Pixels
 
@@ -24,13 +28,21 @@ class Digits(ImageDataset):
         transform: Callable | None = None,
         seed: int = 0,
     ) -> None:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(seed))
+        table = _table()
+        order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
         start, end = (round(share * len(order)) for share in SHARES[split])
         chosen = order[start:end]
-        values = torch.from_numpy(digits.images).byte().unsqueeze(1)  # [N, 1, 8, 8]
-        labels = torch.from_numpy(digits.target)
+        values, labels = table[:, :-1].byte().view(-1, 1, 8, 8), table[:, -1]
         ids = [str(i) for i in chosen.tolist()]
         super().__init__(Pixels(values[chosen], white=16), ids, labels[chosen], list("0123456789"), transform)
+
+
+def _table() -> Tensor:
+    """Scikit-learn's file of them, int64 [N, 65]: 64 pixels from 0 to 16, and the digit.
+
+    Read where it lies: importing scikit-learn to load it takes longer than importing torch.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    assert spec is not None and spec.submodule_search_locations, "requirements.txt names scikit-learn"
+    file = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    return torch.from_numpy(np.loadtxt(file, dtype=np.int64, delimiter=","))

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 import main
 from configs.keys import schema_keys
-from utils.cli import Flag, read_arguments, to_flags
+from utils.cli import Flag, to_flags
 from utils.errors import ConfigError
 
 THREE = ["check", "dogcat", "--lr=fast", "--model=ResNet43", "--train.max_epcoh=3"]
@@ -51,11 +51,25 @@ def printed(run):
     return read
 
 
+@pytest.fixture
+def given(monkeypatch):
+    """The words, and the flags as key and text, that a command is given for what was typed."""
+
+    def typed(command: str, *arguments: str) -> tuple[list[str], list[tuple[str, str]]]:
+        calls = []
+        monkeypatch.setitem(main.COMMANDS, command, lambda *words, **flags: calls.append((words, flags)))
+        assert main.main([command, *arguments]) == 0
+        ((words, flags),) = calls
+        return list(words), [(flag.key, flag.text) for flag in to_flags(flags)]
+
+    return typed
+
+
 # Processes
 
 
 def test_a_check_tells_three_mistakes_without_torch_and_writes_nothing(tmp_path):
-    heavy = "{'torch', 'torchvision', 'numpy', 'PIL', 'matplotlib', 'visdom', 'tensorboardX'}"
+    heavy = "{'torch', 'torchvision', 'numpy', 'PIL', 'matplotlib', 'visdom', 'tensorboardX', 'fire', 'asyncio'}"
     code = f"import sys, main; c = main.main(sys.argv[1:]); print({heavy} & set(sys.modules)); sys.exit(c)"
     for arguments, expected in ((THREE, 2), (["check", "dogcat"], 0), (["help"], 0), (["help", "models"], 0)):
         result = process(*arguments, code=code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -178,16 +192,11 @@ def test_a_bare_flag_is_true_and_no_makes_it_false(printed):
 @pytest.mark.parametrize(
     "value", ["dog#1", "{a}", "1,2", "(1)", "None", "a=b", "--x", "a b", "'q'", "深度", "[1", "007", "-"]
 )
-def test_a_text_arrives_as_it_was_typed(value):
-    given: list[Flag] = []
-
-    def command(*words, **flags):
-        given.extend([*words, *to_flags(flags)])
-
-    main.fire.Fire(
-        main.SetParseFn(main.as_flag)(command), command=read_arguments([f"--log.env={value}", f"--l={value}"])
-    )
-    assert [(flag.key, flag.text) for flag in given] == [("log.env", value), ("l", value)]
+@pytest.mark.parametrize("command", ["val", "check"])
+def test_a_text_arrives_as_it_was_typed(given, command, value):
+    """Through fire, and past it."""
+    words, flags = given(command, "a word", f"--log.env={value}", f"--l={value}")
+    assert words == ["a word"] and flags == [("log.env", value), ("l", value)]
 
 
 @pytest.mark.parametrize("value", ["dog#1", "{a}", "[1, 2", "1,2", "a  # b", "1e-3"])
@@ -196,7 +205,8 @@ def test_a_text_gets_into_the_config_as_it_was_typed(printed, value):
 
 
 @pytest.mark.parametrize("key", ["l", "help", "self", "words", "flags", "trace", "interactive", "separator", "v"])
-def test_fire_keeps_none_of_the_flags_for_itself(run, key):
+def test_fire_keeps_none_of_the_flags_for_itself(given, run, key):
+    assert given("val", f"--{key}=5") == ([], [(key, "5")])
     assert run("check", f"--{key}=5").err.startswith(f"--{key}=5: no key '{key}'")
 
 
@@ -283,4 +293,9 @@ def test_commands_work_from_a_notebook(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "dogcat: no mistakes found\n"
     with pytest.raises(ConfigError, match=r"^--lr=fast: optim.lr: expected a number"):
         main.check("dogcat", lr="fast")
+    main.help("StepLR")
+    main.diff(*(str(ROOT / "configs" / f"{name}.yaml") for name in ("mnist", "mnist_lstm")))  # a file of commands/
+    said = capsys.readouterr().out
+    assert "step_size" in said and "SequenceClassifier" in said
+    assert not hasattr(main, "nothing")
     assert to_flags({"a_b": None}) == [Flag("a_b", "null", "--a_b=null")]

@@ -10,7 +10,8 @@ from test_components import ADAM, GAN
 from configs import load_stored
 from utils.config import flatten, to_plain
 from utils.errors import ConfigError
-from utils.tree import dump_line, dump_yaml, parse_text, plain_value
+from utils.tree import plain_value
+from utils.yaml_text import dump_line, dump_yaml, parse_text
 
 
 @pytest.fixture(autouse=True)

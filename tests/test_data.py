@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 from torch import Tensor
 
@@ -234,15 +235,22 @@ def test_digits_are_split_without_overlap() -> None:
     assert len({i for dataset in splits for i in dataset.ids}) == 1797
 
 
-def test_digits_hold_scikit_learns_values() -> None:
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_digits_hold_scikit_learns_values(split) -> None:
     from sklearn.datasets import load_digits
 
-    dataset, source = Digits("val"), load_digits()
-    for i in range(0, len(dataset), 50):
-        image, label = dataset[i]
-        number = int(dataset.ids[i])
-        assert np.array_equal(image[0].numpy(), source.images[number] / 16) and label == source.target[number]
-        assert image.dtype == torch.float32
+    dataset, source = Digits(split), load_digits()
+    images, labels = dataset.take(list(range(len(dataset))))
+    numbers = [int(i) for i in dataset.ids]
+    assert images.dtype == torch.float32 and labels.dtype == torch.int64
+    assert np.array_equal(images[:, 0].numpy(), source.images[numbers] / 16)
+    assert np.array_equal(labels.numpy(), source.target[numbers])
+
+
+def test_digits_need_no_import_of_scikit_learn() -> None:
+    """It takes longer than torch's own."""
+    code = "import sys; from data import Digits; Digits('val'); print('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_take_gives_what_getitem_gives() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Never
 import pytest
 
 from configs import COMPONENTS
+from utils import source
 from utils.config import Component
 from utils.errors import ConfigError
 from utils.registry import Registry
@@ -83,6 +84,47 @@ def test_only_the_file_asked_for_is_imported(registry):
     assert mistakes(rooms, "Three") == [
         "room: no 'Three' in rooms (broken.py was left out: line 1: invalid syntax); there is One, Two"
     ]
+
+
+def test_a_broken_file_is_told_when_its_class_is_asked_for_and_breaks_no_other(registry):
+    rooms = registry(one=ONE, two='__all__ = ["Two"]\n\n\nclass Two\n    pass')
+    assert mistakes(rooms, "One", a=1) == []
+    assert mistakes(rooms, "Two") == ["room: two.py, which defines 'Two', is no Python: line 4: expected ':'"]
+    with pytest.raises(ConfigError, match=r"two.py, which defines 'Two', is no Python: line 4"):
+        rooms.get("Two")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '__all__ = ["One"]',
+        "__all__ = ('One',)",
+        '__all__: list[str] = ["One"]',
+        '__all__ = [\n    "One",\n]',
+        '__all__ = [  # of [all]\n    "One",\n]',
+        "__all__=['One']",
+        '"""As in __all__ = ["Two"].\n\n__all__ = ["Three"]\n"""\n__all__ = ["One"]',
+        'One = 1; __all__ = ["One"]',
+    ],
+)
+def test_public_names_are_found_however_they_are_written(registry, text):
+    assert list(registry(one=text).names()) == ["One"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "__all__ = names()", "__all__ = ['One'", "__all__ = ['One', two]", "all = ['One']"]
+)
+def test_what_is_not_a_plain_list_names_nothing(registry, text):
+    assert registry(one=text).names() == {}
+
+
+def test_only_the_files_in_use_are_parsed(registry, monkeypatch):
+    """Parsing is what takes long: one file of the folder for one component."""
+    rooms = registry(one=ONE, two='__all__ = ["Two"]\nclass Two: ...', three='__all__ = ["Three"]\nclass Three: ...')
+    parsed = []
+    monkeypatch.setattr(source, "_parse", lambda text, parse=source._parse: parsed.append(text) or parse(text))
+    assert mistakes(rooms, "Two") == [] and rooms.all_names() == ["One", "Three", "Two"]
+    assert {text[:17] for text in parsed} == {'__all__ = ["Two"]'}
 
 
 def test_a_file_that_changes_is_read_again(registry):

@@ -77,8 +77,7 @@ class Trainer:
         p, train = self.progress, self.cfg.train
         self.started, self.saved = time.monotonic() - p.seconds, p.seconds
         with self.signals:
-            self.save([])  # a folder that cannot be written, or too small a disk, is found before the first step
-            self.saved_for_sure()
+            self.save([])  # a folder that cannot be written, or too small a disk, is found now, not after an hour
             while not self.progress.finished(train):
                 done = self.train_epoch()
                 self.console.end()

@@ -1,13 +1,13 @@
 """The command line as people type it, made unambiguous before fire sees it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.errors import ConfigError
 from utils.words import shortened
 
-__all__ = ["Flag", "as_flag", "as_typed", "read_arguments", "to_flags"]
+__all__ = ["Flag", "as_count", "as_flag", "as_typed", "call", "read_arguments", "to_flags"]
 
 KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
@@ -29,7 +29,7 @@ def as_flag(argument: str) -> "Flag | str":
     return Flag(key.replace("-", "_"), text if equals else "true", argument)
 
 
-def to_flags(options: dict[str, object]) -> list[Flag]:
+def to_flags(options: Mapping[str, object]) -> list[Flag]:
     """Flags of a command's keyword arguments; a notebook may give plain values: train("dogcat", lr=0.1)."""
     plain = {True: "true", False: "false", None: "null"}
     flags = []
@@ -39,6 +39,16 @@ def to_flags(options: dict[str, object]) -> list[Flag]:
             value = Flag(key.replace("-", "_"), text, f"--{key}={text}")
         flags.append(value)
     return flags
+
+
+def as_count(name: str, text: str) -> int:
+    """The whole number that an option of a command was given.
+
+    Raises ConfigError for other text.
+    """
+    if not text.isdecimal():
+        raise ConfigError(f"--{name}={text}: expected a whole number")
+    return int(text)
 
 
 def as_typed(key: str, flags: Sequence[Flag]) -> str:
@@ -73,6 +83,24 @@ def read_arguments(arguments: Sequence[str]) -> list[str]:
     if wrong:
         raise ConfigError("\n".join(wrong))
     return words + [f"--{key}={typed}" for key, typed in flags.items()]
+
+
+def call(command: Callable[..., None], arguments: Sequence[str], quick: bool) -> None:
+    """Call a command with what was typed behind its name: through fire, a quick one as a notebook would.
+
+    Importing fire, which imports asyncio, takes longer than all that a quick command does. Raises ConfigError for
+    arguments that cannot be understood.
+    """
+    given = read_arguments(arguments)
+    if quick:
+        words = [argument for argument in given if not argument.startswith("--")]
+        flags = [argument[2:].partition("=") for argument in given if argument.startswith("--")]
+        command(*words, **{key: as_flag(typed) for key, _, typed in flags})
+        return
+    import fire
+    from fire.decorators import SetParseFn
+
+    fire.Fire(SetParseFn(as_flag)(command), command=given, name="main.py")
 
 
 def _add(flags: dict[str, str], typed: str) -> str:

@@ -1,76 +1,276 @@
-"""What a run says while it goes: a bar on a terminal, plain lines elsewhere."""
+"""What a run says while it goes: a bar and a table on a terminal, plain lines elsewhere, JSON for scripts."""
 
+import json
+import math
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-__all__ = ["Console"]
+__all__ = ["Console", "Output"]
 
-LINE_PERIOD = 10.0  # s between two train lines where there is no bar
+Output = Literal["text", "quiet", "json"]
+LINE_PERIOD = 10.0  # s between two lines of progress where there is no bar
+BAR_PERIOD = 1.0  # s between two looks at what the bar tells besides its count
+BAR = "{desc} {bar} {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left{postfix}"
+BOLD, GREEN = "1", "32"  # of a terminal's colours
+COLUMN = 8  # characters of a number in the table
 
 
 class Console:
-    """A backend that prints; `say` is for sentences."""
+    """A backend that prints; `say` is for sentences, `tell` for what an epoch has come to."""
 
-    def __init__(self, quiet: bool = False):
-        self.quiet = quiet
-        self.terminal = sys.stderr.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    def __init__(self, output: Output = "text"):
+        self.output = output
+        terminal = sys.stderr.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.terminal = terminal and output == "text"
+        self.colour = self.terminal and not os.environ.get("NO_COLOR")  # https://no-color.org
         self.bar: Any = None
-        self.last = float("-inf")
-        self.heading = ""
+        self.table = _Table()
+        self.epoch = _Epoch(0, 0, 0, 0)
+        self.waiting: dict[str, str] = {}  # a row of the table that came too soon to be printed
+        self.values: dict[str, float] = {}  # of the last train row
+        self.printed = self.looked = float("-inf")
 
     def say(self, text: str) -> None:
         """One line, above the bar if there is one."""
-        if not self.quiet:
-            self._print(text)
+        if self.output == "json":
+            self._write({"phase": "note", "text": text})
+        else:
+            self.table.shown = []
+            self._print(self._wrapped(text))
 
-    def begin(self, heading: str, total: int, done: int) -> None:
-        """A new epoch of `total` batches, of which `done` are done already."""
-        self.heading = heading
-        if self.terminal and not self.quiet:
+    def begin(self, epoch: int, epochs: int, total: int, done: int) -> None:
+        """A new epoch (from 0, of `epochs`) of `total` batches, of which `done` are done already."""
+        if self.epoch.done >= self.epoch.total > 0 and not self.epoch.told and self.output == "text":
+            self.tell(self.epoch.number, self.epoch.step, best=False)  # no validation fell into it
+        self.epoch = _Epoch(epoch, epochs, total, done)
+        if self.terminal:
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, initial=done, desc=heading, leave=False, dynamic_ncols=True, unit="batch")
+            options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "unit": " step", "bar_format": BAR}
+            self.bar = tqdm(total=total, initial=done, desc=f"epoch {epoch + 1}/{epochs}", **options)
+            self.looked = float("-inf")
 
-    def advance(self) -> None:
-        """One batch more."""
+    def advance(self, scalars: Mapping[str, Tensor]) -> None:
+        """One batch more, and what it gave."""
+        self.epoch.done += 1
         if self.bar is not None:
             self.bar.update()
+            if time.monotonic() - self.looked >= BAR_PERIOD:
+                self._look(scalars)
 
     def end(self) -> None:
+        """No bar from here on."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        if self.bar is not None and phase == "train":
-            self.bar.set_postfix_str(_shown(values))
-        elif phase != "train" or time.monotonic() - self.last >= LINE_PERIOD:
-            self.last = time.monotonic()
-            self.say(f"{self.heading or f'epoch {epoch}'}  step {step:>6}  {phase:<5}  {_shown(values)}")
+        """A row of the journal. Those of validation are printed when it is known whether they are the best."""
+        if phase != "train":
+            self.epoch.measured = dict(values)
+            return
+        self.epoch.add(step, values)
+        self.values = dict(values)
+        if self.output == "json":
+            self._write({"phase": phase, "epoch": epoch, "step": step, **values})
+        elif not self.terminal and time.monotonic() - self.printed >= LINE_PERIOD:
+            self._print(f"{self.epoch.progress()}  {_shown(values)}")
+            self.table.shown = []
+
+    def tell(self, epoch: int, step: int, best: bool) -> None:
+        """A line on the epoch so far, after its validation; `best`: none was better."""
+        seconds, measured = time.monotonic() - self.epoch.start, self.epoch.measured
+        self.epoch.told = True
+        if self.output == "json":
+            known = {"is_best": best, "seconds": round(seconds, 3)}
+            self._write({"phase": "val", "epoch": epoch, "step": step, **measured, **known})
+            return
+        row = {"epoch": self.epoch.position(), **self.epoch.columns(), "time": _clock(seconds)}
+        self.waiting = row | {"best": "*" if best else ""}
+        if self.terminal or time.monotonic() - self.printed >= LINE_PERIOD:
+            self._print_waiting()
+
+    def done(self, facts: Mapping[str, Any]) -> None:
+        """The last words: steps, epochs, seconds, folder, files, next (a command), and of the best validation monitor
+        (the metric), best (its value, None where nothing was measured), best_epoch and best_file.
+        """
+        if self.output == "json":
+            self._write({"phase": "done", **facts})
+            return
+        self._print_waiting()
+        self._print(f"done: {facts['steps']:,} steps, {facts['epochs']:,} epochs in {_clock(facts['seconds'])}", BOLD)
+        if facts["best"] is not None:
+            best = f"best {facts['monitor']} {facts['best']:.4f} (epoch {facts['best_epoch']})"
+            self._print(f"{best}: {facts['best_file']}", GREEN)
+        self._print(self._wrapped(f"files in {facts['folder']}: {', '.join(facts['files'])}"))
+        self._print(f"next: {facts['next']}", BOLD)
 
     def images(self, name: str, step: int, images: Tensor) -> None:
         """A terminal shows no pictures."""
 
     def text(self, name: str, step: int, text: str) -> None:
-        self.say(text)
+        if self.output == "json":
+            self._write({"phase": "show", "step": step, "name": name, "text": text})
+        else:
+            self.say(text)
 
     def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
         """A picture of it lies in the run folder."""
 
     def close(self) -> None:
         self.end()
+        self._print_waiting()
 
-    def _print(self, text: str) -> None:
+    def _look(self, scalars: Mapping[str, Tensor]) -> None:
+        """What the bar tells beside its count: memory, and the losses of the last row, before it those of this batch.
+
+        A device is asked for a number once in a while, not each step: it would have to wait.
+        """
+        self.looked = time.monotonic()
+        values = self.values or {name: float(value.detach()) for name, value in scalars.items()}
+        losses = [f"{name} {_number(value)}" for name, value in values.items() if not _is_rate(name)]
+        self.bar.set_postfix_str(", ".join([*losses[:2], *_memory()]))  # and draws it
+
+    def _wrapped(self, text: str) -> str:
+        """On a terminal, lines that break between words."""
+        if not self.terminal:
+            return text
+        whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": "  "}
+        width = shutil.get_terminal_size().columns
+        return "\n".join(textwrap.fill(line, width, **whole) for line in text.split("\n"))
+
+    def _print_waiting(self) -> None:
+        if self.waiting:
+            width = shutil.get_terminal_size().columns if self.terminal else 10**6
+            head, line = self.table.lines(self.waiting, width)
+            if head:
+                self._print(head)
+            self._print(line, GREEN if self.waiting["best"] else "")
+            self.waiting = {}
+
+    def _print(self, text: str, colour: str = "") -> None:
+        if self.output != "text":
+            return
+        self.printed = time.monotonic()
+        text = f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text
         if self.bar is None:
             print(text, flush=True)
         else:
             self.bar.write(text, file=sys.stdout)
 
+    def _write(self, row: Mapping[str, Any]) -> None:
+        """A line of JSON, which has no word for what is not finite; in one piece, as other threads write too."""
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        sys.stdout.write(json.dumps(plain, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+class _Epoch:
+    """An epoch in progress: its batches, and the means of its train rows."""
+
+    def __init__(self, number: int, of: int, total: int, done: int):
+        self.number, self.of, self.total, self.done, self.first = number, of, total, done, done
+        self.start = time.monotonic()
+        self.step = 0  # of the last row
+        self.sums: dict[str, list[float]] = {}  # name: sum over steps, steps
+        self.rates: dict[str, float] = {}
+        self.measured: dict[str, float] = {}  # by the last validation
+        self.told = False
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """A row stands for the steps since the one before, or since the epoch began."""
+        steps = step - self.step if self.step else self.done - self.first or 1
+        self.step = step
+        for name, value in values.items():
+            if _is_rate(name):
+                self.rates[name] = value
+            else:
+                old = self.sums.setdefault(name, [0.0, 0.0])
+                self.sums[name] = [old[0] + steps * value, old[1] + steps]
+
+    def position(self) -> str:
+        """Epochs that are done, of how many: 3/10, or 2.50/10 in the middle of the third."""
+        if self.done >= self.total:
+            return f"{self.number + 1}/{self.of}"
+        return f"{self.number + self.done / self.total:.2f}/{self.of}"
+
+    def columns(self) -> dict[str, str]:
+        """Means of training, measures of validation, learning rates; of two with one name it is said which is which."""
+        train = {name: total / steps for name, (total, steps) in self.sums.items()}
+        both = train.keys() & self.measured.keys()
+        named = {f"train {name}" if name in both else name: value for name, value in train.items()}
+        named |= {f"val {name}" if name in both else name: value for name, value in self.measured.items()}
+        return {name: _number(value) for name, value in named.items()} | {k: f"{v:.3g}" for k, v in self.rates.items()}
+
+    def progress(self) -> str:
+        """How far it is, how fast, and how long it will take."""
+        seconds = time.monotonic() - self.start
+        rate = (self.done - self.first) / seconds if seconds > 0 else 0.0
+        left = f"{_clock((self.total - self.done) / rate)} left" if rate else "? left"
+        return f"epoch {self.number + 1}/{self.of}  {self.done:,}/{self.total:,}  {rate:.4g} steps/s  {left}"
+
+
+class _Table:
+    """Rows of one width; the head is repeated when the columns change, or when something else was printed."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []  # the columns under the last head
+
+    def lines(self, row: Mapping[str, str], width: int) -> tuple[str, str]:
+        """The head, empty where it still stands above, and the row, both with the columns that fit into `width`."""
+        widths = {name: max(len(name), len(text), COLUMN if name != "best" else 0) for name, text in row.items()}
+        names = list(row)
+        while sum(widths[name] + 2 for name in names) - 2 >= width and (spare := _spare(names)):
+            names.remove(spare)
+        head = "" if names == self.shown else "  ".join(f"{name:>{widths[name]}}" for name in names)
+        self.shown = names
+        return head, "  ".join(f"{row[name]:>{widths[name]}}" for name in names).rstrip()
+
+
+def _spare(names: Sequence[str]) -> str:
+    """The column that is missed least: of the numbers the last one, rates later; none where few are left."""
+    numbers = [name for name in names[1:-2] if not _is_rate(name)]
+    return numbers[-1] if len(numbers) > 2 else next((name for name in names if _is_rate(name)), "")
+
+
+def _is_rate(name: str) -> bool:
+    return name.partition(".")[0].partition("_")[0] == "lr"
+
+
+def _memory() -> list[str]:
+    """What the process holds in memory, where the system tells; and of its GPU's."""
+    told = []
+    with suppress(OSError, ValueError), open("/proc/self/statm") as stream:
+        told.append(f"{int(stream.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB")
+    if torch.cuda.is_initialized():
+        told.append(f"GPU {torch.cuda.memory_reserved() / 1e6:,.0f} MB")
+    return told
+
+
+def _clock(seconds: float) -> str:
+    """Seconds below a minute, else minutes:seconds or hours:minutes:seconds."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def _number(value: float) -> str:
+    """A number in at most `COLUMN` characters."""
+    size = abs(value)
+    if not math.isfinite(value) or (size and size < 1e-3) or size >= 1e6:
+        return f"{value:.2g}"
+    return f"{value:.{4 if size < 10 else 3 if size < 100 else 2 if size < 1000 else 0}f}"
+
 
 def _shown(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" if "lr" in name else f"{name} {value:.4f}" for name, value in values.items())
+    return "  ".join(f"{k} {v:.3g}" if _is_rate(k) else f"{k} {_number(v)}" for k, v in values.items())

@@ -196,7 +196,10 @@ class Registry:
             missing = f"{family} needs a variant, as {family}:{choices[0]}"
             wrong = f"no '{variant}' in {family}{suggest(variant, choices, f'{family}:')}"
             return "" if variant in choices else wrong if variant else missing
-        if name in self.names() or any(name in lib.names() for lib in self.libraries):
+        if own := self._public().get(name):
+            fault = source.fault(own)
+            return f"{own.name}, which defines '{name}', is no Python: {fault}" if fault else ""
+        if any(name in lib.names() for lib in self.libraries):
             return ""
         place = self.package.replace(".", "/") if self.folder else self.libraries[0].package
         return f"no '{name}' in {place}{self._meant(name)}"

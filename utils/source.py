@@ -8,6 +8,9 @@ from pathlib import Path
 
 __all__ = ["defined", "defined_in_library", "fault", "import_of", "matches", "public_names"]
 
+# An `__all__` of names and nothing else, which can be read without parsing the file around it.
+PLAIN_NAMES = re.compile(r"^__all__(?:: [^=\n]+)? = ([\[(][^\[\]()#]*[\])])$", re.MULTILINE)
+
 
 @functools.cache
 def _read(path: Path, changed: int) -> str:
@@ -69,15 +72,27 @@ def import_of(path: Path, name: str) -> tuple[str, str] | None:
 
 
 def public_names(path: Path) -> list[str]:
-    """The literal `__all__` of a file."""
-    for node in getattr(_parse(_text(path)), "body", []):
+    """The literal `__all__` of a file; it may be broken elsewhere, as most files are not parsed for it."""
+    return _public_names(_text(path))
+
+
+@functools.cache
+def _public_names(text: str) -> list[str]:
+    plain = PLAIN_NAMES.findall(text)
+    if len(plain) == text.count("__all__") == 1:
+        return _names(plain[0])
+    for node in getattr(_parse(text), "body", []):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(getattr(target, "id", "") == "__all__" for target in targets):
-            try:
-                return [str(name) for name in ast.literal_eval(node.value)]
-            except (ValueError, TypeError):
-                return []
+            return _names(node.value)
     return []
+
+
+def _names(value: ast.expr | str) -> list[str]:
+    try:
+        return [str(name) for name in ast.literal_eval(value)]
+    except (ValueError, TypeError, SyntaxError):
+        return []
 
 
 @functools.cache

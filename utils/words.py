@@ -1,6 +1,5 @@
 """Words in messages: what a mistyped one was meant to be, and how much of a long one is shown."""
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = ["is_slip", "nearest", "shortened", "suggest"]
@@ -26,6 +25,8 @@ def nearest(typed: str, known: Iterable[str]) -> str:
 
 def _likeness(typed: str, word: str) -> float:
     """From 0 to 1; more for a slip of the finger, and for a word that was cut short."""
+    import difflib  # most commands are typed right
+
     ratio = difflib.SequenceMatcher(None, typed, word).ratio()
     slip = len(typed) > 1 and is_slip(typed, word)
     short = len(typed) > 2 and word.startswith(typed)

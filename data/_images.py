@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.errors import DataError
-from utils.images import read_image, to_tensor
+from utils.images import Region, read_image, read_region, to_tensor
 
 __all__ = [
     "SUFFIXES",
@@ -62,7 +63,11 @@ def list_images(folder: str, nested: bool = False) -> list[str]:
 
     Goes by suffix, so that a million files need no look at each. Raises DataError when the folder cannot be read.
     """
-    return sorted(_walk(folder, "", nested))
+    if nested:
+        return sorted(_walk(folder, ""))
+    with _listing(folder):
+        names = os.listdir(folder)
+    return sorted(name for name in names if (name.endswith(".jpg") or _is_picture(name)) and name[0] != ".")
 
 
 def list_folders(folder: str) -> list[str]:
@@ -70,20 +75,29 @@ def list_folders(folder: str) -> list[str]:
     return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
 
 
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+@contextmanager
+def _listing(folder: str) -> Iterator[None]:
     try:
-        with os.scandir(folder) as entries:  # plain names: a million Path objects would take 1 GB
-            yield from (entry for entry in entries if not entry.name.startswith("."))
+        yield
     except OSError as error:
         raise DataError(f"cannot list the folder {folder} ({error.strerror}); mend it or choose another") from error
 
 
-def _walk(folder: str, prefix: str, nested: bool) -> Iterator[str]:
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    with _listing(folder), os.scandir(folder) as entries:  # plain names: a million Path objects would take 1 GB
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _walk(folder: str, prefix: str) -> Iterator[str]:
     for entry in _entries(folder):
-        if entry.name.lower().endswith(SUFFIXES):
+        if _is_picture(entry.name):
             yield prefix + entry.name
-        elif nested and entry.is_dir(follow_symlinks=False):  # a link may lead back up, without end
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", nested)
+        elif entry.is_dir(follow_symlinks=False):  # a link may lead back up, without end
+            yield from _walk(entry.path, f"{prefix}{entry.name}/")
 
 
 def labelled_images(folder: str, classes: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -166,6 +180,10 @@ class Files:
         """The picture as float32 [3, H, W] in [0, 1]. Raises DataError when it cannot be read."""
         return to_tensor(self.picture(index))
 
+    def region(self, index: int, choose: Callable[[int, int], Region]) -> np.ndarray:
+        """The region that is chosen by the picture's width and height, uint8 [H, W, 3]. Raises DataError likewise."""
+        return read_region(os.path.join(self.folder, self.names[index]), choose)
+
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
@@ -209,6 +227,12 @@ class ImageDataset(Dataset):
         self.transform = transform
         self.in_memory = isinstance(store, Pixels) and transform is None  # then take() may be used
 
+    @property
+    def draws_alone(self) -> bool:
+        """Whether gather() may be used: no random numbers but those of the samples' seeds are drawn."""
+        plain = type(self).__getitem__ is ImageDataset.__getitem__ and not hasattr(self, "collate")
+        return plain and hasattr(self.store, "region") and hasattr(self.transform, "choose")
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -216,6 +240,18 @@ class ImageDataset(Dataset):
         """(image, label), or the image alone: float32 [C, H, W]. Raises DataError when it cannot be read."""
         image = self.transform(self.store.picture(index)) if self.transform else self.store.tensor(index)
         return image if self.labels is None else (image, int(self.labels[index]))
+
+    def gather(self, indices: list[int], seeds: list[int]) -> Any:
+        """The batch of these samples, augmented as their seeds say: images float32 [B, C, H, W] and labels int64 [B].
+
+        Raises DataError for a picture that cannot be read.
+        """
+        assert self.draws_alone and self.transform
+        pictures = []
+        for index, seed in zip(indices, seeds, strict=True):
+            pictures.append(self.store.region(index, partial(self.transform.choose, seed=seed)))  # type: ignore[attr-defined]
+        images = self.transform.finish(pictures)  # type: ignore[attr-defined]
+        return images if self.labels is None else (images, self.labels[torch.as_tensor(indices)])
 
     def take(self, indices: list[int]) -> Any:
         """The batch of these samples at once: images float32 [B, C, H, W] and labels int64 [B]."""

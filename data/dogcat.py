@@ -21,6 +21,7 @@ from utils.errors import DataError
 __all__ = ["DogCat"]
 
 CLASSES = ["cat", "dog"]
+LABELS = {"cat.": 0, "dog.": 1}
 
 
 class DogCat(ImageDataset):
@@ -77,16 +78,24 @@ def _folder(root: str, split: str) -> str:
 
 
 def _labelled(folder: str, names: list[str]) -> tuple[list[str], list[int]]:
-    """The names sorted by class and number, and their labels; only the file's own name counts, not its folder's."""
-    keys = sorted((*_class_and_number(folder, name), name) for name in names)
-    labels = [key[0] for key in keys]
-    if len(set(labels)) == 1:
+    """Sorted names by class and number, and their labels; only the file's own name counts, not its folder's."""
+    labels, numbers = bytearray(), []  # a pair a name would take 100 MB for a million
+    for name in names:
+        label, number = _class_and_number(folder, name)
+        labels.append(label)
+        numbers.append(number)
+    order = sorted(range(len(names)), key=numbers.__getitem__)
+    order.sort(key=labels.__getitem__)
+    if labels[order[0]] == labels[order[-1]]:
         missing = CLASSES[1 - labels[0]]
         raise DataError(f"{folder} holds only {CLASSES[labels[0]]}s; put pictures named {missing}.N.jpg beside them")
-    return [key[2] for key in keys], labels
+    return pick(names, order), pick(labels, order)
 
 
 def _class_and_number(folder: str, name: str) -> tuple[int, int]:
+    kind, number = name[:4], name[4:-4]
+    if kind in LABELS and number.isdecimal():  # as nearly all; the pattern would take twice the time
+        return LABELS[kind], int(number)
     match = re.match(r"([a-z]*)\D*(\d*)", name.lower())
     assert match, "the pattern fits every name"
     prefix, number = match.groups()
@@ -99,7 +108,7 @@ def _class_and_number(folder: str, name: str) -> tuple[int, int]:
 def _numbered(folder: str, names: list[str]) -> list[str]:
     """The names of a test folder by number. Raises DataError for one without a number, or for a number twice."""
     for name in names:
-        if not re.fullmatch(r"\d+", os.path.splitext(name)[0]):
+        if not os.path.splitext(name)[0].isdecimal():
             path = os.path.join(folder, name)
             raise DataError(f"{path} is not named N.jpg as test pictures are; remove it or set {root_option('test')}")
     names = sorted(names, key=_number)

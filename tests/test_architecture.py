@@ -34,7 +34,9 @@ LIGHT = (
     "commands/help.py",
     "commands/runs.py",
     "commands/diff.py",
+    "commands/completion.py",
     "utils/runs.py",
+    "utils/yaml_text.py",
     "trainer/run_folder.py",
     "configs/",
     "utils/config.py",
@@ -95,6 +97,7 @@ def test_importing_the_rooms_loads_nothing_heavy(tmp_path):
             "commands.check",
             "commands.runs",
             "commands.diff",
+            "commands.completion",
             "commands.plot",
         ]
     )

@@ -1,27 +1,24 @@
-"""The sinks: journal, console, tensorboardX, visdom."""
+"""The sinks: journal, tensorboardX, visdom."""
 
-import fcntl
 import json
-import os
-import pty
+import math
+import re
 import struct
-import subprocess
-import sys
-import termios
 
 import pytest
 import torch
-from conftest import ROOT, TOY, rows
+from conftest import TOY, rows
 
 from utils.errors import StorageError
-from utils.logger import Journal, Logger
+from utils.logger import Journal, Logger, VisdomBoard
 
 
 def test_a_journal_is_cut_back_to_the_state_that_is_resumed(tmp_path):
     path = tmp_path / "log.jsonl"
     journal = Journal(path)
     journal.scalars("train", 0, 1, {"loss": 1.5})
-    kept = journal.sync()
+    journal.sync()
+    kept = journal.size()
     journal.scalars("train", 0, 2, {"loss": float("nan")})
     journal.close()
     with path.open("a") as stream:
@@ -44,41 +41,6 @@ def test_a_logger_without_backends_does_nothing():
     logger.scalars("train", 0, 1, {"loss": 1.0})
     logger.images("x", 1, torch.zeros(3, 4, 4))
     logger.close()
-
-
-def test_plain_lines_off_a_terminal(run):
-    given = run("train", "--run=a", *TOY)
-    lines = given.out.splitlines()
-    assert "\r" not in given.out and "\x1b" not in given.out
-    assert sum("  val  " in line for line in lines) == 2
-    assert sum(" train " in line for line in lines) < 5, "at most a line in ten seconds"
-    assert lines[-1] == "next: python main.py test checkpoints/a"
-    assert any(line.startswith("best accuracy") for line in lines)
-
-
-def test_quiet(run):
-    given = run("train", "--run=a", *TOY, "--quiet", "--train.max_steps=2")
-    assert (given.code, given.out, given.err) == (0, "", "")
-
-
-def test_a_bar_counts_batches_on_a_terminal(tmp_path):
-    """The ancestor's bar had as many steps as there are samples, and never reached its end."""
-    lead, follow = pty.openpty()
-    fcntl.ioctl(follow, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    command = [sys.executable, str(ROOT / "main.py"), "train", "--run=a", *TOY]
-    env = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, stdin=follow, stdout=follow, stderr=follow, env=env)
-    os.close(follow)
-    seen = b""
-    try:
-        while piece := os.read(lead, 65536):
-            seen += piece
-    except OSError:
-        pass  # Linux's way to say that the other end is closed
-    assert process.wait(60) == 0, seen.decode()
-    text = seen.decode()
-    assert "epoch 1/2" in text and "/40 [" in text
-    assert "1258" not in text.replace("1,258", "")
 
 
 def test_event_files_hold_every_scalar(run, tmp_path):
@@ -128,6 +90,44 @@ def test_visdom_shows_what_the_journal_holds(run, tmp_path):
     for phase in ("train", "val"):
         wanted = [(row["step"], row["loss"]) for row in rows("a", phase=phase)]
         assert list(zip(*traces[phase], strict=True)) == wanted
+
+
+def test_a_journal_replayed_is_what_the_board_was_shown_live(tmp_path):
+    """Also rates of two networks in one window, pictures and texts; and a value that was not finite."""
+    from PIL import Image
+    from visdom_server import Server
+
+    from utils.visualize import Visualizer
+
+    server = Server(tmp_path / "env").start()
+    try:
+        live, late = (VisdomBoard(Visualizer(name, port=server.port)) for name in ("live", "late"))
+        logger = Logger([Journal(tmp_path / "log.jsonl"), live])
+        for step in range(3):
+            values = {"g_loss": step / 2 if step else math.nan, "lr_generator": 0.1, "lr_discriminator": 0.2}
+            logger.scalars("train", 0, step, values)
+        logger.scalars("val", 0, 2, {"accuracy": 0.5})
+        logger.images("samples", 2, torch.rand(3, 1, 5, 5))
+        logger.text("poem", 2, "春江 <b>\nsecond")
+        logger.close()
+        late.replay(tmp_path / "log.jsonl")
+        late.close()
+        live, late = (server.windows(name) for name in ("live", "late"))
+    finally:
+        server.kill()
+    assert live.keys() == late.keys() == {"g_loss", "learning rate", "accuracy", "log", "samples", "poem"}
+    shown = [{name: timeless(window["content"]) for name, window in one.items()} for one in (live, late)]
+    assert shown[0] == shown[1]
+    assert [t["name"] for t in live["learning rate"]["content"]["data"]] == ["generator", "discriminator"]
+    assert live["g_loss"]["content"]["data"][0]["y"] == [None, 0.5, 1.0]
+    assert "epoch 1, step 2, val: accuracy 0.5" in live["log"]["content"]
+    assert "step 2: 春江 &lt;b&gt;<br>second" in live["poem"]["content"]
+    assert Image.open(tmp_path / "samples_000002.png").size == (3 * 7 - 2, 5)
+
+
+def timeless(content):
+    """Without the second, which may be the next one when the journal is written."""
+    return re.sub(r"\[[\d: -]+\]", "", content) if isinstance(content, str) else content
 
 
 def test_status_tells_how_it_ended(run, tmp_path):

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tests.visdom_server import PATIENCE, Server, odd_server, wait_for
-from utils import visualize
+from utils import visdom_sender
+from utils.panes import thinned
 from utils.pictures import picture_grid
 from utils.visualize import Visualizer
 
@@ -40,8 +41,8 @@ def plot(vis, steps):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(visualize, "RETRY", 0.3)
-    monkeypatch.setattr(visualize, "TIMEOUT", 0.5)
+    monkeypatch.setattr(visdom_sender, "RETRY", 0.3)
+    monkeypatch.setattr(visdom_sender, "TIMEOUT", 0.5)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # must be ignored
     yield
     while Watched.made:
@@ -84,6 +85,62 @@ def test_windows_hold_the_points(server):
     assert server.windows("points")["loss"]["title"] == "loss"
     assert vis.warnings == []
     assert json.loads((server.folder / "points.json").read_text())["jsons"].keys() == {"loss", "lr", "odd", "other"}
+
+
+def test_long_traces_are_thinned_and_keep_their_spikes(server):
+    vis = Watched("long", server.port)
+    wave = np.sin(np.arange(20_000) / 500)
+    wave[[17_001, 3_107]] = 9.0, -9.0
+    for step, y in enumerate(wave.tolist()):
+        vis.curve("loss", "train", step, y)
+        if step < 2000:
+            vis.curve("loss", "val", step, y)
+    vis.close()
+    x, y = server.traces("long", "loss")["train"]
+    assert 1000 < len(x) <= 2000 and x == sorted(set(x)) and (x[0], x[-1]) == (0, 19_999)
+    assert dict(zip(x, y, strict=True)).items() >= {17_001: 9.0, 3_107: -9.0}.items()
+    assert all(wave[int(step)] == value for step, value in zip(x, y, strict=True)), "points of it, not means"
+    assert server.traces("long", "loss")["val"] == (list(range(2000)), wave[:2000].tolist())
+
+
+@pytest.mark.parametrize("count", [2001, 2002, 2999, 3998, 123_457])
+def test_thinning_at_its_edges(count):
+    x = np.arange(count, dtype=float)
+    y = np.where(x % 3 == 0, np.nan, x)
+    kept, values = thinned(x, y)
+    assert len(kept) <= 2000 and (kept[0], kept[-1]) == (0, count - 1)
+    assert np.array_equal(values, y[kept.astype(int)], equal_nan=True)
+    gone, _ = thinned(x, np.full(count, np.nan))
+    assert len(gone) <= 2000
+
+
+def test_histograms_of_several_tensors_in_one_window(server):
+    vis = Watched("spread", server.port)
+    small, large = np.full(50, 1e-6), np.full(10, -1.0)
+    vis.spread("gradients", {"a.weight": small, "<b>": large, "none": np.array([0.0, np.nan])}, logarithmic=True)
+    vis.spread("weights", {"a.weight": torch.linspace(-1, 1, 100)})
+    vis.spread("nothing", {})
+    vis.close()
+    windows = server.windows("spread")
+    (heat,) = windows["gradients"]["content"]["data"]
+    assert heat["y"] == ["a.weight", "&lt;b&gt;", "none"]
+    assert heat["z"][0][0] == heat["z"][1][-1] == 1 and sum(heat["z"][2]) == 0
+    assert heat["x"][0] < -5.8 and heat["x"][-1] > -0.2
+    (heat,) = windows["weights"]["content"]["data"]
+    assert sum(heat["z"][0]) == pytest.approx(1) and max(heat["z"][0]) < 0.06
+    assert vis.warnings == []
+
+
+def test_a_constant_is_not_drawn_as_nothing(server):
+    vis = Watched("constant", server.port)
+    for step in range(3):
+        vis.curve("learning rate", "lr", step, 0.001)
+        vis.curve("zero", "train", step, 0)
+        vis.curve("loss", "train", step, step)
+    vis.close()
+    layouts = {name: window["content"]["layout"] for name, window in server.windows("constant").items()}
+    assert layouts["learning rate"]["yaxis"]["range"] == [0, 0.002] and layouts["zero"]["yaxis"]["range"] == [0, 1]
+    assert "yaxis" not in layouts["loss"]
 
 
 def test_pictures(server):
@@ -186,7 +243,7 @@ def test_no_server_is_one_line(own_server, capfd):
     time.sleep(1)  # several attempts
     vis.close()
     plot(vis, range(3))
-    where, how = f"127.0.0.1:{own_server.port}", f"python -m visdom.server -port {own_server.port} -bind_local"
+    where, how = f"127.0.0.1:{own_server.port}", f"python main.py dashboard --port={own_server.port}"
     line = f"no visdom server at {where}; curves go to the run folder only (start one with: {how})\n"
     assert capfd.readouterr() == ("", line)
 
@@ -287,9 +344,8 @@ def use_in_child(vis):
 def test_forked_processes_leave_it_alone(server):
     vis = Watched("forked", server.port)
     vis.plot("loss", 0)
-    with vis._sender._lock:  # as it may happen to be at the fork
-        child = multiprocessing.get_context("fork").Process(target=use_in_child, args=(vis,))
-        child.start()
+    child = multiprocessing.get_context("fork").Process(target=use_in_child, args=(vis,))
+    child.start()
     child.join(PATIENCE)
     assert child.exitcode == 0
     vis.plot("loss", 1)

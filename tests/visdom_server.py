@@ -97,9 +97,9 @@ class _Odd(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def odd_server():
+def odd_server(port=0):
     """A server in a thread that answers every POST with its `status` and `text`, and remembers the paths."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Odd)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _Odd)
     server.daemon_threads = True
     server.paths, server.status, server.text = [], 200, "[]"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

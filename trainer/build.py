@@ -71,7 +71,7 @@ def build_dataset(cfg: Config, split: str, meta: Meta) -> Dataset:
         raise ConfigError(f"data.transform: {spec.name} takes no transforms")
     offered: Meta = {**meta, "split": split}
     if listed:
-        offered["transform"] = make_transform(listed)
+        offered["transform"] = make_transform(listed, fast=cfg.data.pixels == "fast")
     root = cfg.data.test_data_root if split == "test" else cfg.data.train_data_root
     if root is not None:
         offered["root"] = root

@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data import default_collate as collate
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.schema import Data
-from trainer.workers import Workers, let_go
+from trainer.workers import Threads, Workers, let_go
 from utils import dist
-from utils.errors import DataError, UserError, WorkerError
+from utils.errors import ConfigError, DataError, UserError, WorkerError
 
 __all__ = ["Batches", "random_state", "seed_all", "set_random_state"]
 
-Key = tuple[int, int]  # epoch and index of a sample
+Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
 PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
 LOSSES = 3  # of worker processes in one epoch: then the run ends
 
@@ -31,11 +33,17 @@ class Batches:
     """A split's batches, from any position of any epoch; reading starts there, nothing before is touched."""
 
     def __init__(self, dataset: Dataset, cfg: Data, seed: int, training: bool, say: Callable[[str], None] = print):
-        """`say` is told when processes were lost and are replaced."""
+        """`say` is told when processes were lost and are replaced.
+
+        Raises ConfigError when threads are asked for and the samples draw from the process's random numbers.
+        """
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
+        self.samples = _Samples(dataset, seed)
         self.order = _Order()
+        self.threaded = self._by_threads()
         self._workers: Workers | None = None
+        self._threads: Threads | None = None
 
     def __len__(self) -> int:
         """Batches an epoch, the same on every rank."""
@@ -56,13 +64,14 @@ class Batches:
         Raises what the dataset raised, DataError among it; and WorkerError when processes were lost too often.
         """
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
-        batches = [batch for b in range(len(self)) if (batch := self._mine(order, b, epoch))]
-        position, losses = start, 0
+        position, losses, count = start, 0, len(self)
+        count -= count > 0 and not len(self._mine(order, count - 1))  # fewer samples are left than there are ranks
         if self._workers is not None and self._workers.loader.num_workers < self.cfg.num_workers:
             self._workers = None  # the epoch before had ended carefully
-        while position < len(batches):
+        while position < count:
             try:
-                for indices, batch in self._read(batches[position:], careful=losses == LOSSES - 1):
+                wanted = ((epoch, self._mine(order, number)) for number in range(position, count))
+                for indices, batch in self._read(wanted, careful=losses == LOSSES - 1):
                     if isinstance(batch, UserError):
                         raise batch
                     yield indices, batch
@@ -70,19 +79,43 @@ class Batches:
             except (UserError, MemoryError):
                 raise
             except Exception as error:  # a dead process shows in many ways; what its dataset raised comes as it was
-                if not self.cfg.num_workers:
+                if not self.cfg.num_workers or self.threaded:
                     raise
                 losses += 1
-                self._replace(error, losses, batches[position])
+                self._replace(error, losses, self._mine(order, position).tolist())
 
-    def _read(self, batches: list[list[Key]], careful: bool) -> Iterator[tuple[list[int], Any]]:
+    def _by_threads(self) -> bool:
+        """Whether threads read: processes do where samples draw from random numbers that threads would share."""
+        alone = getattr(self.dataset, "draws_alone", False)
+        if self.cfg.loader == "threads" and not (alone or getattr(self.dataset, "in_memory", False)):
+            raise ConfigError(
+                "data.loader: threads need samples whose random numbers are their own, as those of data.pixels=fast "
+                "are; take auto or processes"
+            )
+        return self.cfg.loader == "threads" or (self.cfg.loader == "auto" and alone)
+
+    def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any]]:
         """Careful: one process reads one batch at a time, so that, if it dies, it is known at which."""
-        self.order.batches = batches
+        if self.threaded or not self.cfg.num_workers:
+            batches = self._read_here(wanted)
+            return map(pin_memory, batches) if self._pins else batches
+        self.order.wanted = wanted
         if self._workers is None:
             self._workers = Workers(self._make_loader(careful))
         return self._workers.batches()
 
-    def _replace(self, error: Exception, losses: int, awaited: list[Key]) -> None:
+    def _read_here(self, wanted: Iterator[Keys]) -> Iterator[tuple[list[int], Any]]:
+        """In the training process, by threads or without."""
+        if not self.cfg.num_workers:
+            return map(self.samples.__getitems__, wanted)
+        self._threads = self._threads or Threads(self.cfg.num_workers, self.cfg.worker_timeout)
+        return self._threads.batches(self.samples.__getitems__, wanted)
+
+    @property
+    def _pins(self) -> bool:
+        return self.cfg.pin_memory and torch.cuda.is_available()
+
+    def _replace(self, error: Exception, losses: int, awaited: list[int]) -> None:
         """Drop the processes: the next ones go on where these were, and give the same batches.
 
         Raises WorkerError the third time.
@@ -95,7 +128,7 @@ class Batches:
             self.say(f"data workers lost ({reason}); others go on at the same batch ({losses} of {LOSSES} in an epoch)")
             return
         ids = getattr(self.dataset, "ids", range(self.size))
-        samples = [str(ids[index]) for _, index in awaited]
+        samples = [str(ids[index]) for index in awaited]
         raise WorkerError(
             f"the processes that load data were lost {losses} times in one epoch (last: {reason}), the last time at "
             f"the samples {', '.join(samples[:64])}{', …' if len(samples) > 64 else ''}; --num-workers=0 shows why; "
@@ -103,23 +136,24 @@ class Batches:
         ) from error
 
     def close(self) -> None:
-        """Let the worker processes go: at the interpreter's end torch would take their end for a loss."""
-        self._workers = None
+        """Let processes and threads go: at the interpreter's end torch would take the end of a process for a loss."""
+        if self._threads is not None:
+            self._threads.close()
+        self._workers = self._threads = None
 
-    def _mine(self, order: list[int], number: int, epoch: int) -> list[Key]:
+    def _mine(self, order: Tensor, number: int) -> Tensor:
         """This rank's share of a batch: each sample goes to one rank."""
         whole = self.cfg.batch_size * dist.world_size()
-        batch = order[number * whole : (number + 1) * whole]
-        return [(epoch, index) for index in batch[dist.rank() :: dist.world_size()]]
+        return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
 
     def _make_loader(self, careful: bool = False) -> DataLoader:
         workers = min(self.cfg.num_workers, 1) if careful else self.cfg.num_workers
         return DataLoader(
-            _Samples(self.dataset, self.seed),
+            self.samples,
             batch_sampler=self.order,
             num_workers=workers,
             collate_fn=_as_it_is,
-            pin_memory=self.cfg.pin_memory and torch.cuda.is_available(),
+            pin_memory=self._pins,
             timeout=self.cfg.worker_timeout if workers else 0,
             worker_init_fn=partial(_start_worker, os.getpid()),
             persistent_workers=workers > 0,
@@ -131,13 +165,10 @@ class Batches:
 class _Order(Sampler):
     """The batches to read next."""
 
-    batches: list[list[Key]] = []
+    wanted: Iterator[Keys] = iter(())
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        return ((epoch, chosen.tolist()) for epoch, chosen in self.wanted)  # a tensor would go by shared memory
 
 
 class _Samples(Dataset):
@@ -145,25 +176,31 @@ class _Samples(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int):
         self.dataset, self.seed = dataset, seed
+        self.in_memory = getattr(dataset, "in_memory", False)
+        self.draws_alone = getattr(dataset, "draws_alone", False)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
-    def __getitems__(self, keys: list[Key]) -> tuple[list[int], Any]:
+    def __getitems__(self, keys: Keys) -> tuple[list[int], Any]:
         """(indices, the collated batch); a UserError in place of the batch, since workers would wrap it."""
-        indices = [index for _, index in keys]
+        epoch, chosen = keys[0], torch.as_tensor(keys[1])
+        indices = chosen.tolist()
         try:
-            if getattr(self.dataset, "in_memory", False):
-                return indices, self.dataset.take(indices)  # type: ignore[attr-defined]
-            return indices, self._gather(keys)
+            if self.in_memory:
+                return indices, self.dataset.take(chosen)  # type: ignore[attr-defined]
+            seeds = [mix(self.seed, epoch, index) for index in indices]
+            if self.draws_alone:
+                return indices, self.dataset.gather(indices, seeds)  # type: ignore[attr-defined]
+            return indices, self._gather(indices, seeds)
         except UserError as error:
             return indices, error
 
-    def _gather(self, keys: list[Key]) -> Any:
+    def _gather(self, indices: list[int], seeds: list[int]) -> Any:
         before = None if get_worker_info() else random_state()
         samples = []
-        for epoch, index in keys:
-            seed_all(mix(self.seed, epoch, index))
+        for index, seed in zip(indices, seeds, strict=True):
+            seed_all(seed)
             samples.append(self.dataset[index])
         if before:
             set_random_state(before)
@@ -181,24 +218,22 @@ def _collate(dataset: Dataset, samples: list[Any]) -> Any:
         if "equal size" not in str(error):
             raise
         first = [s[0] if isinstance(s, (tuple, list)) else s for s in samples]
-        sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, torch.Tensor)})
+        sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})
         raise DataError(
             f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "
             "RandomResizedCrop (train) and Resize with CenterCrop (eval)"
         ) from error
 
 
-def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None) -> list[int]:
-    """The order of samples in the epoch of `key` (seed, epoch); without a key, as they stand."""
-    if key is None:
-        return list(range(size))
+def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None) -> Tensor:
+    """The order of samples [size] in the epoch of `key` (seed, epoch); without a key, as they stand."""
+    if key is None or not (cfg.shuffle or cfg.balance_classes):
+        return torch.arange(size)
     generator = torch.Generator().manual_seed(mix(*key))
-    if cfg.balance_classes:
-        return _balanced(dataset, size, generator)
-    return torch.randperm(size, generator=generator).tolist() if cfg.shuffle else list(range(size))
+    return _balanced(dataset, size, generator) if cfg.balance_classes else torch.randperm(size, generator=generator)
 
 
-def _balanced(dataset: Any, size: int, generator: torch.Generator) -> list[int]:
+def _balanced(dataset: Any, size: int, generator: torch.Generator) -> Tensor:
     """Draws with replacement in which each class is equally likely.
 
     Raises DataError for a dataset that does not tell its labels.
@@ -207,7 +242,7 @@ def _balanced(dataset: Any, size: int, generator: torch.Generator) -> list[int]:
         raise DataError(f"data.balance_classes: {type(dataset).__name__} has no `labels` to balance by")
     labels = torch.as_tensor(dataset.labels)
     weights = 1.0 / labels.bincount().double()[labels]
-    return torch.multinomial(weights, size, replacement=True, generator=generator).tolist()
+    return torch.multinomial(weights, size, replacement=True, generator=generator)
 
 
 def mix(*numbers: int) -> int:

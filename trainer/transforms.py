@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from configs import COMPONENTS, Component
+from trainer.pixels import recognise
 
 __all__ = ["make_transform"]
 
@@ -14,19 +15,21 @@ NEED_FLOAT = {"GaussianNoise", "LinearTransformation", "Normalize", "RandomErasi
 CONVERSIONS = {"PILToTensor", "ToDtype", "ToImage", "ToTensor"}
 
 
-def make_transform(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:
+def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[Any], torch.Tensor]:
     """Compose the transforms; unless the list converts by itself, the conversion to a tensor in [0, 1] goes
-    before the first that needs it, or to the end.
+    before the first that needs it, or to the end. `fast`: a usual chain can also be done a batch at a time.
 
     Raises ConfigError when one of them refuses its arguments.
     """
     from torchvision.transforms import v2
 
     built = [_build(spec, f"data.transform[{i}]") for i, spec in enumerate(specs)]
+    chain = list(built)
     if not any(spec.name in CONVERSIONS for spec in specs):
         place = next((i for i, spec in enumerate(specs) if spec.name in NEED_FLOAT), len(built))
         built[place:place] = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    return v2.Compose([*built, v2.ToPureTensor()])
+    composed = v2.Compose([*built, v2.ToPureTensor()])
+    return recognise(chain, composed) if fast else composed
 
 
 def _build(spec: Component, key: str) -> Any:

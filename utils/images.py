@@ -1,9 +1,13 @@
 """Pictures in files: read with care for whatever they are, written whole or not at all."""
 
+import functools
+import importlib
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +17,26 @@ from torch import Tensor
 from utils.errors import ConfigError, DataError
 from utils.files import put
 
-__all__ = ["read_image", "to_tensor", "write_image"]
+__all__ = ["Region", "cut", "read_image", "read_region", "to_tensor", "write_image"]
 
 # Pillow goes by content, not by name; without this list a file called cat.jpg could start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+
+
+REDUCTIONS = (8, 4, 2)  # of a JPEG, which can be decoded at such a part of its size
+DENSITY = 0.8  # pixels of a reduced JPEG for each one wanted; the filter of a full resize blurs more than that
+APP1, SCAN = b"\xff\xe1", b"\xff\xda"  # marks in a JPEG: of EXIF and XMP data, of the pixels' begin
+ORIENTATION = 0x0112  # of EXIF; 1: upright
+
+
+class Region(NamedTuple):
+    """What is wanted of a picture: a box (left, top, right, bottom) at a size (width, height), mirrored or not."""
+
+    box: tuple[float, ...]
+    size: tuple[int, int]
+    across: bool = False
+    down: bool = False
 
 
 def read_image(path: str, mode: str = "RGB") -> Image.Image:
@@ -35,6 +54,87 @@ def read_image(path: str, mode: str = "RGB") -> Image.Image:
     except Exception as error:
         reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
+
+
+def read_region(path: str, choose: Callable[[int, int], Region]) -> np.ndarray:
+    """The region of the picture in a file that `choose(width, height)` names, as uint8 [H, W, 3].
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the box still has 0.8 pixels for each one wanted; by
+    simplejpeg, if that is installed, which gives the same values. Raises DataError as `read_image` does.
+    """
+    try:
+        _check_regular(path)
+        with open(path, "rb", buffering=0) as file:
+            found = _read_jpeg(file.read(), choose)
+    except Exception:  # whatever it is, the other way accepts it or says what is wrong
+        found = None
+    if found is None:
+        image = read_image(path)
+        return cut(image, choose(*image.size))
+    return found
+
+
+def cut(image: Image.Image, region: Region, whole: tuple[int, int] | None = None) -> np.ndarray:
+    """The region of a picture that had the size `whole`, as uint8 [H, W, C], C at most 3; antialiased, bilinear."""
+    across, down = (side / (whole or image.size)[i] for i, side in enumerate(image.size))
+    left, top, right, bottom = (edge * (across, down)[i % 2] for i, edge in enumerate(region.box))
+    box = (left, top, min(right, image.width), min(bottom, image.height))  # above by a rounding
+    if all(edge == int(edge) for edge in box):
+        image, box = image.crop(box), (0, 0, box[2] - left, box[3] - top)
+    part = image if image.size == region.size == box[2:] else image.resize(region.size, Image.Resampling.BILINEAR, box)
+    pixels = np.frombuffer(part.tobytes(), np.uint8).reshape(part.height, part.width, -1)
+    return pixels[:: -1 if region.down else 1, :: -1 if region.across else 1, :3]
+
+
+def _read_jpeg(data: bytes, choose: Callable[[int, int], Region]) -> np.ndarray | None:
+    """None for what is no JPEG, or one to be turned."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    tagged = APP1 in data[: data.find(SCAN)]
+    if not tagged and (found := _read_by_simplejpeg(data, choose)) is not None:
+        return found
+    image = Image.open(io.BytesIO(data), formats=("JPEG",))
+    if image.format != "JPEG" or (tagged and image.getexif().get(ORIENTATION, 1) != 1):
+        return None
+    whole = image.size
+    region = choose(*whole)
+    image.draft("RGB", _reduced(whole, region))
+    return cut(_as_mode(image, "RGB"), region, whole)
+
+
+def _read_by_simplejpeg(data: bytes, choose: Callable[[int, int], Region]) -> np.ndarray | None:
+    """None where it is not installed, and for what Pillow might take otherwise."""
+    library = _simplejpeg()
+    if library is None:
+        return None
+    try:
+        height, width, colours, _ = library.decode_jpeg_header(data)
+        if colours != "YCbCr" or width * height > (Image.MAX_IMAGE_PIXELS or width * height):
+            return None
+        region = choose(width, height)
+        w, h = _reduced((width, height), region)
+        least = {} if (w, h) == (width, height) else {"min_width": w, "min_height": h, "min_factor": 1}
+        pixels = library.decode_jpeg(data, "RGBX", **least)  # as Pillow has them in memory: nothing is copied
+    except ValueError:  # its word for a damaged file
+        return None
+    image = Image.frombuffer("RGBX", pixels.shape[1::-1], pixels, "raw", "RGBX", 0, 1)
+    return cut(image, region, (width, height))
+
+
+@functools.cache
+def _simplejpeg() -> Any:
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None
+
+
+def _reduced(whole: tuple[int, int], region: Region) -> tuple[int, int]:
+    """The size at which to decode, so that the box has enough pixels for those that are wanted."""
+    left, top, right, bottom = region.box
+    most = min((right - left) / region.size[0], (bottom - top) / region.size[1])
+    factor = next((factor for factor in REDUCTIONS if factor * DENSITY <= most), 1)
+    return max(whole[0] // factor, 1), max(whole[1] // factor, 1)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

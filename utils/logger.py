@@ -6,22 +6,30 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+import numpy as np
 
 from utils.errors import StorageError
-from utils.images import write_image
 from utils.pictures import picture_grid
 
-__all__ = ["Backend", "Journal", "Logger", "TensorBoard", "VisdomBoard"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from utils.panes import Windows
+    from utils.visualize import Visualizer
+
+__all__ = ["Backend", "Journal", "Logger", "VisdomBoard"]
+
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make an encoder each time
+NO_METRICS = ("time", "phase", "epoch", "step")  # what else a row of the journal holds
 
 
 class Backend(Protocol):
     """A view of the run; what it does not draw it leaves out."""
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None: ...
-    def images(self, name: str, step: int, images: Tensor) -> None: ...
+    def images(self, name: str, step: int, images: "Tensor") -> None: ...
     def text(self, name: str, step: int, text: str) -> None: ...
     def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None: ...
     def close(self) -> None: ...
@@ -38,7 +46,7 @@ class Logger:
         for backend in self.backends:
             backend.scalars(phase, epoch, step, values)
 
-    def images(self, name: str, step: int, images: Tensor) -> None:
+    def images(self, name: str, step: int, images: "Tensor") -> None:
         """Pictures [N, C, H, W] or [C, H, W], values in [0, 1]."""
         for backend in self.backends:
             backend.images(name, step, images)
@@ -84,10 +92,12 @@ class Journal:
 
     def _write(self, row: dict[str, Any]) -> None:
         row = {"time": round(time.time(), 3), **row}
-        # JSON has no word for a value that is not finite; null keeps the line readable for every reader.
-        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         try:
-            self.stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+            line = encode(row)
+        except ValueError:  # JSON has no word for a value that is not finite; null keeps the line readable for all
+            line = encode({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
+        try:
+            self.stream.write((line + "\n").encode())
         except OSError as error:
             raise self._failure(error) from error
 
@@ -102,16 +112,21 @@ class Journal:
                 break
         return rows
 
-    def sync(self) -> int:
-        """Make sure that the rows are on disk; how many bytes there are."""
+    def size(self) -> int:
+        """Bytes written so far."""
+        return os.fstat(self.stream.fileno()).st_size
+
+    def sync(self) -> None:
+        """Make sure that the rows are on disk."""
         try:
             os.fsync(self.stream.fileno())
-            return self.stream.seek(0, os.SEEK_END)
         except OSError as error:
             raise self._failure(error) from error
 
-    def images(self, name: str, step: int, images: Tensor) -> None:
+    def images(self, name: str, step: int, images: "Tensor") -> None:
         """A file beside the journal, and its name in it."""
+        from utils.images import write_image
+
         stem = "samples" if name == "samples" else f"samples_{name}"
         file = f"{stem}_{step:06d}.png"
         write_image(self.path.with_name(file), picture_grid(images.detach().float().cpu().numpy()))
@@ -133,50 +148,75 @@ class Journal:
         )
 
 
-class TensorBoard:
-    """Event files for TensorBoard, through tensorboardX."""
-
-    def __init__(self, folder: Path, purge_step: int | None = None):
-        from tensorboardX import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
-
-    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(f"{name}/{phase}", value, step)
-
-    def images(self, name: str, step: int, images: Tensor) -> None:
-        pictures = images if images.ndim == 4 else images[None]
-        self.writer.add_images(name, pictures.detach().float().cpu().numpy(), step)
-
-    def text(self, name: str, step: int, text: str) -> None:
-        self.writer.add_text(name, text, step)
-
-    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
-        """A picture of it lies in the run folder."""
-
-    def close(self) -> None:
-        self.writer.close()
-
-
 class VisdomBoard:
-    """Live curves in a browser: train and val of a metric in one window."""
+    """Live curves in a browser: train and val of a metric in one window, a line of text for each validation."""
 
-    def __init__(self, visualizer: Any):
+    def __init__(self, visualizer: "Visualizer"):
         self.visualizer = visualizer
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.visualizer.curve(name, phase, step, value)
+        self.visualizer.row("curves", fill_row, phase, epoch, step, values, time.time())
 
-    def images(self, name: str, step: int, images: Tensor) -> None:
+    def images(self, name: str, step: int, images: "Tensor") -> None:
         self.visualizer.images(name, images)
 
     def text(self, name: str, step: int, text: str) -> None:
-        self.visualizer.log(text, win=name)
+        self.visualizer.log(f"step {step}: {text}", win=name)
 
     def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
         self.visualizer.heatmap(name, matrix, labels)
 
+    def histograms(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Of the gradients the sizes: they differ by powers of ten between layers."""
+        self.visualizer.spread(name, values, logarithmic=name == "gradients")
+
+    def replay(self, journal: Path) -> None:
+        """Show what a journal holds, with the pictures that lie beside it."""
+        pictures: dict[str, str] = {}
+        for row in Journal.rows(journal):
+            if "picture" in row:
+                pictures[row["name"]] = row["picture"]
+            elif "text" in row:
+                self.visualizer.log(f"step {row['step']}: {row['text']}", row["name"], row["time"])
+            elif row["phase"] != "show":
+                values = {name: value for name, value in row.items() if name not in NO_METRICS}
+                place = row["phase"], row["epoch"], row["step"]
+                self.visualizer.row("curves", fill_row, *place, values, row["time"])
+        for name, file in pictures.items():
+            self.picture(name, journal.with_name(file))
+
+    def pictures(self, folder: Path) -> None:
+        """Show what the end of a run has drawn, but for what there are windows of."""
+        for name in ("predictions", "samples batch"):
+            self.picture(name, folder / f"{name.replace(' ', '_')}.png")
+
+    def picture(self, name: str, file: Path) -> None:
+        """Show the picture in a PNG file, if it is there."""
+        from PIL import Image
+
+        if file.is_file():
+            with Image.open(file, formats=["PNG"]) as image:
+                self.visualizer.images(name, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
     def close(self) -> None:
         self.visualizer.close()
+
+
+def fill_row(
+    windows: "Windows",
+    phase: str,
+    epoch: int,
+    step: int,
+    values: Mapping[str, float | None],
+    when: float,
+) -> None:
+    """Add a row of the journal, of the time `when` in s since 1970, to the windows it belongs to."""
+    for name, value in values.items():
+        # The rates of several networks in one window.
+        rate = name.removeprefix("lr_") if name == "lr" or name.startswith("lr_") else ""
+        pane = windows.curves("learning rate" if rate else name)
+        pane.add(rate or phase, step, math.nan if value is None else value)
+    if phase != "train" and values:
+        told = time.strftime("[%m-%d %H:%M:%S]", time.localtime(when))
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
+        windows.lines("log").add(f"{told} epoch {epoch + 1}, step {step}, {phase}: {shown}")

@@ -1,0 +1,121 @@
+"""dashboard: visdom's page on this machine, for runs in progress and for runs that are over.
+
+dashboard [RUN…] [--port=8097] [--assets]
+
+Runs send to --log.visdom-port, which is 8097 as well. RUN is a run folder, its
+name, or a folder of runs: they are shown as they showed themselves; several of
+them also together, each metric's curves in one window (environment comparison).
+
+  --port=8097  where to listen, on 127.0.0.1 only
+  --assets     put the page's scripts in place first, with npm; needed once
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commands.runs import options_of
+from trainer.run_folder import ROOT
+from utils.cli import Flag
+from utils.errors import ConfigError
+from utils.runs import Curves, find_run, read_curves, run_folders, run_labels
+
+if TYPE_CHECKING:
+    from utils.panes import Windows
+    from utils.visualize import Visualizer
+
+__all__ = ["run"]
+
+PORT = 8097
+PHASES = ("val", "test", "train")  # the order of the windows
+PATIENCE = 60.0  # s, for the server to take in a run
+
+
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Serve the page until interrupted, and show in it the runs that the words name.
+
+    Raises ConfigError for a port that cannot be had, CheckpointError for a run that is not there.
+    """
+    options = options_of([flag for flag in flags if flag.typed != "--assets"], ("port",))
+    port = _port(options.get("port", str(PORT)))
+    folders = list({path.resolve(): path for word in words for path in _runs(word)}.values())
+    _prepare(any(flag.typed == "--assets" for flag in flags))
+    from utils.dashboard import serve
+
+    try:
+        serve(port, ROOT / ".visdom", partial(_begin, folders, port))
+    except KeyboardInterrupt:
+        print("the dashboard is closed")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ConfigError(f"--port={text}: expected a number from 1 to 65535")
+    return int(text)
+
+
+def _runs(word: str) -> Iterable[Path]:
+    """The run of that name or path, or all runs in the folder of that path."""
+    path = Path(word)
+    if path.is_dir() and not (path / "log.jsonl").exists():
+        inside = [folder for folder in run_folders(path) if (folder / "log.jsonl").is_file()]
+        if inside:
+            return inside
+    return [find_run(word, ROOT)]
+
+
+def _prepare(fetch: bool) -> None:
+    """See to the files of the page."""
+    from utils.dashboard import fetch_assets, missing_assets
+
+    if not missing_assets():
+        return
+    if fetch:
+        print(f"{fetch_assets()} files of the page were put in place")
+    else:
+        print("the page lacks its scripts and stays empty: `python main.py dashboard --assets` fetches them with npm")
+
+
+def _begin(folders: Sequence[Path], port: int) -> None:
+    print(f"http://127.0.0.1:{port} shows what runs send to --log.visdom_port={port}; Ctrl-C ends it", flush=True)
+    if folders:
+        threading.Thread(target=_replay, args=(folders, port), name="replay", daemon=True).start()
+
+
+def _replay(folders: Sequence[Path], port: int) -> None:
+    """Show runs as they would have shown themselves, and of several what can be compared in one environment."""
+    from utils.logger import VisdomBoard
+    from utils.visualize import Visualizer
+
+    names = run_labels(folders)
+    for name, folder in zip(names, folders, strict=True):
+        visualizer = Visualizer(name, port=port)
+        board = VisdomBoard(visualizer)
+        board.replay(folder / "log.jsonl")
+        board.pictures(folder)
+        board.picture("confusion matrix", folder / "confusion_matrix.png")
+        _finish(visualizer, port, str(folder))
+    if len(folders) > 1:
+        visualizer = Visualizer("comparison", port=port)
+        curves = [read_curves(folder / "log.jsonl") for folder in folders]
+        visualizer.row("comparison", _compare, dict(zip(names, curves, strict=True)))
+        _finish(visualizer, port, f"{len(folders)} runs together")
+
+
+def _finish(visualizer: "Visualizer", port: int, what: str) -> None:
+    if visualizer.close(PATIENCE):
+        print(f"http://127.0.0.1:{port}/env/{visualizer.env} shows {what}", flush=True)
+    else:
+        print(f"{what} could not be shown within {PATIENCE:.0f} s", flush=True)
+
+
+def _compare(windows: "Windows", runs: Mapping[str, Curves]) -> None:
+    """A window for each metric of the validation and of the training, and in it a trace for each run that has it."""
+    places = dict.fromkeys((phase, name) for phase in PHASES for c in runs.values() for name in c if phase in c[name])
+    for phase, name in places:
+        pane = windows.curves(f"{phase} {name}")
+        for run, curves in runs.items():
+            for step, value in curves.get(name, {}).get(phase, {}).items():
+                pane.add(run, step, value)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Component, Config
 from models.basic_module import load_weights
+from trainer.cache import with_cache
 from trainer.checkpoint import read
 from trainer.features import with_features
 from trainer.task import Task
@@ -46,7 +47,7 @@ class Parts(NamedTuple):
 
 def build(cfg: Config, device: torch.device, stored: dict[str, Any] | None, say: Callable[[str], None]) -> Parts:
     """The data and the task of a training, with the weights that it goes on from, or begins with."""
-    train = build_dataset(cfg, "train", stored["meta"] if stored else {})
+    train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
     meta = stored["meta"] if stored else describe(train)
     task = build_task(cfg, meta, trained=stored is not None).to(device)
     if stored:
@@ -56,11 +57,11 @@ def build(cfg: Config, device: torch.device, stored: dict[str, Any] | None, say:
     train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
     val = None
     if task.metrics:
-        val = with_features(task, build_dataset(cfg, "val", meta), cfg, device, adapt=False, say=say)
+        val = with_features(task, build_dataset(cfg, "val", meta, say), cfg, device, adapt=False, say=say)
     return Parts(train, val, meta, task)
 
 
-def build_dataset(cfg: Config, split: str, meta: Meta) -> Dataset:
+def build_dataset(cfg: Config, split: str, meta: Meta, say: Callable[[str], None] = print) -> Dataset:
     """The dataset of a split; it is offered the split's root and transform, and the training set's meta.
 
     Raises ConfigError when transforms are set and the dataset takes none.
@@ -75,7 +76,7 @@ def build_dataset(cfg: Config, split: str, meta: Meta) -> Dataset:
     root = cfg.data.test_data_root if split == "test" else cfg.data.train_data_root
     if root is not None:
         offered["root"] = root
-    return registry.build(spec, "data.dataset", **offered)
+    return with_cache(registry.build(spec, "data.dataset", **offered), cfg.data.cache, say)
 
 
 def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True) -> Task:

@@ -17,7 +17,7 @@ from torch import Tensor
 from utils.errors import ConfigError, DataError
 from utils.files import put
 
-__all__ = ["Region", "cut", "read_image", "read_region", "to_tensor", "write_image"]
+__all__ = ["Region", "cut", "read_image", "read_region", "read_size", "to_tensor", "write_image"]
 
 # Pillow goes by content, not by name; without this list a file called cat.jpg could start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -28,6 +28,7 @@ REDUCTIONS = (8, 4, 2)  # of a JPEG, which can be decoded at such a part of its 
 DENSITY = 0.8  # pixels of a reduced JPEG for each one wanted; the filter of a full resize blurs more than that
 APP1, SCAN = b"\xff\xe1", b"\xff\xda"  # marks in a JPEG: of EXIF and XMP data, of the pixels' begin
 ORIENTATION = 0x0112  # of EXIF; 1: upright
+TURNED = (5, 6, 7, 8)  # width is height then
 
 
 class Region(NamedTuple):
@@ -54,6 +55,17 @@ def read_image(path: str, mode: str = "RGB") -> Image.Image:
     except Exception as error:
         reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
+
+
+def read_size(path: str) -> tuple[int, int]:
+    """Width and height of the picture in a file once it is upright; by its head alone. Raises as `read_image`."""
+    try:
+        _check_regular(path)
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(ORIENTATION, 1) in TURNED else (width, height)
+    except Exception:
+        return read_image(path).size  # or its error
 
 
 def read_region(path: str, choose: Callable[[int, int], Region]) -> np.ndarray:

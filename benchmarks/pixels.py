@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ __all__ = ["measure"]
 PHOTOS = 384  # a repetition
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 UNIT = "images a core-second"
+TRAIN, SEEN = "RandomResizedCrop, flip, normalise", "Resize, CenterCrop, normalise"
+KINDS = [  # split, what differs from the defaults, words
+    ("train", "", TRAIN),
+    ("val", "", SEEN),
+    ("train", "--data.pixels=exact", f"{TRAIN}, pixels exact"),
+    ("train", "--data.cache=ram", f"{TRAIN}, from the cache"),
+]
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -36,11 +44,11 @@ def measure(options: Options) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as place:
         _link(options.photos.absolute(), [few[:half] for few in classes], Path(place))
         done = sum(len(few[:half]) for few in classes)
-        for split, what in (("train", "RandomResizedCrop, flip, normalise"), ("val", "Resize, CenterCrop, normalise")):
-            sides = [_ours(f"{place}/flat", split), _peer(f"{place}/nested", split)]
+        for split, way, what in KINDS:
+            sides = [_ours(f"{place}/flat", split, way), _peer(f"{place}/nested", split)]
             name = f"{what}, 64 px, {done} photos; ImageFolder, Pillow, v1 transforms"
             samples = alternate([partial(timed, side) for side in sides], options.times(9))
-            yield paired("pixels", name, UNIT, samples, done, better="more")
+            yield paired("pixels", name, UNIT, samples, done, better="more", note=_decoder() if not way else "")
 
 
 def _link(source: Path, classes: list[list[str]], place: Path) -> None:
@@ -52,10 +60,15 @@ def _link(source: Path, classes: list[list[str]], place: Path) -> None:
                 os.symlink(source / name, folder / name)
 
 
-def _ours(folder: str, split: str) -> Callable[[], int]:
+def _decoder() -> str:
+    return "JPEG by simplejpeg" if find_spec("simplejpeg") else "JPEG by Pillow; simplejpeg is not installed"
+
+
+def _ours(folder: str, split: str, way: str) -> Callable[[], int]:
     """An epoch as the trainer reads it."""
     fraction = 0.0 if split == "train" else 1.0  # all photos are in that split
     flags = [f"--data.dataset.root={folder}", f"--data.dataset.val_fraction={fraction}", "--num-workers=0"]
+    flags += [way] if way else []
     cfg = load("dogcat_small", [as_flag(flag) for flag in flags])
     batches = Batches(build_dataset(cfg, split, {}), cfg.data, seed=0, training=split == "train")
     epochs = count()

@@ -17,7 +17,7 @@ from torch import Tensor
 from utils.errors import ConfigError, DataError
 from utils.files import put
 
-__all__ = ["Region", "cut", "read_image", "read_region", "read_size", "to_tensor", "write_image"]
+__all__ = ["DENSITY", "Region", "cut", "read_image", "read_region", "read_size", "to_tensor", "write_image"]
 
 # Pillow goes by content, not by name; without this list a file called cat.jpg could start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -25,7 +25,7 @@ WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp
 
 
 REDUCTIONS = (8, 4, 2)  # of a JPEG, which can be decoded at such a part of its size
-DENSITY = 0.8  # pixels of a reduced JPEG for each one wanted; the filter of a full resize blurs more than that
+DENSITY = 0.8  # pixels of a reduced picture for each one wanted; the filter of a full resize blurs more than that
 APP1, SCAN = b"\xff\xe1", b"\xff\xda"  # marks in a JPEG: of EXIF and XMP data, of the pixels' begin
 ORIENTATION = 0x0112  # of EXIF; 1: upright
 TURNED = (5, 6, 7, 8)  # width is height then
@@ -88,14 +88,17 @@ def read_region(path: str, choose: Callable[[int, int], Region]) -> np.ndarray:
 
 def cut(image: Image.Image, region: Region, whole: tuple[int, int] | None = None) -> np.ndarray:
     """The region of a picture that had the size `whole`, as uint8 [H, W, C], C at most 3; antialiased, bilinear."""
-    across, down = (side / (whole or image.size)[i] for i, side in enumerate(image.size))
-    left, top, right, bottom = (edge * (across, down)[i % 2] for i, edge in enumerate(region.box))
-    box = (left, top, min(right, image.width), min(bottom, image.height))  # above by a rounding
-    if all(edge == int(edge) for edge in box):
-        image, box = image.crop(box), (0, 0, box[2] - left, box[3] - top)
+    width, height = image.size
+    across, down = (width / whole[0], height / whole[1]) if whole else (1, 1)
+    left, top, right, bottom = region.box
+    box = (left * across, top * down, min(right * across, width), min(bottom * down, height))  # above by a rounding
+    if box != (0, 0, width, height) and all(map(float.is_integer, map(float, box))):
+        image, box = image.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
     part = image if image.size == region.size == box[2:] else image.resize(region.size, Image.Resampling.BILINEAR, box)
+    if region.across:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = np.frombuffer(part.tobytes(), np.uint8).reshape(part.height, part.width, -1)
-    return pixels[:: -1 if region.down else 1, :: -1 if region.across else 1, :3]
+    return pixels[:: -1 if region.down else 1, :, :3]
 
 
 def _read_jpeg(data: bytes, choose: Callable[[int, int], Region]) -> np.ndarray | None:

@@ -1,0 +1,354 @@
+"""The documents: both READMEs alike, links that lead somewhere, a current reference, commands that work as typed."""
+
+import json
+import random
+import re
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, dogcats
+
+from commands._reference import PAGE, reference
+from configs import COMPONENTS, load
+
+ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+PAGES = [ENGLISH, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL = [*PAGES, CHINESE]
+PROMISE = (
+    "bit-exact on CPU, and on GPU with `deterministic: true`; otherwise exact in steps and data; "
+    "given the same versions, thread count and world size"
+)
+FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.M)
+INLINE = re.compile(r"`((?:python main\.py|torchrun) [^`]+)`")
+PLACEHOLDER = re.compile(r"\b(CONFIG|RUN|NAME|KEY|FILE|TOPIC|CHECKPOINT)\b")  # `help NAME` is a form, no command
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)]+)\)")
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The fenced blocks: what stands behind the fence, and the lines, without the indent of a list."""
+    found = FENCE.findall(text(page))
+    return [(info, "\n".join(line.removeprefix(indent) for line in body.splitlines())) for indent, info, body in found]
+
+
+def files(page: Path) -> dict[str, str]:
+    """The files that are shown in full, by their path."""
+    return {info.partition(" ")[2]: body + "\n" for info, body in blocks(page) if " " in info}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Each line of a block `sh`, without its comment, and the commands in the text between; as words."""
+    lines = [line for info, body in blocks(page) if info == "sh" for line in body.replace("\\\n", " ").splitlines()]
+    lines += [line for line in INLINE.findall(FENCE.sub("", text(page))) if not PLACEHOLDER.search(line)]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def anchors(page: Path) -> set[str]:
+    """What `#…` behind a link may be, as GitHub makes it of the headings."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text(page)), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# Both READMEs
+
+
+def shape(page: Path) -> dict[str, list]:
+    """What the two must have in common."""
+    plain = FENCE.sub("", text(page))
+    return {
+        "commands": commands(page),
+        "files": list(files(page).items()),
+        "output": [body for info, body in blocks(page) if info == "text"],
+        "headings": re.findall(r"^#+(?= )", plain, re.M),
+        "links": [(mark, target.replace(".zh-CN", "")) for mark, _, target in LINK.findall(plain)],
+        "cells": [line.count("|") for line in plain.splitlines() if line.startswith("|")],
+        "figures": [re.findall(r"\d[\d,.]*\d", line) for line in plain.splitlines() if line.startswith("|")],
+    }
+
+
+@pytest.mark.parametrize("what", ["commands", "files", "output", "headings", "links", "cells"])
+def test_both_readmes_show_the_same(what):
+    assert shape(ENGLISH)[what] == shape(CHINESE)[what]
+
+
+def test_both_readmes_tell_the_same_figures():
+    english, chinese = shape(ENGLISH)["figures"], shape(CHINESE)["figures"]
+    assert [sorted(set(row)) for row in english] == [sorted(set(row)) for row in chinese]
+
+
+# What is written
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for _, _, target in LINK.findall(FENCE.sub("", text(page))):
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            other = (page.parent / path).resolve() if path else page
+            assert other.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(other), f"{page.name}: no heading for {target}"
+
+
+def test_the_config_reference_is_current():
+    assert text(PAGE) == reference(), "write it again: python -m commands._reference"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reliability.md", "docs/design.md"])
+def test_the_promise_is_in_the_same_words_everywhere(page):
+    assert PROMISE.lower() in " ".join(text(ROOT / page).split()).lower()
+
+
+def test_the_features_page_counts_right():
+    page = text(ROOT / "docs/features.md")
+    for kind, word in (("data", "datasets"), ("model", "networks"), ("task", "tasks")):
+        own = set(COMPONENTS[kind].names()) - set(COMPONENTS[kind].variants)
+        assert re.search(rf"\b{len(own)} {word}", page), f"{len(own)} {word}"
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
+def test_a_block_says_what_it_is(page):
+    kinds = {info.partition(" ")[0] for info, _ in blocks(page)}
+    assert kinds <= {"sh", "text", "python", "yaml"}
+    assert text(page).count("```") == 2 * len(blocks(page))
+
+
+# What can be typed
+
+
+def typed(page: Path, *names: str) -> list[list[str]]:
+    """The arguments of those commands of main.py, each once."""
+    found = [words[2:] for words in commands(page) if words[:2] == ["python", "main.py"] and words[2] in names]
+    return [list(words) for words in dict.fromkeys(map(tuple, found))]
+
+
+def test_make_has_each_target():
+    targets = {word for page in ALL for words in commands(page) if words[0] == "make" for word in words[1:]}
+    targets = {target for target in targets if "=" not in target}
+    assert len(targets) > 4 and targets <= set(re.findall(r"^(\w+):", text(ROOT / "Makefile"), re.M))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_config_and_flag_that_is_shown_is_right(page, run, tmp_path):
+    for path, content in {**files(ENGLISH)}.items():
+        if path.endswith(".yaml"):  # a config that the README adds, and that needs a file of its own
+            (tmp_path / Path(path).name).write_text(content)
+    for command, *arguments in typed(page, "train", "check", "selftest"):
+        own = any(flag in " ".join(arguments) for flag in ("--resume", "TinyNet", "--lr=fast")) or "line" in arguments
+        if not own:
+            flags = [a for a in arguments if not (command == "selftest" and a.startswith(("--trials", "--steps")))]
+            result = run("check", *flags)
+            assert (result.code, result.err) == (0, ""), (command, arguments)
+    for command, *arguments in typed(page, "help"):
+        assert run(command, *arguments).code == 0, arguments
+
+
+def test_the_mistakes_that_are_shown_are_told_like_that(run):
+    (wrong,) = [arguments for arguments in typed(ENGLISH, "check") if "--lr=fast" in arguments]
+    result = run(*wrong)
+    assert result.code == 2 and result.err.strip() in [body for info, body in blocks(ENGLISH) if info == "text"]
+
+
+# What is typed works, on tiny data
+
+LEFT_OUT = {  # how a command begins, and why it is not run here
+    "make": "makes environments, runs these tests, campaigns; that the targets exist is looked at above",
+    "pip": "installs",
+    "kaggle": "needs an account",
+    "unzip": "there is nothing to unpack without kaggle",
+    "python -m commands._reference": "writes a document; a test above compares it",
+    "python -m benchmarks": "needs an environment with the peers in it",
+    "python -m tests.faults": "a campaign; tests/test_faults.py runs a part of it",
+    "python main.py dashboard": "a server that runs until it is stopped; tests/test_dashboard.py starts it",
+    "python main.py train dogcat --model=torchvision:resnet18 --model.weights=DEFAULT": "downloads weights",
+}
+SHORTER = {  # what is added, or set to other values, so that a training takes seconds
+    "train": ["--train.max_steps=2", "--batch-size=4", "--num-workers=0", "--log.visdom=false"],
+    "train --resume": ["--train.max_steps=3", "--log.visdom=false"],  # of what `interrupted` has begun
+    "selftest": ["--trials=1", "--steps=3", "--batch-size=4", "--num-workers=0"],
+}
+WRONG = ["--lr=fast"]  # a command with this flag shows what a mistake looks like
+SERVER = """
+import json, os, signal, sys
+sys.path.insert(0, "")
+import torch, torchvision, main
+for line in sys.stdin:
+    if not (child := os.fork()):
+        signal.alarm(300)
+        for stream, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        sys.exit(main.main(json.loads(line)))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The command with what SHORTER says in the place of its own flags of those names."""
+    after = " ".join(words).partition("main.py ")[2]
+    kind = next((kind for kind in ("train --resume", "train", "selftest") if after.startswith(kind)), "")
+    added = SHORTER.get(kind, [])
+    replaced = {leaf(flag) for flag in added}
+    return [*(word for word in words if not word.startswith("--") or leaf(word) not in replaced), *added]
+
+
+def leaf(flag: str) -> str:
+    """The last name of a flag's key: max_steps of --train.max-steps=2."""
+    return flag.removeprefix("--").partition("=")[0].rpartition(".")[2].replace("-", "_")
+
+
+def picture(path: Path, size: tuple[int, int] = (300, 280), seed: int = 0, **options: str) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 20, size[0] // 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size).convert(options.get("mode", "RGB")).save(path)
+
+
+def write(path: Path, lines: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_photos(data: Path) -> None:
+    """Dogs and cats as Kaggle gives them, photos in class folders, a painting, and labels in a CSV."""
+    dogcats(data / "dogcat/train", 20)
+    for i in range(4):
+        picture(data / f"dogcat/test/{i + 1}.jpg", (40, 32), i)
+    write(data / "dogcat/sample_submission.csv", ["id,label", *(f"{i},0.5" for i in (3, 1, 2, 4))])
+    for i in range(60):
+        picture(data / f"photos/{'ab'[i % 2]}/{i}.jpg", (160, 140), i)
+    for i in range(16):
+        picture(data / f"anime_faces/images/{i}.jpg", (96, 96), i)
+        picture(data / f"csv_images/train/{i}.png", (32, 32), i)
+        picture(data / f"captions_flickr/images/{i}.jpg", (180, 170), i)
+    for folder in ("train", "test"):
+        for i in range(20):
+            picture(data / f"cifar10/{folder}/{CIFAR[i % 10]}/{i:04}.jpg", (32, 32), i)
+    for name in ("candy", "amber"):
+        picture(data / f"{name}.jpg")
+    write(data / "csv_images/trainLabels.csv", [f"{i}.png,{'ab'[i % 2]}" for i in range(16)])
+    told = [f"{i}.jpg,a {word} dog runs on the grass" for i in range(16) for word in ("red", "small")]
+    write(data / "captions_flickr/captions.txt", ["image,caption", *told])
+
+
+CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+VERSES = ["深度學習江流天地外，", "山色有無中郡邑浮前浦。", "波瀾動遠空春江花月夜，", "處處聞啼鳥花落知多少。"]
+
+
+def make_others(data: Path) -> None:
+    """MNIST's files, slices with masks, poems."""
+    (data / "mnist").mkdir()
+    for part, count in (("train", 80), ("t10k", 40)):
+        pixels = np.random.default_rng(0).integers(0, 256, count * 784, dtype=np.uint8).tobytes()
+        head = {"images-idx3": [2051, count, 28, 28], "labels-idx1": [2049, count]}
+        body = {"images-idx3": pixels, "labels-idx1": bytes(i % 10 for i in range(count))}
+        for kind, numbers in head.items():
+            (data / f"mnist/{part}-{kind}-ubyte").write_bytes(struct.pack(f">{len(numbers)}i", *numbers) + body[kind])
+    for i in range(6):
+        picture(data / f"segmentation_isbi/train/image/{i}.png", (280, 280), i, mode="L")
+        mask = data / f"segmentation_isbi/train/label/{i}.png"
+        picture(mask, (280, 280), i, mode="1")
+    picture(data / "segmentation_isbi/test/image/0.png", (280, 280), mode="L")
+    poems = [{"paragraphs": random.Random(i).sample(VERSES, 4)} for i in range(400)]
+    write(data / "poems/poet.tang.0.json", [json.dumps(poems, ensure_ascii=False)])
+
+
+def make_tables(data: Path) -> None:
+    """Kaggle's tables with the columns that the configs name."""
+    columns = load("house_prices").data.dataset.args["columns"]
+    sums = [name for part in columns["derive"].values() for names in part.values() for name in names]
+    houses = sorted({*columns["categories"], *columns["log"], *sums} - {*columns["derive"], "SalePrice"})
+    table(data / "tabular/house_prices", "Id", houses, "SalePrice", "sample_submission")
+    people = ["Pclass", "Name", "Sex", "Age", "SibSp", "Parch", "Ticket", "Fare", "Cabin", "Embarked"]
+    table(data / "tabular/titanic", "PassengerId", people, "Survived", "gender_submission")
+    table(data / "tabular/digit_recognizer", "", [f"pixel{i}" for i in range(784)], "label", "sample_submission")
+
+
+def table(folder: Path, key: str, columns: list[str], target: str, sample: str) -> None:
+    """train.csv, test.csv and the sample; forty rows of small numbers, and names where there are names."""
+
+    def row(i: int, learned: bool) -> str:
+        cells = [
+            "Mr. A" if c == "Name" else "male" if c == "Sex" else str(1 + (i * 7 + n) % 9)
+            for n, c in enumerate(columns)
+        ]
+        return ",".join([str(i)] * bool(key) + cells + [str(i % 2 if target != "SalePrice" else 100 + i)] * learned)
+
+    head = [key] * bool(key) + columns
+    write(folder / "train.csv", [",".join([*head, target]), *(row(i, True) for i in range(1, 41))])
+    write(folder / "test.csv", [",".join(head), *(row(i, False) for i in range(1, 6))])
+    write(
+        folder / f"{sample}.csv", [f"{key or 'ImageId'},{target if key else 'Label'}", *(f"{i},0" for i in range(1, 6))]
+    )
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A copy of the project, with the README's files in it and tiny data where the documents say that data lie."""
+    skip = shutil.ignore_patterns(".*", "checkpoints", "tests", "benchmarks", "__pycache__", "docs", "tree")
+    copy = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("docs") / "house", ignore=skip))
+    shutil.rmtree(copy / "data/dogcat", ignore_errors=True)
+    for path, content in files(ENGLISH).items():
+        (copy / path).write_text(content, encoding="utf-8")
+    for make in (make_photos, make_others, make_tables):
+        make(copy / "data")
+    yield copy
+    shutil.rmtree(copy)  # each checkpoint of a ResNet34 has 170 MB
+
+
+def run_typed(house: Path, words: list[str]) -> subprocess.CompletedProcess:
+    """The words as a process of its own."""
+    starts = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run"]}
+    command = [*starts.get(words[0], words[:1]), *words[1:]]
+    return subprocess.run(command, cwd=house, capture_output=True, text=True, timeout=300)
+
+
+def interrupt(house: Path) -> None:
+    """A run that was stopped in the middle, for `train --resume`."""
+    flags = ["--run=interrupted", "--model=MLP", "--max-epoch=100000", "--train.save_steps=1", "--log.visdom=false"]
+    process = subprocess.Popen([sys.executable, "main.py", "train", *flags, "--quiet"], cwd=house)
+    while not (house / "checkpoints/interrupted/last.pth").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 143
+
+
+def test_what_is_shown_in_full_works_in_its_folder(house):
+    for words in (w for w in commands(ENGLISH) if any(run in w for run in ("--run=tiny1", "--run=line1"))):
+        done = run_typed(house, shortened([word.replace("1", "0") if "--run" in word else word for word in words]))
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_every_command_works_as_it_is_typed(house):
+    """All documents' commands in their order, each once, in one folder; what one needs, one before it has made."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], cwd=house, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    failed = []
+    for words in map(list, dict.fromkeys(tuple(words) for page in PAGES for words in commands(page))):
+        line = " ".join(words)
+        if line.startswith(tuple(LEFT_OUT)):
+            continue
+        if words[2:] == ["train", "--resume"]:
+            interrupt(house)
+        short = shortened(words)
+        if words[:2] == ["python", "main.py"]:
+            print(json.dumps(short[2:]), file=server.stdin, flush=True)
+            code, told = int(server.stdout.readline()), (house / "stderr").read_text()
+        else:
+            done = run_typed(house, short)
+            code, told = done.returncode, done.stderr
+        if code != (2 if any(flag in words for flag in WRONG) else 0):
+            failed.append(f"{' '.join(short)}: exit {code}: {told[-500:]}")
+    server.stdin.close()
+    assert server.wait(60) == 0 and not failed, "\n".join(failed)

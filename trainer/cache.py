@@ -1,0 +1,170 @@
+"""Pictures decoded once and kept, in memory or on disk for all runs, no larger than the transforms need them."""
+
+import copy
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+
+from data._cache import Packed
+from data._images import Files
+from trainer.run_folder import ROOT
+from utils.errors import ConfigError, DataError
+from utils.files import TEMPORARY, storage_error
+from utils.images import DENSITY, read_image, read_size
+
+__all__ = ["with_cache"]
+
+FOLDER = ROOT / ".pixels"
+CHECKSUM = hashlib.sha256().digest_size  # bytes, at the end of a file
+
+
+def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = print) -> Any:
+    """The dataset with its pictures kept decoded, as uint8: in `ram`, or on `disk` in checkpoints/.pixels.
+
+    Their short sides are as long as the first transform needs them: what a Resize asks for, for a RandomResizedCrop
+    so that its smallest square has 0.8 pixels for each one it gives; any other first transform needs all of them. The
+    file has a fingerprint of all that it depends on for a name, and a checksum; it is there whole or not at all, and
+    one process makes it while others wait. `say` is told how large it will be.
+
+    Raises ConfigError for a dataset without picture files, DataError for a picture that cannot be read, StorageError
+    when the file cannot be written.
+    """
+    if kind is None or getattr(dataset, "in_memory", False):
+        return dataset
+    if not isinstance(getattr(dataset, "store", None), Files):
+        raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
+    files = [os.path.join(dataset.store.folder, name) for name in dataset.store.names]
+    twin = copy.copy(dataset)
+    twin.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
+    return twin
+
+
+def short_side(transform: Any) -> int | None:
+    """How long the short side of a picture must be for a pipeline; None: as it is."""
+    steps = getattr(transform, "exact", transform)
+    first = getattr(steps, "transforms", [None])[0]
+    name = type(first).__name__
+    if name == "Resize" and first.size and not first.max_size:
+        return max(first.size)
+    if name == "RandomResizedCrop":
+        return math.ceil(DENSITY * max(first.size) / math.sqrt(max(min(first.scale), 1e-4)))
+    return None
+
+
+def _in_memory(files: list[str], side: int | None, say: Callable[[str], None]) -> Packed:
+    sizes = _sizes(files, side)
+    packed = _packed(np.empty(3 * int(sizes.prod(1).sum()), np.uint8), sizes)
+    say(f"data.cache: {len(files):,} pictures take {len(packed.pixels) / 1e6:,.0f} MB of memory")
+    _fill(packed, files)
+    return packed
+
+
+def _on_disk(files: list[str], side: int | None, say: Callable[[str], None]) -> Packed:
+    path = FOLDER / f"{fingerprint(files, side)}.u8"
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if (found := _opened(path, len(files))) is None:
+                _make(path, files, side, say)
+                found = _opened(path, len(files))
+    except OSError as error:
+        raise storage_error(path, error, 0, "make room, or --data.cache=ram") from error
+    assert found is not None, "it has just been made"
+    return found
+
+
+def fingerprint(files: list[str], side: int | None) -> str:
+    """A sha256 of what decides the pixels: the files, their size, the library.
+
+    Raises DataError for a picture that is gone.
+    """
+    digest = hashlib.sha256(repr(["RGB", side, version("pillow")]).encode())
+    for file in files:
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            raise DataError(f"cannot read the picture {file} ({error.strerror}); put it back") from error
+        digest.update(repr([os.path.abspath(file), status.st_size, status.st_mtime_ns]).encode())
+    return digest.hexdigest()
+
+
+def _sizes(files: list[str], side: int | None) -> np.ndarray:
+    """Width and height [N, 2] of the pictures as they are kept: never larger than they are."""
+    with ThreadPool() as pool:
+        whole = pool.map(read_size, files)
+    return np.array([_shrunk(size, side) for size in whole], np.int64).reshape(-1, 2)
+
+
+def _shrunk(size: tuple[int, int], side: int | None) -> tuple[int, int]:
+    """As torchvision's Resize computes it."""
+    short = min(size)
+    if side is None or short <= side:
+        return size
+    width, height = (side if length == short else int(side * length / short) for length in size)
+    return width, height
+
+
+def _packed(pixels: np.ndarray, sizes: np.ndarray) -> Packed:
+    ends = 3 * sizes.prod(1).cumsum()
+    return Packed(pixels, sizes, ends - 3 * sizes.prod(1))
+
+
+def _fill(packed: Packed, files: list[str]) -> None:
+    def put(index: int) -> None:
+        picture, size = read_image(files[index]), tuple(packed.sizes[index].tolist())
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+        content = np.asarray(picture).reshape(-1)
+        packed.pixels[packed.starts[index] :][: len(content)] = content
+
+    with ThreadPool() as pool:  # decoding and resizing let other threads run
+        for _ in pool.imap_unordered(put, range(len(files))):
+            pass
+
+
+# The file: all pixels, the sizes, a checksum of both
+
+
+def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], None]) -> None:
+    for left in path.parent.glob(f"{path.name}.*{TEMPORARY}"):  # of a process that was killed: the lock is ours
+        left.unlink()
+    sizes = _sizes(files, side)
+    count = 3 * int(sizes.prod(1).sum())
+    say(f"data.cache: {len(files):,} pictures take {count / 1e6:,.0f} MB on disk: made once, kept in {path.parent}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with open(temporary, "wb+") as file:
+            os.posix_fallocate(file.fileno(), 0, count + sizes.nbytes + CHECKSUM)  # a full disk is told now
+            content = np.memmap(file, np.uint8, "r+", shape=(count + sizes.nbytes,))
+            _fill(_packed(content[:count], sizes), files)
+            content[count:] = np.frombuffer(sizes.tobytes(), np.uint8)
+            content.flush()
+            file.seek(len(content))
+            file.write(hashlib.sha256(content.data).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _opened(path: Path, number: int) -> Packed | None:
+    """The pictures in a file; None where there is none that can be trusted."""
+    try:
+        content = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError):  # absent, empty
+        return None
+    end = len(content) - CHECKSUM
+    middle = end - number * 16
+    if middle < 0 or hashlib.sha256(content[:end].data).digest() != content[end:].tobytes():
+        return None
+    return _packed(content[:middle], np.frombuffer(content[middle:end].tobytes(), np.int64).reshape(-1, 2))

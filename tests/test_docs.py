@@ -328,27 +328,34 @@ def test_what_is_shown_in_full_works_in_its_folder(house):
         assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def typing(house):
+    """Run words as they would be typed: what they exit with, and what they say on stderr."""
+    options = {"cwd": house, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SERVER], **options) as server:
+
+        def command(words: list[str]) -> tuple[int, str]:
+            if words[:2] != ["python", "main.py"]:
+                done = run_typed(house, words)
+                return done.returncode, done.stderr
+            print(json.dumps(words[2:]), file=server.stdin, flush=True)
+            return int(server.stdout.readline()), (house / "stderr").read_text()
+
+        yield command
+
+
 @pytest.mark.slow
-def test_every_command_works_as_it_is_typed(house):
+def test_every_command_works_as_it_is_typed(house, typing):
     """All documents' commands in their order, each once, in one folder; what one needs, one before it has made."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER], cwd=house, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
     failed = []
     for words in map(list, dict.fromkeys(tuple(words) for page in PAGES for words in commands(page))):
-        line = " ".join(words)
-        if line.startswith(tuple(LEFT_OUT)):
+        if " ".join(words).startswith(tuple(LEFT_OUT)):
             continue
         if words[2:] == ["train", "--resume"]:
             interrupt(house)
         short = shortened(words)
-        if words[:2] == ["python", "main.py"]:
-            print(json.dumps(short[2:]), file=server.stdin, flush=True)
-            code, told = int(server.stdout.readline()), (house / "stderr").read_text()
-        else:
-            done = run_typed(house, short)
-            code, told = done.returncode, done.stderr
+        code, told = typing(short)
+        print(code, *short)  # shown when something fails
         if code != (2 if any(flag in words for flag in WRONG) else 0):
             failed.append(f"{' '.join(short)}: exit {code}: {told[-500:]}")
-    server.stdin.close()
-    assert server.wait(60) == 0 and not failed, "\n".join(failed)
+    assert not failed, "\n".join(failed)

@@ -29,7 +29,7 @@ from utils.yaml_text import dump_yaml
 __all__ = ["resume", "train"]
 
 # What a resumed run may have otherwise; everything else would make it another run.
-CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "log.")
+CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "data.loader", "log.")
 
 
 def train(cfg: Config, config_name: str, run: str | None, output: Output = "text") -> None:

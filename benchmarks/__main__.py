@@ -40,7 +40,8 @@ def main(words: list[str]) -> int:
 
 def _arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this project beside its peers.")
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; default: all but {WHEN_NAMED[0]}")
+    names = f"{', '.join(GROUPS)}; default: all but {', '.join(WHEN_NAMED)}"
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=names)
     parser.add_argument("--quick", action="store_true", help="few repetitions: does it work? the numbers say nothing")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table in this Markdown file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows; groups not measured now stay in it")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.jobs import ACCURACIES, BATCH, FIRST_STEP, JOBS, LR, MOMENTUM
 from benchmarks.processes import ROOT, Running, started, train_command
@@ -86,7 +86,7 @@ def _compare(peers: Sequence[str], photos: Path, epochs: int, times: int) -> Ite
         yield row(f"{name}: to the first step", "s on the wall", clock="first_step")
 
 
-def _both(ours: Sequence[Job], theirs: Sequence[Job], field: str) -> list[float]:
+def _both(ours: Sequence[Any], theirs: Sequence[Any], field: str) -> list[float]:
     return [statistics.median(getattr(job, field) for job in side) for side in (ours, theirs)]
 
 

@@ -138,7 +138,7 @@ def _finish(process: subprocess.Popen, what: str) -> None:
 
 def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random) -> bool:
     """SIGKILL at a random moment soon after a step; False if the process was faster."""
-    while _last_step(folder) < step:
+    while _last_step(folder) < step or not (folder / LAST).exists():
         if process.poll() is not None:
             return False
         time.sleep(POLL)

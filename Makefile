@@ -1,6 +1,7 @@
 # make train   set up .venv and train ResNet34 on the embedded digits
 # make test    set up .venv, lint, check types, run the tests (at most 10 minutes on 2 cores)
 # make ci      the slower tests
+# make chapters  train every chapter on real data, where that is there; half an hour
 # make faults  the whole fault campaign, about 40 minutes on 2 cores; its table goes to docs/reliability.md
 # make bench   measures beside peers, in an environment of its own; its table goes to docs/performance.md
 # make setup   only install
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
 
-.PHONY: setup train check test ci faults bench clean
+.PHONY: setup train check test ci chapters faults bench clean
 
 setup: $(READY)
 
@@ -39,7 +40,10 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 ci: $(TOOLS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not chapter"
+
+chapters: $(TOOLS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m chapter
 
 faults: $(TOOLS)
 	$(BIN)/python -m tests.faults --write=docs/reliability.md

@@ -574,6 +574,7 @@ real = pytest.mark.skipif(not FLICKR.is_dir(), reason="the photos in ../shared/d
 
 
 @pytest.mark.slow
+@pytest.mark.chapter
 @real
 def test_forty_photos_are_learned_by_heart(run, tmp_path):
     heart = [
@@ -599,6 +600,7 @@ def test_forty_photos_are_learned_by_heart(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.chapter
 @real
 def test_on_real_photos_it_beats_an_interpolated_bigram(run):
     given = run("train", "captions", "--run=a", f"--data.dataset.root={FLICKR}", "--weights=none", *PLAIN)

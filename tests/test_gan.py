@@ -438,6 +438,7 @@ def test_the_shipped_commands_start(run):
 
 
 @pytest.mark.slow
+@pytest.mark.chapter
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MNIST in ../shared/data is absent")
 def test_a_lenet_reads_every_digit_in_what_mnist_gan_makes(run):
     from models.lenet import LeNet

@@ -295,6 +295,7 @@ def interpolated_bigram(train: Poems, val: Poems) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.chapter
 @pytest.mark.skipif(not (DATA / "poems").is_dir(), reason="the poems in ../shared/data are absent")
 def test_on_real_poems_it_beats_an_interpolated_bigram(run):
     root = str(DATA / "poems")

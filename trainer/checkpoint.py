@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import CheckpointError, NonFiniteError
-from utils.files import TEMPORARY, open_regular, storage_error, write_durably
+from utils.files import TEMPORARY, open_regular, settle, storage_error, write_durably
 
 __all__ = ["Store", "read", "read_newest"]
 
@@ -119,9 +119,7 @@ class _Stream:
         """The checksum of the file, which is on the disk then. Raises OSError when it could not be written whole."""
         with open(self.path, "wb", buffering=PIECE) as self.file:
             torch.save(state, self)  # type: ignore[arg-type]
-            self.flush()
-            if self.error is None:
-                os.fsync(self.file.fileno())
+            self._try(lambda: settle(self.file))
         if self.error is not None:
             raise self.error
         return self.digest.hexdigest()

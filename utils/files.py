@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from utils.errors import StorageError
 
-__all__ = ["TEMPORARY", "content", "open_regular", "put", "storage_error", "write_durably"]
+__all__ = ["TEMPORARY", "content", "open_regular", "put", "settle", "storage_error", "write_durably"]
 
 TEMPORARY = ".tmp"  # the suffix of a file that is being written
 
@@ -48,8 +48,13 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Write bytes and wait until they are on the disk."""
     with open(path, "wb") as stream:
         stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+        settle(stream)
+
+
+def settle(stream: BinaryIO) -> None:
+    """Wait until what was written is on the disk. Raises OSError."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def storage_error(path: Path, error: OSError, size: int, after: str = "") -> StorageError:

@@ -215,7 +215,7 @@ def test_a_word_for_true_says_so(text):
         ("train: {clip: .nan}", "train.clip must be at least 0, got .nan"),
         ("train: {ema: 2}", "train.ema must be from 0 to 1, got 2"),
         ("train: {max_steps: 0}", "train.max_steps must be at least 1, got 0"),
-        ("train: {precision: fp8}", "train.precision: expected one of fp32, bf16, fp16, got 'fp8'"),
+        ("train: {precision: fp8}", "train.precision: expected one of fp32, bf16, fp16, auto, got 'fp8'"),
         ("train: {monitor: [a]}", "train.monitor: expected text or null, got a list of 1"),
         ("log: {visdom: 2}", "log.visdom: expected true or false, got '2'"),
         ("log: {visdom_host: {a: b}}", "log.visdom_host: expected text, got keys and values"),

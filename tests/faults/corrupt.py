@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import torch
 
@@ -146,21 +146,24 @@ class Replaced:
 
 def trust() -> Replaced:
     """torch.load alone decides what is good."""
-    return Replaced("_damage", lambda path, data: "")
+    return Replaced("_damage", lambda path, file: "")
 
 
 def trust_size() -> Replaced:
     """The size alone decides."""
-    return Replaced("_damage", lambda path, data: "" if len(data) == len(whole()[LAST]) else "has another size")
+    size = len(whole()[LAST])
+    return Replaced("_damage", lambda path, file: "" if path.stat().st_size == size else "has another size")
 
 
 def trust_head() -> Replaced:
     """Only the beginning of a file is looked at."""
     own, size = checkpoint._damage, 1024
 
-    def damage(path: Path, data: bytes) -> str:
+    def damage(path: Path, file: BinaryIO) -> str:
         known = [content[:size] for name, content in whole().items() if name.endswith(".pth")]
-        return "" if bytes(data[:size]) in known else own(path, data)
+        head = file.read(size)
+        file.seek(0)
+        return "" if head in known else own(path, file)
 
     return Replaced("_damage", damage)
 

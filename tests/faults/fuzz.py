@@ -174,10 +174,10 @@ def raw_errors() -> contextlib.AbstractContextManager:
     """YAML's own exceptions come through."""
     import yaml
 
-    from configs import layers
+    from utils import yaml_text
     from utils.tree import to_node
 
-    return patched(layers, "read_yaml", lambda path, shown: to_node(yaml.safe_load(path.read_text()), shown))
+    return patched(yaml_text, "read_yaml", lambda path, shown: to_node(yaml.safe_load(path.read_text()), shown))
 
 
 def starts() -> contextlib.AbstractContextManager:

@@ -141,7 +141,7 @@ def test_points_survive_whatever_the_server_does(start, tmp_path):
     server = Server(tmp_path / "environments")
     path = tmp_path / "checkpoints" / "a" / "log.jsonl"
     count = lambda: len(path.read_text().splitlines()) if path.exists() else 0  # noqa: E731
-    shown = lambda: len(server.traces("a", "loss").get("train", [[]])[0])  # noqa: E731
+    shown = lambda: max(server.traces("a", "loss").get("train", [[0]])[0])  # the last step: long traces are thinned  # noqa: E731
     args = [arg for arg in TOY if "visdom" not in arg and "epoch" not in arg]
     training = start("train", "--run=a", *args, "--max-epoch=100000", f"--log.visdom_port={server.port}")
     assert wait_for(lambda: count() > 50)

@@ -2,11 +2,9 @@
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -19,12 +17,10 @@ from trainer.checkpoint import Store, read_newest
 from trainer.saver import Saver
 from trainer.state import unpack
 from trainer.trainer import Trainer
-from utils.files import TEMPORARY
 
 __all__ = ["measure"]
 
 FLAGS = ("--model=ResNet34", "--optim=SGD", "--optim.lr=0.01", "--optim.momentum=0.9", "--schedule=null")
-QUIET_FOR = 0.05  # s without a change in the folder: then everything is on disk
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -37,7 +33,7 @@ def measure(options: Options) -> Iterator[Row]:
         trainer.saver = Saver(Store(ours), background=True)
         net, optimizer = _by_hand()
         save = partial(_save_plain, net, optimizer, plain)
-        sides = [partial(_stall, trainer, ours), partial(timed, save), partial(timed, partial(save, sync=True))]
+        sides = [partial(_stall, trainer), partial(timed, save), partial(timed, partial(save, sync=True))]
         saved, torch_saved, synced = alternate(sides, times)
         size = f"{os.path.getsize(plain) / 1e6:.0f} MB"
         row = partial(paired, "checkpoint", scale=1e3, unit="ms on the wall", clock="wall")
@@ -69,18 +65,12 @@ def _by_hand() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     return net, optimizer
 
 
-def _stall(trainer: Trainer, folder: Path) -> Sample:
+def _stall(trainer: Trainer) -> Sample:
     """The time until the training may go on; what is still being written is waited for afterwards."""
+    assert trainer.saver is not None
     sample = timed(partial(trainer.save, []))
-    before: Any = None
-    while (now := _state_of(folder)) != before or any(name.endswith(TEMPORARY) for name, _ in now):
-        before = now
-        time.sleep(QUIET_FOR)
+    trainer.saver.wait()
     return sample
-
-
-def _state_of(folder: Path) -> list[tuple[str, int]]:
-    return sorted((entry.name, entry.stat().st_mtime_ns) for entry in os.scandir(folder))
 
 
 def _save_plain(net: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path, sync: bool = False) -> None:

@@ -54,6 +54,7 @@ class Train:
     use_gpu: Literal["auto", True, False] = "auto"  # train on a GPU; auto: when there is one
     # numbers of the forward pass (autocast); auto: bf16 where the machine computes in it, else fp32
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    tf32: bool = True  # on a GPU: products of fp32 numbers with 10 bits behind the point, several times as fast
     channels_last: Literal["auto", True, False] = "auto"  # layout of convolutions; auto: where bf16 or fp16 is fast
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time

@@ -4,6 +4,8 @@ import pytest
 import torch
 from conftest import PLAIN, rows, same_run, state
 
+from trainer.device import move
+
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 ARGS = ["--model=ResNet34", "--max-epoch=2", "--print-freq=5", *PLAIN]
 
@@ -31,3 +33,24 @@ def test_out_of_memory_is_a_sentence(run):
     given = run("train", "--run=a", "--model=MLP", "--model.hidden=[2000000000]", "--use-gpu", *PLAIN)
     assert given.code == 8
     assert "--batch-size=16" in given.err
+
+
+def test_batches_arrive_whole_while_the_gpu_computes():
+    """Each is used after it has come, and its memory, here and there, is not given away before it was used."""
+    device, busy, means = torch.device("cuda"), torch.eye(2048, device="cuda"), []
+    for number in range(200):
+        batch = {"input": torch.full((512, 1024), float(number)).pin_memory(), "rest": [number]}
+        moved = move(batch, device)
+        del batch
+        busy = busy @ busy
+        means.append(moved["input"].mean() + busy[0, 1])
+        assert moved["rest"] == [number] and moved["input"].device.type == "cuda"
+        del moved
+    assert torch.stack(means).tolist() == list(range(200))
+
+
+def test_tf32_is_a_choice(run):
+    for on in (True, False):
+        assert run("train", f"--run={on}", f"--train.tf32={on}", *ARGS, "--use-gpu", "--train.max_steps=1").code == 0
+        assert torch.get_float32_matmul_precision() == ("high" if on else "highest")
+        assert torch.backends.cudnn.allow_tf32 == on

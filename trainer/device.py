@@ -1,5 +1,6 @@
 """The device a run is on: choosing it, moving batches to it, and its failures in words."""
 
+import functools
 import os
 import random
 from collections.abc import Iterator
@@ -56,11 +57,14 @@ def settled(cfg: Config, device: torch.device) -> Config:
 
 
 def lay_out(task: nn.Module, train: Train, training: bool = False) -> None:
-    """Put the weights of convolutions into the config's memory layout, which their results take over; compile."""
+    """Put the weights of convolutions into the config's memory layout, which their results take over; compile.
+
+    Unless for `training`, weights count as constants to the compiler: they are laid out once, BatchNorm is folded in.
+    """
     if train.channels_last:
         task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for network in task.children() if train.compile and training else ():
-        network.compile()
+    for network in task.children() if train.compile else ():
+        network.compile(options=None if training else {"freezing": True})
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -79,19 +83,38 @@ def make_repeatable(train: Train, rank: int = 0) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not train.deterministic  # on a GPU: try several algorithms, take the fastest
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high" if train.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = train.tf32
 
 
 def move(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors on the device; copies from pinned memory run beside the computation."""
+    """The batch with its tensors on the device; from pinned memory they are copied while the GPU computes."""
     if device.type == "cpu":
         return batch
+    computing, copying = torch.cuda.current_stream(device), _copying(device)
+    with torch.cuda.stream(copying):  # on the computing stream a copy would wait for the step before to end
+        moved = _moved(batch, device, computing)
+    computing.wait_stream(copying)
+    return moved
+
+
+def _moved(batch: Any, device: torch.device, user: torch.cuda.Stream) -> Any:
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        moved = batch.to(device, non_blocking=True)
+        moved.record_stream(user)  # else its memory would be given away when the copying stream is done with it
+        return moved
     if isinstance(batch, dict):
-        return {key: move(value, device) for key, value in batch.items()}
+        return {key: _moved(value, device, user) for key, value in batch.items()}
     if isinstance(batch, (list, tuple)):
-        return [move(value, device) for value in batch]
+        return [_moved(value, device, user) for value in batch]
     return batch
+
+
+@functools.cache
+def _copying(device: torch.device) -> torch.cuda.Stream:
+    """The stream on which a device is sent its batches."""
+    return torch.cuda.Stream(device)
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from utils.errors import CheckpointError, ConfigError
 __all__ = ["Trained", "test", "val"]
 
 # Keys that change how is measured, not what was trained.
-MEASURING = ("data.", "test.", "log.", "train.use_gpu", "train.precision", "train.seed")
+COMPUTING = tuple(f"train.{key}" for key in ("use_gpu", "precision", "tf32", "channels_last", "compile", "seed"))
+MEASURING = ("data.", "test.", "log.", *COMPUTING)
 
 
 class Trained:
@@ -49,7 +50,7 @@ class Trained:
         cfg = load_stored(self.state["config"], self.source, flags)
         old, new = flatten(to_plain(self.stored)), flatten(to_plain(cfg))
         changed = sorted(key for key in new.keys() | old.keys() if old.get(key) != new.get(key))
-        takes = "data.*, test.*, train.use_gpu, train.precision and train.seed may be given"
+        takes = f"data.*, test.*, {', '.join(COMPUTING)} may be given"
         if wrong := [key for key in changed if not key.startswith(MEASURING)]:
             raise ConfigError(
                 "\n".join(f"{as_typed(k, flags)}: a checkpoint keeps its own {k}; {takes}" for k in wrong)

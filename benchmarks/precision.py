@@ -23,6 +23,7 @@ class Mode(NamedTuple):
     name: str
     bf16: bool
     layout: torch.memory_format
+    compiled: bool = False  # with constant weights, as val and test do with train.compile
 
 
 EAGER = Mode("float32", False, torch.contiguous_format)
@@ -31,6 +32,7 @@ MODES = (
     Mode("bfloat16 autocast", True, torch.contiguous_format),
     Mode("bfloat16 autocast, channels_last", True, torch.channels_last),
 )
+COMPILED = Mode("float32, channels_last, compiled", False, torch.channels_last, compiled=True)
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -38,7 +40,7 @@ def measure(options: Options) -> Iterator[Row]:
     size, batch = (32, 8) if options.quick else (64, 32)
     for kind, training in (("training", True), ("inference", False)):
         eager = _step(EAGER, size, batch, training)
-        for mode in MODES:
+        for mode in MODES if training else (*MODES, COMPILED):
             slow = mode.bf16 and not has_fast_bf16()
             times = options.times(2 if slow else 9, quick=1)
             sides = alternate([_step(mode, size, batch, training), eager], times)
@@ -53,6 +55,8 @@ def _step(mode: Mode, size: int, batch: int, training: bool) -> Callable[[], Sam
     net = ResNet34(CLASSES).to(memory_format=mode.layout).train(training)  # type: ignore[call-overload]
     x = torch.randn(batch, 3, size, size).to(memory_format=mode.layout)
     y = torch.randint(CLASSES, (batch,))
+    if mode.compiled:
+        net.compile(options={"freezing": True})
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 
     def step() -> None:
@@ -64,7 +68,7 @@ def _step(mode: Mode, size: int, batch: int, training: bool) -> Callable[[], Sam
             optimizer.zero_grad()
 
     def without_gradients() -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             step()
 
     return partial(timed, step if training else without_gradients)

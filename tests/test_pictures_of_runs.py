@@ -11,12 +11,14 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 from torch import nn
+from visdom_server import Server, wait_for
 
 import trainer.drawing
 import utils.gallery
 from configs import Component, load
 from trainer.drawing import Drawings, _draw_predictions, _thumbnails
 from trainer.tasks.classification import Classification
+from utils.errors import DataError
 from utils.fonts import fonts_for, printable, unprintable
 from utils.gallery import Shelf, draw_gallery
 from utils.pictures import draw_confusion
@@ -58,13 +60,52 @@ def test_a_run_with_pictures_is_the_run_without(run, tmp_path):
     assert size(folder / "predictions.png")[0] > 1000
 
 
+def test_predictions_are_drawn_now_and_then_and_change_nothing(run, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(*arguments):
+        drawn.append(arguments[5])
+        _draw_predictions(*arguments)
+
+    (tmp_path / "augmented.yaml").write_text(
+        AUGMENTED.replace("eval: [", "eval: [{name: RandomRotation, degrees: 9}, ")
+    )
+    flags = ["augmented.yaml", "--log.visdom=false", "--max-epoch=2"]
+    assert run("train", *flags, "--run=plain", "--log.pictures=false").code == 0
+    monkeypatch.setattr(trainer.drawing, "_draw_predictions", draw)
+    assert run("train", *flags, "--run=short").code == 0 and drawn == ["the last weights"]
+    monkeypatch.setattr(trainer.drawing, "SHARE", 1e9)
+    assert run("train", *flags, "--run=drawn").code == 0
+    assert drawn[1:] == ["epoch 1", "epoch 2", "the last weights"]
+    assert same_run(state("plain"), state("drawn")) and rows("plain") == rows("drawn")
+
+
+def test_visdom_shows_the_first_batch_at_once_and_predictions(run, tmp_path, monkeypatch):
+    server = Server(tmp_path / "env").start()
+    flags = [*(flag for flag in DRAWN if "visdom" not in flag), f"--log.visdom_port={server.port}"]
+
+    def fail(*_):
+        assert wait_for(lambda: "samples batch" in server.windows("a"))
+        raise DataError("the end")
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("trainer.trainer.measure", fail)  # at the first validation
+            assert run("train", "--run=a", *flags).code == 3
+        assert run("train", "--run=b", *flags, "--train.max_steps=3").code == 0
+        assert {"samples batch", "predictions", "confusion", "loss"} <= server.windows("b").keys()
+    finally:
+        server.kill()
+
+
 def fake_trainer(train_step, transforms=()):
     """As much of a trainer as drawing asks for; what it says lies in `.said`."""
     said = []
     transform = types.SimpleNamespace(train=transforms, eval=transforms)
     cfg = types.SimpleNamespace(data=types.SimpleNamespace(transform=transform))
     console = types.SimpleNamespace(say=said.append)
-    return types.SimpleNamespace(train_step=train_step, cfg=cfg, console=console, said=said)
+    logger = types.SimpleNamespace(backends=[])
+    return types.SimpleNamespace(train_step=train_step, cfg=cfg, console=console, said=said, logger=logger)
 
 
 def test_the_first_batch_is_drawn_as_it_was_trained_on(tmp_path):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from trainer.evaluate import measure, undisturbed
 from trainer.loaders import Batches
 from trainer.task import Task
 from trainer.trainer import Trainer
+from utils.logger import Backend, VisdomBoard
 
 __all__ = ["Drawings", "draw_validation"]
 
@@ -28,19 +29,24 @@ PREDICTIONS = "predictions.png"
 SIDE = 96  # pixels that a picture is brought to
 SHOWN = 32  # pictures of the first batch
 A_ROW = 8  # predictions of a kind
-PATIENCE = 3.0  # s, at most, that a run's end is delayed by looking at its predictions
+PATIENCE = 3.0  # s, at most, that a run is delayed by looking at its predictions
+SHARE = 0.01  # of a run's time, at most, for drawing predictions before its end
 
 Say = Callable[[str], None]
 
 
-class Drawings:
-    """A run's pictures in its folder; whatever fails while they are drawn is a sentence, the run goes on."""
+class Drawings(Backend):
+    """A run's pictures in its folder and in visdom; whatever fails while they are drawn is a sentence, no more.
+
+    Predictions are drawn after a validation, too, whenever a hundred times as long has passed as that took.
+    """
 
     def __init__(self, trainer: Trainer, folder: Path):
         self.trainer, self.folder = trainer, folder
         self.pictures: Sequence[np.ndarray] = ()
         self.labels: list[int] = []
         self.train_step = trainer.train_step
+        self.drawn, self.cost = time.monotonic(), PATIENCE + 1  # s, of predictions
         if not (folder / SAMPLES).exists():  # a resumed run has it already
             trainer.train_step = self.first_step
 
@@ -56,7 +62,18 @@ class Drawings:
                 self.pictures = _thumbnails(inputs[:SHOWN], self.trainer.cfg.data.transform.train)
                 self.labels = _labels_of(batch)[: len(self.pictures)]
                 write_image(target, picture_grid(np.stack(self.pictures)))  # without matplotlib, which takes its time
+        self._show()
         return scalars
+
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """After a validation, now and then: predictions so far."""
+        began = time.monotonic()
+        if phase == "val" and (began - self.drawn) * SHARE > self.cost:
+            with undisturbed(self.trainer.eval_task):
+                self._draw_predictions(f"epoch {epoch + 1}")
+            self._show()
+            self.drawn = time.monotonic()
+            self.cost = self.drawn - began
 
     def at_end(self) -> None:
         """Draw what the finished run has to show."""
@@ -66,12 +83,23 @@ class Drawings:
         with _guarded(folder / CURVES, say) as target:
             draw_curves(folder / "log.jsonl", target)
         _draw_matrices(trainer.matrices, trainer.meta.get("classes", []), folder, "last validation", say)
-        if trainer.val_batches is not None:
-            dataset, task = trainer.val_batches.dataset, trainer.eval_task
-            _draw_predictions(task, dataset, trainer.cfg, trainer.device, folder, "the last weights", say, PATIENCE)
+        self._draw_predictions("the last weights")
         if len(self.pictures):
             with _guarded(folder / SAMPLES, say) as target:
                 self._label_batch(target)
+        self._show()
+
+    def _draw_predictions(self, of: str) -> None:
+        trainer = self.trainer
+        if trainer.val_batches is not None:
+            task, dataset, say = trainer.eval_task, trainer.val_batches.dataset, trainer.console.say
+            _draw_predictions(task, dataset, trainer.cfg, trainer.device, self.folder, of, say, PATIENCE)
+
+    def _show(self) -> None:
+        """Bring visdom up to date."""
+        for board in self.trainer.logger.backends:
+            if isinstance(board, VisdomBoard):
+                board.pictures(self.folder)
 
     def _label_batch(self, target: Path) -> None:
         """The first batch once more, with a title and the labels."""

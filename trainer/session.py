@@ -102,7 +102,10 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
     """Fit with sinks and status around it; only rank 0 has a folder."""
     if folder is not None:
         _open_sinks(trainer, folder, name)
-    drawings = Drawings(trainer, folder.path) if folder is not None and trainer.cfg.log.pictures else None
+    drawings = None
+    if folder is not None and trainer.cfg.log.pictures:
+        drawings = Drawings(trainer, folder.path)
+        trainer.logger.backends.append(drawings)
     state, stop = "failed", None
     try:
         trainer.fit()
@@ -132,9 +135,6 @@ def _show_end(trainer: Trainer, folder: RunFolder, drawings: Drawings | None) ->
     if drawings is not None:
         drawings.at_end()
     add_closing_views(trainer)
-    for board in trainer.logger.backends:
-        if isinstance(board, VisdomBoard):
-            board.pictures(folder.path)
 
 
 def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:

@@ -16,6 +16,7 @@ from trainer.device import autocast, move
 from trainer.evaluate import undisturbed
 from trainer.tasks.classification import Classification
 from utils.config import flatten, to_plain
+from utils.logger import Backend
 from utils.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Board(Protocol):
     def histograms(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None: ...
 
 
-class Inspector:
+class Inspector(Backend):
     """A backend that looks at the task when a train row comes, and tells boards what it saw; it changes nothing."""
 
     def __init__(self, task: nn.Module, boards: Sequence[Board], every: int, step: int):
@@ -54,15 +55,6 @@ class Inspector:
             self.due = self.every * (step // self.every + 1)
             self._tell("weights", step, {name: _values(p) for name, p in self.task.named_parameters()})
             self._hook()
-
-    def images(self, name: str, step: int, images: Tensor) -> None:
-        """Others show them."""
-
-    def text(self, name: str, step: int, text: str) -> None:
-        """Others show it."""
-
-    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
-        """Others show it."""
 
     def close(self) -> None:
         self._unhook()

@@ -26,13 +26,22 @@ NO_METRICS = ("time", "phase", "epoch", "step")  # what else a row of the journa
 
 
 class Backend(Protocol):
-    """A view of the run; what it does not draw it leaves out."""
+    """A view of the run; what it does not show it inherits."""
 
-    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None: ...
-    def images(self, name: str, step: int, images: "Tensor") -> None: ...
-    def text(self, name: str, step: int, text: str) -> None: ...
-    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None: ...
-    def close(self) -> None: ...
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        return
+
+    def images(self, name: str, step: int, images: "Tensor") -> None:
+        return
+
+    def text(self, name: str, step: int, text: str) -> None:
+        return
+
+    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
+        return
+
+    def close(self) -> None:
+        return
 
 
 class Logger:
@@ -65,7 +74,7 @@ class Logger:
             backend.close()
 
 
-class Journal:
+class Journal(Backend):
     """log.jsonl, one JSON object a line, written before any other backend sees the row."""
 
     def __init__(self, path: Path, keep: int = 0):
@@ -134,9 +143,6 @@ class Journal:
 
     def text(self, name: str, step: int, text: str) -> None:
         self._write({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "text": text})
-
-    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
-        """Drawn at the end."""
 
     def close(self) -> None:
         self.stream.close()

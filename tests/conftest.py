@@ -5,8 +5,10 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and two tests run at a time
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +67,28 @@ def start(tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def killed_and_resumed(start, tmp_path):
+    """Train twice, one of them killed after some rows of its journal and resumed: it must be the same run."""
+
+    def command(*arguments: str, after: int) -> None:
+        assert start("train", "--run=whole", *arguments).wait(120) == 0
+        process = start("train", "--run=cut", *arguments)
+        journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
+        for _ in range(3000):
+            if journal.exists() and journal.read_text().count("\n") > after:
+                break
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert start("train", "--resume=checkpoints/cut").wait(120) == 0
+        assert rows("cut", tmp_path) == rows("whole", tmp_path)
+        assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+
+    return command
 
 
 # Small and fast: some seconds for a whole training.

@@ -2,9 +2,7 @@
 
 import math
 import shutil
-import signal
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -308,21 +306,9 @@ def test_stopped_and_resumed_it_is_the_same_run(run, digits, loss, steps):
 
 
 @pytest.mark.slow
-def test_killed_it_resumes_from_the_last_save(start, digits, tmp_path):
+def test_killed_it_resumes_from_the_last_save(killed_and_resumed, digits):
     args = ["mnist_gan", "--task.g_every=3", "--train.save_steps=4", *SMALL, "--max-epoch=12"]
-    assert start("train", "--run=whole", *args).wait(120) == 0
-    process = start("train", "--run=cut", *args)
-    journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
-    for _ in range(3000):
-        if journal.exists() and journal.read_text().count("\n") > 25:
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert start("train", "--resume=checkpoints/cut").wait(120) == 0
-    assert rows("cut", tmp_path) == rows("whole", tmp_path)
-    assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+    killed_and_resumed(*args, after=25)
 
 
 # What it makes

@@ -2,8 +2,6 @@
 
 import json
 import math
-import signal
-import time
 from collections import Counter
 from itertools import pairwise
 
@@ -200,21 +198,9 @@ def test_stopped_and_resumed_it_is_the_same_run(run, folder, steps):
     assert same_run(state("cut"), state("whole"))
 
 
-def test_killed_it_resumes_from_the_last_save(start, folder, tmp_path):
+def test_killed_it_resumes_from_the_last_save(killed_and_resumed, folder):
     args = ["poetry", "--max-epoch=40", "--train.save_steps=5", *SMALL]
-    assert start("train", "--run=whole", *args).wait(120) == 0
-    process = start("train", "--run=cut", *args)
-    journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
-    for _ in range(1200):
-        if journal.exists() and journal.read_text().count("\n") > 12:
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert start("train", "--resume=checkpoints/cut").wait(120) == 0
-    assert rows("cut", tmp_path) == rows("whole", tmp_path)
-    assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+    killed_and_resumed(*args, after=12)
 
 
 # Writing

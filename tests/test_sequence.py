@@ -1,8 +1,6 @@
 """The sequence classifier: layers and cells that compute the same, padding, order, pictures by rows, resuming."""
 
-import signal
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -146,21 +144,9 @@ def test_stopped_and_resumed_it_is_the_same_run(run, steps, kind):
 
 
 @pytest.mark.slow
-def test_killed_it_resumes_from_the_last_save(start, tmp_path):
+def test_killed_it_resumes_from_the_last_save(killed_and_resumed):
     args = ["mnist_lstm", "--max-epoch=4", "--train.save_steps=7", *SMALL]
-    assert start("train", "--run=whole", *args).wait(120) == 0
-    process = start("train", "--run=cut", *args)
-    journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
-    for _ in range(1200):
-        if journal.exists() and journal.read_text().count("\n") > 4:
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert start("train", "--resume=checkpoints/cut").wait(120) == 0
-    assert rows("cut", tmp_path) == rows("whole", tmp_path)
-    assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+    killed_and_resumed(*args, after=4)
 
 
 def test_the_command_as_it_is_shipped(run, tmp_path):

@@ -1,8 +1,6 @@
 """Style transfer: VGG16's taps and their Gram matrices, the network that repaints, and runs of both."""
 
 import hashlib
-import signal
-import time
 
 import numpy as np
 import pytest
@@ -241,21 +239,9 @@ def test_on_a_gpu_a_deterministic_run_resumes_exactly(run, folder):
 
 
 @pytest.mark.slow
-def test_killed_it_resumes_from_the_last_save(start, folder, tmp_path):
+def test_killed_it_resumes_from_the_last_save(killed_and_resumed, folder):
     args = ["style_transfer", *RANDOM, "--train.max_steps=30", "--train.max_epoch=30", "--train.save_steps=5"]
-    assert start("train", "--run=whole", *args).wait(120) == 0
-    process = start("train", "--run=cut", *args)
-    journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
-    for _ in range(1200):
-        if journal.exists() and journal.read_text().count("\n") > 12:
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert start("train", "--resume=checkpoints/cut").wait(120) == 0
-    assert rows("cut", tmp_path) == rows("whole", tmp_path)
-    assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+    killed_and_resumed(*args, after=12)
 
 
 def test_the_checkpoint_holds_the_style_and_no_loss_network(run, folder, taps):

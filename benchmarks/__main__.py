@@ -28,13 +28,17 @@ def main(words: list[str]) -> int:
     groups = [name for name in GROUPS if name in (arguments.groups or set(GROUPS) - set(WHEN_NAMED))]
     options = Options(quick=arguments.quick, photos=arguments.photos.absolute())
     rows: list[Row] = []
-    broken = [group for group in groups if not _measure(group, options, rows)]
-    if arguments.json:
-        rows = report.kept_rows(arguments.json, described, groups) + rows
-        rows.sort(key=lambda row: GROUPS.index(row.group))
-        report.write_json(arguments.json, described, arguments.quick, rows)
+    told: list[Row] = []
+    broken = []
+    for group in groups:
+        broken += [group] * (not _measure(group, options, rows))
+        told = rows
+        if arguments.json:  # after each group: what comes last may take long, and fail
+            kept = report.kept_rows(arguments.json, described, {row.group for row in rows})
+            told = sorted(kept + rows, key=lambda row: GROUPS.index(row.group))
+            report.write_json(arguments.json, described, arguments.quick, told)
     if arguments.write:
-        report.write_table(arguments.write, described, arguments.quick, rows)
+        report.write_table(arguments.write, described, arguments.quick, told)
     return int(bool(broken))
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ HEAD = "| What; beside what | ours | theirs | unit | ours / theirs (min to max) 
 LINE = "|---|---:|---:|---|---|---:|---:|"
 
 
-def kept_rows(path: Path, machine: Mapping[str, str], measured: Sequence[str]) -> list[Row]:
+def kept_rows(path: Path, machine: Mapping[str, str], measured: Collection[str]) -> list[Row]:
     """Rows of an earlier run on the same machine, without those of the groups that were measured now."""
     if not path.exists():
         return []

@@ -46,6 +46,31 @@ def test_channels_last_gives_the_same_run_and_its_weights_lie_so(run):
     assert [r["loss"] for r in rows("a")] == pytest.approx([r["loss"] for r in rows("b")], abs=1e-3)
 
 
+@pytest.mark.parametrize("optimizer", [["SGD", "momentum=0.9"], ["Adam"], ["AdamW"], ["Adagrad"]])
+def test_a_fused_optimizer_gives_the_same_run(run, optimizer):
+    name, *arguments = optimizer
+    flags = [f"--optim={name}", "--lr=1e-2", *(f"--optim.{argument}" for argument in arguments)]
+    args = [*(argument for argument in TOY if not argument.startswith(("--optim", "--lr"))), *flags]
+    assert run("train", "--run=fused", *args).code == 0
+    assert run("train", "--run=plain", *args, "--optim.fused=false").code == 0
+    assert close(state("fused")["model"], state("plain")["model"])
+    losses = [[row["loss"] for row in rows(name)] for name in ("fused", "plain")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_bf16_learns_as_well_as_fp32(run):
+    """Over three seeds: within what the seed alone makes of it."""
+    best: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    args = [*(argument for argument in TOY if "max-epoch" not in argument), "--max-epoch=6"]
+    for precision, found in best.items():
+        for seed in range(3):
+            name, flags = f"{precision}{seed}", [f"--seed={seed}", f"--train.precision={precision}"]
+            assert run("train", f"--run={name}", *flags, *args).code == 0
+            found.append(max(row["accuracy"] for row in rows(name, phase="val")))
+    assert min(best["fp32"]) > 0.9
+    assert sum(best["bf16"]) == pytest.approx(sum(best["fp32"]), abs=3 * 0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_gives_the_same_run_and_an_ordinary_checkpoint(run):

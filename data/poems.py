@@ -165,10 +165,7 @@ def _content(path: Path) -> bytes:
 
 
 def _read_npz(path: Path) -> list[str]:
-    """The book's file: `data`, rows of numbers, and `ix2word`, what they stand for.
-
-    The book pickled ix2word as a dict. Unpickling can run whatever a file says, so only a plain array is read.
-    """
+    """The book's file: `data`, rows of numbers, and `ix2word`, what they stand for: a dict, or an array of text."""
     import io
     import zipfile
 
@@ -176,7 +173,7 @@ def _read_npz(path: Path) -> list[str]:
 
     try:
         with np.load(io.BytesIO(_content(path)), allow_pickle=False) as arrays:
-            data, words = arrays["data"], _plain_words(arrays, path)
+            data, words = arrays["data"], _words(arrays.zip.read("ix2word.npy"))
     except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} does not hold the arrays 'data' and 'ix2word' ({reason}); replace it") from error
@@ -186,11 +183,31 @@ def _read_npz(path: Path) -> list[str]:
     return ["".join(texts[i] for i in row) for row in data.tolist()]
 
 
-def _plain_words(arrays: Any, path: Path) -> list[str]:
-    try:
-        return [str(word) for word in arrays["ix2word"].tolist()]
-    except ValueError as error:
-        raise DataError(
-            f"{path}: its ix2word is a pickled object, which could run code when read; store it as an array of text: "
-            "np.savez('tang.npz', data=data, ix2word=np.array([ix2word[i] for i in range(len(ix2word))]))"
-        ) from error
+def _words(file: bytes) -> list[str]:
+    """The texts of an .npy file in the order of their numbers. Raises ValueError for what is neither dict nor array.
+
+    numpy stores a dict as a pickle. Unpickling can run whatever a file says, so its codes are only looked at: after the
+    one that begins a dict, numbers followed by texts.
+    """
+    import io
+    import pickletools
+
+    import numpy as np
+
+    stream = io.BytesIO(file)
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    if not read_header(stream)[2].hasobject:
+        return [str(word) for word in np.load(io.BytesIO(file), allow_pickle=False).tolist()]
+    found: dict[int, str] = {}
+    number = None
+    for code, value, _ in pickletools.genops(stream):
+        if code.name == "EMPTY_DICT":
+            found = {}
+        elif code.name in ("INT", "BININT", "BININT1", "BININT2"):
+            number = value
+        elif code.name in ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE") and isinstance(number, int):
+            found[number], number = str(value), None
+    if sorted(found) != list(range(len(found))) or not found:
+        raise ValueError("ix2word is no dict of the numbers from 0 on and their texts")
+    return [found[number] for number in range(len(found))]

@@ -556,7 +556,7 @@ def interpolated_bigram(train: Captions, val: Captions) -> float:
     return min(-np.log(w * after + (1 - w) * alone).mean() for w in np.arange(0.05, 1.0, 0.05))
 
 
-real = pytest.mark.skipif(not FLICKR.is_dir(), reason="the photos in ../shared/data are absent")
+real = pytest.mark.skipif(not FLICKR.is_dir(), reason="the photos are absent")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import DATA
 from PIL import Image
 
 from data._images import list_images
@@ -25,11 +26,9 @@ from data.mnist import MNIST
 from utils.errors import DataError
 from utils.images import read_image
 
-REAL = Path(__file__).parent.parent / ".." / "shared" / "data"
-
 
 def real(name: str) -> str:
-    folder = REAL / name
+    folder = DATA / name
     if not folder.exists():
         pytest.skip(f"no real data in {folder}")
     return str(folder)

@@ -166,7 +166,7 @@ LEFT_OUT = {  # how a command begins, and why it is not run here
     "kaggle": "needs an account",
     "unzip": "there is nothing to unpack without kaggle",
     "python -m commands._reference": "writes a document; a test above compares it",
-    "python -m benchmarks": "needs an environment with the peers in it",
+    "benchmarks/.venv/bin/python -m benchmarks": "needs an environment with the peers in it",
     "python -m tests.faults": "a campaign; tests/test_faults.py runs a part of it",
     "python main.py dashboard": "a server that runs until it is stopped; tests/test_dashboard.py starts it",
     "python main.py train dogcat --model=torchvision:resnet18 --model.weights=DEFAULT": "downloads weights",

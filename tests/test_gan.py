@@ -411,7 +411,7 @@ def test_a_folder_without_pictures_gets_a_sentence(run, tmp_path):
     assert given.code == 3 and "cannot read the picture empty/a.jpg" in given.err
 
 
-@pytest.mark.skipif(not (DATA / "anime_faces").is_dir(), reason="the faces in ../shared/data are absent")
+@pytest.mark.skipif(not (DATA / "anime_faces").is_dir(), reason="the faces are absent")
 def test_the_shipped_commands_start(run):
     for name, root in (("anime_gan", "anime_faces"), ("mnist_gan", "mnist")):
         args = [f"--run={name}", f"--data.dataset.root={DATA / root}", "--train.max_steps=3", *PLAIN]
@@ -425,7 +425,7 @@ def test_the_shipped_commands_start(run):
 
 @pytest.mark.slow
 @pytest.mark.chapter
-@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MNIST in ../shared/data is absent")
+@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MNIST is absent")
 def test_a_lenet_reads_every_digit_in_what_mnist_gan_makes(run):
     from models.lenet import LeNet
 
@@ -448,7 +448,7 @@ def test_a_lenet_reads_every_digit_in_what_mnist_gan_makes(run):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "anime_faces").is_dir(), reason="the faces in ../shared/data are absent")
+@pytest.mark.skipif(not (DATA / "anime_faces").is_dir(), reason="the faces are absent")
 def test_an_epoch_of_anime_faces(run, tmp_path):
     args = ["--run=a", f"--data.dataset.root={DATA / 'anime_faces'}", "--max-epoch=1", *PLAIN]
     given = run("train", "anime_gan", *args)

@@ -405,7 +405,7 @@ def simple_answers(data: MaskFolder) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.chapter
-@pytest.mark.skipif(not (DATA / "segmentation_isbi").is_dir(), reason="the slices in ../shared/data are absent")
+@pytest.mark.skipif(not (DATA / "segmentation_isbi").is_dir(), reason="the slices are absent")
 def test_on_real_slices_it_beats_one_class_and_a_threshold(run, tmp_path):
     root = str(DATA / "segmentation_isbi")
     given = run("train", "unet", "--run=a", f"--data.dataset.root={root}", *PLAIN)

@@ -167,7 +167,7 @@ def test_the_command_as_it_is_shipped(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MNIST in ../shared/data is absent")
+@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MNIST is absent")
 def test_mnist_row_by_row_reaches_97_percent(run):
     given = run("train", "mnist_lstm", "--run=a", f"--data.dataset.root={DATA / 'mnist'}", *PLAIN)
     assert given.code == 0, given.err

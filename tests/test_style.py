@@ -372,7 +372,7 @@ def gram_distance(pictures, task) -> float:
 
 @pytest.mark.slow
 @pytest.mark.chapter
-@pytest.mark.skipif(not (DATA / "style").is_dir(), reason="the paintings in ../shared/data are absent")
+@pytest.mark.skipif(not (DATA / "style").is_dir(), reason="the paintings are absent")
 @pytest.mark.parametrize("style", ["candy"])
 def test_on_real_photos_the_results_are_near_the_style(run, style):
     from torchvision.transforms import v2

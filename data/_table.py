@@ -108,6 +108,10 @@ def folds(count: int, fold: Sequence[int], seed: int) -> tuple[list[int], list[i
         raise ValueError(f"fold={list(fold)} must be [k, n]: fold k of n, counted from 0, with n at least 2")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     held_out = order[fold[0] :: fold[1]]
+    if not 0 < len(held_out) < count:
+        raise DataError(
+            f"fold={list(fold)} of {count} rows leaves none to train on or none to hold out; give more rows"
+        )
     return sorted(set(order) - set(held_out)), sorted(held_out)
 
 

@@ -60,6 +60,8 @@ class Tabular(Dataset):
         else:
             table, self.ids = whole.subset(chosen), [ids[i] for i in chosen]
         self.statistics = statistics
+        if not statistics["features"]:
+            raise DataError(f"the table in {root} has no column to learn from beside '{target}' and the id; add one")
         self.inputs = torch.tensor(encode(table, statistics["features"]))  # [N, in_features]
         self.labels = None if split == "test" else _targets(table, target, statistics)  # [N], or [N, 1] of numbers
 

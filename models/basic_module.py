@@ -47,7 +47,7 @@ class BasicModule(nn.Module):
         Raises:
             CheckpointError: the file is missing, unreadable, holds no weights, or does not fit.
         """
-        return load_weights(self, _read(Path(path)), str(path), strict)
+        return load_weights(self, read_weights(Path(path)), str(path), strict)
 
     def freeze(self, *prefixes: str) -> Self:
         """Stop learning in every parameter whose name begins with one of the prefixes; without any, in all.
@@ -127,7 +127,7 @@ def _near(prefix: str, names: list[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; name an existing .pth file")
     try:
@@ -135,8 +135,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     except Exception as error:  # foreign bytes make the unpickler raise nearly anything
         reason = f"{path} is damaged or is no file of plain weights ({type(error).__name__})"
         raise CheckpointError(f"{reason}; write it anew with save()") from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+    for key in ("model", "state_dict"):  # of a run's checkpoint; of what many scripts write
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds no state_dict; name a file written by save() or a run's checkpoint")
     return content

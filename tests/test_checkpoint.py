@@ -242,3 +242,12 @@ def test_only_our_own_half_written_files_are_swept(tmp_path):
         (tmp_path / name).touch()
     Store(tmp_path).sweep()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(theirs)
+
+
+def test_a_copied_run_without_checksums_keeps_both_its_checkpoints(run, tmp_path):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=3").code == 0
+    folder = tmp_path / "checkpoints" / "a"
+    for file in folder.glob("*.sha256"):
+        file.unlink()
+    assert run("train", "--resume=checkpoints/a", "--train.max_steps=5").code == 0
+    assert all(read(folder / name)["progress"]["step"] for name in ("last.pth", "previous.pth"))

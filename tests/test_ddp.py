@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import PLAIN, ROOT, TOY, rows, state
+from conftest import PLAIN, ROOT, TOY, dogcats, rows, state
 
 PROBE = """
 import hashlib, json, os, sys
@@ -17,12 +17,12 @@ torch.set_num_threads(1)
 from trainer import trainer as module
 close = module.Trainer.close
 
-def note(self):
+def note(self, failed=False):
     weights = torch.cat([t.float().flatten() for t in self.task.state_dict().values()])
     digest = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
     facts = dict(weights=digest, rows=len(self.logger.backends), step=self.progress.step)
     open(f"rank{{os.environ['RANK']}}.json", "w").write(json.dumps(facts))
-    close(self)
+    close(self, failed)
 
 module.Trainer.close = note
 import main
@@ -92,3 +92,13 @@ def test_mistakes_are_told_once(tmp_path):
     given = torchrun(tmp_path, "train", "--model=ResNet43")
     assert given.returncode != 0
     assert given.stderr.count("no 'ResNet43'") == 1
+
+
+@pytest.mark.slow
+def test_what_one_rank_alone_finds_ends_both_with_its_sentence(tmp_path):
+    """The other one waits for its gradients: it must not be waited for."""
+    dogcats(tmp_path / "photos", 12)
+    (tmp_path / "photos" / "dog.3.jpg").write_bytes(b"garbage")
+    args = ["dogcat_small", "--train-data-root=photos", "--model=LeNet", "--batch-size=2", "--num-workers=0", *PLAIN]
+    given = torchrun(tmp_path, "train", "run=two", *args, "--data.dataset.val_fraction=0.1")
+    assert given.returncode != 0 and "cannot read the picture" in given.stderr, given.stderr[-3000:]

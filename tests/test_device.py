@@ -71,6 +71,16 @@ def test_bf16_learns_as_well_as_fp32(run):
     assert sum(best["bf16"]) == pytest.approx(sum(best["fp32"]), abs=3 * 0.02)
 
 
+def test_in_bf16_a_step_is_seen_by_what_follows_it_in_the_same_batch():
+    """As a generator's step must see the discriminator that has just learned."""
+    layer, one = torch.nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+    with device.autocast(torch.device("cpu"), "bf16"):
+        layer(one)
+        with torch.no_grad():
+            layer.weight.fill_(2.0)
+        assert layer(one).item() == 2.0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_gives_the_same_run_and_an_ordinary_checkpoint(run):

@@ -1,7 +1,7 @@
 """From a config to datasets, networks and the task; `meta` carries what one must know of the other."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Component, Config
-from models.basic_module import load_weights
+from models.basic_module import load_weights, read_weights
 from trainer.cache import with_cache
 from trainer.checkpoint import read
 from trainer.features import with_features
@@ -26,6 +26,7 @@ __all__ = [
     "build_dataset",
     "build_task",
     "describe",
+    "least_batch",
     "load_initial",
     "load_network_state",
     "make_averaged",
@@ -136,7 +137,7 @@ def load_initial(task: Task, path: str, say: Callable[[str], None]) -> None:
     """
     networks = [net for role, net in task.named_children() if role not in task.unsaved]
     target = networks[0] if len(networks) == 1 else task
-    left = load_weights(target, _weights(Path(path)), path, strict=False)
+    left = load_weights(target, _weights(path), path, strict=False)
     say(f"weights from {path}" + (f"; left as they were: {', '.join(left[:5])}" if left else ", every one"))
 
 
@@ -170,6 +171,11 @@ def make_averaged(task: Task, decay: float | None) -> AveragedModel | None:
     return AveragedModel(task, multi_avg_fn=average, use_buffers=True)
 
 
+def least_batch(task: Task) -> int:
+    """The fewest samples that the task can learn from at once: BatchNorm compares two."""
+    return 2 if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in task.modules()) else 1
+
+
 def monitored(cfg: Config) -> tuple[str | None, bool]:
     """The metric that picks the best checkpoint, None where nothing is measured; and whether smaller is better."""
     metrics = COMPONENTS["task"].get(cfg.task.name).metrics
@@ -177,10 +183,11 @@ def monitored(cfg: Config) -> tuple[str | None, bool]:
     return name, metrics.get(name) == "min"
 
 
-def _weights(path: Path) -> dict[str, torch.Tensor]:
+def _weights(path: str) -> Mapping[str, torch.Tensor]:
+    """Those of a run, whose checksum must fit, or of any other file."""
     try:
-        return read(path)["model"]
+        return read(Path(path))["model"]
     except CheckpointError as error:
-        if "bare weights" not in str(error):
+        if "is damaged" in str(error) and Path(f"{path}.sha256").exists():
             raise
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_weights(Path(path))

@@ -62,7 +62,8 @@ class Store:
 
     def _replace_last(self, new: Path, digest: str) -> None:
         last = self.folder / LAST
-        old, old_digests = self._link(last, PREVIOUS) if last.exists() else None, _digests(last) or []
+        old = self._link(last, PREVIOUS) if last.exists() else None
+        old_digests = _digests(last) or ([_digest(last)] if old else [])  # of a copied run the checksums may be gone
         self._publish(new, LAST, digest)
         if old:  # only now: had the old one been damaged, the one before it would still be needed
             self._publish(old, PREVIOUS, *old_digests)
@@ -210,6 +211,11 @@ def _digests(path: Path) -> list[str] | None:
         return [line.split()[0] for line in text.splitlines() if line.strip()]
     except OSError:
         return None
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _put_digests(path: Path, digests: list[str]) -> None:

@@ -19,6 +19,11 @@ from utils.errors import ConfigError, MemoryShortage
 
 __all__ = ["autocast", "choose_device", "lay_out", "make_repeatable", "move", "settled", "told_in_words"]
 
+TOLD = {  # what torch's errors say, and what to do
+    "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
+    "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
+    "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
+}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -71,7 +76,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Forward passes in the precision of the config."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, DTYPES[precision])
+    # Its cache of converted weights would outlive an optimizer's step: a generator would learn from the old critic.
+    return torch.autocast(device.type, DTYPES[precision], cache_enabled=False)
 
 
 def make_repeatable(train: Train, rank: int = 0) -> None:
@@ -119,13 +125,16 @@ def _copying(device: torch.device) -> torch.cuda.Stream:
 
 @contextmanager
 def told_in_words(cfg: Config) -> Iterator[None]:
-    """Turn running out of memory to a MemoryShortage."""
+    """Turn running out of memory to a MemoryShortage, and what torch says of some keys to a ConfigError."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ValueError) as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise _memory_shortage(cfg) from error
-        raise
+        told = next((words for sign, words in TOLD.items() if sign in str(error)), None)
+        if told is None:
+            raise
+        raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]})") from error
 
 
 def _memory_shortage(cfg: Config) -> MemoryShortage:

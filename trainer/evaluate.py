@@ -8,7 +8,8 @@ import torch
 
 from configs import Config
 from trainer.device import autocast, move
-from trainer.loaders import Batches, random_state, set_random_state
+from trainer.loaders import Batches
+from trainer.randomness import random_state, set_random_state
 from trainer.task import Row, Task
 from utils import dist
 from utils.errors import DataError

@@ -1,16 +1,13 @@
 """Batches of a dataset: their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
 
 import ctypes
-import hashlib
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -18,11 +15,12 @@ from torch.utils.data import default_collate as collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.schema import Data
+from trainer.randomness import mix, random_state, seed_all, set_random_state
 from trainer.workers import Threads, Workers, let_go
 from utils import dist
 from utils.errors import ConfigError, DataError, UserError, WorkerError
 
-__all__ = ["Batches", "random_state", "seed_all", "set_random_state"]
+__all__ = ["Batches"]
 
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
 PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
@@ -32,25 +30,41 @@ LOSSES = 3  # of worker processes in one epoch: then the run ends
 class Batches:
     """A split's batches, from any position of any epoch; reading starts there, nothing before is touched."""
 
-    def __init__(self, dataset: Dataset, cfg: Data, seed: int, training: bool, say: Callable[[str], None] = print):
-        """`say` is told when processes were lost and are replaced.
+    def __init__(
+        self,
+        dataset: Dataset,
+        cfg: Data,
+        seed: int,
+        training: bool,
+        say: Callable[[str], None] = print,
+        least: int = 1,
+    ):
+        """`say` is told when processes were lost and are replaced; a last training batch has `least` samples a rank.
 
-        Raises ConfigError when threads are asked for and the samples draw from the process's random numbers.
+        Raises ConfigError when threads are asked for and the samples draw from the process's random numbers, DataError
+        when there are samples to train on, but too few for a batch.
         """
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
+        self.least = least
         self.samples = _Samples(dataset, seed)
         self.order = _Order()
         self.threaded = self._by_threads()
         self._workers: Workers | None = None
         self._threads: Threads | None = None
+        if training and not len(self):
+            raise DataError(
+                f"{self.size} training samples make no batch of {cfg.batch_size} for each of {dist.world_size()} "
+                "process(es); give more, or a smaller --batch-size, or leave out --data.drop_last"
+            )
 
     def __len__(self) -> int:
         """Batches an epoch, the same on every rank."""
         whole = self.cfg.batch_size * dist.world_size()
         rest = self.size % whole
-        # A last batch too small to give each rank a sample is left out of training; validation drops nothing.
-        partial = rest >= dist.world_size() and not self.cfg.drop_last if self.training else rest > 0
+        # A last batch too small to give each rank enough is left out of training; validation drops nothing.
+        enough = rest >= self.least * dist.world_size()
+        partial = enough and not self.cfg.drop_last if self.training else rest > 0
         return self.size // whole + partial
 
     def fullness(self, number: int) -> float:
@@ -238,48 +252,11 @@ def _balanced(dataset: Any, size: int, generator: torch.Generator) -> Tensor:
 
     Raises DataError for a dataset that does not tell its labels.
     """
-    if getattr(dataset, "labels", None) is None:
-        raise DataError(f"data.balance_classes: {type(dataset).__name__} has no `labels` to balance by")
-    labels = torch.as_tensor(dataset.labels)
+    labels = None if getattr(dataset, "labels", None) is None else torch.as_tensor(dataset.labels)
+    if labels is None or labels.is_floating_point() or labels.ndim != 1:
+        raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
     weights = 1.0 / labels.bincount().double()[labels]
     return torch.multinomial(weights, size, replacement=True, generator=generator)
-
-
-def mix(*numbers: int) -> int:
-    """A seed of 63 bits that is a function of some numbers."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def seed_all(seed: int) -> None:
-    """Seed python, numpy and torch. torch.manual_seed would do for torch, at a hundred times the price a sample."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every random number generator, as plain values and tensors."""
-    name, keys, *rest = np.random.get_state()
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Continue where `random_state` was taken."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
 def _as_it_is(batch: Any) -> Any:

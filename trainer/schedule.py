@@ -1,5 +1,6 @@
 """Learning-rate rules: torch's schedulers by name, each stepped in its own unit, and the book's."""
 
+import math
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -54,24 +55,35 @@ class Schedule:
         Raises ConfigError when the rule does not take its arguments.
         """
         self.unit: Unit = UNITS.get(spec.name, "epoch")
-        length = steps if self.unit == "step" else epochs
+        self.length = length = steps if self.unit == "step" else epochs
         lr = optimizer.param_groups[0]["lr"]
         offered = {"total_steps": length, "T_max": length, "total_iters": length, "max_lr": lr}
         if spec.name in ("ConstantLR", "LinearLR"):
             del offered["total_iters"]  # a warm-up: its own short default is meant
         self.rule = COMPONENTS["schedule"].build(spec, key, optimizer=optimizer, **offered)
         self.monitors = spec.name == "ReduceLROnPlateau"
-        self.taken = 0  # steps of a rule that ends: a longer run keeps the last rate
+        lengths = [name for name in ("T_max", "total_iters") if name in offered and name not in spec.args]
+        self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.rule, name)), None)
+        self.taken = 0
+
+    @property
+    def end(self) -> float:
+        """How many steps a rule knows that was made for a run of so many; after them its last rate stays."""
+        return getattr(self.rule, self.limit) if self.limit else math.inf
 
     def after_step(self) -> None:
         """Once an optimizer step."""
-        if self.unit == "step" and self.taken + 1 < getattr(self.rule, "total_steps", float("inf")):
-            self.rule.step()
-            self.taken += 1
+        if self.unit == "step":
+            self._step()
 
     def after_epoch(self) -> None:
         if self.unit == "epoch":
+            self._step()
+
+    def _step(self) -> None:
+        if self.taken + 1 < self.end:
             self.rule.step()
+            self.taken += 1
 
     def after_validation(self, loss: float, score: float) -> None:
         """`loss` is the validation loss, `score` the monitored metric, smaller being better."""

@@ -67,6 +67,11 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
     with told_in_words(cfg):
         trainer = Trainer(cfg, state, console)
         _compare_fingerprints(state.get("fingerprint", {}), fingerprint(trainer), console)
+        for schedule in trainer.update.schedules():
+            if schedule.end < schedule.length:
+                console.say(
+                    f"the learning rate's rule was made for {schedule.end} {schedule.unit}s: its last rate stays"
+                )
         console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
         _fit(trainer, folder if dist.is_main() else None, folder.path.name)
 
@@ -118,7 +123,7 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
         if folder is not None:
             with suppress(StorageError):  # a disk that is full has been told of, with what to do
                 folder.set_status(state, **_facts(trainer))
-        trainer.close()
+        trainer.close(failed=state == "failed")
     if stop is not None:
         trainer.console.say(
             f"stopped after step {trainer.progress.step}, saved; continue with --resume=checkpoints/{name}"

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.build import buffer_state, load_network_state, network_state
-from trainer.loaders import random_state, set_random_state
 from trainer.progress import Progress
+from trainer.randomness import random_state, set_random_state
 from utils import dist
 from utils.config import to_plain
 from utils.errors import CheckpointError

@@ -34,7 +34,6 @@ def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> 
     writer.writerow(header)
     for key in order:
         writer.writerow([key, *(_value(key, rows[key][name]) for name in names)])
-    target.parent.mkdir(parents=True, exist_ok=True)
     put(target, text.getvalue().encode())
     return len(order)
 

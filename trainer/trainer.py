@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from configs import Config
-from trainer.build import build, make_averaged, monitored
+from trainer.build import build, least_batch, make_averaged, monitored
 from trainer.checkpoint import BEST
 from trainer.device import autocast, choose_device, lay_out, make_repeatable, move, settled
 from trainer.evaluate import measure
@@ -50,7 +50,7 @@ class Trainer:
         train, val, self.meta, self.task = build(cfg, self.device, stored, self.console.say)
         lay_out(self.task, cfg.train, training=True)
         serve = partial(Batches, cfg=cfg.data, seed=cfg.train.seed, say=self.console.say)
-        self.train_batches = serve(train, training=True)
+        self.train_batches = serve(train, training=True, least=least_batch(self.task))
         self.val_batches = None if val is None else serve(val, training=False)
         self.update = make_updates(self.task, cfg, len(self.train_batches))
         self.averaged = make_averaged(self.task, cfg.train.ema)
@@ -277,7 +277,7 @@ class Trainer:
 
         return step
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
         """Let go of wrappers and the process group; gloo aborts when a wrapper outlives its group."""
         self.console.end()
         if self.saver is not None:
@@ -289,7 +289,7 @@ class Trainer:
             self.val_batches.close()
         self.train_step = self.task.train_step
         self.wrapped = {}
-        dist.stop()
+        dist.stop(failed)
 
     def debug(self) -> None:
         """The book's `touch /tmp/debug`: look around in the running training; `c` goes on, `q` ends it."""

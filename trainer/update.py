@@ -108,6 +108,7 @@ class OptimizerStep:
             self.schedule.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+            self.scaler.scale(torch.zeros((), device=self.params[0].device))  # else an open window could not be closed
         window = state["window"]
         self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
         for parameter, gradient in zip(self.params, window["gradients"], strict=False):

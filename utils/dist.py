@@ -28,9 +28,12 @@ def start(device: torch.device) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def stop() -> None:
-    """Leave the group together: a rank that leaves while another still talks makes gloo abort."""
-    if dist.is_initialized():
+def stop(failed: bool = False) -> None:
+    """Leave the group together: a rank that leaves while another still talks makes gloo abort.
+
+    One that has failed leaves without a word: the others may wait for it elsewhere, and torchrun ends them.
+    """
+    if dist.is_initialized() and not failed:
         dist.barrier()
         dist.destroy_process_group()
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.errors import StorageError
 from utils.pictures import picture_grid
+from utils.runs import NO_METRICS, PHASES, read_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Journal", "Logger", "VisdomBoard"]
 
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make an encoder each time
-NO_METRICS = ("time", "phase", "epoch", "step")  # what else a row of the journal holds
 
 
 class Backend(Protocol):
@@ -112,14 +112,8 @@ class Journal(Backend):
 
     @staticmethod
     def rows(path: Path) -> list[dict[str, Any]]:
-        """The rows of a journal, without a last one that was cut off; none where there is no journal."""
-        rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        """The rows of a journal but for damaged ones; none where there is no journal."""
+        return list(read_rows(path, (*PHASES, "show")))
 
     def size(self) -> int:
         """Bytes written so far."""
@@ -180,16 +174,17 @@ class VisdomBoard:
         """Show what a journal holds, with the pictures that lie beside it."""
         pictures: dict[str, str] = {}
         for row in Journal.rows(journal):
+            name = str(row.get("name"))
             if "picture" in row:
-                pictures[row["name"]] = row["picture"]
+                pictures[name] = str(row["picture"])
             elif "text" in row:
-                self.visualizer.log(f"step {row['step']}: {row['text']}", row["name"], row["time"])
+                self.visualizer.log(f"step {row['step']}: {row['text']}", name, row["time"])
             elif row["phase"] != "show":
                 values = {name: value for name, value in row.items() if name not in NO_METRICS}
                 place = row["phase"], row["epoch"], row["step"]
                 self.visualizer.row("curves", fill_row, *place, values, row["time"])
         for name, file in pictures.items():
-            self.picture(name, journal.with_name(file))
+            self.picture(name, journal.parent / Path(file).name)
 
     def pictures(self, folder: Path) -> None:
         """Show what the end of a run has drawn, but for what there are windows of."""
@@ -201,7 +196,7 @@ class VisdomBoard:
         from PIL import Image
 
         if file.is_file():
-            with Image.open(file, formats=["PNG"]) as image:
+            with self.visualizer.told(name), Image.open(file, formats=["PNG"]) as image:
                 self.visualizer.images(name, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "find_run",
     "read_config",
     "read_curves",
+    "read_rows",
     "read_run",
     "run_folders",
     "run_labels",
@@ -169,7 +170,7 @@ def _is_owned(path: Path) -> bool:
 
 def _caught_up(run: Run, metrics: Metrics) -> Run:
     """The run with what its journal adds: the status is written when a run begins and when it ends."""
-    rows = list(_rows(run.path / "log.jsonl"))
+    rows = list(read_rows(run.path / "log.jsonl"))
     if not rows:
         return run
     values = _curves(rows).get(run.monitor or "", {}).get("val", {}).values()
@@ -194,7 +195,7 @@ def best_value(values: Iterable[float], better: str | None) -> float | None:
 
 def read_curves(journal: Path) -> Curves:
     """The numbers of a run's log.jsonl; of two rows of one phase and step, as a resumed run leaves them, the later."""
-    return _curves(_rows(journal))
+    return _curves(read_rows(journal))
 
 
 def _curves(rows: Iterable[Mapping[str, Any]]) -> Curves:
@@ -211,8 +212,8 @@ def _has_points(phases: Mapping[str, Mapping[int, float]]) -> bool:
     return any(math.isfinite(value) for points in phases.values() for value in points.values())
 
 
-def _rows(journal: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a journal that hold numbers; lines that are not whole (a run may have died writing) are left out."""
+def read_rows(journal: Path, phases: Collection[str] = PHASES) -> Iterator[dict[str, Any]]:
+    """The rows of these phases in a journal, if there is one; lines that are damaged are left out."""
     if not os.path.isfile(journal):
         return
     with journal.open(encoding="utf-8", errors="replace") as lines:
@@ -221,7 +222,7 @@ def _rows(journal: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and row.get("phase") in PHASES and _is_placed(row):
+            if isinstance(row, dict) and row.get("phase") in phases and _is_placed(row):
                 yield row
 
 

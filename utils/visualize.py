@@ -57,7 +57,7 @@ class Visualizer:
 
     def images(self, name: str, array: "Tensor | np.ndarray") -> None:
         """Show a picture [C, H, W], or the first 64 of [N, C, H, W]: uint8, or floats in [0, 1]; C is 1 or 3."""
-        with self._told(name):
+        with self.told(name):
             self._change(name, _show, Pictures, array[:64])
 
     def img(self, name: str, tensor: "Tensor | np.ndarray") -> None:
@@ -97,17 +97,17 @@ class Visualizer:
             self._sender.put(name, lambda windows: fill(windows, *arguments))
 
     def _change(self, window: str, fill: Callable[..., None], *arguments: Any) -> None:
-        with self._told(window):
+        with self.told(window):
             self.row(window, fill, window, *map(_kept, arguments))
 
     def _call(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if os.getpid() != self._owner or self._sender.stopping.is_set():
             return
-        with self._told(method):
+        with self.told(method):
             self._sender.call(method, methodcaller(method, *_escaped(_kept(args)), **_escaped(_kept(kwargs))))
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def told(self, what: str) -> Iterator[None]:
         """Whatever the values are: the run matters more than its picture."""
         try:
             yield

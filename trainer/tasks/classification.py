@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.task import Row, Task, Update
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 from utils.meters import AUC, F1, Accuracy, Confusion, Mean, Meter
 
 __all__ = ["Classification"]
@@ -35,9 +35,11 @@ class Classification(Task):
     ):
         """`classes` are the names in label order; `output` and `positive` say what `test_step` writes.
 
-        Raises ConfigError when `positive` is none of the classes.
+        Raises ConfigError when `positive` is none of the classes, DataError when there is but one class.
         """
         super().__init__()
+        if len(classes) == 1:
+            raise DataError(f"there is one class only, '{classes[0]}': nothing to tell apart; see data.dataset")
         self.model = model
         self.classes = list(classes)
         self.output, self.label_smoothing = output, label_smoothing
@@ -47,7 +49,7 @@ class Classification(Task):
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         inputs, labels = batch
-        logits = self.model(inputs)  # [B, classes]
+        logits = self._logits(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         update(loss)
         return {"loss": loss}
@@ -62,7 +64,7 @@ class Classification(Task):
 
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
         inputs, labels = batch
-        logits = self.model(inputs).float()  # [B, classes]
+        logits = self._logits(inputs).float()
         smoothed = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         meters["loss"].add(smoothed, len(labels))
         meters["log_loss"].add(F.cross_entropy(logits, labels), len(labels))
@@ -82,7 +84,17 @@ class Classification(Task):
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Of each input and class, [B, classes]."""
-        return self.model(inputs).float().softmax(1)
+        return self._logits(inputs).float().softmax(1)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """[B, classes]. Raises ConfigError where the network gives another number of them."""
+        logits = self.model(inputs)
+        if logits.shape[1:] != (len(self.classes),):
+            shape = list(logits.shape[1:])
+            raise ConfigError(
+                f"model: gives {shape} for each sample, the data has {len(self.classes)} classes; see model.num_classes"
+            )
+        return logits
 
     def _probabilities(self, row: list[float]) -> Row:
         """Of two classes the positive one's, of more a column for each."""

@@ -128,6 +128,7 @@ def _near(prefix: str, names: list[str]) -> str:
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The state_dict in a file: bare, or under `model` or `state_dict`. Raises CheckpointError where there is none."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; name an existing .pth file")
     try:

@@ -45,7 +45,7 @@ def measure(options: Options) -> Iterator[Row]:
     if not all(classes):
         yield missing("job", "JPEG photos", f"no cat.N.jpg and dog.N.jpg in {options.photos}; set --photos=FOLDER")
         return
-    times = options.times(3, quick=1)
+    times = options.times(2, quick=1)
     with tempfile.TemporaryDirectory() as place:
         few = _link(options.photos, [names[:FEW] for names in classes], Path(place, "few"))
         photos = few if options.quick else _link(options.photos, [n[:PHOTOS] for n in classes], Path(place, "photos"))

@@ -56,6 +56,7 @@ class Train:
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     tf32: bool = True  # on a GPU: products of fp32 numbers with 10 bits behind the point, several times as fast
     channels_last: Literal["auto", True, False] = "auto"  # layout of convolutions; auto: where bf16 or fp16 is fast
+    keep_memory: bool = True  # keep freed memory for the next step, instead of asking Linux for the same pages again
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
     deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
     accumulate: Count = 1  # batches an optimizer step

@@ -1,12 +1,14 @@
 """What `auto` stands for on a machine; memory layouts and compilation, which change no result."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import TOY, rows, state
+from conftest import PLAIN, TOY, rows, same_run, state
 
 from trainer import device
 
@@ -44,6 +46,19 @@ def test_channels_last_gives_the_same_run_and_its_weights_lie_so(run):
     assert state("b")["model"]["features.0.weight"].is_contiguous(memory_format=torch.channels_last)
     assert close(state("a")["model"], state("b")["model"])
     assert [r["loss"] for r in rows("a")] == pytest.approx([r["loss"] for r in rows("b")], abs=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is told")
+def test_memory_that_is_kept_is_the_same_run_and_costs_no_page_twice(start, tmp_path):
+    """Page faults are counted in processes of their own: once told, the C library stays so."""
+    faults = {}
+    for kept in ("true", "false"):
+        flags = ["--model=LeNet", "--batch-size=512", "--max-epoch=30", "--train.val_steps=1000", *PLAIN]
+        process = start("train", f"--run={kept}", *flags, f"--train.keep_memory={kept}")
+        faults[kept] = os.wait4(process.pid, 0)[2].ru_minflt
+        process.returncode = 0
+    assert same_run(*(state(kept, folder=tmp_path) for kept in faults))
+    assert faults["true"] < faults["false"] - 10_000
 
 
 @pytest.mark.parametrize("optimizer", [["SGD", "momentum=0.9"], ["Adam"], ["AdamW"], ["Adagrad"]])

@@ -1,10 +1,11 @@
 """The device a run is on: choosing it, moving batches to it, and its failures in words."""
 
+import ctypes
 import functools
 import os
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ TOLD = {  # what torch's errors say, and what to do
     "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
 }
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -66,10 +68,20 @@ def lay_out(task: nn.Module, train: Train, training: bool = False) -> None:
 
     Unless for `training`, weights count as constants to the compiler: they are laid out once, BatchNorm is folded in.
     """
+    if train.keep_memory:
+        _keep_memory()
     if train.channels_last:
         task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for network in task.children() if train.compile else ():
         network.compile(options=None if training else {"freezing": True})
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what is freed: else each step asks the system for the same pages again."""
+    with suppress(OSError, AttributeError):  # another library than glibc
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -57,7 +57,7 @@ def measure(options: Options) -> Iterator[Row]:
             except RuntimeError as error:
                 yield missing("job", peer, str(error))
         yield from _compare(peers, photos, 1, times)
-        yield from _compare([peer for peer in peers if peer == BY_HAND], photos, 3, times)
+        yield from _compare([peer for peer in peers if peer == BY_HAND], photos, 3, 1)
 
 
 def _link(source: Path, classes: Sequence[Sequence[str]], folder: Path) -> Path:

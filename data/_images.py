@@ -263,8 +263,10 @@ class ImageDataset(Dataset):
     @property
     def meta(self) -> dict[str, Any]:
         """What a network or another split needs to know; channels and size [H, W] are those of the first sample."""
-        with untouched_rng():
-            image = self[0] if self.labels is None else self[0][0]
+        with untouched_rng():  # by gather() where that will do: it needs no torchvision
+            sample = self.gather([0], [0]) if self.draws_alone else self[0]
+            image = sample if self.labels is None else sample[0]
+            image = image[0] if self.draws_alone else image
         return {
             "classes": list(self.classes),
             "num_classes": len(self.classes),

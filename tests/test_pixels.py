@@ -1,11 +1,14 @@
 """The fast way from files to batches against torchvision's own: the same boxes' pixels, draws of the same kind."""
 
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import TOY, dogcats, rows, same_run, state
+from conftest import ROOT, TOY, dogcats, rows, same_run, state
 from PIL import Image
 
 from configs import Component
@@ -118,6 +121,17 @@ def test_random_crops_reach_every_place():
 )
 def test_other_chains_go_the_general_way(chain):
     assert not isinstance(make_transform(chain, fast=True), Fast)
+
+
+def test_a_usual_chain_needs_no_torchvision(tmp_path):
+    """It takes as long to import as torch itself."""
+    dogcats(tmp_path / "photos", 8)
+    flags = ["dogcat_small", "--train-data-root=photos", "--model=LeNet", "--num-workers=0", "--log.visdom=false"]
+    code = "import sys, main; sys.exit(main.main(sys.argv[1:]) or ('torchvision' in sys.modules))"
+    command = [sys.executable, "-c", code, "train", "--run=a", *flags, "--max-epoch=1"]
+    given = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert given.returncode == 0, given.stderr.decode()[-2000:]
+    assert (tmp_path / "checkpoints" / "a" / "predictions.png").exists()
 
 
 def test_loaders_and_a_later_start_give_the_same_bits(photos):

@@ -50,10 +50,10 @@ def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = prin
 
 def short_side(transform: Any) -> int | None:
     """How long the short side of a picture must be for a pipeline; None: as it is."""
-    steps = getattr(transform, "exact", transform)
-    first = getattr(steps, "transforms", [None])[0]
-    name = type(first).__name__
-    if name == "Resize" and first.size and not first.max_size:
+    steps = getattr(transform, "steps", None) or getattr(transform, "transforms", [None])
+    first = steps[0]
+    name = getattr(first, "kind", type(first).__name__)
+    if name == "Resize" and first.size and not getattr(first, "max_size", None):
         return max(first.size)
     if name == "RandomResizedCrop":
         return math.ceil(DENSITY * max(first.size) / math.sqrt(max(min(first.scale), 1e-4)))

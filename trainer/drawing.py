@@ -182,7 +182,7 @@ def _draw_predictions(
 
 def _has_pictures(dataset: Any) -> bool:
     """Whether a sample is a picture with a label."""
-    sample = dataset[0]
+    sample = _sample(dataset, 0)
     if not isinstance(sample, (tuple, list)) or len(sample) != 2 or not isinstance(sample[0], Tensor):
         return False
     return _inputs_of(sample[0][None]) is not None
@@ -221,7 +221,7 @@ def _draw_shelves(found: Looked, task: Task, dataset: Any, cfg: Config, target: 
     shelves = []
     for title, chosen in kinds.items():
         places = found.indices[chosen].tolist()
-        pictures = [_thumbnails(dataset[place][0][None], cfg.data.transform.eval)[0] for place in places]
+        pictures = [_thumbnails(_sample(dataset, place)[0][None], cfg.data.transform.eval)[0] for place in places]
         captions = [_caption(found, i, names, dataset) for i in chosen]
         shelves.append(Shelf(title if chosen else f"{title}: none", pictures, captions))
     size, whole = len(right), len(dataset)
@@ -236,6 +236,14 @@ def _caption(found: Looked, i: int, names: Sequence[str], dataset: Any) -> list[
     ids = getattr(dataset, "ids", range(len(dataset)))
     predicted = f"→ {names[int(found.predicted[i])]}  {probability:.1%}"
     return [f"truth {names[int(found.labels[i])]}", predicted, f"id {ids[index]}"]
+
+
+def _sample(dataset: Any, index: int) -> Any:
+    """A sample; read as the batches were where that needs no torchvision."""
+    if not getattr(dataset, "draws_alone", False):
+        return dataset[index]
+    batch = dataset.gather([index], [0])
+    return tuple(part[0] for part in batch) if isinstance(batch, tuple) else batch[0]
 
 
 def _inputs_of(batch: Any) -> Tensor | None:

@@ -1,8 +1,9 @@
 """The usual chains of transforms in one go: a part of the picture is read, resized and flipped, batches normalised."""
 
+import functools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs import Component
 from utils.images import Region
 
 __all__ = ["Fast", "recognise"]
 
+RESIZES = ("Resize", "RandomResizedCrop")
 FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")
 CROPS = ("CenterCrop", "RandomCrop")
 TRIES = 10  # of RandomResizedCrop, before it takes the middle
@@ -40,6 +43,15 @@ class Part(NamedTuple):
         return self._replace(width=width, height=height)
 
 
+class Step(NamedTuple):
+    """A resize or a crop, with the arguments of torchvision's transform of that name."""
+
+    kind: str
+    size: tuple[int, ...]  # height and width; of a Resize also the short side alone
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+
+
 class Fast:
     """A recognised chain. As a callable it is torchvision's own chain, for whatever is no batch of pictures.
 
@@ -49,25 +61,37 @@ class Fast:
     differ by less than 4 of 255 in the mean.
     """
 
-    def __init__(self, exact: Any, steps: Sequence[Any], flips: Sequence[Any], normalize: Any | None):
-        self.exact, self.steps = exact, steps
-        self.flips = [(flip.p, type(flip).__name__ == FLIPS[0]) for flip in flips]
-        mean, std = (normalize.mean, normalize.std) if normalize else ([0.0], [1.0])
+    def __init__(
+        self,
+        specs: Sequence[Component],
+        compose: Callable[[], Any],
+        steps: Sequence[Step],
+        flips: Sequence[tuple[float, bool]],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ):
+        """`compose` makes torchvision's chain of `specs`; of flips there is the probability, and whether across."""
+        self.specs, self.compose, self.steps, self.flips = specs, compose, steps, flips
         self.scale = np.array([1 / (255 * s) for s in std], np.float32)
         self.shift = np.array([-m / s for m, s in zip(mean, std, strict=True)], np.float32)
+
+    @functools.cached_property
+    def exact(self) -> Any:
+        """torchvision's chain; torchvision takes as long to import as torch itself."""
+        return self.compose()
 
     def __call__(self, *inputs: Any) -> Any:
         return self.exact(*inputs)
 
     def __repr__(self) -> str:
-        return f"Fast({self.exact!r})"
+        return f"Fast({self.specs!r})"
 
     def choose(self, width: int, height: int, seed: int) -> Region:
         """The region of a picture of this size that the seed chooses."""
         generator = random.Random(seed)
         part = Part(0, 0, width, height, width, height)
         for step in self.steps:
-            part = STEPS[type(step).__name__](step, part, generator)
+            part = STEPS[step.kind](step, part, generator)
         across = down = False
         for p, horizontal in self.flips:
             if generator.random() < p:
@@ -83,73 +107,95 @@ class Fast:
         return torch.from_numpy(np.ascontiguousarray(rows.reshape(B, H, W, C).transpose(0, 3, 1, 2)))
 
 
-def recognise(built: Sequence[Any], exact: Any) -> Any:
-    """The chain as Fast, or `exact`, the same composed by torchvision.
+def recognise(specs: Sequence[Component], compose: Callable[[], Any]) -> Fast | None:
+    """The chain as Fast, None for another; `compose` makes the same of torchvision's parts.
 
     Recognised are one Resize or RandomResizedCrop (bilinear), crops that fit into what it gives, flips, and Normalize,
     in that order, where all pictures come out in one size.
     """
-    left = list(built)
-    names = [type(t).__name__ for t in left]
-    if not names or names[0] not in ("Resize", "RandomResizedCrop") or not _plain(left[0]):
-        return exact
-    normalize = left.pop() if names[-1] == "Normalize" and len(left[-1].mean) in (1, 3) else None
-    crops = [t for t in left[1:] if type(t).__name__ in CROPS]
-    flips = [t for t in left[1:] if type(t).__name__ in FLIPS]
-    if [left[0], *crops, *flips] != left or not all(_plain(crop) for crop in crops):
-        return exact
-    sizes = [(t.size[0], t.size[-1]) for t in (left[0], *crops)]  # of a Resize to one number, at least
+    last = specs[-1] if specs and specs[-1].name == "Normalize" else None
+    body = list(specs[:-1] if last else specs)
+    flips = [spec for spec in body if spec.name in FLIPS]
+    sized = [spec for spec in body if spec.name in RESIZES + CROPS]
+    steps = [step for spec in sized if (step := _step(spec)) is not None]
+    shares = [p for spec in flips if (p := spec.args.get("p", 0.5)) is not None and _are_numbers([p], 0, 1)]
+    mean: Any = last.args.get("mean") if last else [0.0]
+    std: Any = last.args.get("std") if last else [1.0]
+    whole = [*sized, *flips] == body and len(steps) == len(sized) and len(shares) == len(flips)
+    scaled = all(_are_numbers(values) and len(values) in (1, 3) for values in (mean, std)) and len(mean) == len(std)
+    if not (whole and scaled and all(std) and _fit(steps)) or (last and len(last.args) > 2):
+        return None
+    across = [spec.name == FLIPS[0] for spec in flips]
+    return Fast(specs, compose, steps, list(zip(shares, across, strict=True)), mean, std)
+
+
+def _fit(steps: Sequence[Step]) -> bool:
+    """Whether there is one resize, and then crops that fit into what is there."""
+    kinds = [step.kind for step in steps]
+    if not steps or kinds[0] not in RESIZES or any(kind in RESIZES for kind in kinds[1:]):
+        return False
+    sizes = [(step.size[0], step.size[-1]) for step in steps]  # of a Resize to one number, at least
     fits = all(one[0] >= two[0] and one[1] >= two[1] for one, two in pairwise(sizes))
-    if not fits or (len(left[0].size) == 1 and not crops):  # then the long side is as long as it is
-        return exact
-    return Fast(exact, [left[0], *crops], flips, normalize)
+    return fits and (len(steps[0].size) == 2 or len(steps) > 1)  # else the long side is as long as it is
 
 
-def _plain(transform: Any) -> bool:
-    """Whether a resize is bilinear and goes by size, a crop pads nothing."""
-    kind = getattr(transform, "interpolation", "bilinear")
-    special = ("max_size", "padding", "pad_if_needed")
-    sized = transform.size is not None
-    return sized and getattr(kind, "value", kind) == "bilinear" and not any(getattr(transform, n, 0) for n in special)
+def _step(spec: Component) -> Step | None:
+    """A resize or a crop; None for one that is not bilinear, goes by more than its size, or pads."""
+    args = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "interpolation": "bilinear", **spec.args}
+    size, scale, ratio, _ = (args.pop(name, None) for name in ("size", "scale", "ratio", "antialias"))
+    size = [size] if isinstance(size, int) else size
+    bilinear = args.pop("interpolation") == "bilinear"
+    numbers = _are_numbers(size, 1) and all(isinstance(side, int) for side in size) and 1 <= len(size) <= 2
+    pairs = all(_are_numbers(pair, 1e-9) and len(pair) == 2 for pair in (scale, ratio))
+    if not (numbers and pairs and bilinear) or any(args.values()):
+        return None
+    size = tuple(size) if spec.name == "Resize" or len(size) == 2 else (*size, *size)
+    return Step(spec.name, size, tuple(scale), tuple(ratio))
+
+
+def _are_numbers(values: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    if not isinstance(values, (list, tuple)):
+        return False
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) and least <= v <= most for v in values)
 
 
 # What torchvision's transforms of these names do to the part that is seen, with its own draws
 
 
-def _resize(transform: Any, part: Part, generator: random.Random) -> Part:
-    if len(transform.size) == 2:
-        return part.resize(transform.size[1], transform.size[0])
-    short, sides = transform.size[0], (part.width, part.height)
+def _resize(step: Step, part: Part, generator: random.Random) -> Part:
+    if len(step.size) == 2:
+        return part.resize(step.size[1], step.size[0])
+    short, sides = step.size[0], (part.width, part.height)
     width, height = (short if side == min(sides) else int(short * side / min(sides)) for side in sides)
     return part.resize(width, height)
 
 
-def _random_resized_crop(transform: Any, part: Part, generator: random.Random) -> Part:
-    height, width = transform.size
-    return part.crop(*_random_box(transform, part.width, part.height, generator)).resize(width, height)
+def _random_resized_crop(step: Step, part: Part, generator: random.Random) -> Part:
+    height, width = step.size
+    return part.crop(*_random_box(step, part.width, part.height, generator)).resize(width, height)
 
 
-def _random_box(transform: Any, width: int, height: int, generator: random.Random) -> tuple[int, int, int, int]:
+def _random_box(step: Step, width: int, height: int, generator: random.Random) -> tuple[int, int, int, int]:
     """Left, top, width, height."""
     for _ in range(TRIES):
-        area = width * height * generator.uniform(*transform.scale)
-        ratio = math.exp(generator.uniform(*map(math.log, transform.ratio)))
+        area = width * height * generator.uniform(*step.scale)
+        ratio = math.exp(generator.uniform(*map(math.log, step.ratio)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return generator.randint(0, width - w), generator.randint(0, height - h), w, h
-    low, high = min(transform.ratio), max(transform.ratio)
+    low, high = min(step.ratio), max(step.ratio)
     w = width if width / height <= high else round(height * high)
     h = height if width / height >= low else round(width / low)
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def _center_crop(transform: Any, part: Part, generator: random.Random) -> Part:
-    height, width = transform.size
+def _center_crop(step: Step, part: Part, generator: random.Random) -> Part:
+    height, width = step.size
     return part.crop(round((part.width - width) / 2), round((part.height - height) / 2), width, height)
 
 
-def _random_crop(transform: Any, part: Part, generator: random.Random) -> Part:
-    height, width = transform.size
+def _random_crop(step: Step, part: Part, generator: random.Random) -> Part:
+    height, width = step.size
     left, top = generator.randint(0, part.width - width), generator.randint(0, part.height - height)
     return part.crop(left, top, width, height)
 

@@ -1,6 +1,7 @@
 """A config's list of transforms as one torchvision v2 pipeline from a PIL picture to a float tensor."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,15 +22,18 @@ def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[
 
     Raises ConfigError when one of them refuses its arguments.
     """
+    compose = partial(_compose, specs)
+    return (recognise(specs, compose) if fast else None) or compose()
+
+
+def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:
     from torchvision.transforms import v2
 
     built = [_build(spec, f"data.transform[{i}]") for i, spec in enumerate(specs)]
-    chain = list(built)
     if not any(spec.name in CONVERSIONS for spec in specs):
         place = next((i for i, spec in enumerate(specs) if spec.name in NEED_FLOAT), len(built))
         built[place:place] = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    composed = v2.Compose([*built, v2.ToPureTensor()])
-    return recognise(chain, composed) if fast else composed
+    return v2.Compose([*built, v2.ToPureTensor()])
 
 
 def _build(spec: Component, key: str) -> Any:

@@ -14,12 +14,10 @@ URL = "https://example.org/line-0123456789.pth"
 
 
 @pytest.fixture
-def hub(tmp_path):
+def hub(tmp_path, monkeypatch):
     """The folder in which torch.hub keeps what it downloads."""
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path / "hub"))
-    yield tmp_path / "hub" / "checkpoints"
-    torch.hub.set_dir(before)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # torch.hub.set_dir() could not be taken back
+    return tmp_path / "hub" / "checkpoints"
 
 
 def publish(folder: Path, content: object) -> Path:

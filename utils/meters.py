@@ -1,8 +1,7 @@
 """Running measures of a model: fed batch by batch, stored in a checkpoint, merged over processes.
 
-Torchnet's meters do the counting where theirs is right (means and confusion matrices) and scikit-learn's AUC where it
-is not; what both lack stands here: half precision, gradients, checks in words, and states that can be merged. Each is
-imported where used: torchnet brings in visdom (0.08 s once torch is there), scikit-learn takes a second.
+Torchnet's meters do the counting where theirs is right (means and confusion matrices); what they lack stands here: half
+precision, gradients, checks in words, and states that can be merged. It is imported where used: it brings in visdom.
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from utils.roc import area_under_roc
 
 __all__ = ["AUC", "F1", "Accuracy", "Confusion", "LogLoss", "Mean", "Meter"]
 
@@ -184,7 +185,7 @@ class LogLoss(_Average):
 
 
 class AUC(Meter):
-    """The area under the ROC curve over all samples (scikit-learn's); of several classes, the mean of one against rest.
+    """The area under the ROC curve over all samples; of several classes, the mean of one against rest.
 
     Every score is kept until the end, since an area is no sum: 12 bytes a sample for two classes, 8 (C + 1) for C.
     None while fewer than two classes occur in the truth; a class of several that never occurs is left out of the mean.
@@ -225,8 +226,6 @@ class AUC(Meter):
             self._keep(state["scores"].cpu(), state["targets"].cpu())
 
     def value(self) -> float | None:
-        from sklearn.metrics import roc_auc_score
-
         state = self.state()
         scores, truth = state["scores"].numpy(), state["targets"].numpy()
         present = np.unique(truth)
@@ -235,8 +234,8 @@ class AUC(Meter):
         if np.isnan(scores).any():
             return float("nan")
         if scores.ndim == 1:
-            return float(roc_auc_score(truth, scores))
-        return float(np.mean([roc_auc_score(truth == c, scores[:, c]) for c in present]))
+            return area_under_roc(truth == 1, scores)
+        return float(np.mean([area_under_roc(truth == c, scores[:, c]) for c in present]))
 
 
 def _ranking(logits: Tensor) -> Tensor:

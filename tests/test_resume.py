@@ -178,3 +178,12 @@ def test_resuming_reads_no_sample_before_its_position(run, monkeypatch):
     assert run("train", "--resume=checkpoints/a", "--train.max_steps=39").code == 0
     assert taken[:3] == [32, 32, 32] or taken[:2] == [32, 32]
     assert sum(taken) <= 2 * 32 + 269 + 64, "batches before step 37 were read again"
+
+
+def test_a_finished_run_says_what_continues_it(run):
+    endings = {"steps": ["--train.max_steps=3"], "minutes": ["--train.max_minutes=0.00001"]}
+    for name, flags in {**endings, "stopped": ["--train.early_stop=1", "--lr=0", "--max-epoch=9"]}.items():
+        args = [arg for arg in TOY if name != "stopped" or not arg.startswith(("--lr", "--max-epoch"))]
+        assert run("train", f"--run={name}", *args, *flags).code == 0
+        told = run("train", f"--resume=checkpoints/{name}").out
+        assert (f"--train.max_{name}=… continues it" if name in endings else "early stop has ended it") in told

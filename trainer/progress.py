@@ -56,6 +56,15 @@ class Progress:
         out_of_time = train.max_minutes is not None and self.seconds >= 60 * train.max_minutes
         return self.stopped or out_of_steps or out_of_time
 
+    def continued_by(self, train: Train) -> str:
+        """What makes a finished run go on, in words."""
+        if self.stopped:
+            return "early stop has ended it: more epochs would be another run"
+        if self.epoch >= train.max_epoch:
+            return "--max-epoch=… continues it"
+        ended_by = "max_steps" if train.max_steps is not None and self.step >= train.max_steps else "max_minutes"
+        return f"--train.{ended_by}=… continues it"
+
     def note(self, score: float, train: Train) -> bool:
         """Note a validation's score; whether it is the best."""
         is_best = math.isfinite(score) and (self.best is None or score < self.best)

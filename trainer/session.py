@@ -60,9 +60,8 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
     cfg = _changed(state["config"], source, flags, console)
     progress = Progress.from_state(state["progress"])
     if progress.finished(cfg.train):
-        console.say(
-            f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; --max-epoch=… continues it"
-        )
+        on = progress.continued_by(cfg.train)
+        console.say(f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; {on}")
         return
     with told_in_words(cfg):
         trainer = Trainer(cfg, state, console)

@@ -58,6 +58,10 @@ class Batches:
                 "process(es); give more, or a smaller --batch-size, or leave out --data.drop_last"
             )
 
+        rest = self.size % (cfg.batch_size * dist.world_size())
+        if training and not cfg.drop_last and dist.world_size() <= rest < least * dist.world_size():
+            say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
+
     def __len__(self) -> int:
         """Batches an epoch, the same on every rank."""
         whole = self.cfg.batch_size * dist.world_size()

@@ -13,10 +13,11 @@ from PIL import Image
 
 from configs import Component
 from configs.schema import Data
+from data._images import ImageDataset, Pixels
 from data.dogcat import DogCat
 from data.image_folder import ImageFolder
 from trainer.loaders import Batches
-from trainer.pixels import Fast
+from trainer.pixels import Chain, Fast, Whole
 from trainer.transforms import make_transform
 from utils import images
 from utils.errors import ConfigError, DataError, WorkerError
@@ -25,6 +26,7 @@ from utils.images import read_image, read_region
 CROP = Component("RandomResizedCrop", {"size": [20, 24], "scale": [0.35, 1.0]})
 FLIP = Component("RandomHorizontalFlip", {})
 NORMALIZE = Component("Normalize", {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]})
+SHIFT = Component("RandomCrop", {"size": [9, 12], "padding": 2})
 SEEN = [Component("Resize", {"size": 26}), Component("CenterCrop", {"size": 20}), NORMALIZE]
 
 
@@ -117,10 +119,85 @@ def test_random_crops_reach_every_place():
         [FLIP, CROP],
         [CROP, NORMALIZE, FLIP],
         [Component("RandomCrop", {"size": 20})],
+        [Component("RandomCrop", {"size": 20, "padding": [1, 2]})],
+        [Component("RandomCrop", {"size": 20, "padding": 2, "padding_mode": "reflect"})],
+        [Component("RandomCrop", {"size": 20, "padding": 2, "fill": 3})],
+        [Component("RandomCrop", {"size": 20, "pad_if_needed": True})],
+        [SHIFT, Component("CenterCrop", {"size": 4})],
     ],
 )
 def test_other_chains_go_the_general_way(chain):
     assert not isinstance(make_transform(chain, fast=True), Fast)
+
+
+# Small pictures in memory
+
+
+def small(chain, fast=True, **changed) -> ImageDataset:
+    """Ten pictures of 3x10x13."""
+    values = torch.randint(256, (10, 3, 10, 13), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    store = Pixels(**{"values": values, **changed})
+    names = list("0123456789")
+    return ImageDataset(store, names, list(range(10)), names, make_transform(chain, fast=fast))
+
+
+@pytest.mark.parametrize("chain", [[NORMALIZE], [Component("CenterCrop", {"size": [7, 10]}), NORMALIZE]])
+def test_in_memory_without_draws_it_is_what_torchvision_gives(chain):
+    fast, exact = small(chain), small(chain, fast=False)
+    assert fast.draws_alone and not exact.draws_alone
+    for one, other in zip(read(fast), read(exact), strict=True):
+        assert one.is_contiguous() and torch.allclose(one, other, atol=2e-6)
+
+
+@pytest.mark.parametrize("crop", [SHIFT, Component("RandomCrop", {"size": 6}), None])
+def test_in_memory_a_drawn_place_gives_torchvisions_pixels(crop):
+    from torchvision.transforms.v2 import functional as F
+
+    chain = [*([crop] if crop else []), FLIP, Component("RandomVerticalFlip", {}), NORMALIZE]
+    dataset, seeds, seen = small(chain), list(range(100, 180)), set()
+    images, labels = dataset.gather([i % 10 for i in range(80)], seeds)
+    padding = 2 if crop is SHIFT else 0
+    for i, (image, seed) in enumerate(zip(images, seeds, strict=True)):
+        region = dataset.transform.choose(13 + 2 * padding, 10 + 2 * padding, seed)
+        left, top, right, bottom = map(int, region.box)
+        want = F.crop(F.pad(dataset.store.values[i % 10], [padding]), top, left, bottom - top, right - left)
+        want = F.horizontal_flip(want) if region.across else want
+        want = F.vertical_flip(want) if region.down else want
+        want = F.normalize(want.float() / 255, NORMALIZE.args["mean"], NORMALIZE.args["std"])
+        assert int(labels[i]) == i % 10 and torch.allclose(image, want, atol=2e-6)
+        seen.add((region.across, region.down))
+    assert len(seen) == 4
+
+
+def test_in_memory_every_place_is_reached():
+    transform = make_transform([SHIFT], fast=True)
+    assert len({transform.choose(17, 14, seed).box[:2] for seed in range(3000)}) == 6 * 6
+
+
+def test_in_memory_loaders_and_a_later_start_give_the_same_bits():
+    dataset = small([SHIFT, FLIP, NORMALIZE])
+    whole = read(dataset)
+    assert not torch.equal(whole[0], read(small([NORMALIZE]))[0][:, :, :9, :12])
+    for keys in ({"loader": "threads", "num_workers": 2}, {"loader": "processes", "num_workers": 2}):
+        assert all(map(torch.equal, whole, read(dataset, **keys))), keys
+    batches = Batches(dataset, Data(batch_size=4), seed=3, training=True)
+    assert torch.equal(next(batches.epoch(2, 1))[1][0], whole[1])
+
+
+def test_in_memory_what_does_not_fit_is_left_to_torchvision():
+    """Pictures of another shape or scale, and a step that torchvision refuses with a sentence of its own."""
+    assert not small([NORMALIZE], values=torch.zeros(10, 2, 10, 13, dtype=torch.uint8)).draws_alone
+    assert not small([NORMALIZE], white=16).draws_alone
+    assert not small([Component("RandomCrop", {"size": 11})]).draws_alone
+    assert small([Component("RandomCrop", {"size": 14, "padding": 2})]).draws_alone
+    assert isinstance(make_transform([SHIFT], fast=True), Chain)
+
+
+def test_in_memory_all_of_it_happens_where_the_pixels_lie():
+    """On no device at all, mixing in a tensor of the CPU is an error, as on a GPU."""
+    dataset = small([SHIFT, FLIP, NORMALIZE])
+    made = Whole.batch(dataset.transform, dataset.store.values.to("meta"), range(10))
+    assert made.device.type == "meta" and made.shape == (10, 3, 9, 12) and made.dtype == torch.float32
 
 
 def test_a_usual_chain_needs_no_torchvision(tmp_path):

@@ -14,7 +14,7 @@ from torch import Tensor
 from configs import Component
 from utils.images import Region
 
-__all__ = ["Fast", "recognise"]
+__all__ = ["Fast", "Whole", "recognise"]
 
 RESIZES = ("Resize", "RandomResizedCrop")
 FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")
@@ -52,13 +52,11 @@ class Step(NamedTuple):
     ratio: tuple[float, float]
 
 
-class Fast:
+class Chain:
     """A recognised chain. As a callable it is torchvision's own chain, for whatever is no batch of pictures.
 
     Boxes and flips are drawn as torchvision draws them, from Python's generator, seeded for each sample: the numbers
-    are others, their distributions the same. For a given box the pixels are torchvision's to one unit of 255, but for a
-    JPEG that is decoded smaller, with never less than 0.8 pixels for each of the result across and down: then they
-    differ by less than 4 of 255 in the mean.
+    are others, their distributions the same.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class Fast:
         return self.exact(*inputs)
 
     def __repr__(self) -> str:
-        return f"Fast({self.specs!r})"
+        return f"{type(self).__name__}({self.specs!r})"
 
     def choose(self, width: int, height: int, seed: int) -> Region:
         """The region of a picture of this size that the seed chooses."""
@@ -98,6 +96,14 @@ class Fast:
                 across, down = across ^ horizontal, down ^ (not horizontal)
         return Region(part[:4], (part.width, part.height), across, down)
 
+
+class Fast(Chain):
+    """A chain with one resize, for pictures in files.
+
+    For a given box the pixels are torchvision's to one unit of 255, but for a JPEG that is decoded smaller, with never
+    less than 0.8 pixels for each of the result across and down: then they differ by less than 4 of 255 in the mean.
+    """
+
     def finish(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """Pictures uint8 [H, W, 3] as one float32 [B, 3, H, W], normalised over whole rows at once."""
         pixels = np.stack(pictures)  # [B, H, W, 3]
@@ -107,26 +113,82 @@ class Fast:
         return torch.from_numpy(np.ascontiguousarray(rows.reshape(B, H, W, C).transpose(0, 3, 1, 2)))
 
 
-def recognise(specs: Sequence[Component], compose: Callable[[], Any]) -> Fast | None:
-    """The chain as Fast, None for another; `compose` makes the same of torchvision's parts.
+class Whole(Chain):
+    """A chain without a resize, for small pictures in memory: a batch is cut, flipped and normalised where it lies.
+
+    For given places the pixels are torchvision's but for rounding in float32.
+    """
+
+    padding = 0  # pixels of black on each side, before the crop
+
+    def fits(self, channels: int, height: int, width: int) -> bool:
+        """Whether it can be done to pictures of this shape; torchvision tells what is wrong with others."""
+        sides = [(height + 2 * self.padding, width + 2 * self.padding), *(step.size for step in self.steps)]
+        within = all(one[0] >= two[0] and one[1] >= two[1] for one, two in pairwise(sides))
+        return within and len(self.scale) in (1, channels)
+
+    def batch(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Pictures uint8 [B, C, H, W] on any device, as their seeds choose, float32 [B, C, h, w] there."""
+        if self.steps or self.flips:
+            padded = torch.nn.functional.pad(pixels, (self.padding,) * 4)
+            B, C, H, W = padded.shape
+            regions = [self.choose(W, H, seed) for seed in seeds]
+            places = _places(regions, W).to(pixels.device)
+            chosen = padded.view(B, C, H * W).gather(2, places.view(B, 1, -1).expand(-1, C, -1))
+            pixels = chosen.view(B, C, *places.shape[1:])
+        scale, shift = (torch.from_numpy(a).view(-1, 1, 1).to(pixels.device) for a in (self.scale, self.shift))
+        return pixels.float().mul_(scale).add_(shift)
+
+
+def _places(regions: Sequence[Region], width: int) -> Tensor:
+    """Where the pixels of each region lie in a picture of this width, row by row: int64 [B, h, w]."""
+    w, h = regions[0].size
+    left, top, across, down = torch.tensor([[int(r.box[0]), int(r.box[1]), r.across, r.down] for r in regions]).T
+    columns, rows = torch.arange(w).expand(len(regions), w), torch.arange(h).expand(len(regions), h)
+    columns = left[:, None] + torch.where(across[:, None] > 0, w - 1 - columns, columns)
+    rows = top[:, None] + torch.where(down[:, None] > 0, h - 1 - rows, rows)
+    return rows[:, :, None] * width + columns[:, None, :]
+
+
+def recognise(specs: Sequence[Component], compose: Callable[[], Any]) -> Chain | None:
+    """The chain as Fast or Whole, None for another; `compose` makes the same of torchvision's parts.
 
     Recognised are one Resize or RandomResizedCrop (bilinear), crops that fit into what it gives, flips, and Normalize,
-    in that order, where all pictures come out in one size.
+    in that order, where all pictures come out in one size. Without a resize one crop may pad with zeros.
     """
     last = specs[-1] if specs and specs[-1].name == "Normalize" else None
     body = list(specs[:-1] if last else specs)
     flips = [spec for spec in body if spec.name in FLIPS]
     sized = [spec for spec in body if spec.name in RESIZES + CROPS]
-    steps = [step for spec in sized if (step := _step(spec)) is not None]
+    padding, bare = _without_padding(sized)
+    steps = [step for spec in bare if (step := _step(spec)) is not None]
     shares = [p for spec in flips if (p := spec.args.get("p", 0.5)) is not None and _are_numbers([p], 0, 1)]
     mean: Any = last.args.get("mean") if last else [0.0]
     std: Any = last.args.get("std") if last else [1.0]
-    whole = [*sized, *flips] == body and len(steps) == len(sized) and len(shares) == len(flips)
+    whole = bool(specs) and [*sized, *flips] == body and len(steps) == len(sized) and len(shares) == len(flips)
     scaled = all(_are_numbers(values) and len(values) in (1, 3) for values in (mean, std)) and len(mean) == len(std)
-    if not (whole and scaled and all(std) and _fit(steps)) or (last and len(last.args) > 2):
+    if not (whole and scaled and all(std)) or (last and len(last.args) > 2):
         return None
     across = [spec.name == FLIPS[0] for spec in flips]
-    return Fast(specs, compose, steps, list(zip(shares, across, strict=True)), mean, std)
+    parts = (specs, compose, steps, list(zip(shares, across, strict=True)), mean, std)
+    if not padding and _fit(steps):
+        return Fast(*parts)
+    if any(step.kind in RESIZES for step in steps):
+        return None
+    chain = Whole(*parts)
+    chain.padding = padding
+    return chain
+
+
+def _without_padding(crops: Sequence[Component]) -> tuple[int, Sequence[Component]]:
+    """The padding of a single RandomCrop, if it is zeros, as many on each side; and the crops without it."""
+    if len(crops) != 1 or crops[0].name != "RandomCrop":
+        return 0, crops
+    args = dict(crops[0].args)
+    padding = args.pop("padding", None) or 0
+    if not isinstance(padding, int) or padding < 0 or args.pop("padding_mode", "constant") != "constant":
+        return 0, crops
+    return padding, [Component("RandomCrop", args)]
 
 
 def _fit(steps: Sequence[Step]) -> bool:

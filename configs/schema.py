@@ -35,7 +35,8 @@ class Data:
     num_workers: Annotated[int, Range(0)] = 0  # processes or threads that load data; 0: the training process does it
     loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads where augmentation allows it
     pixels: Literal["fast", "exact"] = "fast"  # fast: usual chains in one go, JPEGs decoded as small as will do
-    cache: Literal["ram", "disk"] | None = None  # keep pictures decoded, as small as crops allow; disk: for all runs
+    # keep pictures decoded, as small as crops allow; disk: for all runs; gpu: small ones that lie in memory, as MNIST's
+    cache: Literal["ram", "disk", "gpu"] | None = None
     shuffle: bool = True  # a new order of the training samples each epoch, fixed by (seed, epoch)
     balance_classes: bool = False  # draw every class equally often; with replacement
     drop_last: bool = False  # leave out a last training batch that is not full

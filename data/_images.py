@@ -232,6 +232,11 @@ class ImageDataset(Dataset):
         self.in_memory = isinstance(store, Pixels) and transform is None  # then take() may be used
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether its batches are made on a GPU, so that neither other processes nor pinned memory are of use."""
+        return isinstance(self.store, Pixels) and self.store.values.is_cuda
+
+    @property
     def draws_alone(self) -> bool:
         """Whether gather() may be used: no random numbers but those of the samples' seeds are drawn."""
         plain = type(self).__getitem__ is ImageDataset.__getitem__ and not hasattr(self, "collate")

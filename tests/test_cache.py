@@ -11,6 +11,7 @@ from PIL import Image
 
 from configs import Component
 from configs.schema import Data
+from data._images import ImageDataset, Pixels
 from data.digits import Digits
 from data.dogcat import DogCat
 from data.random_regression import RandomRegression
@@ -156,6 +157,43 @@ def test_what_has_no_files():
     data.in_memory = False
     with pytest.raises(ConfigError, match=r"data\.cache: RandomRegression has no picture files"):
         with_cache(data, "ram")
+
+
+def in_memory(*chain: Component, fast: bool = True) -> ImageDataset:
+    names = list("0123456789")
+    values = torch.arange(10 * 3 * 8 * 8).remainder(251).byte().view(10, 3, 8, 8)
+    return ImageDataset(Pixels(values), names, list(range(10)), names, make_transform(chain, fast) if chain else None)
+
+
+SHIFT = Component("RandomCrop", {"size": 8, "padding": 1})
+FLIP = Component("RandomHorizontalFlip", {})
+
+
+@pytest.mark.parametrize("chain", [[], [SHIFT, FLIP]])
+def test_a_batch_is_made_where_the_pixels_were_put(chain):
+    """On torch's device without memory, mixing in a tensor of the CPU is an error, as on a GPU."""
+    plain = in_memory(*chain)
+    here, there = with_cache(plain, "gpu"), with_cache(plain, "gpu", device=torch.device("meta"))
+    assert plain.store.values.device == here.store.values.device == torch.device("cpu")
+    for dataset, place in ((here, "cpu"), (there, "meta")):
+        images, labels = dataset.gather([1, 2], [5, 6]) if chain else dataset.take(torch.tensor([1, 2]))
+        assert (images.device.type, images.shape, labels.tolist()) == (place, (2, 3, 8, 8), [1, 2])
+
+
+def test_what_cannot_lie_on_a_gpu(photos):
+    with pytest.raises(ConfigError, match=r"gpu is for small pictures that lie in memory.* those of DogCat do not"):
+        made(photos, kind="gpu")
+    for dataset in (in_memory(SHIFT, FLIP, fast=False), in_memory(Component("ColorJitter", {"hue": 0.2}))):
+        with pytest.raises(ConfigError, match=r"data\.transform are more than that"):
+            with_cache(dataset, "gpu")
+
+
+def test_a_run_trained_from_a_gpu_goes_on_without_one(run):
+    args = ["--model=LeNet", *TOY[1:]]
+    for name, more in (("a", []), ("b", ["--data.cache=gpu", "--use-gpu=false"])):
+        given = run("train", f"--run={name}", *args, *more)
+        assert given.code == 0, given.err
+    assert rows("a") == rows("b")
 
 
 def test_a_run_from_the_cache_repeats_and_resumes(run, photos):

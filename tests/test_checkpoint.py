@@ -124,7 +124,7 @@ from pathlib import Path
 from trainer.checkpoint import Store
 from utils.errors import StorageError
 state = {{"model": {{"w": torch.zeros(100_000)}}, "config": {{}}, "meta": {{}}, "progress": {{}}}}
-Store(Path(".")).save(state)
+Store(Path(".")).save(dict(state))
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     Store(Path(".")).save(state | {{"meta": {{"new": 1}}}})

@@ -4,7 +4,10 @@ import pytest
 import torch
 from conftest import PLAIN, rows, same_run, state
 
+from configs import Component
 from trainer.device import move
+from trainer.pixels import Whole
+from trainer.transforms import make_transform
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 ARGS = ["--model=ResNet34", "--max-epoch=2", "--print-freq=5", *PLAIN]
@@ -54,3 +57,21 @@ def test_tf32_is_a_choice(run):
         assert run("train", f"--run={on}", f"--train.tf32={on}", *ARGS, "--use-gpu", "--train.max_steps=1").code == 0
         assert torch.get_float32_matmul_precision() == ("high" if on else "highest")
         assert torch.backends.cudnn.allow_tf32 == on
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_pixels_on_the_gpu_teach_the_same(run, precision):
+    args = [*ARGS, "--use-gpu", "--train.deterministic", f"--train.precision={precision}", "--num-workers=2"]
+    assert run("train", "--run=here", *args).code == 0
+    assert run("train", "--run=there", *args, "--data.cache=gpu").code == 0
+    assert rows("here") == rows("there") and same_run(state("here"), state("there"))
+    assert run("val", "checkpoints/there", "--use-gpu=false").code == 0
+
+
+def test_shifts_and_flips_on_the_gpu_are_those_of_the_cpu():
+    pixels = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
+    chain = [Component("RandomCrop", {"size": 32, "padding": 4}), Component("RandomHorizontalFlip", {})]
+    transform = make_transform([*chain, Component("Normalize", {"mean": [0.5], "std": [0.2]})], fast=True)
+    assert isinstance(transform, Whole)
+    here, there = (transform.batch(pixels.to(device), range(64)) for device in ("cpu", "cuda"))
+    assert there.is_cuda and torch.allclose(here, there.cpu(), atol=2e-6)

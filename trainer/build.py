@@ -14,6 +14,7 @@ from configs import COMPONENTS, Component, Config
 from models.basic_module import load_weights, read_weights
 from trainer.cache import with_cache
 from trainer.checkpoint import read
+from trainer.device import choose_device
 from trainer.features import with_features
 from trainer.task import Task
 from trainer.transforms import make_transform
@@ -77,7 +78,8 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Callable[[str], None
     root = cfg.data.test_data_root if split == "test" else cfg.data.train_data_root
     if root is not None:
         offered["root"] = root
-    return with_cache(registry.build(spec, "data.dataset", **offered), cfg.data.cache, say)
+    dataset = registry.build(spec, "data.dataset", **offered)
+    return with_cache(dataset, cfg.data.cache, say, choose_device(cfg.train.use_gpu))
 
 
 def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True) -> Task:

@@ -1,21 +1,23 @@
-"""Pictures decoded once and kept, in memory or on disk for all runs, no larger than the transforms need them."""
+"""Pictures decoded once and kept: in memory, on disk for all runs, or small ones on the GPU."""
 
 import copy
 import hashlib
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock
 from PIL import Image
 
 from data._cache import Packed
-from data._images import Files
+from data._images import Files, Pixels
 from trainer.run_folder import ROOT
 from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
@@ -23,27 +25,43 @@ from utils.images import DENSITY, read_image, read_size
 
 __all__ = ["with_cache"]
 
+CPU = torch.device("cpu")
 FOLDER = ROOT / ".pixels"
 CHECKSUM = hashlib.sha256().digest_size  # bytes, at the end of a file
 
 
-def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = print) -> Any:
+def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = print, device: torch.device = CPU) -> Any:
     """The dataset with its pictures kept decoded, as uint8: in `ram`, or on `disk` in checkpoints/.pixels.
 
     Their short sides are as long as the first transform needs them: what a Resize asks for, for a RandomResizedCrop
     so that its smallest square has 0.8 pixels for each one it gives; any other first transform needs all of them. The
     file has a fingerprint of all that it depends on for a name, and a checksum; it is there whole or not at all, and
-    one process makes it while others wait. `say` is told how large it will be.
+    one process makes it while others wait. `say` is told how large it will be. With `gpu` the pixels of pictures that
+    lie in memory, as MNIST's and CIFAR's do, go to `device`, where batches are made of them.
 
     Raises ConfigError for a dataset without picture files, DataError for a picture that cannot be read, StorageError
     when the file cannot be written.
     """
-    if kind is None or getattr(dataset, "in_memory", False):
+    store = getattr(dataset, "store", None)
+    if kind is None or (kind != "gpu" and (isinstance(store, Pixels) or getattr(dataset, "in_memory", False))):
         return dataset
-    if not isinstance(getattr(dataset, "store", None), Files):
-        raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
-    files = [os.path.join(dataset.store.folder, name) for name in dataset.store.names]
     twin = copy.copy(dataset)
+    if kind == "gpu":
+        if not isinstance(store, Pixels):
+            raise ConfigError(
+                f"data.cache: gpu is for small pictures that lie in memory, as MNIST's do; those of "
+                f"{type(dataset).__name__} do not: take ram or disk, or leave it out"
+            )
+        if not (dataset.in_memory or dataset.draws_alone):
+            raise ConfigError(
+                "data.cache: on the gpu whole batches can be cropped, padded, flipped and normalised, and these "
+                "data.transform are more than that; leave it out"
+            )
+        twin.store = replace(store, values=store.values.to(device))
+        return twin
+    if not isinstance(store, Files):
+        raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
+    files = [os.path.join(store.folder, name) for name in store.names]
     twin.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
     return twin
 

@@ -38,6 +38,7 @@ class Store:
     def save(self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True) -> None:
         """Write `state` under the names in `copies` and, if `last`, as last.pth; what was that becomes previous.pth.
 
+        `state` is empty afterwards: its memory is wanted again before the disk has everything.
         Raises StorageError when it cannot be written, the older checkpoints being intact, and NonFiniteError
         when a weight is not a finite number.
         """
@@ -46,7 +47,8 @@ class Store:
         new = self.folder / f"{LAST}{TEMPORARY}"
         stream = _Stream(new)
         try:
-            digest = stream.write_state({"format": FORMAT, **state})
+            state["format"] = FORMAT
+            digest = stream.write_state(state)
             # The copies first: if the process dies in between, last.pth is older and the same work is done again.
             for name in copies:
                 self._publish(self._link(new, name), name, digest)
@@ -120,6 +122,7 @@ class _Stream:
         """The checksum of the file, which is on the disk then. Raises OSError when it could not be written whole."""
         with open(self.path, "wb", buffering=PIECE) as self.file:
             torch.save(state, self)  # type: ignore[arg-type]
+            state.clear()
             self._try(lambda: settle(self.file))
         if self.error is not None:
             raise self.error

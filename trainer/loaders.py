@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,8 @@ class Batches:
         Raises ConfigError when threads are asked for and the samples draw from the process's random numbers, DataError
         when there are samples to train on, but too few for a batch.
         """
+        if getattr(dataset, "on_gpu", False):
+            cfg = replace(cfg, num_workers=0, pin_memory=False)
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
         self.least = least

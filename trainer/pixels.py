@@ -133,20 +133,21 @@ class Whole(Chain):
             padded = torch.nn.functional.pad(pixels, (self.padding,) * 4)
             B, C, H, W = padded.shape
             regions = [self.choose(W, H, seed) for seed in seeds]
-            places = _places(regions, W).to(pixels.device)
+            places = _places(regions, W, pixels.device)
             chosen = padded.view(B, C, H * W).gather(2, places.view(B, 1, -1).expand(-1, C, -1))
             pixels = chosen.view(B, C, *places.shape[1:])
         scale, shift = (torch.from_numpy(a).view(-1, 1, 1).to(pixels.device) for a in (self.scale, self.shift))
         return pixels.float().mul_(scale).add_(shift)
 
 
-def _places(regions: Sequence[Region], width: int) -> Tensor:
+def _places(regions: Sequence[Region], width: int, device: torch.device) -> Tensor:
     """Where the pixels of each region lie in a picture of this width, row by row: int64 [B, h, w]."""
     w, h = regions[0].size
-    left, top, across, down = torch.tensor([[int(r.box[0]), int(r.box[1]), r.across, r.down] for r in regions]).T
-    columns, rows = torch.arange(w).expand(len(regions), w), torch.arange(h).expand(len(regions), h)
-    columns = left[:, None] + torch.where(across[:, None] > 0, w - 1 - columns, columns)
-    rows = top[:, None] + torch.where(down[:, None] > 0, h - 1 - rows, rows)
+    numbers = torch.tensor([[int(r.box[0]), int(r.box[1]), r.across, r.down] for r in regions]).to(device)
+    left, top, across, down = numbers.view(-1, 4, 1).unbind(1)  # each [B, 1]
+    columns, rows = torch.arange(w, device=device), torch.arange(h, device=device)
+    columns = left + torch.where(across > 0, w - 1 - columns, columns)  # [B, w]
+    rows = top + torch.where(down > 0, h - 1 - rows, rows)
     return rows[:, :, None] * width + columns[:, None, :]
 
 

@@ -22,7 +22,6 @@ class Saver:
     def __init__(self, store: Store, background: bool, before: Callable[[], object] = lambda: None):
         """`before` is called ahead of each save, by whoever does it: it makes the journal durable."""
         self.store, self.background, self.before = store, background, before
-        self.copy: Any = None  # of the last state; its tensors are used again
         self.thread: threading.Thread | None = None
         self.error: Exception | None = None
         _guard_forks()
@@ -38,8 +37,8 @@ class Saver:
         if not self.background:
             self._save(state, copies, last, drop)
             return
-        self.copy = snapshot(state, self.copy)
-        self.thread = threading.Thread(target=self._work, args=(self.copy, list(copies), last, drop), name="saver")
+        arguments = (snapshot(state), list(copies), last, drop)
+        self.thread = threading.Thread(target=self._work, args=arguments, name="saver")
         self.thread.start()
 
     def check(self) -> None:
@@ -69,25 +68,25 @@ class Saver:
 
 
 @torch.no_grad()
-def snapshot(value: Any, old: Any = None) -> Any:
-    """A copy of a state in main memory, put into the tensors of an old copy where these fit."""
-    found = _copied(value, old)
+def snapshot(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a state in main memory.
+
+    It is made anew each time: with train.keep_memory it lies where the activations of the last step were, and is gone
+    before those of the next ones need the place.
+    """
+    copied = _copied(state)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.current_stream().synchronize()  # copies to pinned memory do not wait for themselves
-    return found
+    return copied
 
 
-def _copied(value: Any, old: Any) -> Any:
+def _copied(value: Any) -> Any:
     if isinstance(value, Tensor):
-        fits = isinstance(old, Tensor) and old.shape == value.shape and old.dtype == value.dtype
-        target = old if fits else torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
-        return target.copy_(value, non_blocking=True)
+        return torch.empty_like(value, device="cpu", pin_memory=value.is_cuda).copy_(value, non_blocking=True)
     if isinstance(value, dict):
-        kept = old if isinstance(old, dict) else {}
-        return {key: _copied(item, kept.get(key)) for key, item in value.items()}
+        return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        before = old if isinstance(old, (list, tuple)) and len(old) == len(value) else [None] * len(value)
-        return type(value)(map(_copied, value, before))
+        return type(value)(map(_copied, value))
     return value
 
 

@@ -111,10 +111,21 @@ def record() -> None:
 
     nothing = lambda *_: None  # noqa: E731
     wrap(loaders._Samples, "__getitems__", lambda self, keys: note("reads", [len(self), named(keys)]), nothing)
-    wrap(checkpoint.Store, "save", nothing, lambda self, state, *_: note("saves", state["progress"]["step"]))
+    _record_saves(checkpoint.Store)
     wrap(signals.Signals, "__enter__", nothing, lambda *_: note("signals", "heard"))
     wrap(signals.Signals, "__exit__", lambda *_: note("signals", "unheard"), nothing)
     _record_order(loaders.Batches)
+
+
+def _record_saves(stores: type) -> None:
+    own = stores.save
+
+    def save(self, state: dict, *args: object, **kwargs: object) -> None:
+        step = state["progress"]["step"]  # before: a state that is written is let go
+        own(self, state, *args, **kwargs)
+        note("saves", step)
+
+    stores.save = save
 
 
 def named(keys: tuple) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from conftest import ROOT, TOY, rows, same, state
 
 from trainer.checkpoint import Store, read, read_newest
 from utils.errors import CheckpointError, NonFiniteError, StorageError
+from utils.files import settle
 
 
 def toy_state(value: float) -> dict:
@@ -114,6 +115,20 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     with pytest.raises(NonFiniteError, match="'w'"):
         Store(tmp_path).save(toy_state(1) | {"model": {"w": torch.tensor([float("nan")])}})
     assert torch.isfinite(read(tmp_path / "last.pth")["model"]["w"]).all()
+
+
+def test_large_weights_of_several_types_are_finite(tmp_path):
+    model = {"w": torch.full((4,), 3e38), "h": torch.full((9,), 6e4, dtype=torch.float16), "n": torch.tensor(3)}
+    Store(tmp_path).save(toy_state(1) | {"model": {**model, "empty": torch.zeros(0)}})
+    assert torch.equal(read(tmp_path / "last.pth")["model"]["w"], model["w"])
+
+
+def test_a_copy_is_let_go_before_the_disk_has_everything(tmp_path, monkeypatch):
+    """Training wants its memory."""
+    state, left = toy_state(1), []
+    monkeypatch.setattr("trainer.checkpoint.settle", lambda file: (left.append(len(state)), settle(file)))
+    Store(tmp_path).save(state)
+    assert left[0] == 0 and read(tmp_path / "last.pth")["model"]
 
 
 LIMITED = """

@@ -29,9 +29,9 @@ def python() -> str:
 
 
 def train_command(*flags: str) -> list[str]:
-    """`python main.py train …` without pictures, and without curves unless a flag is about them."""
+    """`python main.py train …` on the CPU, without pictures, and without curves unless a flag is about them."""
     quiet = [] if any("visdom" in flag for flag in flags) else ["--log.visdom=false"]
-    return [python(), str(ROOT / "main.py"), "train", "--log.pictures=false", *quiet, *flags]
+    return [python(), str(ROOT / "main.py"), "train", "--use-gpu=false", "--log.pictures=false", *quiet, *flags]
 
 
 def ask(module: str, *arguments: str) -> list[Row]:

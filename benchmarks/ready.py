@@ -55,9 +55,10 @@ def sgd(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=LR, momentum=MOMENTUM, fused=True)
 
 
-def make_trainer(*flags: str) -> Trainer:
+def make_trainer(*flags: str, gpu: bool = False) -> Trainer:
     """This project's trainer, as `main.py train` with these flags has it; it saves nothing and is quiet."""
-    return Trainer(load("default", [as_flag(flag) for flag in flags]), console=Console("quiet"))
+    cfg = load("default", [as_flag(flag) for flag in (*flags, f"--use-gpu={gpu}")])
+    return Trainer(cfg, console=Console("quiet"))
 
 
 class Stream(IterableDataset):

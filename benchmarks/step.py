@@ -24,7 +24,7 @@ from benchmarks.rows import Options, Row, Sample, alternate, missing, paired
 from trainer.progress import Progress
 from utils.logger import Journal, Logger
 
-__all__ = ["measure"]
+__all__ = ["by_hand", "measure", "ours", "scale_of", "side_of"]
 
 STEPS = 400  # a repetition
 LOOP = "a hand-written loop"
@@ -65,12 +65,12 @@ def _main(file: str, name: str, steps: str, times: str) -> None:
 
 
 def _against_loop(batches: list[Pair], folder: Path, times: int) -> list[Row]:
-    passes = [_loop(batches), _loop(batches, look=True), _ours(batches, folder, False), _ours(batches, folder, True)]
-    bare, looking, ours, logged = alternate([_side(p) for p in passes], times)
-    row = partial(paired, "step", unit="µs a step", scale=_scale(batches))
+    passes = [by_hand(batches), by_hand(batches, look=True), ours(batches, folder, False), ours(batches, folder, True)]
+    bare, looking, own, logged = alternate([side_of(p) for p in passes], times)
+    row = partial(paired, "step", unit="µs a step", scale=scale_of(batches))
     return [
-        row(f"bare; {LOOP}", sides=(ours, bare)),
-        row(f"bare; {LOOP} that looks at each loss too", sides=(ours, looking)),
+        row(f"bare; {LOOP}", sides=(own, bare)),
+        row(f"bare; {LOOP} that looks at each loss too", sides=(own, looking)),
         row(f"a row each {LOG_EVERY} steps; {LOOP} without", sides=(logged, bare)),
     ]
 
@@ -79,18 +79,18 @@ def _against_peer(name: str, batches: list[Pair], folder: Path, times: int) -> l
     rows = []
     label = f"{name} {importlib.metadata.version(name)}"
     for logged, what in ((False, "bare"), (True, f"a row each {LOG_EVERY} steps")):
-        passes = [_loop(batches), _ours(batches, folder, logged), PEERS[name](batches, folder, logged)]
-        loop, ours, peer = alternate([_side(p) for p in passes], times)
-        over = [[a - b for a, b in zip(side, loop, strict=True)] for side in (ours, peer)]
-        rows.append(paired("step", f"{what}; {label}", "µs a step more than the loop", over, _scale(batches)))
+        passes = [by_hand(batches), ours(batches, folder, logged), PEERS[name](batches, folder, logged)]
+        loop, own, peer = alternate([side_of(p) for p in passes], times)
+        over = [[a - b for a, b in zip(side, loop, strict=True)] for side in (own, peer)]
+        rows.append(paired("step", f"{what}; {label}", "µs a step more than the loop", over, scale_of(batches)))
     return rows
 
 
-def _scale(batches: list[Pair]) -> float:
+def scale_of(batches: list[Pair]) -> float:
     return 1e6 / len(Stream(batches).timed)
 
 
-def _side(one: Pass) -> Callable[[], Sample]:
+def side_of(one: Pass) -> Callable[[], Sample]:
     stream, run = one
 
     def side() -> Sample:
@@ -100,9 +100,9 @@ def _side(one: Pass) -> Callable[[], Sample]:
     return side
 
 
-def _loop(batches: Sequence[Pair], look: bool = False) -> Pass:
+def by_hand(batches: Sequence[Pair], look: bool = False) -> Pass:
     """What one writes by hand; `look`: it ends at a loss that is not finite, as ours does."""
-    stream, net = Stream(batches), network()
+    stream, net = Stream(batches), network().to(batches[0][0].device)
     optimizer = sgd(net)
 
     def run() -> None:
@@ -138,10 +138,10 @@ class _Ready:
         """Nothing is open."""
 
 
-def _ours(batches: Sequence[Pair], folder: Path, logged: bool) -> Pass:
+def ours(batches: Sequence[Pair], folder: Path, logged: bool) -> Pass:
     """This project's loop as it is, but for where batches come from."""
     flags = [*FLAGS, f"--print-freq={LOG_EVERY if logged else 1_000_000_000}"]
-    stream, trainer = Stream(batches), make_trainer(*flags)
+    stream, trainer = Stream(batches), make_trainer(*flags, gpu=batches[0][0].is_cuda)
     trainer.train_batches = _Ready(stream)  # type: ignore[assignment]
     if logged:
         trainer.journal = Journal(folder / "journal.jsonl")

@@ -181,7 +181,8 @@ def busy(options: Options) -> Row:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             trainer.train_epoch()
             torch.cuda.synchronize()
-    kernels = [event.time_range for event in profile.events() or [] if "Mem" not in event.name]
+    seen = [event for event in profile.events() or [] if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event.time_range for event in seen if not event.name.startswith("Mem")]
     if not kernels:
         return missing("gpu", name, "the profiler saw nothing on the GPU")
     span = max(kernel.end for kernel in kernels) - min(kernel.start for kernel in kernels)

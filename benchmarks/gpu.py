@@ -52,7 +52,10 @@ def measure(options: Options) -> Iterator[Row]:
 
 
 def on(device: torch.device, options: Options) -> Iterator[Row]:
-    """The rows that any device can have; times are those of the clock, until the device has done its work."""
+    """The rows that any device can have; times are those of the clock, until the device has done its work.
+
+    The small step's are the host's, which gets ahead of the device by no more than its queue is long.
+    """
     yield _step(device, options)
     yield from _network(device, options)
     yield from _batches(device, options)
@@ -68,12 +71,12 @@ def _step(device: torch.device, options: Options) -> Row:
 
 
 def _network(device: torch.device, options: Options) -> Iterator[Row]:
-    """A training step in each mode, against float32 as it is by itself."""
+    """A training step in each mode, against float32 without TF32."""
     size, batch = (32, 4) if options.quick else (224, 32)
     plain = _training(device, size, batch, (False, False, False, False))
     for name, mode in MODES.items():
         sides = alternate([_training(device, size, batch, mode), plain], options.times(9, quick=1))
-        what = f"ResNet34, {size} px, batches of {batch}: {name}; float32"
+        what = f"ResNet34, {size} px, batches of {batch}: {name}; float32 without TF32"
         yield paired("gpu", what, "ms a step", sides, 1e3 / 10, clock="wall")
 
 

@@ -93,7 +93,7 @@ class _Pictures(Dataset):
 
 
 def _ours(dataset: Any, size: int) -> Callable[[], Sample]:
-    batches = Batches(dataset, Data(batch_size=size), seed=0, training=True)
+    batches = Batches(dataset, Data(batch_size=size, pin_memory=False), seed=0, training=True)
     epochs = iter(range(1_000_000))
     return partial(timed, lambda: [_used(batch) for _, batch in batches.epoch(next(epochs))])
 

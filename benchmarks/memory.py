@@ -25,6 +25,7 @@ from configs.schema import Data
 from data.dogcat import DogCat
 from trainer.checkpoint import Store
 from trainer.loaders import Batches
+from trainer.saver import Saver
 
 __all__ = ["measure"]
 
@@ -89,7 +90,7 @@ def _epochs(times: int, _: str) -> list[Row]:
 
 def _fit(epochs: int) -> Sample:
     with tempfile.TemporaryDirectory() as folder, closing(make_trainer(*EPOCH, f"--max-epoch={epochs}")) as trainer:
-        trainer.store = Store(Path(folder))
+        trainer.saver = Saver(Store(Path(folder)), background=True)
         return timed(trainer.fit)
 
 

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import count
@@ -70,7 +71,9 @@ def _ours(folder: str, split: str, way: str) -> Callable[[], int]:
     flags = [f"--data.dataset.root={folder}", f"--data.dataset.val_fraction={fraction}", "--num-workers=0"]
     flags += [way] if way else []
     cfg = load("dogcat_small", [as_flag(flag) for flag in flags])
-    batches = Batches(build_dataset(cfg, split, {}), cfg.data, seed=0, training=split == "train")
+    batches = Batches(
+        build_dataset(cfg, split, {}), replace(cfg.data, pin_memory=False), seed=0, training=split == "train"
+    )
     epochs = count()
     return lambda: _read(batch for _, batch in batches.epoch(next(epochs)))
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, TOY, rows, same, state
 
+from trainer import checkpoint
 from trainer.checkpoint import Store, read, read_newest
 from utils.errors import CheckpointError, NonFiniteError, StorageError
 from utils.files import settle
@@ -129,6 +130,22 @@ def test_a_copy_is_let_go_before_the_disk_has_everything(tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.checkpoint.settle", lambda file: (left.append(len(state)), settle(file)))
     Store(tmp_path).save(state)
     assert left[0] == 0 and read(tmp_path / "last.pth")["model"]
+
+
+def test_what_reaches_the_file_changed_is_found_at_once(tmp_path, monkeypatch):
+    """While what was saved before is there: the checksum would be that of the damage."""
+    Store(tmp_path).save(toy_state(1))
+    own = checkpoint._Stream.write
+
+    def flip(self, data):
+        piece = bytearray(data)
+        piece[len(piece) // 2] ^= len(piece) > 5000  # one bit of a large tensor
+        return own(self, bytes(piece))
+
+    monkeypatch.setattr(checkpoint._Stream, "write", flip)
+    with pytest.raises(StorageError, match=r"read back, it is damaged \(entry .*what was saved before is intact"):
+        Store(tmp_path).save(toy_state(2) | {"model": {"w": torch.rand(9000)}})
+    assert read(tmp_path / "last.pth")["progress"] == toy_state(1)["progress"] and not list(tmp_path.glob("*.tmp"))
 
 
 LIMITED = """

@@ -79,7 +79,8 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Callable[[str], None
     if root is not None:
         offered["root"] = root
     dataset = registry.build(spec, "data.dataset", **offered)
-    return with_cache(dataset, cfg.data.cache, say, choose_device(cfg.train.use_gpu))
+    device = choose_device(cfg.train.use_gpu if cfg.data.cache == "gpu" else False)
+    return with_cache(dataset, cfg.data.cache, say, device)
 
 
 def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True) -> Task:

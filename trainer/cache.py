@@ -39,31 +39,43 @@ def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = prin
     one process makes it while others wait. `say` is told how large it will be. With `gpu` the pixels of pictures that
     lie in memory, as MNIST's and CIFAR's do, go to `device`, where batches are made of them.
 
-    Raises ConfigError for a dataset without picture files, DataError for a picture that cannot be read, StorageError
-    when the file cannot be written.
+    Pictures that lie in memory are left as they are, but for `gpu`.
+
+    Raises ConfigError for a dataset without pictures, or whose pixels the GPU cannot take, DataError for a picture that
+    cannot be read, StorageError when the file cannot be written.
     """
     store = getattr(dataset, "store", None)
     if kind is None or (kind != "gpu" and (isinstance(store, Pixels) or getattr(dataset, "in_memory", False))):
         return dataset
     twin = copy.copy(dataset)
     if kind == "gpu":
-        if not isinstance(store, Pixels):
-            raise ConfigError(
-                f"data.cache: gpu is for small pictures that lie in memory, as MNIST's do; those of "
-                f"{type(dataset).__name__} do not: take ram or disk, or leave it out"
-            )
-        if not (dataset.in_memory or dataset.draws_alone):
-            raise ConfigError(
-                "data.cache: on the gpu whole batches can be cropped, padded, flipped and normalised, and these "
-                "data.transform are more than that; leave it out"
-            )
-        twin.store = replace(store, values=store.values.to(device))
+        twin.store = _on_gpu(dataset, device)
         return twin
     if not isinstance(store, Files):
         raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
     files = [os.path.join(store.folder, name) for name in store.names]
     twin.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
     return twin
+
+
+def _on_gpu(dataset: Any, device: torch.device) -> Pixels:
+    store = getattr(dataset, "store", None)
+    if not isinstance(store, Pixels):
+        raise ConfigError(
+            f"data.cache: gpu is for small pictures that lie in memory, as MNIST's do; those of "
+            f"{type(dataset).__name__} do not: take ram or disk, or leave it out"
+        )
+    if not (dataset.in_memory or dataset.draws_alone):
+        raise ConfigError(
+            f"data.cache: on the gpu whole batches are made with data.pixels=fast, and of data.transform only a crop "
+            f"that fits, flips, and Normalize with a mean or one for each channel, for pictures of 256 levels; these "
+            f"of {list(store.values.shape[1:])} and {store.white + 1} levels need more: leave it out"
+        )
+    try:
+        return replace(store, values=store.values.to(device))
+    except torch.OutOfMemoryError as error:
+        size = store.values.numel() / 1e6
+        raise ConfigError(f"data.cache: pixels of {size:,.0f} MB do not fit on the GPU; leave it out") from error
 
 
 def short_side(transform: Any) -> int | None:

@@ -38,7 +38,7 @@ class Store:
     def save(self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True) -> None:
         """Write `state` under the names in `copies` and, if `last`, as last.pth; what was that becomes previous.pth.
 
-        `state` is empty afterwards: its memory is wanted again before the disk has everything.
+        A state that was written is empty afterwards: its memory is wanted before the disk has everything.
         Raises StorageError when it cannot be written, the older checkpoints being intact, and NonFiniteError
         when a weight is not a finite number.
         """
@@ -126,6 +126,9 @@ class _Stream:
             self._try(lambda: settle(self.file))
         if self.error is not None:
             raise self.error
+        with open(self.path, "rb") as file:  # the checksums within are of what was in memory
+            if problem := _damage(self.path, file):
+                raise OSError(errno.EIO, f"read back, it {problem}")
         return _digest(self.path)
 
     def write(self, data: bytes) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from configs import Config
-from trainer.device import move
+from trainer.device import move, serving
 from trainer.evaluate import undisturbed
 from trainer.loaders import Batches
 from trainer.run_folder import ROOT
@@ -83,7 +83,7 @@ def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
 
 def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -> Tensor:
     """The features of all pictures, of which each rank encodes its share."""
-    batches = Batches(pictures, cfg.data, cfg.train.seed, training=False)
+    batches = Batches(pictures, serving(cfg, device), cfg.train.seed, training=False)
     rows: dict[int, Tensor] = {}
     with undisturbed(task), torch.no_grad():
         for indices, batch in batches.epoch(0):

@@ -136,14 +136,16 @@ class Whole(Chain):
             places = _places(regions, W, pixels.device)
             chosen = padded.view(B, C, H * W).gather(2, places.view(B, 1, -1).expand(-1, C, -1))
             pixels = chosen.view(B, C, *places.shape[1:])
-        scale, shift = (torch.from_numpy(a).view(-1, 1, 1).to(pixels.device) for a in (self.scale, self.shift))
+        kept = (torch.from_numpy(a).view(-1, 1, 1) for a in (self.scale, self.shift))
+        scale, shift = (a.to(pixels.device, non_blocking=True) for a in kept)
         return pixels.float().mul_(scale).add_(shift)
 
 
 def _places(regions: Sequence[Region], width: int, device: torch.device) -> Tensor:
     """Where the pixels of each region lie in a picture of this width, row by row: int64 [B, h, w]."""
     w, h = regions[0].size
-    numbers = torch.tensor([[int(r.box[0]), int(r.box[1]), r.across, r.down] for r in regions]).to(device)
+    numbers = torch.tensor([[int(r.box[0]), int(r.box[1]), r.across, r.down] for r in regions])
+    numbers = numbers.to(device, non_blocking=True)  # else it would wait for the GPU's work
     left, top, across, down = numbers.view(-1, 4, 1).unbind(1)  # each [B, 1]
     columns, rows = torch.arange(w, device=device), torch.arange(h, device=device)
     columns = left + torch.where(across > 0, w - 1 - columns, columns)  # [B, w]

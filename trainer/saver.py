@@ -31,6 +31,7 @@ class Saver:
     ) -> None:
         """Store.save, and then the removal of the checkpoints in `drop`; waits for the save before this one.
 
+        Without `background`, `state` is empty afterwards.
         Raises what that one raised, and without `background` what this one raises.
         """
         self.wait()

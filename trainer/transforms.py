@@ -20,7 +20,7 @@ def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[
     """Compose the transforms; unless the list converts by itself, the conversion to a tensor in [0, 1] goes
     before the first that needs it, or to the end. `fast`: a usual chain can also be done a batch at a time.
 
-    Raises ConfigError when one of them refuses its arguments.
+    Raises ConfigError when one of them refuses its arguments; of a usual chain only when it is used one by one.
     """
     compose = partial(_compose, specs)
     return (recognise(specs, compose) if fast else None) or compose()

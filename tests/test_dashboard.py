@@ -58,7 +58,8 @@ def test_old_runs_are_shown_as_they_were_and_together(run, page):
     with open("checkpoints/b/log.jsonl", "a") as journal:
         journal.write('{"phase": "train", "torn')
     process, client = page("checkpoints/a", "b")
-    lines = [process.stdout.readline() for _ in range(4 + bool(dashboard.missing_assets()))]  # one more says what is missing
+    told = 4 + bool(dashboard.missing_assets())  # one line more says that they are missing
+    lines = [process.stdout.readline() for _ in range(told)]
     assert "compar" in lines[-1] or "together" in lines[-1]
     for name in "ab":
         traces = client.traces(name, "loss")

@@ -41,7 +41,8 @@ def start_at_once(t: Trial, whole: Path) -> str:
     require(len(owners) == 1, f"{len(owners)} owners of one run")
     finish(owners[0])
     for child in losers:
-        named = [f"{RUN} exists"] if new and "exists" in child.err() else [f"in use by process {owners[0].pid}"]
+        there = [words for words in (f"{RUN} exists", f"another process has just made {RUN}") if words in child.err()]
+        named = there if new and there else [f"in use by process {owners[0].pid}"]
         check_sentence(child, 2, str(RUN), *named)
     if new:
         check_same(t.folder, whole)

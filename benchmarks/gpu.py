@@ -17,11 +17,11 @@ from benchmarks.rows import Options, Row, Sample, alternate, fact, missing, pair
 from benchmarks.step import by_hand, ours, scale_of, side_of
 from configs import load
 from configs.schema import Data
-from data._images import ImageDataset, Pixels
+from data._images import ImageDataset
+from data._stores import Pixels
 from models import ResNet34
 from trainer.cache import with_cache
 from trainer.checkpoint import Store
-from trainer.device import move
 from trainer.loaders import Batches
 from trainer.progress import Progress
 from trainer.saver import Saver
@@ -128,11 +128,12 @@ def _batches(device: torch.device, options: Options) -> Iterator[Row]:
 
 
 def _epochs(dataset: Any, size: int, device: torch.device) -> Callable[[], Sample]:
-    batches, epochs = Batches(dataset, Data(batch_size=size), seed=0, training=True), iter(range(1_000_000))
+    batches = Batches(dataset, Data(batch_size=size), seed=0, training=True, device=device)
+    epochs = iter(range(1_000_000))
 
     def epoch() -> None:
-        for _, batch in batches.epoch(next(epochs)):
-            move(batch, device)
+        for _ in batches.epoch(next(epochs)):
+            pass
         _wait(device)
 
     return partial(timed, epoch)

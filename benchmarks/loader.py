@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from benchmarks.rows import Options, Row, Sample, alternate, paired, timed
 from configs import Component
 from configs.schema import Data
-from data._images import ImageDataset, Pixels
+from data._images import ImageDataset
+from data._stores import Pixels
 from trainer.loaders import Batches
 from trainer.transforms import make_transform
 

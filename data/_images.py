@@ -4,25 +4,20 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data._stores import Pixels, Store
 from utils.errors import DataError
-from utils.images import Region, read_image, read_region, to_tensor
 
 __all__ = [
     "SUFFIXES",
-    "Files",
     "ImageDataset",
-    "Pixels",
-    "Store",
     "existing_folder",
     "labelled_images",
     "list_folders",
@@ -155,62 +150,6 @@ def untouched_rng() -> Iterator[None]:
 # Pictures
 
 
-class Store(Protocol):
-    """Where pictures come from, by their number."""
-
-    def picture(self, index: int) -> Image.Image:
-        """The picture, for transforms."""
-
-    def tensor(self, index: int) -> Tensor:
-        """The picture as float32 [C, H, W] in [0, 1]."""
-
-
-@dataclass(frozen=True, eq=False)
-class Files:
-    """Pictures in files, read as RGB each time they are asked for."""
-
-    folder: str
-    names: Sequence[str]
-
-    def picture(self, index: int) -> Image.Image:
-        """The picture, for transforms. Raises DataError when it cannot be read."""
-        return read_image(os.path.join(self.folder, self.names[index]))
-
-    def tensor(self, index: int) -> Tensor:
-        """The picture as float32 [3, H, W] in [0, 1]. Raises DataError when it cannot be read."""
-        return to_tensor(self.picture(index))
-
-    def region(self, index: int, choose: Callable[[int, int], Region]) -> np.ndarray:
-        """The region that is chosen by the picture's width and height, uint8 [H, W, 3]. Raises DataError likewise."""
-        return read_region(os.path.join(self.folder, self.names[index]), choose)
-
-
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """Pictures in memory: uint8 values [N, C, H, W] from 0 to `white`."""
-
-    values: Tensor
-    white: int = 255
-
-    def picture(self, index: int) -> Image.Image:
-        """The picture, for transforms."""
-        array = self.tensor(index).mul_(255).round_().byte().permute(1, 2, 0).cpu().numpy()
-        return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-
-    def tensor(self, index: int) -> Tensor:
-        """The picture as float32 [C, H, W] in [0, 1]."""
-        return self.values[index].float().div_(self.white)
-
-    def batch(self, indices: Tensor) -> Tensor:
-        """The pictures as float32 [B, C, H, W] in [0, 1]."""
-        return self.select(indices).float().div_(self.white)
-
-    def select(self, indices: Tensor) -> Tensor:
-        """The pictures as they lie there, uint8 [B, C, H, W]."""
-        # A blocking copy would wait for the GPU's work; index_select takes a third of the time of values[indices].
-        return self.values.index_select(0, indices.to(self.values.device, non_blocking=True))
-
-
 class ImageDataset(Dataset):
     """Pictures with an id each and, unless the split has none, a label; nothing changes after construction.
 
@@ -244,7 +183,7 @@ class ImageDataset(Dataset):
         if isinstance(self.store, Pixels):
             fits = getattr(self.transform, "fits", lambda *shape: False)
             return plain and self.store.white == 255 and fits(*self.store.values.shape[1:])
-        return plain and hasattr(self.store, "region") and hasattr(self.transform, "finish")
+        return plain and hasattr(self.store, "region") and hasattr(self.transform, "stack")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -259,21 +198,32 @@ class ImageDataset(Dataset):
 
         Raises DataError for a picture that cannot be read.
         """
+        return self.finish(self.cut(indices, seeds))
+
+    def cut(self, indices: list[int], seeds: list[int]) -> Any:
+        """The first half of `gather`: images uint8 [B, C, H, W], a quarter of the bytes, and labels."""
         assert self.draws_alone and self.transform
         chosen = torch.as_tensor(indices)
         if isinstance(self.store, Pixels):
-            images = self.transform.batch(self.store.select(chosen), seeds)  # type: ignore[attr-defined]
+            images = self.transform.cut(self.store.select(chosen), seeds)  # type: ignore[attr-defined]
         else:
             regions = [partial(self.transform.choose, seed=seed) for seed in seeds]  # type: ignore[attr-defined]
             pictures = map(self.store.region, indices, regions)  # type: ignore[attr-defined]
-            images = self.transform.finish(list(pictures))  # type: ignore[attr-defined]
-        return images if self.labels is None else (images, self.labels.index_select(0, chosen))
+            images = self.transform.stack(list(pictures))  # type: ignore[attr-defined]
+        return self._labelled(images, chosen)
+
+    def finish(self, batch: Any) -> Any:
+        """The second half: the images as float32, normalised, on the device where they are."""
+        normalise = self.transform.normalise  # type: ignore[union-attr]
+        return normalise(batch) if self.labels is None else (normalise(batch[0]), batch[1])
 
     def take(self, indices: list[int]) -> Any:
         """The batch of these samples at once: images float32 [B, C, H, W] and labels int64 [B]."""
         assert isinstance(self.store, Pixels), "take() is for pictures in memory"
         chosen = torch.as_tensor(indices)
-        images = self.store.batch(chosen)
+        return self._labelled(self.store.batch(chosen), chosen)
+
+    def _labelled(self, images: Tensor, chosen: Tensor) -> Any:
         return images if self.labels is None else (images, self.labels.index_select(0, chosen))
 
     @property

@@ -16,16 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from data._csv import Faults, read_lines
-from data._images import (
-    Files,
-    ImageDataset,
-    existing_folder,
-    list_images,
-    no_pictures,
-    pick,
-    split_indices,
-    untouched_rng,
-)
+from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices, untouched_rng
+from data._stores import Files
 from utils.errors import ConfigError, DataError
 from utils.files import content
 

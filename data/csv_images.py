@@ -10,7 +10,6 @@ from typing import Literal
 from data._csv import Faults, read_lines, read_rows, take_columns
 from data._images import (
     SUFFIXES,
-    Files,
     ImageDataset,
     existing_folder,
     list_images,
@@ -19,6 +18,7 @@ from data._images import (
     root_option,
     split_indices,
 )
+from data._stores import Files
 from utils.errors import DataError
 
 __all__ = ["CSVImages"]

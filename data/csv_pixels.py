@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 
 from data._csv import Faults
-from data._images import ImageDataset, Pixels, existing_folder
+from data._images import ImageDataset, existing_folder
+from data._stores import Pixels
 from data._table import folds, iter_rows, table_path
 from utils.errors import DataError
 from utils.words import suggest

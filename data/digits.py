@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._images import ImageDataset, Pixels
+from data._images import ImageDataset
+from data._stores import Pixels
 
 __all__ = ["Digits"]
 

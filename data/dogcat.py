@@ -6,16 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from data._images import (
-    Files,
-    ImageDataset,
-    existing_folder,
-    list_images,
-    no_pictures,
-    pick,
-    root_option,
-    split_indices,
-)
+from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, root_option, split_indices
+from data._stores import Files
 from utils.errors import DataError
 
 __all__ = ["DogCat"]

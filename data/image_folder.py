@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from data._images import (
-    Files,
     ImageDataset,
     existing_folder,
     labelled_images,
@@ -16,6 +15,7 @@ from data._images import (
     root_option,
     split_indices,
 )
+from data._stores import Files
 from utils.errors import DataError
 
 __all__ = ["ImageFolder"]

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-from data._images import Files, ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices
+from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices
+from data._stores import Files
 
 __all__ = ["Photos"]
 

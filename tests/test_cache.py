@@ -11,7 +11,8 @@ from PIL import Image
 
 from configs import Component
 from configs.schema import Data
-from data._images import ImageDataset, Pixels
+from data._images import ImageDataset
+from data._stores import Pixels
 from data.digits import Digits
 from data.dogcat import DogCat
 from data.random_regression import RandomRegression

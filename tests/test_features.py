@@ -13,7 +13,8 @@ from test_captions import REST, SHRINK, photos  # noqa: F401 - a fixture
 from torch import nn
 
 import configs
-from data._images import Files, ImageDataset
+from data._images import ImageDataset
+from data._stores import Files
 from trainer import features as module
 from trainer.features import with_features
 from trainer.transforms import make_transform

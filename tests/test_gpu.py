@@ -2,10 +2,13 @@
 
 import pytest
 import torch
-from conftest import PLAIN, rows, same_run, state
+from conftest import PLAIN, dogcats, rows, same_run, state
 
 from configs import Component
+from configs.schema import Data
+from data.dogcat import DogCat
 from trainer.device import move
+from trainer.loaders import Batches
 from trainer.pixels import Whole
 from trainer.transforms import make_transform
 
@@ -73,5 +76,19 @@ def test_shifts_and_flips_on_the_gpu_are_those_of_the_cpu():
     chain = [Component("RandomCrop", {"size": 32, "padding": 4}), Component("RandomHorizontalFlip", {})]
     transform = make_transform([*chain, Component("Normalize", {"mean": [0.5], "std": [0.2]})], fast=True)
     assert isinstance(transform, Whole)
-    here, there = (transform.batch(pixels.to(device), range(64)) for device in ("cpu", "cuda"))
-    assert there.is_cuda and torch.allclose(here, there.cpu(), atol=2e-6)
+    here, there = (transform.normalise(transform.cut(pixels.to(at), range(64))) for at in ("cpu", "cuda"))
+    assert there.is_cuda and torch.equal(here, there.cpu())
+
+
+@pytest.mark.parametrize("keys", [{}, {"num_workers": 2}, {"num_workers": 2, "loader": "processes"}])
+def test_photos_normalised_on_the_gpu_have_the_bits_of_the_cpu(tmp_path, keys):
+    folder = dogcats(tmp_path / "photos", 40)
+    chain = [Component("RandomResizedCrop", {"size": 64}), Component("RandomHorizontalFlip", {})]
+    chain += [Component("Normalize", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})]
+    dataset, found = DogCat(str(folder), "train", make_transform(chain, fast=True), val_fraction=0), {}
+    for device in ("cpu", "cuda"):
+        batches = Batches(dataset, Data(batch_size=16, **keys), 0, training=True, device=torch.device(device))
+        found[device] = [images for _, (images, _) in batches.epoch(0)]
+        batches.close()
+    assert all(images.is_cuda for images in found["cuda"])
+    assert all(torch.equal(here, there.cpu()) for here, there in zip(found["cpu"], found["cuda"], strict=True))

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from configs.schema import Data
 from trainer import loaders
 from trainer.loaders import Batches
+from trainer.workers import Threads
 
 
 class Numbers(Dataset):
@@ -69,3 +70,16 @@ def test_ranks_share_each_batch(monkeypatch, size):
         batches = Batches(Numbers(size), Data(batch_size=4), seed=1, training=False)
         parts.append([i for indices, _ in batches.epoch(0) for i in indices])
     assert sorted(parts[0] + parts[1]) == list(range(size)) and not set(parts[0]) & set(parts[1])
+
+
+def test_threads_that_read_take_one_core_each():
+    """Else each of them computes with a team of threads of its own, and all of them stand in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    threads = Threads(3, timeout=5)
+    try:
+        found = list(threads.batches(lambda _: torch.get_num_threads(), iter(range(9))))
+        assert (found, torch.get_num_threads()) == ([1] * 9, 4)
+    finally:
+        torch.set_num_threads(before)
+        threads.close()

@@ -13,11 +13,12 @@ from PIL import Image
 
 from configs import Component
 from configs.schema import Data
-from data._images import ImageDataset, Pixels
+from data._images import ImageDataset
+from data._stores import Pixels
 from data.dogcat import DogCat
 from data.image_folder import ImageFolder
 from trainer.loaders import Batches
-from trainer.pixels import Chain, Fast, Whole
+from trainer.pixels import Chain, Fast
 from trainer.transforms import make_transform
 from utils import images
 from utils.errors import ConfigError, DataError, WorkerError
@@ -195,8 +196,8 @@ def test_in_memory_what_does_not_fit_is_left_to_torchvision():
 
 def test_in_memory_all_of_it_happens_where_the_pixels_lie():
     """On no device at all, mixing in a tensor of the CPU is an error, as on a GPU."""
-    dataset = small([SHIFT, FLIP, NORMALIZE])
-    made = Whole.batch(dataset.transform, dataset.store.values.to("meta"), range(10))
+    transform, there = make_transform([SHIFT, FLIP, NORMALIZE], fast=True), torch.empty(10, 3, 10, 13, device="meta")
+    made = transform.normalise(transform.cut(there.byte(), range(10)))
     assert made.device.type == "meta" and made.shape == (10, 3, 9, 12) and made.dtype == torch.float32
 
 
@@ -223,6 +224,22 @@ def test_loaders_and_a_later_start_give_the_same_bits(photos):
     batches = Batches(dataset, Data(batch_size=4, num_workers=2), seed=3, training=True)
     assert batches.threaded and torch.equal(next(batches.epoch(2, 2))[1][0], whole[2])
     batches.close()
+
+
+@pytest.mark.parametrize("keys", [{}, {"num_workers": 2}, {"loader": "processes", "num_workers": 1}])
+@pytest.mark.parametrize("kind", ["files", "memory"])
+def test_sent_as_pixels_and_finished_there_a_batch_has_the_same_bits(photos, kind, keys):
+    """As a GPU's batches are made: the numbers that a picture's bytes stand for are only computed where they arrive."""
+    files = DogCat(str(photos), "train", make_transform([CROP, FLIP, NORMALIZE], fast=True), val_fraction=0)
+    dataset = files if kind == "files" else small([SHIFT, FLIP, NORMALIZE])
+    whole, finish, sent = read(dataset), dataset.finish, []
+    dataset.finish = lambda batch: sent.append(batch) or finish(batch)
+    batches = Batches(dataset, Data(batch_size=4, **keys), seed=3, training=True)
+    batches.samples.late = True
+    late = [images for _, (images, _) in batches.epoch(2)]
+    batches.close()
+    assert all(images.dtype == torch.uint8 for images, _ in sent) and len(sent) == len(whole)
+    assert all(map(torch.equal, late, whole)) and all(images.is_contiguous() for images in late)
 
 
 def test_nothing_is_drawn_from_the_process(photos):

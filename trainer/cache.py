@@ -16,8 +16,8 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from data._cache import Packed
-from data._images import Files, Pixels
+from data._stores import Files, Packed, Pixels
+from trainer.device import CPU
 from trainer.run_folder import ROOT
 from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
@@ -25,7 +25,6 @@ from utils.images import DENSITY, read_image, read_size
 
 __all__ = ["with_cache"]
 
-CPU = torch.device("cpu")
 FOLDER = ROOT / ".pixels"
 CHECKSUM = hashlib.sha256().digest_size  # bytes, at the end of a file
 

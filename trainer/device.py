@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from configs import Config
-from configs.schema import Data, Train
+from configs.schema import Train
 from utils import dist
 from utils.errors import ConfigError, MemoryShortage
 
-__all__ = ["autocast", "choose_device", "lay_out", "make_repeatable", "move", "serving", "settled", "told_in_words"]
+__all__ = ["CPU", "autocast", "choose_device", "lay_out", "make_repeatable", "move", "settled", "told_in_words"]
 
 TOLD = {  # what torch's errors say, and what to do
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
     "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
 }
+CPU = torch.device("cpu")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -82,11 +83,6 @@ def _keep_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def serving(cfg: Config, device: torch.device) -> Data:
-    """How batches are served to a device: memory is pinned only for what a GPU is sent."""
-    return replace(cfg.data, pin_memory=cfg.data.pin_memory and device.type == "cuda")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from configs import Config
-from trainer.device import autocast, move
+from trainer.device import autocast
 from trainer.loaders import Batches
 from trainer.randomness import random_state, set_random_state
 from trainer.task import Row, Task
@@ -42,7 +42,7 @@ def measure(task: Task, batches: Batches, cfg: Config, device: torch.device) -> 
     with undisturbed(task), torch.no_grad():
         for _, batch in batches.epoch(0):
             with autocast(device, cfg.train.precision):
-                task.val_step(move(batch, device), meters)
+                task.val_step(batch, meters)
     values = {name: meter.value() for name, meter in _merged(task, meters).items()}
     numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
     return numbers, {name: v for name, v in values.items() if name not in numbers and v is not None}
@@ -68,7 +68,7 @@ def predict(task: Task, batches: Batches, cfg: Config, device: torch.device) -> 
     with undisturbed(task), torch.no_grad():
         for indices, batch in batches.epoch(0):
             with autocast(device, cfg.train.precision):
-                rows += zip(indices, task.test_step(move(batch, device)), strict=True)
+                rows += zip(indices, task.test_step(batch), strict=True)
     merged = dict(row for part in dist.gather(rows) for row in part)
     ids = getattr(batches.dataset, "ids", range(batches.size))
     found = {str(ids[index]): merged[index] for index in range(batches.size)}

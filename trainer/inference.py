@@ -9,7 +9,7 @@ import torch
 from configs import COMPONENTS, Config, load_stored
 from trainer.build import build_dataset, build_task, load_network_state
 from trainer.checkpoint import BEST, LAST, PREVIOUS, read, read_newest
-from trainer.device import choose_device, lay_out, serving, settled, told_in_words
+from trainer.device import choose_device, lay_out, settled, told_in_words
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
 from trainer.loaders import Batches
@@ -67,7 +67,7 @@ class Trained:
     def batches(self, cfg: Config, split: str, task: Task, device: torch.device) -> Batches:
         """The batches of a split, in the order of its samples."""
         dataset = with_features(task, build_dataset(cfg, split, self.meta), cfg, device, adapt=False)
-        return Batches(dataset, serving(cfg, device), cfg.train.seed, training=False)
+        return Batches(dataset, cfg.data, cfg.train.seed, training=False, device=device)
 
 
 def val(checkpoint: str, flags: Sequence[Flag]) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import default_collate as collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.schema import Data
+from trainer.device import CPU, move
 from trainer.randomness import mix, random_state, seed_all, set_random_state
 from trainer.workers import Threads, Workers, let_go
 from utils import dist
@@ -39,8 +40,11 @@ class Batches:
         training: bool,
         say: Callable[[str], None] = print,
         least: int = 1,
+        device: torch.device = CPU,
     ):
         """`say` is told when processes were lost and are replaced; a last training batch has `least` samples a rank.
+
+        Batches come on `device`; to a GPU pixels are sent as they are, and become normalised numbers there.
 
         Raises ConfigError when threads are asked for and the samples draw from the process's random numbers, DataError
         when there are samples to train on, but too few for a batch.
@@ -49,8 +53,8 @@ class Batches:
             cfg = replace(cfg, num_workers=0, pin_memory=False)
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
-        self.least = least
-        self.samples = _Samples(dataset, seed)
+        self.least, self.device = least, device
+        self.samples = _Samples(dataset, seed, late=device.type == "cuda")
         self.order = _Order()
         self.threaded = self._by_threads()
         self._workers: Workers | None = None
@@ -80,10 +84,18 @@ class Batches:
         return min(whole, self.size - number * whole) / whole
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
-        """(indices, batch) from batch `start` on.
+        """(indices, batch) from batch `start` on, the batch on the device.
 
         Raises what the dataset raised, DataError among it; and WorkerError when processes were lost too often.
         """
+        for indices, batch in self._sent(epoch, start):
+            batch = move(batch, self.device)
+            if self.samples.late:
+                batch = self.dataset.finish(batch)  # type: ignore[attr-defined]
+            yield indices, batch
+
+    def _sent(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
+        """(indices, batch) as they were read; processes that are lost are replaced."""
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
         position, losses, count = start, 0, len(self)
         count -= count > 0 and not len(self._mine(order, count - 1))  # fewer samples are left than there are ranks
@@ -134,7 +146,7 @@ class Batches:
 
     @property
     def _pins(self) -> bool:
-        return self.cfg.pin_memory and torch.cuda.is_available()
+        return self.cfg.pin_memory and self.device.type == "cuda"
 
     def _replace(self, error: Exception, losses: int, awaited: list[int]) -> None:
         """Drop the processes: the next ones go on where these were, and give the same batches.
@@ -195,10 +207,12 @@ class _Order(Sampler):
 class _Samples(Dataset):
     """A dataset read a batch at a time, each sample with random numbers of its own."""
 
-    def __init__(self, dataset: Dataset, seed: int):
+    def __init__(self, dataset: Dataset, seed: int, late: bool = False):
+        """`late`: where that can be, batches are left to be finished where they are used."""
         self.dataset, self.seed = dataset, seed
         self.in_memory = getattr(dataset, "in_memory", False)
-        self.draws_alone = getattr(dataset, "draws_alone", False)
+        self.draws_alone = not self.in_memory and getattr(dataset, "draws_alone", False)
+        self.late = late and self.draws_alone
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -212,7 +226,8 @@ class _Samples(Dataset):
                 return indices, self.dataset.take(chosen)  # type: ignore[attr-defined]
             seeds = [mix(self.seed, epoch, index) for index in indices]
             if self.draws_alone:
-                return indices, self.dataset.gather(indices, seeds)  # type: ignore[attr-defined]
+                read = self.dataset.cut if self.late else self.dataset.gather  # type: ignore[attr-defined]
+                return indices, read(indices, seeds)
             return indices, self._gather(indices, seeds)
         except UserError as error:
             return indices, error

@@ -70,8 +70,8 @@ class Chain:
     ):
         """`compose` makes torchvision's chain of `specs`; of flips there is the probability, and whether across."""
         self.specs, self.compose, self.steps, self.flips = specs, compose, steps, flips
-        self.scale = np.array([1 / (255 * s) for s in std], np.float32)
-        self.shift = np.array([-m / s for m, s in zip(mean, std, strict=True)], np.float32)
+        self.scale = torch.tensor([1 / (255 * s) for s in std]).view(-1, 1, 1)
+        self.shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
 
     @functools.cached_property
     def exact(self) -> Any:
@@ -96,6 +96,11 @@ class Chain:
                 across, down = across ^ horizontal, down ^ (not horizontal)
         return Region(part[:4], (part.width, part.height), across, down)
 
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pictures uint8 [B, C, H, W] as float32, on their device: the same bits on any."""
+        scale, shift = (numbers.to(pixels.device, non_blocking=True) for numbers in (self.scale, self.shift))
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
+
 
 class Fast(Chain):
     """A chain with one resize, for pictures in files.
@@ -104,17 +109,13 @@ class Fast(Chain):
     less than 0.8 pixels for each of the result across and down: then they differ by less than 4 of 255 in the mean.
     """
 
-    def finish(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """Pictures uint8 [H, W, 3] as one float32 [B, 3, H, W], normalised over whole rows at once."""
-        pixels = np.stack(pictures)  # [B, H, W, 3]
-        B, H, W, C = pixels.shape
-        rows = np.multiply(pixels.reshape(B * H, W * C), np.resize(self.scale, W * C), dtype=np.float32)
-        rows += np.resize(self.shift, W * C)
-        return torch.from_numpy(np.ascontiguousarray(rows.reshape(B, H, W, C).transpose(0, 3, 1, 2)))
+    def stack(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """Pictures uint8 [H, W, 3] as one [B, 3, H, W]."""
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
 class Whole(Chain):
-    """A chain without a resize, for small pictures in memory: a batch is cut, flipped and normalised where it lies.
+    """A chain without a resize, for small pictures in memory: a batch is cut and flipped where it lies.
 
     For given places the pixels are torchvision's but for rounding in float32.
     """
@@ -127,18 +128,16 @@ class Whole(Chain):
         within = all(one[0] >= two[0] and one[1] >= two[1] for one, two in pairwise(sides))
         return within and len(self.scale) in (1, channels)
 
-    def batch(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Pictures uint8 [B, C, H, W] on any device, as their seeds choose, float32 [B, C, h, w] there."""
-        if self.steps or self.flips:
-            padded = torch.nn.functional.pad(pixels, (self.padding,) * 4)
-            B, C, H, W = padded.shape
-            regions = [self.choose(W, H, seed) for seed in seeds]
-            places = _places(regions, W, pixels.device)
-            chosen = padded.view(B, C, H * W).gather(2, places.view(B, 1, -1).expand(-1, C, -1))
-            pixels = chosen.view(B, C, *places.shape[1:])
-        kept = (torch.from_numpy(a).view(-1, 1, 1) for a in (self.scale, self.shift))
-        scale, shift = (a.to(pixels.device, non_blocking=True) for a in kept)
-        return pixels.float().mul_(scale).add_(shift)
+    def cut(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Of pictures uint8 [B, C, H, W], on any device, the parts [B, C, h, w] that their seeds choose."""
+        if not (self.steps or self.flips):
+            return pixels
+        padded = torch.nn.functional.pad(pixels, (self.padding,) * 4)
+        B, C, H, W = padded.shape
+        regions = [self.choose(W, H, seed) for seed in seeds]
+        places = _places(regions, W, pixels.device)
+        chosen = padded.view(B, C, H * W).gather(2, places.view(B, 1, -1).expand(-1, C, -1))
+        return chosen.view(B, C, *places.shape[1:])
 
 
 def _places(regions: Sequence[Region], width: int, device: torch.device) -> Tensor:

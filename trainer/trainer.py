@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from configs import Config
 from trainer.build import build, least_batch, make_averaged, monitored
 from trainer.checkpoint import BEST
-from trainer.device import autocast, choose_device, lay_out, make_repeatable, move, serving, settled
+from trainer.device import autocast, choose_device, lay_out, make_repeatable, settled
 from trainer.evaluate import measure
 from trainer.loaders import Batches
 from trainer.nonfinite import Keeper, answer
@@ -49,7 +49,7 @@ class Trainer:
         make_repeatable(cfg.train)
         train, val, self.meta, self.task = build(cfg, self.device, stored, self.console.say)
         lay_out(self.task, cfg.train, training=True)
-        serve = partial(Batches, cfg=serving(cfg, self.device), seed=cfg.train.seed, say=self.console.say)
+        serve = partial(Batches, cfg=cfg.data, seed=cfg.train.seed, say=self.console.say, device=self.device)
         self.train_batches = serve(train, training=True, least=least_batch(self.task))
         self.val_batches = None if val is None else serve(val, training=False)
         self.update = make_updates(self.task, cfg, len(self.train_batches))
@@ -100,7 +100,7 @@ class Trainer:
             try:
                 if [p.epoch, p.batch] not in p.left_out:
                     with autocast(self.device, train.precision):
-                        scalars = self.train_step(move(batch, self.device), self.update)
+                        scalars = self.train_step(batch, self.update)
             except NonFiniteError as error:
                 if answer(self, error, indices):
                     return False

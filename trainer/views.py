@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.device import autocast, move
+from trainer.device import autocast
 from trainer.evaluate import undisturbed
 from trainer.tasks.classification import Classification
 from utils.config import flatten, to_plain
@@ -135,8 +135,7 @@ def _look(trainer: "Trainer", task: Classification) -> dict[str, Tensor]:
     last = [layer for layer in task.model.modules() if getattr(layer, "weight", torch.zeros(1)).ndim > 1][-1]
     hook = last.register_forward_pre_hook(lambda _, args: found["features"].append(args[0].float().flatten(1).cpu()))
     try:
-        for _, batch in trainer.val_batches.epoch(0):
-            inputs, labels = move(batch, trainer.device)
+        for _, (inputs, labels) in trainer.val_batches.epoch(0):
             with autocast(trainer.device, trainer.cfg.train.precision):
                 found["probabilities"].append(task.probabilities(inputs).cpu())
             found["labels"].append(labels.cpu())

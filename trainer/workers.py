@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from utils.errors import WorkerError
@@ -27,6 +28,7 @@ class Threads:
     def __init__(self, count: int, timeout: float):
         """`timeout`: seconds without a batch until they count as frozen; 0: never."""
         self.pool, self.ahead, self.timeout = ThreadPool(count), 2 * count, timeout or None
+        self._use_one_core_each(count)
 
     def batches(self, read: Callable[[Any], Any], wanted: Iterator[Any]) -> Iterator[Any]:
         """What `read` gives for what is wanted, in that order.
@@ -44,6 +46,19 @@ class Threads:
                 ) from error
             waiting.extend(self.pool.apply_async(read, (key,)) for key in islice(wanted, 1))
             yield batch
+
+    def _use_one_core_each(self, count: int) -> None:
+        """Else each would call up a team of torch's threads of its own, as many as there are cores."""
+        before, together = torch.get_num_threads(), threading.Barrier(count)
+
+        def limit() -> None:
+            torch.get_num_threads()  # a thread's first call of torch takes over what was set last
+            torch.set_num_threads(1)
+            together.wait()  # else one of them would take two of these calls
+
+        for done in [self.pool.apply_async(limit) for _ in range(count)]:
+            done.get()
+        torch.set_num_threads(before)
 
     def close(self) -> None:
         """Let them go; a frozen one is not waited for."""

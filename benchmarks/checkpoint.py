@@ -1,6 +1,10 @@
-"""What saving and loading ResNet34 with its momentum costs a run, beside what torch does with the same tensors."""
+"""What saving and loading ResNet34 with its momentum costs a run, beside what torch does with the same tensors.
+
+python -m benchmarks.checkpoint FILE SIDE FOLDER      loads once, in a process of its own, as a resumed run does
+"""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -9,8 +13,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from benchmarks.processes import answer, ask
 from benchmarks.ready import make_trainer
-from benchmarks.rows import Options, Row, Sample, alternate, paired, timed
+from benchmarks.rows import Options, Row, Sample, alternate, fact, paired, timed
 from models import ResNet34
 from trainer.build import load_network_state
 from trainer.checkpoint import Store, read_newest
@@ -39,12 +44,8 @@ def measure(options: Options) -> Iterator[Row]:
         row = partial(paired, "checkpoint", scale=1e3, unit="ms on the wall", clock="wall")
         yield row(f"the stall of a save, {size}, checked, atomic and synced; torch.save", sides=(saved, torch_saved))
         yield row(f"the stall of a save, {size}; torch.save and fsync", sides=(saved, synced))
-        loads = [
-            partial(timed, partial(_load, trainer, ours)),
-            partial(timed, partial(_load_plain, *_by_hand(), plain)),
-        ]
-        name = f"loading {size} with its checksum; torch.load and load_state_dict"
-        yield row(name, sides=alternate(loads, times))
+        loads = [partial(_loaded, side, name) for side in ("ours", "plain")]
+        yield row(f"loading {size} with its checksum; torch.load and load_state_dict", sides=alternate(loads, times))
 
 
 def _trainer() -> Trainer:
@@ -55,10 +56,15 @@ def _trainer() -> Trainer:
     return trainer
 
 
-def _by_hand() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """The same network and optimizer after a step."""
+def _fresh() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """The same network and optimizer."""
     net = ResNet34(num_classes=10, in_channels=1, image_size=(8, 8))
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    return net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+
+def _by_hand() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """After a step."""
+    net, optimizer = _fresh()
     F.cross_entropy(net(torch.rand(2, 1, 8, 8)), torch.tensor([0, 1])).backward()
     optimizer.step()
     optimizer.zero_grad()
@@ -81,6 +87,13 @@ def _save_plain(net: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Pa
             os.fsync(file.fileno())
 
 
+def _loaded(side: str, folder: str) -> Sample:
+    """The time that a new process takes to load, once everything is built that it loads into."""
+    wall = ask("benchmarks.checkpoint", side, folder)[0].ours
+    assert wall is not None
+    return Sample(wall, wall)
+
+
 def _load(trainer: Trainer, folder: Path) -> None:
     """What a resume does with the file: read, check, put back."""
     state = read_newest(folder)[0]
@@ -92,3 +105,16 @@ def _load_plain(net: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Pa
     state = torch.load(path, weights_only=True)
     net.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
+
+
+def _main(file: str, side: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    if side == "ours":
+        load = partial(_load, make_trainer(*FLAGS), Path(folder, "ours"))
+    else:
+        load = partial(_load_plain, *_fresh(), Path(folder, "plain.pth"))
+    answer(file, [fact("checkpoint", side, "s", timed(load).wall)])
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

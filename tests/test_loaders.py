@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from configs.schema import Data
-from trainer import loaders
+from trainer import loaders, workers
 from trainer.loaders import Batches
 from trainer.workers import Threads
 
@@ -57,7 +57,7 @@ def test_every_loader_gives_the_same_from_any_start(keys):
 
 
 def test_no_loader_of_torchs_is_made_in_the_training_process(monkeypatch):
-    monkeypatch.setattr(loaders, "DataLoader", None)
+    monkeypatch.setattr(workers, "DataLoader", None)
     assert len(read(16)) == 2 and len(read(16, num_workers=2, loader="threads")) == 2
 
 

@@ -13,7 +13,8 @@ from conftest import TOY, rows, same_run, state
 from torch.utils.data import Dataset
 
 from configs.schema import Data
-from trainer.loaders import Batches, _start_worker
+from trainer.loaders import Batches
+from trainer.workers import _start_worker
 from utils.errors import WorkerError
 
 SAMPLES = 24

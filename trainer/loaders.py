@@ -1,17 +1,12 @@
 """Batches of a dataset: their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
 
-import ctypes
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data import default_collate as collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
@@ -25,7 +20,6 @@ from utils.errors import ConfigError, DataError, UserError, WorkerError
 __all__ = ["Batches"]
 
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
-PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
 LOSSES = 3  # of worker processes in one epoch: then the run ends
 
 
@@ -55,7 +49,6 @@ class Batches:
         self.size: int = len(dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
         self.samples = _Samples(dataset, seed, late=device.type == "cuda")
-        self.order = _Order()
         self.threaded = self._by_threads()
         self._workers: Workers | None = None
         self._threads: Threads | None = None
@@ -99,7 +92,7 @@ class Batches:
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
         position, losses, count = start, 0, len(self)
         count -= count > 0 and not len(self._mine(order, count - 1))  # fewer samples are left than there are ranks
-        if self._workers is not None and self._workers.loader.num_workers < self.cfg.num_workers:
+        if self._workers is not None and self._workers.count < self.cfg.num_workers:
             self._workers = None  # the epoch before had ended carefully
         while position < count:
             try:
@@ -129,24 +122,20 @@ class Batches:
 
     def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any]]:
         """Careful: one process reads one batch at a time, so that, if it dies, it is known at which."""
-        if self.threaded or not self.cfg.num_workers:
-            batches = self._read_here(wanted)
-            return map(pin_memory, batches) if self._pins else batches
-        self.order.wanted = wanted
-        if self._workers is None:
-            self._workers = Workers(self._make_loader(careful))
-        return self._workers.batches()
+        cfg, pin = self.cfg, self.cfg.pin_memory and self.device.type == "cuda"
+        if cfg.num_workers and not self.threaded:
+            if self._workers is None:
+                count, ahead = (1, 1) if careful else (cfg.num_workers, 2)
+                self._workers = Workers(self.samples, count, ahead, cfg.worker_timeout, pin)
+            return self._workers.batches(wanted)
+        read = self._read_pinned if pin else self.samples.__getitems__
+        if not cfg.num_workers:
+            return map(read, wanted)
+        self._threads = self._threads or Threads(cfg.num_workers, cfg.worker_timeout)
+        return self._threads.batches(read, wanted)
 
-    def _read_here(self, wanted: Iterator[Keys]) -> Iterator[tuple[list[int], Any]]:
-        """In the training process, by threads or without."""
-        if not self.cfg.num_workers:
-            return map(self.samples.__getitems__, wanted)
-        self._threads = self._threads or Threads(self.cfg.num_workers, self.cfg.worker_timeout)
-        return self._threads.batches(self.samples.__getitems__, wanted)
-
-    @property
-    def _pins(self) -> bool:
-        return self.cfg.pin_memory and self.device.type == "cuda"
+    def _read_pinned(self, keys: Keys) -> Any:
+        return pin_memory(self.samples.__getitems__(keys))
 
     def _replace(self, error: Exception, losses: int, awaited: list[int]) -> None:
         """Drop the processes: the next ones go on where these were, and give the same batches.
@@ -178,30 +167,6 @@ class Batches:
         """This rank's share of a batch: each sample goes to one rank."""
         whole = self.cfg.batch_size * dist.world_size()
         return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
-
-    def _make_loader(self, careful: bool = False) -> DataLoader:
-        workers = min(self.cfg.num_workers, 1) if careful else self.cfg.num_workers
-        return DataLoader(
-            self.samples,
-            batch_sampler=self.order,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=self._pins,
-            timeout=self.cfg.worker_timeout if workers else 0,
-            worker_init_fn=partial(_start_worker, os.getpid()),
-            persistent_workers=workers > 0,
-            prefetch_factor=(1 if careful else 2) if workers else None,
-            generator=torch.Generator(),  # else a loader draws its workers' seed from the run's random numbers
-        )
-
-
-class _Order(Sampler):
-    """The batches to read next."""
-
-    wanted: Iterator[Keys] = iter(())
-
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        return ((epoch, chosen.tolist()) for epoch, chosen in self.wanted)  # a tensor would go by shared memory
 
 
 class _Samples(Dataset):
@@ -279,21 +244,3 @@ def _balanced(dataset: Any, size: int, generator: torch.Generator) -> Tensor:
         raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
     weights = 1.0 / labels.bincount().double()[labels]
     return torch.multinomial(weights, size, replacement=True, generator=generator)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _start_worker(parent: int, number: int) -> None:
-    """Ctrl-C goes to every process of the terminal; the training process alone decides what follows.
-
-    It ends with the training process: torch's own watch begins too late for one that is killed right after the start.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,13 +1,17 @@
 """The processes and threads that load data; a process's death is noticed while a batch of it is awaited, only then."""
 
+import ctypes
 import gc
 import multiprocessing
+import os
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 from multiprocessing.process import BaseProcess
@@ -15,11 +19,14 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from utils.errors import WorkerError
 
 __all__ = ["Threads", "Workers", "let_go"]
+
+PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
 
 
 class Threads:
@@ -68,12 +75,26 @@ class Threads:
 class Workers:
     """A DataLoader and its processes, from their start to their end."""
 
-    def __init__(self, loader: DataLoader):
-        self.loader = loader
+    def __init__(self, samples: Dataset, count: int, ahead: int, timeout: float, pin: bool):
+        """`samples[keys]` is a whole batch; each process reads `ahead` of them; `timeout`: seconds, as of threads."""
+        self.count, self.order = count, _Order()
+        self.loader = DataLoader(
+            samples,
+            batch_sampler=self.order,
+            num_workers=count,
+            collate_fn=_as_it_is,
+            pin_memory=pin,
+            timeout=timeout,
+            worker_init_fn=partial(_start_worker, os.getpid()),
+            persistent_workers=True,
+            prefetch_factor=ahead,
+            generator=torch.Generator(),  # else a loader draws its workers' seed from the run's random numbers
+        )
         self.processes: Sequence[BaseProcess] = ()
 
-    def batches(self) -> Iterator[Any]:
-        """Read what the loader's sampler names now; the processes are started by the first call."""
+    def batches(self, wanted: Iterator[tuple[int, Tensor]]) -> Iterator[Any]:
+        """The batches of these epochs and samples, in that order; the processes are started by the first call."""
+        self.order.wanted = wanted
         with _Watch.installed().over(self.processes, self.loader.timeout):
             before = set(multiprocessing.active_children())
             iterator = iter(self.loader)
@@ -96,6 +117,33 @@ class Workers:
         for process in self.processes:
             process.kill()
         return dead
+
+
+class _Order(Sampler):
+    """The batches to read next."""
+
+    wanted: Iterator[tuple[int, Tensor]] = iter(())
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        return ((epoch, chosen.tolist()) for epoch, chosen in self.wanted)  # a tensor would go by shared memory
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(parent: int, number: int) -> None:
+    """Ctrl-C goes to every process of the terminal; the training process alone decides what follows.
+
+    It ends with the training process: torch's own watch begins too late for one that is killed right after the start.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def let_go(error: BaseException | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 
 from configs import COMPONENTS, Component
+from utils.errors import ConfigError
 
 __all__ = ["DecayOnRise"]
 
@@ -49,19 +50,23 @@ class DecayOnRise:
 class Schedule:
     """One optimizer's rule and the unit it counts in."""
 
-    def __init__(self, spec: Component, key: str, optimizer: Optimizer, steps: int, epochs: int):
-        """`steps` and `epochs` are the run's length, for the rules that must know it.
+    def __init__(self, spec: Component, key: str, optimizer: Optimizer, steps: int, epochs: int, mode: str):
+        """`steps` and `epochs` are the run's length, for the rules that must know it; `mode`: min or max of the metric.
 
         Raises ConfigError when the rule does not take its arguments.
         """
         self.unit: Unit = UNITS.get(spec.name, "epoch")
         self.length = length = steps if self.unit == "step" else epochs
         lr = optimizer.param_groups[0]["lr"]
-        offered = {"total_steps": length, "T_max": length, "total_iters": length, "max_lr": lr}
+        offered: dict[str, Any] = {"total_steps": length, "T_max": length, "total_iters": length, "max_lr": lr}
         if spec.name in ("ConstantLR", "LinearLR"):
             del offered["total_iters"]  # a warm-up: its own short default is meant
-        self.rule = COMPONENTS["schedule"].build(spec, key, optimizer=optimizer, **offered)
         self.monitors = spec.name == "ReduceLROnPlateau"
+        if self.monitors:  # its thresholds are shares of the value, so that it must see the metric itself
+            offered["mode"] = mode
+            if spec.args.get("mode", mode) != mode:
+                raise ConfigError(f"{key}.mode: the monitored metric is better at its {mode}; leave it out")
+        self.rule = COMPONENTS["schedule"].build(spec, key, optimizer=optimizer, **offered)
         lengths = [name for name in ("T_max", "total_iters") if name in offered and name not in spec.args]
         self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.rule, name)), None)
         self.taken = 0
@@ -88,7 +93,8 @@ class Schedule:
     def after_validation(self, loss: float, score: float) -> None:
         """`loss` is the validation loss, `score` the monitored metric, smaller being better."""
         if self.unit == "validation":
-            self.rule.step(score if self.monitors else loss)
+            own = score if getattr(self.rule, "mode", "min") == "min" else -score
+            self.rule.step(own if self.monitors else loss)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rule": _plain(self.rule.state_dict()), "taken": self.taken}

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class Task(nn.Module, ABC):
 
     # What validation gives, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
+    every: Mapping[str, int] = MappingProxyType({})  # of roles that learn at each so-manieth step only; else at each
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
 
     @abstractmethod

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from configs import COMPONENTS, Config
+from configs.schema import Train
+from trainer.build import monitored
 from trainer.schedule import Schedule
 from utils import dist
 from utils.errors import ConfigError, NonFiniteError
@@ -29,9 +31,10 @@ class OptimizerStep:
         self.params = [p for p in net.parameters() if p.requires_grad]
         self.optimizer, self.schedule, self.step = optimizer, schedule, bare_step(optimizer)
         self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip
-        self.check = cfg.train.check_gradients if cfg.train.check_gradients is not None else bool(self.clip)
         self.norm: Tensor | None = None  # of the last gradient, where it is computed
         device = self.params[0].device.type
+        check = cfg.train.check_gradients  # on a GPU reading the norm would make the host wait
+        self.check = check if check is not None else bool(self.clip) and device == "cpu"
         self.scaler = torch.amp.GradScaler(device, enabled=cfg.train.precision == "fp16")
         self.weighted = self.accumulate > 1 or dist.world_size() > 1
         self.calls, self.weight, self.taken = 0, 0.0, 0  # of the open window; optimizer steps so far
@@ -67,7 +70,7 @@ class OptimizerStep:
             self.norm = nn.utils.clip_grad_norm_(self.params, self.clip) if self.clip else self._gradient_norm()
             # a scaler looks at gradients itself: those that are not finite are its way to find its scale
             if self.check and not self.scaler.is_enabled() and not math.isfinite(self.norm):
-                raise NonFiniteError(f"the gradient's norm is {self.norm.item()}")
+                raise NonFiniteError(f"the gradient's norm is {self.norm.item()}", batches=self.calls)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -171,6 +174,11 @@ class Updates:
         for step in self.steps.values():
             step.drop()
 
+    def window_is_finite(self) -> bool:
+        """Whether all that the open windows have gathered is."""
+        gradients = [p.grad for step in self.steps.values() if step.calls for p in step.params if p.grad is not None]
+        return all(bool(g.isfinite().all()) for g in gradients)
+
     def norms(self) -> dict[str, float]:
         """The last gradients' norms, where they were computed."""
         return {
@@ -216,23 +224,38 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
     for role, net in networks.items():
         if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
             raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
-    steps = {role: _make_step(role, networks[role], cfg, batches) for role in cfg.optim}
+    rhythm = getattr(task, "every", {})
+    steps = {role: _make_step(role, networks[role], cfg, batches, rhythm.get(role, 1)) for role in cfg.optim}
     return Updates(steps, mixed=cfg.train.precision != "fp32", careful=cfg.train.on_nonfinite != "stop")
 
 
-def _make_step(role: str, net: nn.Module, cfg: Config, batches: int) -> OptimizerStep:
+def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int) -> OptimizerStep:
     key = "optim" if role == "model" else f"optim.{role}"
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
         raise ConfigError(f"{key}: the network '{role}' has nothing to learn")
     spare_compiler()
     optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters, **_fused(cfg.optim[role].args, parameters))
-    steps = math.ceil(batches / cfg.train.accumulate) * cfg.train.max_epoch
-    if cfg.train.max_steps is not None:
-        steps = min(steps, math.ceil(cfg.train.max_steps / cfg.train.accumulate))
-    spec = cfg.schedule.get(role)
-    rule = Schedule(spec, key.replace("optim", "schedule"), optimizer, steps, cfg.train.max_epoch) if spec else None
+    rule, spec = None, cfg.schedule.get(role)
+    if spec:
+        length = max(1, optimizer_steps(cfg.train, batches, every)), cfg.train.max_epoch
+        mode = "min" if monitored(cfg)[1] else "max"
+        rule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, mode)
     return OptimizerStep(net, optimizer, cfg, rule)
+
+
+def optimizer_steps(train: Train, batches: int, every: int = 1) -> int:
+    """How many steps an optimizer takes in a run that nothing ends early.
+
+    It learns from each `every`-th of the run's batches; windows are closed by so many of them, and by an epoch's end.
+    """
+    end, taken = train.max_epoch * batches, 0
+    end = end if train.max_steps is None else min(end, train.max_steps)
+    for first in range(0, end, batches):
+        last = min(first + batches, end)
+        calls = math.ceil(last / every) - math.ceil(first / every)
+        taken += calls // train.accumulate if last == train.max_steps else math.ceil(calls / train.accumulate)
+    return taken
 
 
 def _fused(args: Mapping[str, Any], parameters: Sequence[Tensor]) -> dict[str, bool]:

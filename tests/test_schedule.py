@@ -1,0 +1,81 @@
+"""Learning-rate rules count what they say they count, and look at the metric that is monitored."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+
+from configs import Component, load
+from configs.schema import Train
+from trainer.schedule import Schedule
+from trainer.update import OptimizerStep, make_updates, optimizer_steps
+from utils.errors import ConfigError
+
+
+def plateau(better: str, **args) -> tuple[Schedule, torch.optim.Optimizer]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    spec = Component("ReduceLROnPlateau", {"patience": 2, **args})
+    return Schedule(spec, "schedule", optimizer, steps=10, epochs=10, mode=better), optimizer
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize(("change", "falls"), [(0.0, True), (-0.01, True), (0.01, False)])
+def test_a_plateau_is_seen_whatever_is_better(mode, change, falls):
+    """As torch's own rule with the metric itself: by how much it must get better is a share of it."""
+    rule, optimizer = plateau(mode)
+    sign = 1 if mode == "max" else -1
+    for number in range(20):
+        value = 0.5 + sign * change * number
+        rule.after_validation(loss=0.0, score=-sign * value)
+    assert (optimizer.param_groups[0]["lr"] < 1) == falls
+
+
+def test_a_plateau_the_other_way_round_is_refused():
+    assert plateau("max", mode="max")[0].rule.mode == "max"
+    with pytest.raises(ConfigError, match=r"schedule\.mode: the monitored metric is better at its max"):
+        plateau("max", mode="min")
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("accuracy", "max"), ("loss", "min")])
+def test_the_rule_is_told_what_is_better(monitor, mode):
+    cfg = load("default", [])
+    rule = {"model": Component("ReduceLROnPlateau")}
+    cfg = replace(cfg, schedule=rule, train=replace(cfg.train, monitor=monitor))
+    task = torch.nn.ModuleDict({"model": torch.nn.Linear(2, 2)})
+    assert make_updates(task, cfg, batches=5).schedules()[0].rule.mode == mode
+
+
+@pytest.mark.parametrize(("accumulate", "every"), [*product((1, 2, 3), (1, 2, 5))])
+@pytest.mark.parametrize("max_steps", [None, 1, 7, 14, 15, 100])
+def test_the_steps_of_a_run_are_known_before(accumulate, every, max_steps):
+    batches, epochs = 7, 3
+    train = Train(max_epoch=epochs, max_steps=max_steps, accumulate=accumulate)
+    net = torch.nn.Linear(1, 1)
+    step = OptimizerStep(
+        net, torch.optim.SGD(net.parameters(), lr=0.1), replace(load("default", []), train=train), None
+    )
+    for number in range(batches * epochs):
+        if number % every == 0:
+            step(net(torch.ones(1, 1)).sum(), 1.0, 1.0, None)
+        if number + 1 == max_steps:  # the trainer ends there, and leaves the window open
+            break
+        if (number + 1) % batches == 0:
+            step.close()
+    assert optimizer_steps(train, batches, every) == step.taken
+
+
+def test_a_network_that_learns_at_times_has_a_rule_as_long_as_that():
+    """A GAN's generator, by default at each fifth step."""
+    from trainer.tasks.gan import GAN
+
+    roles = {"generator": torch.nn.Linear(2, 2), "discriminator": torch.nn.Linear(2, 1)}
+    roles["generator"].nz = 2
+    cfg = load("mnist_gan", [])
+    rules = {role: Component("OneCycleLR") for role in roles}
+    cfg = replace(cfg, schedule=rules, train=replace(cfg.train, max_epoch=4, max_steps=None))
+    updates = make_updates(GAN(**roles, d_every=2), cfg, batches=25)
+    assert {role: step.schedule.length for role, step in updates.steps.items()} == {
+        "generator": 20,
+        "discriminator": 50,
+    }

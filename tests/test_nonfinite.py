@@ -97,6 +97,19 @@ def test_rollback_goes_back_to_the_last_save_and_then_leaves_the_batch_out(run, 
     assert [row for row in rows("a") if row["step"] < BAD] == before
 
 
+@pytest.mark.parametrize("save_steps", [1, 4, 100])
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_of_a_summed_gradient_all_its_batches_are_left_out(run, spoilt, policy, save_steps):
+    """Which of them is to blame is not known; a save between them does not keep what they have gathered."""
+    spoilt["gradient"] = True
+    args = [*ARGS, "--train.accumulate=3", "--train.check_gradients", f"--train.save_steps={save_steps}"]
+    given = run("train", "--run=a", *args, f"--train.on_nonfinite={policy}")
+    assert given.code == 0, given.out + given.err
+    assert given.out.count("gradient's norm is nan") == 1 and "(3 of at most 30 in an epoch)" in given.out
+    assert state("a")["progress"]["left_out"] == [[1, 3], [1, 4], [1, 5]], "of steps 17 to 19"
+    assert all(value.isfinite().all() for value in state("a")["model"].values())
+
+
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_what_was_left_out_stays_so_in_a_resumed_run(run, spoilt, policy):
     args = [*ARGS, f"--train.on_nonfinite={policy}"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper", "answer", "explain"]
 
-MOST = 10  # batches of one epoch that may be left out: more are no accident
+MOST = 10  # windows of one epoch whose batches may be left out: more are no accident
 
 
 class Keeper:
@@ -47,19 +47,26 @@ def answer(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> boo
     """
     p, policy = trainer.progress, trainer.cfg.train.on_nonfinite
     told = explain(trainer, error, indices)
-    left_out = [*p.left_out, [p.epoch, p.batch]]
-    count = sum(epoch == p.epoch for epoch, _ in left_out)
-    if policy == "stop" or count > MOST or trainer.saver is None:
+    bad = _suspects(trainer, error.batches)
+    left_out = [*p.left_out, *([p.epoch, batch] for batch in bad)]
+    count, most = sum(epoch == p.epoch for epoch, _ in left_out), MOST * trainer.cfg.train.accumulate
+    if policy == "stop" or count > most or trainer.saver is None:
         raise told from error
     trainer.update.drop()
     trainer.keeper.put_back()
-    step, how = p.step + 1, "its batch is left out"
+    step, how = p.step + 1, "its batch is left out" if len(bad) == 1 else f"its {len(bad)} batches are left out"
     if policy == "rollback":
         _go_back(trainer)
-        how = f"back to step {trainer.progress.step}, without its batch"
+        how = f"back to step {trainer.progress.step}, without its {'batch' if len(bad) == 1 else f'{len(bad)} batches'}"
     trainer.progress.left_out = left_out
-    trainer.console.say(f"step {step}: {error}; {how} ({count} of at most {MOST} in an epoch)")
+    trainer.console.say(f"step {step}: {error}; {how} ({count} of at most {most} in an epoch)")
     return policy == "rollback"
+
+
+def _suspects(trainer: "Trainer", count: int) -> list[int]:
+    """The last `count` batches of this epoch."""
+    end = min(trainer.progress.batch + 1, len(trainer.train_batches))  # an epoch's last window is closed after it
+    return list(range(max(0, end - count), end))
 
 
 def _go_back(trainer: "Trainer") -> None:
@@ -69,6 +76,8 @@ def _go_back(trainer: "Trainer") -> None:
     state, source, _ = read_newest(trainer.saver.store.folder)
     load_network_state(trainer.task, state["model"], state["buffers"], str(source))
     unpack(trainer, state)
+    if not trainer.update.window_is_finite():  # saved between the batch that is to blame and the step
+        trainer.update.drop()
     if trainer.journal is not None:
         trainer.journal.cut(trainer.progress.journal)
 

@@ -43,9 +43,13 @@ class StorageError(UserError):
 
 
 class NonFiniteError(UserError):
-    """The loss is not a finite number."""
+    """A loss or a gradient that is not finite; `batches`: the last so many of the run may be to blame."""
 
     exit_code = 6
+
+    def __init__(self, message: str, batches: int = 1):
+        super().__init__(message)
+        self.batches = batches
 
 
 class WorkerError(UserError):

@@ -9,10 +9,12 @@ import zipfile
 
 import pytest
 import torch
-from conftest import ROOT, TOY, rows, same, state
+from conftest import PLAIN, ROOT, TOY, rows, same, same_run, state
 
+from configs.schema import Train
 from trainer import checkpoint
 from trainer.checkpoint import Store, read, read_newest
+from trainer.progress import Progress
 from utils.errors import CheckpointError, NonFiniteError, StorageError
 from utils.files import settle
 
@@ -197,6 +199,29 @@ def test_the_best_is_not_touched_by_a_worse_epoch(run):
     assert best["best_epoch"] != 3, "the last epoch was the best: nothing is tested"
 
 
+def test_the_best_of_a_run_that_ended_within_an_epoch_is_not_lost_to_a_worse_one(run):
+    """It was measured where a longer run does not look: that one is as if it had not been, but keeps the weights."""
+    args = ["--model=MLP", "--optim=SGD", "--lr=1.5", "--max-epoch=3", "--train.monitor=loss", "--seed=4", *PLAIN]
+    assert run("train", "--run=whole", *args).code == 0
+    assert run("train", "--run=cut", *args, "--train.max_steps=50").code == 0
+    before = state("cut", "best.pth")
+    given = run("train", "--resume=checkpoints/cut", "--train.max_steps=null")
+    assert given.code == 0, given.err
+    after = state("cut", "best.pth")
+    assert before["progress"]["best"] < state("whole", "best.pth")["progress"]["best"], "nothing is tested"
+    assert same(after["model"], before["model"]) and same_run(state("cut"), state("whole"))
+    assert f"best loss {before['progress']['best']:.4f} (epoch 2)" in given.out
+
+
+def test_a_score_that_is_no_number_is_not_among_the_top():
+    progress, train = Progress(), Train(keep_top=2)
+    for epoch, score in enumerate([-0.5, float("nan"), -0.9, -0.8, -0.95]):
+        progress.epoch = epoch
+        progress.note(score, train)
+        progress.choose_kept(train)
+    assert progress.kept == [[-0.95, 5], [-0.9, 3]]
+
+
 def test_top_and_regular_epochs_stay(run, tmp_path):
     args = [arg for arg in TOY if "max-epoch" not in arg]
     assert run("train", "--run=a", *args, "--max-epoch=5", "--train.keep_top=2", "--train.keep_every=3").code == 0
@@ -231,7 +256,7 @@ def test_a_name_that_exists_is_refused_and_left_alone(run):
     assert same(state("a"), before)
 
 
-@pytest.mark.parametrize("name", ["a/b", "../up", "a b", ".hidden", "-x", "a:b", "x" * 101])
+@pytest.mark.parametrize("name", ["a/b", "../up", "a b", ".hidden", "-x", "a:b", "x" * 101, "a\n"])
 def test_names_that_are_not_portable_are_refused(run, name):
     given = run("train", f"--run={name}", *TOY)
     assert given.code == 2

@@ -35,9 +35,12 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save(self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True) -> None:
+    def save(
+        self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True, drop: Iterable[str] = ()
+    ) -> None:
         """Write `state` under the names in `copies` and, if `last`, as last.pth; what was that becomes previous.pth.
 
+        The checkpoints in `drop`, no longer among those to keep, are removed afterwards.
         A state that was written is empty afterwards: its memory is wanted before the disk has everything.
         Raises StorageError when it cannot be written, the older checkpoints being intact, and NonFiniteError
         when a weight is not a finite number.
@@ -56,6 +59,9 @@ class Store:
                 self._replace_last(new, digest)
             else:
                 new.unlink()
+            for path in (self.folder / name for name in drop):
+                path.unlink(missing_ok=True)
+                _sidecar(path).unlink(missing_ok=True)
         except OSError as error:
             with suppress(OSError):
                 self.sweep()
@@ -69,12 +75,6 @@ class Store:
         self._publish(new, LAST, digest)
         if old:  # only now: had the old one been damaged, the one before it would still be needed
             self._publish(old, PREVIOUS, *old_digests)
-
-    def remove(self, names: Iterable[str]) -> None:
-        """Delete checkpoints that are no longer among those to keep."""
-        for path in (self.folder / name for name in names):
-            path.unlink(missing_ok=True)
-            _sidecar(path).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what a killed process left half written, and nothing that is not ours; only for the run's owner."""

@@ -79,7 +79,7 @@ class Progress:
         """The names under which this epoch's checkpoint stays, and those that it drives out of the top ones."""
         name = f"epoch-{self.epoch + 1:03d}.pth"
         before = {epoch for _, epoch in self.kept}
-        if train.keep_top and self.score is not None:
+        if train.keep_top and self.score is not None and math.isfinite(self.score):
             self.kept = sorted([*self.kept, [self.score, self.epoch + 1]])[: train.keep_top]
         top = {epoch for _, epoch in self.kept}
         regular = train.keep_every is not None and (self.epoch + 1) % train.keep_every == 0

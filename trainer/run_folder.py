@@ -15,7 +15,7 @@ from utils.files import put
 __all__ = ["RunFolder", "newest_unfinished", "run_name"]
 
 ROOT = Path("checkpoints")
-LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")
+LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class RunFolder:
@@ -33,7 +33,7 @@ class RunFolder:
 
         Raises ConfigError for a name that exists or is not portable, StorageError when it cannot be made.
         """
-        if not LEGAL.match(name):
+        if not LEGAL.fullmatch(name):
             raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
         path = ROOT / name
         try:

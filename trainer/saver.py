@@ -29,7 +29,7 @@ class Saver:
     def save(
         self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True, drop: Sequence[str] = ()
     ) -> None:
-        """Store.save, and then the removal of the checkpoints in `drop`; waits for the save before this one.
+        """Store.save; waits for the save before this one.
 
         Without `background`, `state` is empty afterwards.
         Raises what that one raised, and without `background` what this one raises.
@@ -64,8 +64,7 @@ class Saver:
 
     def _save(self, state: dict[str, Any], copies: Iterable[str], last: bool, drop: Sequence[str]) -> None:
         self.before()
-        self.store.save(state, copies, last)
-        self.store.remove(drop)
+        self.store.save(state, copies, last, drop)
 
 
 @torch.no_grad()

@@ -65,6 +65,7 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
         return
     with told_in_words(cfg):
         trainer = Trainer(cfg, state, console)
+        trainer.outdone = _outdone(folder.path / BEST, progress)
         _compare_fingerprints(state.get("fingerprint", {}), fingerprint(trainer), console)
         for schedule in trainer.update.schedules():
             if schedule.end < schedule.length:
@@ -94,6 +95,18 @@ def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], consol
     for key in sorted(changed):
         console.say(f"{key}: {old.get(key)} -> {new.get(key)}")
     return cfg
+
+
+def _outdone(best: Path, progress: Progress) -> Progress | None:
+    """Of a best.pth that a run wrote which ended within an epoch: it must not give way to one that is worse."""
+    if not progress.batch or not best.exists():
+        return None
+    try:
+        found = Progress.from_state(read(best)["progress"])
+    except CheckpointError:  # damaged: the next one takes its place
+        return None
+    better = found.best is not None and (progress.best is None or found.best < progress.best)
+    return found if better else None
 
 
 def _compare_fingerprints(old: dict[str, Any], new: dict[str, Any], console: Console) -> None:
@@ -194,14 +207,20 @@ def _visdom(cfg: Config, name: str, path: Path, console: Console) -> VisdomBoard
 
 def _facts(trainer: Trainer) -> dict[str, Any]:
     p = trainer.progress
-    best = None if p.best is None else trainer.best_value()
-    return {"epoch": p.epoch, "step": p.step, "monitor": trainer.monitor, "best": best, "seconds": round(p.seconds, 1)}
+    facts = {"epoch": p.epoch, "step": p.step, "monitor": trainer.monitor, "best": _best(trainer)[0]}
+    return facts | {"seconds": round(p.seconds, 1)}
+
+
+def _best(trainer: Trainer) -> tuple[float | None, int]:
+    """The monitored metric's value in best.pth, None without one, and the epoch, from 1."""
+    p = trainer.outdone or trainer.progress
+    return p.best if p.best is None or trainer.smaller_is_better else -p.best, p.best_epoch + 1
 
 
 def _last_words(trainer: Trainer, path: Path) -> None:
     p, command = trainer.progress, "test" if getattr(trainer.task, "generate", None) is None else "generate"
     facts = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1), "monitor": trainer.monitor}
-    facts |= {"best": None if p.best is None else trainer.best_value(), "best_epoch": p.best_epoch + 1}
+    facts["best"], facts["best_epoch"] = _best(trainer)
     facts["best_file"] = str(path / BEST)
     files = sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth"))
     trainer.console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {command} {path}"})

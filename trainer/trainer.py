@@ -20,7 +20,7 @@ from trainer.checkpoint import BEST
 from trainer.device import autocast, choose_device, lay_out, make_repeatable, settled
 from trainer.evaluate import measure
 from trainer.loaders import Batches
-from trainer.nonfinite import Keeper, answer
+from trainer.nonfinite import Keeper, answer, explain
 from trainer.progress import Progress, Window
 from trainer.saver import Saver
 from trainer.signals import Signals, Stopped
@@ -64,6 +64,7 @@ class Trainer:
         self.journal: Journal | None = None
         self.logger = Logger()
         self.is_best, self.matrices = False, dict[str, Any]()
+        self.outdone: Progress | None = None  # of a best.pth that was measured where a longer run does not look
         self.averaged_at, self.started, self.saved = 0, time.monotonic(), 0.0
         make_repeatable(cfg.train, dist.rank())  # from here on each rank draws its own dropout
         if stored:
@@ -184,7 +185,8 @@ class Trainer:
                 f"validation gives no '{self.monitor}' here (it gives {', '.join(numbers)}); see train.monitor"
             )
         score = numbers[self.monitor] if self.smaller_is_better else -numbers[self.monitor]
-        self.is_best = p.note(score, self.cfg.train) or self.is_best
+        if p.note(score, self.cfg.train) and not (self.outdone and self.outdone.best <= score):  # type: ignore[operator]
+            self.is_best, self.outdone = True, None
         for schedule in self.update.schedules():
             schedule.after_validation(numbers.get("loss", score), score)
 
@@ -192,11 +194,6 @@ class Trainer:
     def eval_task(self) -> Task:
         """What val and test use: the averaged weights, if there are any."""
         return self.averaged.module if self.averaged else self.task  # type: ignore[return-value]
-
-    def best_value(self) -> float:
-        """The best value of the monitored metric."""
-        best = self.progress.best or 0.0
-        return best if self.smaller_is_better else -best
 
     def after_update(self) -> None:
         """What follows an optimizer's step: averaged weights, statistics that ranks share."""
@@ -255,7 +252,8 @@ class Trainer:
         """
         p, means = self.progress, self.window.means()
         if any(value != value or abs(value) == float("inf") for value in means.values()):
-            raise NonFiniteError(f"not finite between steps {p.step - self.cfg.log.print_freq} and {p.step}: {means}")
+            error = f"not finite since step {p.step - self.cfg.log.print_freq}: {means}"
+            raise explain(self, NonFiniteError(error), [])
         self.logger.scalars("train", p.epoch, p.step, means | self.update.rates())
 
     def distributed_step(self) -> Any:

@@ -27,7 +27,7 @@ def run(checkpoint: str, flags: Sequence[Flag]) -> None:
     make = getattr(COMPONENTS["task"].get(trained.stored.task.name), "generate", None)
     if make is None:
         raise ConfigError(f"{trained.stored.task.name} generates nothing; python main.py test {checkpoint} predicts")
-    own = [flag for flag in flags if flag.key in inspect.signature(make).parameters]
+    own = [flag for flag in flags if flag.key in list(inspect.signature(make).parameters)[1:]]
     cfg, task, device = trained.revive([flag for flag in flags if flag not in own])
     arguments = _convert(make, own)
     make_repeatable(cfg.train)

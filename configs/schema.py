@@ -59,10 +59,11 @@ class Train:
     channels_last: Literal["auto", True, False] = "auto"  # layout of convolutions; auto: where bf16 or fp16 is fast
     keep_memory: bool = True  # keep freed memory for the next step, instead of asking Linux for the same pages again
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
-    deterministic: bool = False  # on a GPU: only algorithms that give the same bits each time
+    deterministic: bool = False  # only algorithms that give the same bits each time: on a GPU others may not
     accumulate: Count = 1  # batches an optimizer step
     clip: Annotated[float, Range(0)] | None = None  # largest norm of the gradient; a longer one is shortened to it
-    check_gradients: bool | None = None  # look for gradients that are not finite; null: where clip computes their norm
+    # look for gradients that are not finite; null: on a CPU, where clip computes their norm
+    check_gradients: bool | None = None
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # leave the batch out: now, or from the last save on
     ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
     monitor: str | None = None  # validation metric that picks best.pth; null: the task's first

@@ -49,6 +49,18 @@ def test_channels_last_gives_the_same_run_and_its_weights_lie_so(run):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is told")
+def test_what_the_algorithms_may_be_is_the_runs_own(run):
+    """val and test compute as the training did, and the next run of the same process as its config says."""
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2", "--train.deterministic").code == 0
+    torch.use_deterministic_algorithms(False)
+    try:
+        assert run("val", "checkpoints/a").code == 0 and torch.are_deterministic_algorithms_enabled()
+        assert run("train", "--run=b", *TOY, "--train.max_steps=2").code == 0
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_memory_that_is_kept_is_the_same_run_and_costs_no_page_twice(start, tmp_path):
     """Page faults are counted in processes of their own: once told, the C library stays so."""
     faults = {}

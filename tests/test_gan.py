@@ -321,6 +321,7 @@ def test_generate_needs_the_checkpoint_alone(run, digits):
     given = run("generate", "checkpoints/a", *flags)
     assert (given.code, given.out) == (0, "a.png: the 10 best of 20 by the discriminator\n"), given.err
     assert Image.open("a.png").size == (8 * 30 - 2, 2 * 30 - 2)
+    assert run("generate", "checkpoints/a", "--self=1").code == 2
     first = Image.open("a.png").tobytes()
     for flag, same in ((None, True), ("--train.seed=1", False), ("--gen-mean=0.5", False), ("--gen-std=0.5", False)):
         assert run("generate", "checkpoints/a", *flags, *([flag] if flag else [])).code == 0

@@ -36,9 +36,16 @@ def test_a_resumed_run_is_the_same_when_deterministic(run):
 
 
 def test_out_of_memory_is_a_sentence(run):
-    given = run("train", "--run=a", "--model=MLP", "--model.hidden=[2000000000]", "--use-gpu", *PLAIN)
-    assert given.code == 8
-    assert "--batch-size=16" in given.err
+    torch.cuda.set_per_process_memory_fraction(1e-4)
+    try:
+        given = run("train", "--run=a", *ARGS, "--use-gpu")
+        assert given.code == 8 and "--batch-size=16" in given.err
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        assert run("train", "--run=b", *ARGS, "--use-gpu", "--train.max_steps=2").code == 0
+        torch.cuda.set_per_process_memory_fraction(1e-4)
+        assert run("val", "checkpoints/b").code == 8
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def test_batches_arrive_whole_while_the_gpu_computes():

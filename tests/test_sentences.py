@@ -8,7 +8,7 @@ from conftest import PLAIN, TOY, dogcats, rows, state
 
 from configs import load
 from trainer.device import told_in_words
-from utils.errors import ConfigError
+from utils.errors import ConfigError, MemoryShortage
 
 
 def said(given, code: int, words: str) -> bool:
@@ -122,6 +122,7 @@ def test_an_open_window_in_fp16_is_closed_after_a_resume(run):
         ("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation", "train.deterministic: "),
         ("Expected more than 1 value per channel when training, got input size [1, 8]", "data.batch_size: BatchNorm"),
         ("InvalidCxxCompiler: No working C++ compiler found", "train.compile: needs a "),
+        ("RuntimeError: Failed to find C compiler. Please specify via CC", "train.compile: needs a C compiler"),
     ],
 )
 def test_what_torch_says_of_a_key_names_the_key(text, told):
@@ -130,3 +131,17 @@ def test_what_torch_says_of_a_key_names_the_key(text, told):
         raise kind(text)
     with pytest.raises(kind, match="something else"), told_in_words(load("default", [])):
         raise kind("something else")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_too_little_memory_is_told_with_what_to_do(text):
+    with pytest.raises(MemoryShortage, match="batch size 32 .*--batch-size=16"), told_in_words(load("default", [])):
+        raise RuntimeError(text)

@@ -77,6 +77,19 @@ def test_the_third_time_ends_it_with_the_samples(tmp_path, fault):
     assert ("SIGKILL" if fault == "killed" else "the share is gone") in str(told.value)
 
 
+def test_a_mistake_in_a_dataset_is_no_loss(tmp_path):
+    """Read again, it would be made again: it comes as it was, with its place in the traceback."""
+
+    class Mistaken(Fragile):
+        def __getitem__(self, index):
+            return {}["label"]
+
+    said: list[str] = []
+    with pytest.raises(KeyError, match="label"):
+        read(Mistaken("none", tmp_path), workers=1, say=said.append)
+    assert not said
+
+
 def test_no_process_is_left_behind(tmp_path):
     before = _children(os.getpid())
     read(Fragile("frozen", mark(tmp_path, 1)), workers=2)

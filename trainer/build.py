@@ -164,14 +164,15 @@ def make_averaged(task: Task, decay: float | None) -> AveragedModel | None:
         return None
 
     def average(own: Any, current: Any, count: Any) -> None:
-        n = int(count)
+        n = int(averaged.n_averaged)  # type: ignore[arg-type]  # `count` is the same, but on a GPU one would wait for it
         weight = 1 - min(decay, (1 + n) / (10 + n))
         if own[0].is_floating_point():
             torch._foreach_lerp_(own, current, weight)
         else:
             torch._foreach_copy_(own, current)  # counters
 
-    return AveragedModel(task, multi_avg_fn=average, use_buffers=True)
+    averaged = AveragedModel(task, multi_avg_fn=average, use_buffers=True)
+    return averaged
 
 
 def least_batch(task: Task) -> int:

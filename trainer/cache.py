@@ -172,7 +172,8 @@ def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], N
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with open(temporary, "wb+") as file:
-            os.posix_fallocate(file.fileno(), 0, count + sizes.nbytes + CHECKSUM)  # a full disk is told now
+            if hasattr(os, "posix_fallocate"):  # a full disk is told now
+                os.posix_fallocate(file.fileno(), 0, count + sizes.nbytes + CHECKSUM)
             content = np.memmap(file, np.uint8, "r+", shape=(count + sizes.nbytes,))
             _fill(_packed(content[:count], sizes), files)
             content[count:] = np.frombuffer(sizes.tobytes(), np.uint8)

@@ -24,7 +24,9 @@ TOLD = {  # what torch's errors say, and what to do
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
     "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
+    "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
 }
+SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  # of memory, in torch's words and CUDA's
 CPU = torch.device("cpu")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,6 +41,11 @@ def choose_device(use_gpu: str | bool) -> torch.device:
         raise ConfigError("train.use_gpu: there is no GPU that torch can use; leave it at auto, or --use-gpu=false")
     if use_gpu is False or not torch.cuda.is_available():
         return torch.device("cpu")
+    if dist.local_rank() >= torch.cuda.device_count():
+        raise ConfigError(
+            f"train.use_gpu: process {dist.local_rank()} of this machine has no GPU, there are "
+            f"{torch.cuda.device_count()}; give torchrun a smaller --nproc-per-node, or --use-gpu=false"
+        )
     device = torch.device("cuda", dist.local_rank())
     torch.cuda.set_device(device)
     return device
@@ -100,7 +107,7 @@ def make_repeatable(train: Train, rank: int = 0) -> None:
     torch.manual_seed(train.seed + rank)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(train.deterministic)
     torch.backends.cudnn.benchmark = not train.deterministic  # on a GPU: try several algorithms, take the fastest
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high" if train.tf32 else "highest")
@@ -125,6 +132,8 @@ def _moved(batch: Any, device: torch.device, user: torch.cuda.Stream) -> Any:
         return moved
     if isinstance(batch, dict):
         return {key: _moved(value, device, user) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_moved(value, device, user) for value in batch))
     if isinstance(batch, (list, tuple)):
         return [_moved(value, device, user) for value in batch]
     return batch
@@ -142,7 +151,7 @@ def told_in_words(cfg: Config) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in SHORTAGES):
             raise _memory_shortage(cfg) from error
         told = next((words for sign, words in TOLD.items() if sign in str(error)), None)
         if told is None:
@@ -152,8 +161,8 @@ def told_in_words(cfg: Config) -> Iterator[None]:
 
 def _memory_shortage(cfg: Config) -> MemoryShortage:
     size = cfg.data.batch_size
-    smaller = f"--batch-size={max(1, size // 2)} --train.accumulate={2 * cfg.train.accumulate} (the same gradient)"
+    smaller = f"--batch-size={max(1, size // 2)} --train.accumulate={2 * cfg.train.accumulate}"
     return MemoryShortage(
-        f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, --train.precision=bf16, "
-        "smaller pictures, or fewer --num-workers"
+        f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller} (of a mean the same gradient), "
+        "--train.precision=bf16, smaller pictures, or fewer --num-workers"
     )

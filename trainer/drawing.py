@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from configs import Component, Config
-from trainer.device import autocast, move, told_in_words
+from trainer.device import autocast, told_in_words
 from trainer.evaluate import measure, undisturbed
 from trainer.loaders import Batches
 from trainer.task import Task
@@ -192,11 +192,12 @@ def _look(task: Task, dataset: Dataset, cfg: Config, device: torch.device, patie
     data = replace(cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False)
     parts, started = [], time.monotonic()
     with undisturbed(task), torch.no_grad():
-        for indices, (inputs, labels) in Batches(dataset, data, cfg.train.seed, training=True).epoch(0):
+        batches = Batches(dataset, data, cfg.train.seed, training=True, device=device)
+        for indices, (inputs, labels) in batches.epoch(0):
             with autocast(device, cfg.train.precision):
-                probabilities = task.probabilities(move(inputs, device)).cpu()  # type: ignore[operator]
+                probabilities = task.probabilities(inputs).cpu()  # type: ignore[operator]
             probability, predicted = probabilities.max(1)
-            parts.append((torch.as_tensor(indices), labels, predicted, probability))
+            parts.append((torch.as_tensor(indices), labels.cpu(), predicted, probability))
             if time.monotonic() - started > patience:
                 break
     return Looked(*map(torch.cat, zip(*parts, strict=True)))

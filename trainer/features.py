@@ -65,7 +65,8 @@ def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
 
     Raises DataError for a photo that is gone.
     """
-    digest = hashlib.sha256(repr([device.type, *((name, version(name)) for name in LIBRARIES)]).encode())
+    numbers = torch.get_float32_matmul_precision()
+    digest = hashlib.sha256(repr([device.type, numbers, *((name, version(name)) for name in LIBRARIES)]).encode())
     digest.update(repr([task.encoder, dataset.pictures.transform]).encode())
     digest.update(Path(inspect.getfile(type(task.encoder))).read_bytes())
     for name, tensor in task.encoder.state_dict().items():

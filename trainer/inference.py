@@ -9,7 +9,7 @@ import torch
 from configs import COMPONENTS, Config, load_stored
 from trainer.build import build_dataset, build_task, load_network_state
 from trainer.checkpoint import BEST, LAST, PREVIOUS, read, read_newest
-from trainer.device import choose_device, lay_out, settled, told_in_words
+from trainer.device import choose_device, lay_out, make_repeatable, settled, told_in_words
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
 from trainer.loaders import Batches
@@ -58,11 +58,13 @@ class Trained:
         device = choose_device(cfg.train.use_gpu)
         cfg = settled(cfg, device)
         dist.start(device)
-        task = build_task(cfg, self.meta, trained=True, losses=losses)
-        weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
-        load_network_state(task, weights, buffers, str(self.source))
-        lay_out(task, cfg.train)
-        return cfg, task.to(device).eval(), device
+        make_repeatable(cfg.train)
+        with told_in_words(cfg):
+            task = build_task(cfg, self.meta, trained=True, losses=losses)
+            weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
+            load_network_state(task, weights, buffers, str(self.source))
+            lay_out(task, cfg.train)
+            return cfg, task.to(device).eval(), device
 
     def batches(self, cfg: Config, split: str, task: Task, device: torch.device) -> Batches:
         """The batches of a split, in the order of its samples."""
@@ -76,8 +78,8 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
         raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
     cfg, task, device = trained.revive(flags, losses=True)
-    batches = trained.batches(cfg, "val", task, device)
     with told_in_words(cfg):
+        batches = trained.batches(cfg, "val", task, device)
         numbers, _ = measure(task, batches, cfg, device)
     batches.close()
     if dist.is_main():
@@ -92,8 +94,8 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     trained = Trained(checkpoint)
     cfg, task, device = trained.revive(flags)
     target = target_of(cfg.test.result_file, trained.source.parent)
-    batches = trained.batches(cfg, "test", task, device)
     with told_in_words(cfg):
+        batches = trained.batches(cfg, "test", task, device)
         rows = predict(task, batches, cfg, device)
     batches.close()
     if dist.is_main():

@@ -20,6 +20,7 @@ from utils.errors import ConfigError, DataError, UserError, WorkerError
 __all__ = ["Batches"]
 
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)  # not losses
 LOSSES = 3  # of worker processes in one epoch: then the run ends
 
 
@@ -104,8 +105,8 @@ class Batches:
                     position += 1
             except (UserError, MemoryError):
                 raise
-            except Exception as error:  # a dead process shows in many ways; what its dataset raised comes as it was
-                if not self.cfg.num_workers or self.threaded:
+            except Exception as error:  # a dead process shows in many ways
+                if not self.cfg.num_workers or self.threaded or isinstance(error, BUGS):
                     raise
                 losses += 1
                 self._replace(error, losses, self._mine(order, position).tolist())

@@ -132,7 +132,7 @@ def _look(trainer: "Trainer", task: Classification) -> dict[str, Tensor]:
     """Of the validation: the first batch's inputs, labels [N], probabilities [N, C], the last layer's [N, F]."""
     assert trainer.val_batches is not None
     found: dict[str, list[Tensor]] = {"inputs": [], "labels": [], "probabilities": [], "features": []}
-    last = [layer for layer in task.model.modules() if getattr(layer, "weight", torch.zeros(1)).ndim > 1][-1]
+    last = [layer for layer in task.model.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) > 1][-1]
     hook = last.register_forward_pre_hook(lambda _, args: found["features"].append(args[0].float().flatten(1).cpu()))
     try:
         for _, (inputs, labels) in trainer.val_batches.epoch(0):

@@ -54,7 +54,8 @@ def as_count(name: str, text: str) -> int:
 def as_typed(key: str, flags: Sequence[Flag]) -> str:
     """The flag that set a dotted key, as it was typed."""
     last = key.rpartition(".")[2]
-    found = [flag.typed for flag in flags if flag.key.rpartition(".")[2].removeprefix("no_") == last]
+    found = [flag.typed for flag in flags if flag.key == key]
+    found += [flag.typed for flag in flags if flag.key.rpartition(".")[2].removeprefix("no_") == last]
     return found[0] if found else f"--{key}"
 
 

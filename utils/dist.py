@@ -24,7 +24,7 @@ __all__ = [
 
 def start(device: torch.device) -> None:
     """Join the group that torchrun's environment describes, if there is one: nccl on GPUs, gloo elsewhere."""
-    if "RANK" in os.environ and not dist.is_initialized():
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 

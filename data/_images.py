@@ -1,19 +1,18 @@
 """What the picture datasets share: finding, reading and splitting pictures, and the dataset that they all are."""
 
 import os
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._stores import Pixels, Store
 from utils.errors import DataError
+from utils.randomness import same_random_state
 
 __all__ = [
     "SUFFIXES",
@@ -135,18 +134,6 @@ def pick(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
     return [items[i] for i in indices]
 
 
-@contextmanager
-def untouched_rng() -> Iterator[None]:
-    """Put the global random states back at the end: looking at a sample must not change what a run draws."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
 # Pictures
 
 
@@ -229,7 +216,7 @@ class ImageDataset(Dataset):
     @property
     def meta(self) -> dict[str, Any]:
         """What a network or another split needs to know; channels and size [H, W] are those of the first sample."""
-        with untouched_rng():  # by gather() where that will do: it needs no torchvision
+        with same_random_state():  # by gather() where that will do: it needs no torchvision
             sample = self.gather([0], [0]) if self.draws_alone else self[0]
             image = sample if self.labels is None else sample[0]
             image = image[0] if self.draws_alone else image

@@ -16,10 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from data._csv import Faults, read_lines
-from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices, untouched_rng
+from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices
 from data._stores import Files
 from utils.errors import ConfigError, DataError
 from utils.files import content
+from utils.randomness import same_random_state
 
 __all__ = ["Captions"]
 
@@ -126,7 +127,7 @@ class Captions(Dataset):
     @property
     def meta(self) -> dict[str, Any]:
         """The words in the order of their numbers, marks first, and how many; channels and size [H, W] of a picture."""
-        with untouched_rng():
+        with same_random_state():
             picture = self.pictures[0]
         if picture.min() < 0 or picture.max() > 1:
             raise ConfigError("data.transform: Captions needs pictures in [0, 1]; leave out Normalize, encoders do it")

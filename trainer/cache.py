@@ -4,7 +4,7 @@ import copy
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing.pool import ThreadPool
@@ -23,7 +23,7 @@ from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
 from utils.images import DENSITY, read_image, read_size
 
-__all__ = ["with_cache"]
+__all__ = ["stamp", "with_cache"]
 
 FOLDER = ROOT / ".pixels"
 CHECKSUM = hashlib.sha256().digest_size  # bytes, at the end of a file
@@ -116,7 +116,14 @@ def fingerprint(files: list[str], side: int | None) -> str:
 
     Raises DataError for a picture that is gone.
     """
-    digest = hashlib.sha256(repr(["RGB", side, version("pillow")]).encode())
+    return stamp(hashlib.sha256(repr(["RGB", side, version("pillow")]).encode()), files)
+
+
+def stamp(digest: Any, files: Sequence[str]) -> str:
+    """The digest with the files' paths, sizes and times.
+
+    Raises DataError for a picture that is gone.
+    """
     for file in files:
         try:
             status = os.stat(file)

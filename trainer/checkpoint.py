@@ -186,20 +186,22 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path}: is no checkpoint that can be loaded safely ({reason[:160]})") from error
 
 
-def read_newest(folder: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[dict[str, Any], Path, list[str]]:
-    """The first of the names that can be read, its path, and why others were passed over.
+def read_newest(place: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[dict[str, Any], Path, list[str]]:
+    """Of a folder the first of the names that can be read, its path, and why others were passed over; or a file.
 
     Raises CheckpointError with all reasons when there is none.
     """
+    if not place.is_dir():
+        return read(place), place, []
     rejected: list[str] = []
-    for path in (folder / name for name in names):
+    for path in (place / name for name in names):
         if path.name != LAST and not path.exists():  # not every run has a second one, or a best one
             continue
         try:
             return read(path), path, rejected
         except CheckpointError as error:
             rejected.append(str(error))
-    raise CheckpointError(f"{folder}: no usable checkpoint ({'; '.join(rejected)})")
+    raise CheckpointError(f"{place}: no usable checkpoint ({'; '.join(rejected)})")
 
 
 def _sidecar(path: Path) -> Path:

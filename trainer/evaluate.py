@@ -9,11 +9,11 @@ import torch
 from configs import Config
 from trainer.device import autocast
 from trainer.loaders import Batches
-from trainer.randomness import random_state, set_random_state
 from trainer.task import Row, Task
 from utils import dist
 from utils.errors import DataError
 from utils.meters import Meter
+from utils.randomness import same_random_state
 
 __all__ = ["measure", "predict", "undisturbed"]
 
@@ -21,14 +21,14 @@ __all__ = ["measure", "predict", "undisturbed"]
 @contextmanager
 def undisturbed(task: Task) -> Iterator[None]:
     """Everything is afterwards as it was: random numbers, and which modules are in training mode."""
-    before, modes = random_state(), {module: module.training for module in task.modules()}
+    modes = {module: module.training for module in task.modules()}
     task.eval()
     try:
-        yield
+        with same_random_state():
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        set_random_state(before)
 
 
 def measure(task: Task, batches: Batches, cfg: Config, device: torch.device) -> tuple[dict[str, float], dict[str, Any]]:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import inspect
 import io
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from configs import Config
+from trainer.cache import stamp
 from trainer.evaluate import undisturbed
 from trainer.loaders import Batches
 from trainer.run_folder import ROOT
 from trainer.task import Task
 from utils import dist
-from utils.errors import DataError, StorageError
+from utils.errors import StorageError
 from utils.files import put
 
 __all__ = ["with_features"]
@@ -72,13 +72,7 @@ def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
     for name, tensor in task.encoder.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    for file in dataset.files:
-        try:
-            status = os.stat(file)
-        except OSError as error:
-            raise DataError(f"cannot read the picture {file} ({error.strerror}); put it back") from error
-        digest.update(repr([file, status.st_size, status.st_mtime_ns]).encode())
-    return digest.hexdigest()
+    return stamp(digest, dataset.files)
 
 
 def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from configs import COMPONENTS, Config, load_stored
 from trainer.build import build_dataset, build_task, load_network_state
-from trainer.checkpoint import BEST, LAST, PREVIOUS, read, read_newest
+from trainer.checkpoint import BEST, LAST, PREVIOUS, read_newest
 from trainer.device import choose_device, lay_out, make_repeatable, settled, told_in_words
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
@@ -35,8 +35,7 @@ class Trained:
         path = Path(checkpoint)
         if not path.exists():
             raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint")
-        found = read_newest(path, (BEST, LAST, PREVIOUS)) if path.is_dir() else (read(path), path, [])
-        self.state, self.source, rejected = found
+        self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
         for reason in rejected if dist.is_main() else ():
             print(f"passed over {reason}")
         self.stored = load_stored(self.state["config"], self.source)

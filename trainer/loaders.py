@@ -12,10 +12,10 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.schema import Data
 from trainer.device import CPU, move
-from trainer.randomness import mix, random_state, seed_all, set_random_state
 from trainer.workers import Threads, Workers, let_go
 from utils import dist
 from utils.errors import ConfigError, DataError, UserError, WorkerError
+from utils.randomness import mix, random_state, seed_all, set_random_state
 
 __all__ = ["Batches"]
 

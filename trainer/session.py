@@ -54,7 +54,7 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
     if dist.is_main():
         folder.own()
         Store(folder.path).sweep()
-    state, source, rejected = read_newest(path) if path.is_dir() else (read(path), path, [])
+    state, source, rejected = read_newest(path)
     for reason in rejected:
         console.say(f"passed over {reason}")
     cfg = _changed(state["config"], source, flags, console)

@@ -6,10 +6,10 @@ import torch
 
 from trainer.build import buffer_state, load_network_state, network_state
 from trainer.progress import Progress
-from trainer.randomness import random_state, set_random_state
 from utils import dist
 from utils.config import to_plain
 from utils.errors import CheckpointError
+from utils.randomness import random_state, set_random_state
 
 if TYPE_CHECKING:
     from trainer.trainer import Trainer

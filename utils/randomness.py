@@ -2,12 +2,14 @@
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["mix", "random_state", "seed_all", "set_random_state"]
+__all__ = ["mix", "random_state", "same_random_state", "seed_all", "set_random_state"]
 
 
 def mix(*numbers: int) -> int:
@@ -45,3 +47,13 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+@contextmanager
+def same_random_state() -> Iterator[None]:
+    """Whatever is drawn within, afterwards it is as if nothing had been."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(before)

@@ -147,11 +147,11 @@ def main(arguments: list[str]) -> int:
         if arguments[0] not in COMMANDS:
             raise ConfigError(f"no command '{arguments[0]}'{suggest(arguments[0], COMMANDS)}")
         call(COMMANDS[arguments[0]], arguments[1:], quick=arguments[0] in QUICK)
-        sys.stdout.flush()
+        print(end="", flush=True)  # to nobody, where stdout is closed
     except UserError as error:
         if {"--debug", "--debug=true", "debug=true"} & set(arguments):
-            raise
-        if not isinstance(error, ConfigError) or os.environ.get("RANK", "0") == "0":  # every rank finds the same
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        elif not isinstance(error, ConfigError) or os.environ.get("RANK", "0") == "0":  # every rank finds the same
             print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -203,3 +203,21 @@ def test_a_bar_counts_batches_on_a_terminal(tmp_path):
     assert re.search(r"epoch 1/2 .*/40, .*step/s, .* left, loss \d\.\d{4}, [\d,]+ MB", text)
     assert "1258" not in text.replace("1,258", "")
     assert re.search(r"^ +1/2 .*\r\n +2/2 .*\r\ndone: 80 steps", re.sub(r"\r(?!\n)[^\n]*\r(?!\n)", "", text), re.M)
+
+
+@pytest.mark.parametrize("flag", ["--json", "--json=false"])
+def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path, flag):
+    """As `train | head -1`, or a tee that dies."""
+    args = [sys.executable, str(ROOT / "main.py"), "train", "--run=a", *TOY, flag]
+    process = subprocess.Popen(args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(120) == 0 and said == "nothing is printed from here on (Broken pipe); the run goes on\n"
+    assert json.loads((tmp_path / "checkpoints/a/status.json").read_text())["state"] == "finished"
+
+
+def test_without_an_output_a_run_is_a_run(tmp_path):
+    command = f"{sys.executable} {ROOT / 'main.py'} train --run=a {' '.join(TOY)} >&-"
+    given = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (given.returncode, given.stderr) == (0, "")

@@ -163,15 +163,27 @@ class Console:
         self.printed = time.monotonic()
         text = f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text
         if self.bar is None:
-            print(text, flush=True)
+            self._put(text)
         else:
             self.bar.write(text, file=sys.stdout)
 
     def _write(self, row: Mapping[str, Any]) -> None:
         """A line of JSON, which has no word for what is not finite; in one piece, as other threads write too."""
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        sys.stdout.write(json.dumps(plain, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+        self._put(json.dumps(plain, ensure_ascii=False))
+
+    def _put(self, line: str) -> None:
+        """A pipe whose reader is gone, or a full disk behind it, is no reason to end a run."""
+        try:
+            if sys.stdout is not None:
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+        except OSError as error:
+            self.output = "quiet"
+            with suppress(OSError):  # what is left unwritten would fail again at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with suppress(OSError):
+                print(f"nothing is printed from here on ({error.strerror}); the run goes on", file=sys.stderr)
 
 
 class _Epoch:

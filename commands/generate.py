@@ -14,6 +14,7 @@ from utils.cli import Flag
 from utils.config import convert
 from utils.errors import ConfigError
 from utils.tree import Problems, flag_node
+from utils.words import is_slip
 
 __all__ = ["run"]
 
@@ -27,11 +28,15 @@ def run(checkpoint: str, flags: Sequence[Flag]) -> None:
     make = getattr(COMPONENTS["task"].get(trained.stored.task.name), "generate", None)
     if make is None:
         raise ConfigError(f"{trained.stored.task.name} generates nothing; python main.py test {checkpoint} predicts")
-    own = [flag for flag in flags if flag.key in list(inspect.signature(make).parameters)[1:]]
-    cfg, task, device = trained.revive([flag for flag in flags if flag not in own])
+    takes = list(inspect.signature(make).parameters)[1:]
+    own, keys = ([flag for flag in flags if (flag.key in takes) == ours] for ours in (True, False))
+    for flag in keys:
+        if slips := [name for name in takes if is_slip(flag.key, name)]:
+            raise ConfigError(f"{flag.typed}: did you mean --{slips[0].replace('_', '-')}=…?")
+    cfg, task, device = trained.revive(keys)
     arguments = _convert(make, own)
     make_repeatable(cfg.train)
-    with torch.no_grad(), autocast(device, cfg.train.precision), told_in_words(cfg):
+    with torch.no_grad(), autocast(device, cfg.train.precision), told_in_words(cfg, training=False):
         print(make(task, **arguments))
 
 

@@ -13,7 +13,7 @@ from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
 from configs.schema import Config
 from utils.cli import Flag
-from utils.config import BAD, Component, convert, to_plain
+from utils.config import BAD, Component, convert, flatten, to_plain
 from utils.errors import ConfigError
 from utils.tree import Node, Problems, to_node
 from utils.words import suggest
@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Resolved",
+    "differences",
     "known_keys",
     "load",
     "load_stored",
@@ -55,6 +56,16 @@ def resolve(name: str = "default", flags: Sequence[Flag] = (), options: Sequence
 def load_stored(stored: dict[str, Any], source: Path, flags: Sequence[Flag] = ()) -> Config:
     """The config that a checkpoint holds, with flags laid over it."""
     return _check([to_node(stored, str(source))], flags).config
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """What two configs have otherwise: (old, new) by dotted key, in order."""
+    one, other = flatten(to_plain(old)), flatten(to_plain(new))
+    for these, those in ((one, other), (other, one)):
+        for key in [key for key in these if f"{key}.name" in those]:  # a component without arguments is its name
+            these[f"{key}.name"] = these.pop(key)
+    changed = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    return {key: (one.get(key), other.get(key)) for key in changed}
 
 
 def known_keys(name: str, flags: Sequence[Flag] = ()) -> dict[str, Any]:

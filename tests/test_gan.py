@@ -322,6 +322,8 @@ def test_generate_needs_the_checkpoint_alone(run, digits):
     assert (given.code, given.out) == (0, "a.png: the 10 best of 20 by the discriminator\n"), given.err
     assert Image.open("a.png").size == (8 * 30 - 2, 2 * 30 - 2)
     assert run("generate", "checkpoints/a", "--self=1").code == 2
+    slip = run("generate", "checkpoints/a", "--gen-nmu=10")
+    assert (slip.code, slip.err) == (2, "--gen-nmu=10: did you mean --gen-num=…?\n")
     first = Image.open("a.png").tobytes()
     for flag, same in ((None, True), ("--train.seed=1", False), ("--gen-mean=0.5", False), ("--gen-std=0.5", False)):
         assert run("generate", "checkpoints/a", *flags, *([flag] if flag else [])).code == 0

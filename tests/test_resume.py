@@ -3,9 +3,13 @@
 import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
+import torch
 from conftest import PLAIN, TOY, dogcats, rows, same_run, state
+
+from trainer.trainer import Trainer
 
 FULL = [
     "--model=MLP",
@@ -187,3 +191,50 @@ def test_a_finished_run_says_what_continues_it(run):
         assert run("train", f"--run={name}", *args, *flags).code == 0
         told = run("train", f"--resume=checkpoints/{name}").out
         assert (f"--train.max_{name}=… continues it" if name in endings else "early stop has ended it") in told
+
+
+def test_killed_in_its_last_validation_a_run_is_brought_to_its_end(run, monkeypatch):
+    """What is on the disk then is past the last step, but neither measured nor the best."""
+    args = [*TOY, "--train.max_steps=37"]
+    assert run("train", "--run=whole", *args).code == 0
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", killed)
+        assert run("train", "--run=a", *args).code == 130
+    assert state("a")["progress"]["step"] == 37 and not Path("checkpoints/a/best.pth").exists()
+    given = run("train", "--resume")
+    assert given.code == 0 and "best accuracy" in given.out, given.out + given.err
+    assert rows("a") == rows("whole") and same_run(state("a", "best.pth"), state("whole", "best.pth"))
+    assert "is finished at" in run("train", "--resume=checkpoints/a").out
+
+
+@pytest.mark.parametrize("place", [".", "notes.txt", "weights.pth"])
+def test_what_is_no_run_is_left_as_it_is(run, tmp_path, place):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "last.pth.tmp").write_text("mine, too")
+    torch.save({"weight": torch.zeros(2)}, folder / "weights.pth")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    given = run("train", f"--resume=mine/{place}")
+    assert given.code == 4 and "no checkpoint of a run" in given.err, given.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_name_alone_is_told_where_the_run_is(run):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
+    for command in (["train", "--resume=a"], ["val", "a"]):
+        given = run(*command)
+        assert given.code == 4 and "did you mean checkpoints/a?" in given.err
+
+
+def test_a_refused_change_is_told_as_it_was_typed_and_once(run):
+    """A component that gets its first argument is the same component."""
+    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
+    for command in (["train", "--resume=checkpoints/a"], ["val", "checkpoints/a"]):
+        given = run(*command, "--model.dropout=0.5", "--train.val_steps=9")
+        assert given.code == 2 and given.err.count("--model") == 1 and len(given.err.strip().splitlines()) == 2
+    assert "keeps its train.val_steps null;" in run("train", "--resume=checkpoints/a", "--train.val_steps=9").err

@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
-from configs import COMPONENTS, Config, load_stored
+from configs import COMPONENTS, Config, differences, load_stored
 from trainer.build import build_dataset, build_task, load_network_state
 from trainer.checkpoint import BEST, LAST, PREVIOUS, read_newest
 from trainer.device import choose_device, lay_out, make_repeatable, settled, told_in_words
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
 from trainer.loaders import Batches
+from trainer.run_folder import ROOT
 from trainer.submission import target_of, write_pictures, write_submission
 from trainer.task import Task
 from utils import dist
 from utils.cli import Flag, as_typed
-from utils.config import flatten, to_plain
 from utils.errors import CheckpointError, ConfigError
 
 __all__ = ["Trained", "test", "val"]
@@ -34,7 +34,8 @@ class Trained:
         """Raises CheckpointError when there is none that can be read."""
         path = Path(checkpoint)
         if not path.exists():
-            raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint")
+            near = f"; did you mean {ROOT / path}?" if (ROOT / path).exists() else ""
+            raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint{near}")
         self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
         for reason in rejected if dist.is_main() else ():
             print(f"passed over {reason}")
@@ -47,10 +48,8 @@ class Trained:
         Raises ConfigError for a flag that would have made another training.
         """
         cfg = load_stored(self.state["config"], self.source, flags)
-        old, new = flatten(to_plain(self.stored)), flatten(to_plain(cfg))
-        changed = sorted(key for key in new.keys() | old.keys() if old.get(key) != new.get(key))
         takes = f"data.*, test.*, {', '.join(COMPUTING)} may be given"
-        if wrong := [key for key in changed if not key.startswith(MEASURING)]:
+        if wrong := [key for key in differences(self.stored, cfg) if not key.startswith(MEASURING)]:
             raise ConfigError(
                 "\n".join(f"{as_typed(k, flags)}: a checkpoint keeps its own {k}; {takes}" for k in wrong)
             )
@@ -58,7 +57,7 @@ class Trained:
         cfg = settled(cfg, device)
         dist.start(device)
         make_repeatable(cfg.train)
-        with told_in_words(cfg):
+        with told_in_words(cfg, training=False):
             task = build_task(cfg, self.meta, trained=True, losses=losses)
             weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
             load_network_state(task, weights, buffers, str(self.source))
@@ -67,6 +66,10 @@ class Trained:
 
     def batches(self, cfg: Config, split: str, task: Task, device: torch.device) -> Batches:
         """The batches of a split, in the order of its samples."""
+        root, name = f"{'test' if split == 'test' else 'train'}_data_root", cfg.data.dataset.name
+        unused = getattr(cfg.data, root) is not None and "root" not in COMPONENTS["data"].signature(name).parameters
+        if unused and dist.is_main():
+            print(f"note: {name} reads no folder; {root} is not used")
         dataset = with_features(task, build_dataset(cfg, split, self.meta), cfg, device, adapt=False)
         return Batches(dataset, cfg.data, cfg.train.seed, training=False, device=device)
 
@@ -77,7 +80,7 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
         raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
     cfg, task, device = trained.revive(flags, losses=True)
-    with told_in_words(cfg):
+    with told_in_words(cfg, training=False):
         batches = trained.batches(cfg, "val", task, device)
         numbers, _ = measure(task, batches, cfg, device)
     batches.close()
@@ -93,7 +96,7 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     trained = Trained(checkpoint)
     cfg, task, device = trained.revive(flags)
     target = target_of(cfg.test.result_file, trained.source.parent)
-    with told_in_words(cfg):
+    with told_in_words(cfg, training=False):
         batches = trained.batches(cfg, "test", task, device)
         rows = predict(task, batches, cfg, device)
     batches.close()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from filelock import FileLock, Timeout
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import put
 
-__all__ = ["RunFolder", "newest_unfinished", "run_name"]
+__all__ = ["RunFolder", "newest_unfinished", "refuse_name", "refuse_unless_run", "run_name"]
 
 ROOT = Path("checkpoints")
+OURS = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -33,14 +35,9 @@ class RunFolder:
 
         Raises ConfigError for a name that exists or is not portable, StorageError when it cannot be made.
         """
-        if not LEGAL.fullmatch(name):
-            raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
+        refuse_name(name)
         path = ROOT / name
         try:
-            if path.exists():
-                raise ConfigError(
-                    f"--run={name}: {path} exists; take another name, or continue it with --resume={path}"
-                )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
         except OSError as error:
@@ -66,6 +63,11 @@ class RunFolder:
         # Under the new owner's number, long before the run says anything: others are told who has it.
         self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
 
+    def remove(self) -> None:
+        """Of a run that has not begun: its name is free again, and no --resume finds it."""
+        self.lock.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def _owner(self) -> object:
         """The process that holds the lock; the moment after it took it, the one before it is still named."""
         for _ in range(20):
@@ -86,6 +88,26 @@ class RunFolder:
         """State is running, finished, stopped or failed; a run that says running and holds no lock has crashed."""
         facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), "config": self.config, **facts}
         put(self.path / "status.json", (json.dumps(facts) + "\n").encode())
+
+
+def refuse_name(name: str) -> None:
+    """Raises ConfigError for a run's name that exists or is not portable."""
+    if not LEGAL.fullmatch(name):
+        raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
+    if (ROOT / name).exists():
+        where = ROOT / name
+        raise ConfigError(f"--run={name}: {where} exists; take another name, or continue it with --resume={where}")
+
+
+def refuse_unless_run(path: Path, asked: str) -> None:
+    """Raises CheckpointError for what is no run folder, nor a checkpoint with a name that a run gives."""
+    if not path.exists():
+        near = f"; did you mean {ROOT / path}?" if (ROOT / path).exists() else ""
+        raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{near}")
+    names = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
+    if not any(OURS.fullmatch(name) for name in names):
+        what = "holds no checkpoint of a run" if path.is_dir() else "is no checkpoint of a run"
+        raise CheckpointError(f"{asked}: {path} {what}")
 
 
 def _lives(pid: int) -> bool:

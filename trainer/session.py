@@ -5,12 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from configs import COMPONENTS, Config, load_stored
+from configs import COMPONENTS, Config, differences, load_stored
 from trainer.checkpoint import BEST, Store, read, read_newest
 from trainer.device import told_in_words
 from trainer.drawing import Drawings
 from trainer.progress import Progress
-from trainer.run_folder import RunFolder, newest_unfinished, run_name
+from trainer.run_folder import RunFolder, newest_unfinished, refuse_name, refuse_unless_run, run_name
 from trainer.saver import Saver
 from trainer.signals import Stopped
 from trainer.state import fingerprint
@@ -18,13 +18,13 @@ from trainer.trainer import Trainer
 from trainer.views import Inspector, add_closing_views
 from utils import dist
 from utils.cli import Flag, as_typed
-from utils.config import flatten, to_plain
+from utils.config import to_plain
 from utils.console import Console, Output
-from utils.errors import CheckpointError, ConfigError, StorageError
+from utils.errors import CheckpointError, ConfigError, StorageError, WorkerError
 from utils.files import put
 from utils.logger import Journal, Logger, VisdomBoard
 from utils.tensorboard import TensorBoard
-from utils.yaml_text import dump_yaml
+from utils.yaml_text import dump_line, dump_yaml
 
 __all__ = ["resume", "train"]
 
@@ -38,10 +38,18 @@ def train(cfg: Config, config_name: str, run: str | None, output: Output = "text
     takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
     if cfg.data.train_data_root is not None and "root" not in takes:
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
+    if run is not None and dist.is_main():
+        refuse_name(run)  # not after an hour of reading data
     with told_in_words(cfg):
         trainer = Trainer(cfg, console=console)
         name = dist.broadcast(run or run_name(config_name, "-".join(spec.name for spec in cfg.model.values())))
-        _fit(trainer, RunFolder.create(name, config_name) if dist.is_main() else None, name)
+        folder = RunFolder.create(name, config_name) if dist.is_main() else None
+        try:
+            _fit(trainer, folder, name)
+        except Exception as error:
+            if folder and trainer.progress.step == 0 and not isinstance(error, (StorageError, WorkerError)):
+                folder.remove()  # it has not begun: the mended command may take the same name
+            raise
 
 
 def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
@@ -49,8 +57,7 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
     console = Console(output if dist.is_main() else "quiet")
     path = Path(where) if where else newest_unfinished()
     folder = RunFolder(path if path.is_dir() else path.parent)
-    if not path.exists():
-        raise CheckpointError(f"--resume={where}: there is no such run folder or checkpoint")
+    refuse_unless_run(path, f"--resume={where}")
     if dist.is_main():
         folder.own()
         Store(folder.path).sweep()
@@ -59,7 +66,8 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
         console.say(f"passed over {reason}")
     cfg = _changed(state["config"], source, flags, console)
     progress = Progress.from_state(state["progress"])
-    if progress.finished(cfg.train):
+    # Without that word the end is still to be done: a run may be killed in its last validation.
+    if progress.finished(cfg.train) and folder.status().get("state") == "finished":
         on = progress.continued_by(cfg.train)
         console.say(f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; {on}")
         return
@@ -82,18 +90,18 @@ def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], consol
     Raises ConfigError for a change that would make it another run.
     """
     cfg = load_stored(stored, source, flags)
-    old, new = flatten(to_plain(load_stored(stored, source))), flatten(to_plain(cfg))
-    changed = [key for key in new.keys() | old.keys() if old.get(key) != new.get(key)]
-    if wrong := [key for key in sorted(changed) if not key.startswith(CHANGEABLE)]:
+    changed = differences(load_stored(stored, source), cfg)
+    if wrong := [key for key in changed if not key.startswith(CHANGEABLE)]:
         allowed = ", ".join(CHANGEABLE).replace("log.", "log.*")
         raise ConfigError(
             "\n".join(
-                f"{as_typed(key, flags)}: a resumed run keeps its {key} {old.get(key)!r}; only {allowed} may change"
-                for key in wrong
+                f"{as_typed(k, flags)}: a resumed run keeps its {k} {dump_line(changed[k][0])}; "
+                f"only {allowed} may change"
+                for k in wrong
             )
         )
-    for key in sorted(changed):
-        console.say(f"{key}: {old.get(key)} -> {new.get(key)}")
+    for key, (old, new) in changed.items():
+        console.say(f"{key}: {dump_line(old)} -> {dump_line(new)}")
     return cfg
 
 
@@ -159,6 +167,9 @@ def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:
     cfg, console, path = trainer.cfg, trainer.console, folder.path
     resolved = to_plain(cfg)
     resolved["train"]["use_gpu"] = trainer.device.type == "cuda"
+    ways = {batches.threaded for batches in (trainer.train_batches, trainer.val_batches) if batches is not None}
+    if len(ways) == 1:
+        resolved["data"]["loader"] = "threads" if ways.pop() else "processes"
     put(path / "config.yaml", dump_yaml(resolved).encode())
     folder.set_status("running", **_facts(trainer))
     trainer.journal = Journal(path / "log.jsonl", keep=trainer.progress.journal)
@@ -214,7 +225,8 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
 def _best(trainer: Trainer) -> tuple[float | None, int]:
     """The monitored metric's value in best.pth, None without one, and the epoch, from 1."""
     p = trainer.outdone or trainer.progress
-    return p.best if p.best is None or trainer.smaller_is_better else -p.best, p.best_epoch + 1
+    # 0 - 0 is 0, and -0.0 nobody wants to read
+    return p.best if p.best is None or trainer.smaller_is_better else 0 - p.best, p.best_epoch + 1
 
 
 def _last_words(trainer: Trainer, path: Path) -> None:

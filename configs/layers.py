@@ -40,7 +40,8 @@ def find_file(name: str, beside: Path | None = None) -> Path:
         if name in COMPONENTS[kind].all_names():
             raise ConfigError(f"no config '{name}'; did you mean --{kind}={name}?")
     known = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
-    raise ConfigError(f"no config '{name}'{suggest(Path(name).stem, known)}")
+    hint = suggest(Path(name).stem, known) or ": no such file, and none of that name in configs/ (see help configs)"
+    raise ConfigError(f"no config '{name}'{hint}")
 
 
 def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:

@@ -177,8 +177,17 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         """(image, label), or the image alone: float32 [C, H, W]. Raises DataError when it cannot be read."""
-        image = self.transform(self.store.picture(index)) if self.transform else self.store.tensor(index)
+        image = self._transformed(index) if self.transform else self.store.tensor(index)
         return image if self.labels is None else (image, int(self.labels[index]))
+
+    def _transformed(self, index: int) -> Tensor:
+        picture = self.store.picture(index)
+        try:
+            return self.transform(picture)  # type: ignore[misc]
+        except (ValueError, TypeError, RuntimeError) as error:
+            size = "x".join(map(str, picture.size))
+            reason = " ".join(str(error).split())
+            raise DataError(f"data.transform: the picture {self.ids[index]} of {size} cannot go: {reason}") from error
 
     def gather(self, indices: list[int], seeds: list[int]) -> Any:
         """The batch of these samples, augmented as their seeds say: images float32 [B, C, H, W] and labels int64 [B].

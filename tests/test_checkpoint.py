@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 import torch
+import yaml
 from conftest import PLAIN, ROOT, TOY, rows, same, same_run, state
 
 from configs.schema import Train
@@ -48,6 +49,14 @@ def test_config_yaml_repeats_the_run(run, tmp_path):
     assert "use_gpu: false" in config or "use_gpu: true" in config, "auto was not resolved"
     assert run("train", "checkpoints/a/config.yaml", "--run=b").code == 0
     assert rows("a") == rows("b")
+
+
+@pytest.mark.parametrize(("flags", "way"), [([], "processes"), (["--data.loader=threads"], "threads")])
+def test_config_yaml_has_what_auto_came_to(run, tmp_path, flags, way):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=1", *flags).code == 0
+    found = yaml.safe_load((tmp_path / "checkpoints/a/config.yaml").read_text())
+    assert found["data"]["loader"] == way and found["train"]["use_gpu"] is False
+    assert run("train", "checkpoints/a/config.yaml", "--run=b").code == 0
 
 
 def test_every_flipped_byte_is_found(tmp_path):

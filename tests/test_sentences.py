@@ -1,6 +1,7 @@
 """What a user may run into with data, network and machine: a sentence and an exit code, and never a traceback."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,30 @@ def table(folder, labels) -> str:
 def test_another_number_of_classes_than_the_networks(run):
     given = run("train", "--run=a", "--model=LeNet", "--model.num_classes=3", *PLAIN, "--train.max_steps=2")
     assert said(given, 2, "model: gives [3] for each sample, the data has 10 classes")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--model=LeNet", "--in_channels=3"], 2, "model: the network takes other pictures than the data gives"),
+        (["--model=torchvision:alexnet"], 2, "model: the pictures are too small for this network"),
+        (["--schedule=StepLR", "--schedule.step_size=0"], 2, "schedule.step_size: must be at least 1, got 0"),
+        (["--optim=Adam", "--optim.foreach=true", "--optim.fused=true"], 2, "optim: fused and foreach exclude"),
+        (["--data.transform.train=[{name: RandomCrop, size: 9}]"], 3, "data.transform: the picture "),
+    ],
+)
+def test_what_does_not_fit_together_is_a_sentence_and_its_run_has_not_begun(run, flags, code, words):
+    """The name is free for the mended command, and no --resume finds it."""
+    given = run("train", "--run=a", *PLAIN, *flags)
+    assert said(given, code, words), given.err
+    assert not list(Path("checkpoints").glob("*"))
+    assert run("train", "--run=a", *TOY, "--train.max_steps=1").code == 0
+
+
+def test_a_network_that_takes_no_table(run, tmp_path):
+    flags = ["--data.dataset=Tabular", table(tmp_path / "t", "0101" * 9), "--data.dataset.target=label"]
+    given = run("train", *flags, "--model=LeNet", *PLAIN)
+    assert said(given, 2, "model: "), given.err
 
 
 @pytest.mark.parametrize(

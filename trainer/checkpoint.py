@@ -66,7 +66,8 @@ class Store:
             with suppress(OSError):
                 self.sweep()
             after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
-            raise storage_error(self.folder / LAST, error, stream.size, after) from error
+            name = LAST if last else next(iter(copies), LAST)
+            raise storage_error(self.folder / name, error, stream.size, after) from error
 
     def _replace_last(self, new: Path, digest: str) -> None:
         last = self.folder / LAST
@@ -166,7 +167,9 @@ def read(path: Path) -> dict[str, Any]:
     if problem:
         raise CheckpointError(f"{path}: {problem}")
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in NEEDED.items()):
-        raise CheckpointError(f"{path}: is no checkpoint of a run; bare weights go with --load-model-path=…")
+        raise CheckpointError(
+            f"{path}: is no checkpoint of a run; bare weights begin a new one, with train --load-model-path=…"
+        )
     plain = all(isinstance(weight, Tensor) for weight in state["model"].values())
     if not plain or not isinstance(state.get("fingerprint", {}), dict):
         raise CheckpointError(f"{path}: its weights or its fingerprint are of another type; no run wrote that")

@@ -23,6 +23,12 @@ __all__ = ["CPU", "autocast", "choose_device", "lay_out", "make_repeatable", "mo
 TOLD = {  # what torch's errors say, and what to do
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
     "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
+    "channels, but got": "model: the network takes other pictures than the data gives; see model.in_channels",
+    "input to conv": "model: the network takes pictures, which this data does not give",
+    "Output size is too small": "model: the pictures are too small for this network",
+    "Kernel size can't be greater than actual input size": "model: the pictures are too small for this network",
+    "shapes cannot be multiplied": "model: a layer does not fit what it is given; see the sizes in model",
+    "cannot be `True` together": "optim: fused and foreach exclude each other, leave one out",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
 }
@@ -146,23 +152,25 @@ def _copying(device: torch.device) -> torch.cuda.Stream:
 
 
 @contextmanager
-def told_in_words(cfg: Config) -> Iterator[None]:
+def told_in_words(cfg: Config, training: bool = True) -> Iterator[None]:
     """Turn running out of memory to a MemoryShortage, and what torch says of some keys to a ConfigError."""
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
         if isinstance(error, MemoryError) or any(sign in str(error) for sign in SHORTAGES):
-            raise _memory_shortage(cfg) from error
+            raise _memory_shortage(cfg, training) from error
         told = next((words for sign, words in TOLD.items() if sign in str(error)), None)
         if told is None:
             raise
         raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]})") from error
 
 
-def _memory_shortage(cfg: Config) -> MemoryShortage:
+def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:
     size = cfg.data.batch_size
-    smaller = f"--batch-size={max(1, size // 2)} --train.accumulate={2 * cfg.train.accumulate}"
+    smaller = f"--batch-size={max(1, size // 2)}"
+    if training:
+        smaller += f" --train.accumulate={2 * cfg.train.accumulate} (of a mean the same gradient)"
     return MemoryShortage(
-        f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller} (of a mean the same gradient), "
+        f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, "
         "--train.precision=bf16, smaller pictures, or fewer --num-workers"
     )

@@ -62,7 +62,7 @@ def _read_sample(path: Path) -> tuple[list[str], list[str]]:
     """Header and ids."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            header, *lines = [row for row in csv.reader(stream) if row]
+            header, *lines = [row for row in csv.reader(stream) if row] or [[]]
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file; --test.sample names Kaggle's sample_submission.csv") from error
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:

@@ -39,7 +39,7 @@ class Batches:
     ):
         """`say` is told when processes were lost and are replaced; a last training batch has `least` samples a rank.
 
-        Batches come on `device`; to a GPU pixels are sent as they are, and become normalised numbers there.
+        Batches come on `device`; pictures whose transforms go in one are sent to a GPU as bytes, and normalised there.
 
         Raises ConfigError when threads are asked for and the samples draw from the process's random numbers, DataError
         when there are samples to train on, but too few for a batch.

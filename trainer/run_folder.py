@@ -65,8 +65,8 @@ class RunFolder:
 
     def remove(self) -> None:
         """Of a run that has not begun: its name is free again, and no --resume finds it."""
+        shutil.rmtree(self.path, ignore_errors=True)  # while nobody else can own it
         self.lock.release()
-        shutil.rmtree(self.path, ignore_errors=True)
 
     def _owner(self) -> object:
         """The process that holds the lock; the moment after it took it, the one before it is still named."""

@@ -95,10 +95,8 @@ def cut(image: Image.Image, region: Region, whole: tuple[int, int] | None = None
     if box != (0, 0, width, height) and all(map(float.is_integer, map(float, box))):
         image, box = image.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
     part = image if image.size == region.size == box[2:] else image.resize(region.size, Image.Resampling.BILINEAR, box)
-    if region.across:
-        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     pixels = np.frombuffer(part.tobytes(), np.uint8).reshape(part.height, part.width, -1)
-    return pixels[:: -1 if region.down else 1, :, :3]
+    return pixels[:: -1 if region.down else 1, :: -1 if region.across else 1, :3]
 
 
 def _read_jpeg(data: bytes, choose: Callable[[int, int], Region]) -> np.ndarray | None:

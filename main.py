@@ -151,7 +151,7 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         if {"--debug", "--debug=true", "debug=true"} & set(arguments):
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-        elif not isinstance(error, ConfigError) or os.environ.get("RANK", "0") == "0":  # every rank finds the same
+        elif not isinstance(error, ConfigError) or "WORLD_SIZE" not in os.environ or os.environ["RANK"] == "0":
             print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -61,7 +61,7 @@ class Train:
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
     deterministic: bool = False  # only algorithms that give the same bits each time: on a GPU others may not
     accumulate: Count = 1  # batches an optimizer step
-    clip: Annotated[float, Range(0, open=True)] | None = None  # largest norm of the gradient; longer ones are cut
+    clip: Annotated[float, Range(0)] | None = None  # largest norm of the gradient; longer ones are cut
     # look for gradients that are not finite; null: on a CPU, where clip computes their norm
     check_gradients: bool | None = None
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # leave the batch out: now, or from the last save on

@@ -185,6 +185,8 @@ class ImageDataset(Dataset):
         try:
             return self.transform(picture)  # type: ignore[misc]
         except (ValueError, TypeError, RuntimeError) as error:
+            if "allocate" in str(error):
+                raise
             size = "x".join(map(str, picture.size))
             reason = " ".join(str(error).split())
             raise DataError(f"data.transform: the picture {self.ids[index]} of {size} cannot go: {reason}") from error

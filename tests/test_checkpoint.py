@@ -220,6 +220,9 @@ def test_the_best_of_a_run_that_ended_within_an_epoch_is_not_lost_to_a_worse_one
     assert before["progress"]["best"] < state("whole", "best.pth")["progress"]["best"], "nothing is tested"
     assert same(after["model"], before["model"]) and same_run(state("cut"), state("whole"))
     assert f"best loss {before['progress']['best']:.4f} (epoch 2)" in given.out
+    assert run("train", "--resume=checkpoints/cut", "--max-epoch=6").code == 0
+    kept = state("cut", "best.pth")["progress"]["best"]
+    assert kept == min(before["progress"]["best"], *(row["loss"] for row in rows("cut", phase="val")))
 
 
 def test_a_score_that_is_no_number_is_not_among_the_top():

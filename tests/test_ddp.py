@@ -102,3 +102,11 @@ def test_what_one_rank_alone_finds_ends_both_with_its_sentence(tmp_path):
     args = ["dogcat_small", "--train-data-root=photos", "--model=LeNet", "--batch-size=2", "--num-workers=0", *PLAIN]
     given = torchrun(tmp_path, "train", "run=two", *args, "--data.dataset.val_fraction=0.1")
     assert given.returncode != 0 and "cannot read the picture" in given.stderr, given.stderr[-3000:]
+
+
+def test_a_rank_without_a_group_is_no_rank(run, monkeypatch):
+    """Some schedulers set RANK for other ends; it trains, says so, and saves."""
+    monkeypatch.setenv("RANK", "3")
+    given = run("train", "--run=a", *TOY, "--train.max_steps=2")
+    assert given.code == 0 and "done: 2 steps" in given.out and state("a")["progress"]["step"] == 2
+    assert "no key 'foo'" in run("train", "--foo=3").err

@@ -110,6 +110,29 @@ def test_of_a_summed_gradient_all_its_batches_are_left_out(run, spoilt, policy, 
     assert all(value.isfinite().all() for value in state("a")["model"].values())
 
 
+def test_a_window_around_a_batch_that_is_left_out_already(run, spoilt):
+    """After the batch of step 18 is gone, the window of steps 17 to 20 has three; 17 is the one to blame."""
+    spoilt["gradient"] = True
+    args = [*ARGS, "--train.accumulate=3", "--train.check_gradients", "--train.on_nonfinite=rollback"]
+    spoilt["steps"] = {17}
+    from trainer.trainer import Trainer
+
+    own, done = Trainer.train_epoch, []
+
+    def train_epoch(self):
+        if not done:
+            done.append(self.progress.left_out.append([1, 4]))
+        return own(self)
+
+    Trainer.train_epoch = train_epoch
+    try:
+        given = run("train", "--run=a", *args)
+    finally:
+        Trainer.train_epoch = own
+    assert given.code == 0 and given.out.count("gradient's norm is nan") == 1, given.out + given.err
+    assert state("a")["progress"]["left_out"] == [[1, 4], [1, 3], [1, 5], [1, 6]]
+
+
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_what_was_left_out_stays_so_in_a_resumed_run(run, spoilt, policy):
     args = [*ARGS, f"--train.on_nonfinite={policy}"]

@@ -211,6 +211,19 @@ def test_killed_in_its_last_validation_a_run_is_brought_to_its_end(run, monkeypa
     assert "is finished at" in run("train", "--resume=checkpoints/a").out
 
 
+def test_a_finished_run_that_could_not_say_so_is_not_run_again(run):
+    """Killed while it drew its pictures, say; and no later --resume comes back to it."""
+    assert run("train", "--run=a", *TOY).code == 0
+    path, before = Path("checkpoints/a/status.json"), state("a")
+    status = json.loads(path.read_text())
+    path.write_text(json.dumps(status | {"state": "running"}))
+    given = run("train", "--resume")
+    assert given.code == 0 and "is finished at" in given.out and same_run(state("a"), before)
+    assert json.loads(path.read_text())["state"] == "finished" and run("train", "--resume").code == 4
+    path.unlink()
+    assert "is finished at" in run("train", "--resume=checkpoints/a").out
+
+
 @pytest.mark.parametrize("place", [".", "notes.txt", "weights.pth"])
 def test_what_is_no_run_is_left_as_it_is(run, tmp_path, place):
     folder = tmp_path / "mine"

@@ -79,3 +79,9 @@ def test_a_network_that_learns_at_times_has_a_rule_as_long_as_that():
         "generator": 20,
         "discriminator": 50,
     }
+
+
+def test_a_run_of_very_many_epochs_is_counted_at_once():
+    train = Train(max_epoch=10**9, accumulate=2)
+    assert optimizer_steps(train, batches=7, every=5) == 10**9 // 5 * 5
+    assert optimizer_steps(train, batches=7) == 4 * 10**9

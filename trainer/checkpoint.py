@@ -60,8 +60,9 @@ class Store:
             else:
                 new.unlink()
             for path in (self.folder / name for name in drop):
-                path.unlink(missing_ok=True)
-                _sidecar(path).unlink(missing_ok=True)
+                with suppress(OSError):  # what was to be saved is saved
+                    path.unlink(missing_ok=True)
+                    _sidecar(path).unlink(missing_ok=True)
         except OSError as error:
             with suppress(OSError):
                 self.sweep()

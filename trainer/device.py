@@ -23,11 +23,11 @@ __all__ = ["CPU", "autocast", "choose_device", "lay_out", "make_repeatable", "mo
 TOLD = {  # what torch's errors say, and what to do
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
     "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
-    "channels, but got": "model: the network takes other pictures than the data gives; see model.in_channels",
-    "input to conv": "model: the network takes pictures, which this data does not give",
-    "Output size is too small": "model: the pictures are too small for this network",
-    "Kernel size can't be greater than actual input size": "model: the pictures are too small for this network",
-    "shapes cannot be multiplied": "model: a layer does not fit what it is given; see the sizes in model",
+    "channels, but got": "model: a layer is given other channels than it takes; see model.in_channels",
+    "input to conv": "model: a layer takes pictures, and is given something else",
+    "Output size is too small": "model: the pictures are too small for one of its layers",
+    "Kernel size can't be greater than actual input size": "model: the pictures are too small for one of its layers",
+    "shapes cannot be multiplied": "model: a layer is given another size than it takes; see model",
     "cannot be `True` together": "optim: fused and foreach exclude each other, leave one out",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
@@ -162,7 +162,7 @@ def told_in_words(cfg: Config, training: bool = True) -> Iterator[None]:
         told = next((words for sign, words in TOLD.items() if sign in str(error)), None)
         if told is None:
             raise
-        raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]})") from error
+        raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]}; --debug shows where)") from error
 
 
 def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:

@@ -23,7 +23,8 @@ from utils.errors import CheckpointError, ConfigError
 __all__ = ["Trained", "test", "val"]
 
 # Keys that change how is measured, not what was trained.
-COMPUTING = tuple(f"train.{key}" for key in ("use_gpu", "precision", "tf32", "channels_last", "compile", "seed"))
+NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
+COMPUTING = tuple(f"train.{name}" for name in NAMES)
 MEASURING = ("data.", "test.", "log.", *COMPUTING)
 
 
@@ -57,6 +58,7 @@ class Trained:
         cfg = settled(cfg, device)
         dist.start(device)
         make_repeatable(cfg.train)
+        torch.backends.cudnn.benchmark = False  # the fastest algorithm may be another one each time
         with told_in_words(cfg, training=False):
             task = build_task(cfg, self.meta, trained=True, losses=losses)
             weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})

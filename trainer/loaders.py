@@ -20,7 +20,7 @@ from utils.randomness import mix, random_state, seed_all, set_random_state
 __all__ = ["Batches"]
 
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
-BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)  # not losses
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)  # are no losses
 LOSSES = 3  # of worker processes in one epoch: then the run ends
 
 

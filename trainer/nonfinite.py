@@ -47,7 +47,8 @@ def answer(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> boo
     """
     p, policy = trainer.progress, trainer.cfg.train.on_nonfinite
     told = explain(trainer, error, indices)
-    bad = _suspects(trainer, error.batches)
+    first = p.step - p.batch  # of the epoch
+    bad = [step - first for step in error.steps if step >= first] or [p.batch]
     left_out = [*p.left_out, *([p.epoch, batch] for batch in bad)]
     count, most = sum(epoch == p.epoch for epoch, _ in left_out), MOST * trainer.cfg.train.accumulate
     if policy == "stop" or count > most or trainer.saver is None:
@@ -63,12 +64,6 @@ def answer(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> boo
     return policy == "rollback"
 
 
-def _suspects(trainer: "Trainer", count: int) -> list[int]:
-    """The last `count` batches of this epoch."""
-    end = min(trainer.progress.batch + 1, len(trainer.train_batches))  # an epoch's last window is closed after it
-    return list(range(max(0, end - count), end))
-
-
 def _go_back(trainer: "Trainer") -> None:
     """Make everything as it was at the last save; what the journal holds after it never was."""
     assert trainer.saver is not None
@@ -82,14 +77,15 @@ def _go_back(trainer: "Trainer") -> None:
         trainer.journal.cut(trainer.progress.journal)
 
 
-def explain(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> NonFiniteError:
-    """The same error with the place where it happened, the learning rates, the last gradient and the samples."""
+def explain(trainer: "Trainer", error: NonFiniteError, indices: list[int], ahead: int = 1) -> NonFiniteError:
+    """The same error with the step, `ahead` of those that are counted, learning rates, last gradient and samples."""
     batches = trainer.train_batches
     ids = getattr(batches.dataset, "ids", range(batches.size))
     facts = {**trainer.update.rates(), **trainer.update.norms()}
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in facts.items())
     samples = ", ".join(str(ids[i]) for i in indices[:8]) + (", …" if len(indices) > 8 else "")
+    samples = f"; samples {samples}" if indices else ""
     return NonFiniteError(
-        f"step {trainer.progress.step + 1}: {error} ({numbers}; samples {samples}); the saved checkpoints are from "
+        f"step {trainer.progress.step + ahead}: {error} ({numbers}{samples}); the saved checkpoints are from "
         "before; try a smaller --lr, --train.clip=1, --train.precision=fp32, or --train.on_nonfinite=skip"
     )

@@ -104,7 +104,10 @@ def refuse_unless_run(path: Path, asked: str) -> None:
     if not path.exists():
         near = f"; did you mean {ROOT / path}?" if (ROOT / path).exists() else ""
         raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{near}")
-    names = [file.name for file in path.iterdir()] if path.is_dir() else [path.name]
+    try:
+        names = os.listdir(path) if path.is_dir() else [path.name]
+    except OSError as error:
+        raise CheckpointError(f"{asked}: {path} cannot be read ({error.strerror})") from error
     if not any(OURS.fullmatch(name) for name in names):
         what = "holds no checkpoint of a run" if path.is_dir() else "is no checkpoint of a run"
         raise CheckpointError(f"{asked}: {path} {what}")

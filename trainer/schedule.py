@@ -61,7 +61,7 @@ class Schedule:
         offered: dict[str, Any] = {"total_steps": length, "T_max": length, "total_iters": length, "max_lr": lr}
         if spec.name in ("ConstantLR", "LinearLR"):
             del offered["total_iters"]  # a warm-up: its own short default is meant
-        for name in ("step_size", "T_max", "T_0", "total_iters", "total_steps"):
+        for name in ("step_size", "T_max", "T_0"):  # by which they divide
             if isinstance(spec.args.get(name), (int, float)) and spec.args[name] < 1:
                 raise ConfigError(f"{key}.{name}: must be at least 1, got {spec.args[name]}")
         self.monitors = spec.name == "ReduceLROnPlateau"

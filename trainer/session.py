@@ -20,7 +20,7 @@ from utils import dist
 from utils.cli import Flag, as_typed
 from utils.config import to_plain
 from utils.console import Console, Output
-from utils.errors import CheckpointError, ConfigError, StorageError, WorkerError
+from utils.errors import CheckpointError, ConfigError, NonFiniteError, StorageError, WorkerError
 from utils.files import put
 from utils.logger import Journal, Logger, VisdomBoard
 from utils.tensorboard import TensorBoard
@@ -47,8 +47,9 @@ def train(cfg: Config, config_name: str, run: str | None, output: Output = "text
         try:
             _fit(trainer, folder, name)
         except Exception as error:
-            if folder and trainer.progress.step == 0 and not isinstance(error, (StorageError, WorkerError)):
-                folder.remove()  # it has not begun: the mended command may take the same name
+            begun = trainer.progress.step or trainer.progress.validated >= 0
+            if folder and not begun and not isinstance(error, (NonFiniteError, StorageError, WorkerError)):
+                folder.remove()  # the mended command may take the same name
             raise
 
 
@@ -66,8 +67,13 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
         console.say(f"passed over {reason}")
     cfg = _changed(state["config"], source, flags, console)
     progress = Progress.from_state(state["progress"])
-    # Without that word the end is still to be done: a run may be killed in its last validation.
-    if progress.finished(cfg.train) and folder.status().get("state") == "finished":
+    status = folder.status()
+    # A run that was killed in its last validation has that still to do.
+    measured = progress.validated == progress.step or status.get("state", "finished") == "finished"
+    if progress.finished(cfg.train) and measured:
+        if status and dist.is_main():
+            put_status = {key: value for key, value in status.items() if key not in ("state", "pid", "time", "config")}
+            folder.set_status("finished", **put_status)
         on = progress.continued_by(cfg.train)
         console.say(f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; {on}")
         return
@@ -107,7 +113,7 @@ def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], consol
 
 def _outdone(best: Path, progress: Progress) -> Progress | None:
     """Of a best.pth that a run wrote which ended within an epoch: it must not give way to one that is worse."""
-    if not progress.batch or not best.exists():
+    if not best.exists():
         return None
     try:
         found = Progress.from_state(read(best)["progress"])

@@ -1,6 +1,5 @@
 """The training loop: `fit`, `train_epoch`, `after_step`, `end_epoch` and `validate` are all of it."""
 
-import inspect
 import os
 import pdb
 import sys
@@ -11,8 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from configs import Config
 from trainer.build import build, least_batch, make_averaged, monitored
@@ -55,9 +53,8 @@ class Trainer:
         self.update = make_updates(self.task, cfg, len(self.train_batches))
         self.averaged = make_averaged(self.task, cfg.train.ema)
         self.keeper = Keeper(self)
-        self.wrapped: dict[str, nn.Module] = {}
         self.ranks = dist.world_size()
-        self.train_step = self.task.train_step if self.ranks == 1 else self.distributed_step()
+        self.train_step = self.task.train_step if self.ranks == 1 else dist.shared_step(self.task, cfg.optim)
         self.monitor, self.smaller_is_better = monitored(cfg)
         self.progress, self.window, self.signals = Progress(), Window(), Signals()
         self.saver: Saver | None = None  # without one nothing is saved, as on ranks other than 0
@@ -87,13 +84,18 @@ class Trainer:
             self.measure_end()
             self.saved_for_sure()
 
+    def begin_epoch(self) -> None:
+        """Tell who shows it."""
+        p = self.progress
+        if self.journal is not None:
+            self.journal.epoch = p.epoch
+        self.console.begin(p.epoch, self.cfg.train.max_epoch, len(self.train_batches), p.batch)
+
     def train_epoch(self) -> bool:
         """The rest of the epoch in progress; False if it is not done: the run is to end, or has gone back."""
         p, train = self.progress, self.cfg.train
         self.task.train()
-        if self.journal is not None:
-            self.journal.epoch = p.epoch
-        self.console.begin(p.epoch, train.max_epoch, len(self.train_batches), p.batch)
+        self.begin_epoch()
         for indices, batch in self.train_batches.epoch(p.epoch, p.batch):
             self.update.begin(p.step, len(indices) / self.cfg.data.batch_size, self.train_batches.fullness(p.batch))
             self.keeper.note()
@@ -157,6 +159,8 @@ class Trainer:
             self.save([])
         if self.progress.validated < self.progress.step:
             self.progress = replace(self.progress)
+            self.begin_epoch()  # a resumed run may have nothing else to do
+            self.console.end()
             self.validate()
         if self.is_best:
             self.save([BEST], last=False)
@@ -253,27 +257,8 @@ class Trainer:
         p, means = self.progress, self.window.means()
         if any(value != value or abs(value) == float("inf") for value in means.values()):
             error = f"not finite since step {p.step - self.cfg.log.print_freq}: {means}"
-            raise explain(self, NonFiniteError(error), [])
+            raise explain(self, NonFiniteError(error), [], ahead=0)
         self.logger.scalars("train", p.epoch, p.step, means | self.update.rates())
-
-    def distributed_step(self) -> Any:
-        """`train_step` with every network that learns wrapped, so that gradients are averaged over the ranks."""
-        roles = {role: net for role, net in self.task.named_children() if role in self.cfg.optim}
-        # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.
-        new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
-        unsynced: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
-        self.wrapped = {role: DistributedDataParallel(net, **unsynced) for role, net in roles.items()}
-
-        def step(batch: Any, update: Any) -> dict[str, Tensor]:
-            for role, net in self.wrapped.items():
-                setattr(self.task, role, net)
-            try:
-                return self.task.train_step(batch, update)
-            finally:
-                for role, net in roles.items():
-                    setattr(self.task, role, net)
-
-        return step
 
     def close(self, failed: bool = False) -> None:
         """Let go of wrappers and the process group; gloo aborts when a wrapper outlives its group."""
@@ -286,7 +271,6 @@ class Trainer:
         if self.val_batches is not None:
             self.val_batches.close()
         self.train_step = self.task.train_step
-        self.wrapped = {}
         dist.stop(failed)
 
     def debug(self) -> None:

@@ -34,10 +34,12 @@ class OptimizerStep:
         self.norm: Tensor | None = None  # of the last gradient, where it is computed
         device = self.params[0].device.type
         check = cfg.train.check_gradients  # on a GPU reading the norm would make the host wait
-        self.check = check if check is not None else bool(self.clip) and device == "cpu"
+        waits = device == "cpu" or cfg.train.on_nonfinite != "stop"  # which looks at each loss
+        self.check = check if check is not None else bool(self.clip) and waits
         self.scaler = torch.amp.GradScaler(device, enabled=cfg.train.precision == "fp16")
         self.weighted = self.accumulate > 1 or dist.world_size() > 1
         self.calls, self.weight, self.taken = 0, 0.0, 0  # of the open window; optimizer steps so far
+        self.window: list[int] = []  # the training steps, of this process, whose losses it has gathered
 
     def __call__(self, loss: Tensor, share: float, fullness: float, inputs: Sequence[Tensor] | None) -> None:
         """Backward; step when the window is full.
@@ -70,7 +72,7 @@ class OptimizerStep:
             self.norm = nn.utils.clip_grad_norm_(self.params, self.clip) if self.clip else self._gradient_norm()
             # a scaler looks at gradients itself: those that are not finite are its way to find its scale
             if self.check and not self.scaler.is_enabled() and not math.isfinite(self.norm):
-                raise NonFiniteError(f"the gradient's norm is {self.norm.item()}", batches=self.calls)
+                raise NonFiniteError(f"the gradient's norm is {self.norm.item()}", steps=self.window)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -85,7 +87,7 @@ class OptimizerStep:
         """Empty the window."""
         for parameter in self.params:  # the optimizer's zero_grad() does the same, and 30 µs of bookkeeping
             parameter.grad = None
-        self.calls, self.weight = 0, 0.0
+        self.calls, self.weight, self.window = 0, 0.0, []
 
     def _gradient_norm(self) -> Tensor:
         return nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
@@ -114,6 +116,7 @@ class OptimizerStep:
             self.scaler.scale(torch.zeros((), device=self.params[0].device))  # else an open window could not be closed
         window = state["window"]
         self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
+        self.window = []
         for parameter, gradient in zip(self.params, window["gradients"], strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
 
@@ -156,6 +159,7 @@ class Updates:
             raise NonFiniteError(f"the loss is {loss.item()}")
         # Of two networks the other one's gradients must stay untouched.
         inputs = chosen.params if self.several else None
+        chosen.window.append(self.step)
         with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
             chosen(loss, self.share, self.fullness, inputs)
 
@@ -224,7 +228,7 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
     for role, net in networks.items():
         if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
             raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
-    rhythm = getattr(task, "every", {})
+    rhythm = getattr(task, "learns_every", {})
     steps = {role: _make_step(role, networks[role], cfg, batches, rhythm.get(role, 1)) for role in cfg.optim}
     return Updates(steps, mixed=cfg.train.precision != "fp32", careful=cfg.train.on_nonfinite != "stop")
 
@@ -249,13 +253,18 @@ def optimizer_steps(train: Train, batches: int, every: int = 1) -> int:
 
     It learns from each `every`-th of the run's batches; windows are closed by so many of them, and by an epoch's end.
     """
-    end, taken = train.max_epoch * batches, 0
-    end = end if train.max_steps is None else min(end, train.max_steps)
-    for first in range(0, end, batches):
-        last = min(first + batches, end)
-        calls = math.ceil(last / every) - math.ceil(first / every)
-        taken += calls // train.accumulate if last == train.max_steps else math.ceil(calls / train.accumulate)
-    return taken
+
+    def calls(first: int, last: int) -> int:
+        return math.ceil(last / every) - math.ceil(first / every)
+
+    cut = train.max_steps is not None and train.max_steps <= train.max_epoch * batches
+    epochs = (train.max_steps - 1) // batches if cut else train.max_epoch  # type: ignore[operator]
+    # so many epochs on, everything comes again
+    taken = [math.ceil(calls(n * batches, (n + 1) * batches) / train.accumulate) for n in range(min(epochs, every))]
+    again, more = divmod(epochs, every)
+    whole = again * sum(taken) + sum(taken[:more])
+    # max_steps leaves the last window open
+    return whole + (calls(epochs * batches, train.max_steps) // train.accumulate if cut else 0)  # type: ignore[arg-type]
 
 
 def _fused(args: Mapping[str, Any], parameters: Sequence[Tensor]) -> dict[str, bool]:

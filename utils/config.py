@@ -32,15 +32,8 @@ class Range:
 
     least: float = float("-inf")
     largest: float = float("inf")
-    open: bool = False  # whether `least` itself is too little
-
-    def holds(self, value: float) -> bool:
-        """Whether the value is allowed."""
-        return self.least <= value <= self.largest and not (self.open and value == self.least)
 
     def __str__(self) -> str:
-        if self.open:
-            return f"above {self.least}"
         if self.largest == float("inf"):
             return f"at least {self.least}"
         return f"from {self.least} to {self.largest}"
@@ -101,7 +94,7 @@ class _Converter:
         if isinstance(mark, str):
             return self._components(node, inner, key, self.catalogues[mark])
         value = self.value(node, inner, key)
-        if isinstance(value, (int, float)) and not mark.holds(value):
+        if isinstance(value, (int, float)) and not mark.least <= value <= mark.largest:
             return self._wrong(node, f"{key} must be {mark}, got {shortened(str(node.value), 60)}")
         return value
 

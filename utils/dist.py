@@ -1,12 +1,14 @@
 """torchrun's process group, or a group of one; every function works in both."""
 
+import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
     "any_rank",
@@ -16,6 +18,7 @@ __all__ = [
     "is_main",
     "local_rank",
     "rank",
+    "shared_step",
     "start",
     "stop",
     "world_size",
@@ -24,8 +27,13 @@ __all__ = [
 
 def start(device: torch.device) -> None:
     """Join the group that torchrun's environment describes, if there is one: nccl on GPUs, gloo elsewhere."""
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    if launched() and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def launched() -> bool:
+    """Whether torchrun, or what does the same, has started this process as one of a group."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def stop(failed: bool = False) -> None:
@@ -55,7 +63,7 @@ def world_size() -> int:
 
 def is_main() -> bool:
     """Whether this process writes files and talks to people, also before the group is joined."""
-    return rank() == 0 if dist.is_initialized() else os.environ.get("RANK", "0") == "0"
+    return rank() == 0 if dist.is_initialized() else not launched() or os.environ["RANK"] == "0"
 
 
 def gather(value: Any) -> list[Any]:
@@ -91,3 +99,26 @@ def average_(tensors: Iterable[Tensor]) -> None:
     flat /= world_size()
     for tensor, part in zip(floats, flat.split([t.numel() for t in floats]), strict=True):
         tensor.copy_(part.view_as(tensor))
+
+
+def shared_step(task: Any, roles: Container[str]) -> Callable[[Any, Any], dict[str, Tensor]]:
+    """`task.train_step` with the networks of these roles wrapped, so that gradients are averaged over the ranks.
+
+    Between steps the networks are bare.
+    """
+    bare = {role: net for role, net in task.named_children() if role in roles}
+    # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.
+    new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
+    unsynced: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+    wrapped = {role: DistributedDataParallel(net, **unsynced) for role, net in bare.items()}
+
+    def step(batch: Any, update: Any) -> dict[str, Tensor]:
+        for role, net in wrapped.items():
+            setattr(task, role, net)
+        try:
+            return task.train_step(batch, update)
+        finally:
+            for role, net in bare.items():
+                setattr(task, role, net)
+
+    return step

@@ -1,5 +1,7 @@
 """The errors that are told to the user in one sentence, each with its exit code."""
 
+from collections.abc import Sequence
+
 __all__ = [
     "CheckpointError",
     "ConfigError",
@@ -43,13 +45,13 @@ class StorageError(UserError):
 
 
 class NonFiniteError(UserError):
-    """A loss or a gradient that is not finite; `batches`: the last so many of the run may be to blame."""
+    """A loss or a gradient that is not finite; `steps`: those that may be to blame, if it is not the last alone."""
 
     exit_code = 6
 
-    def __init__(self, message: str, batches: int = 1):
+    def __init__(self, message: str, steps: Sequence[int] = ()):
         super().__init__(message)
-        self.batches = batches
+        self.steps = steps
 
 
 class WorkerError(UserError):

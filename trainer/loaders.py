@@ -82,13 +82,15 @@ class Batches:
 
         Raises what the dataset raised, DataError among it; and WorkerError when processes were lost too often.
         """
-        for indices, batch in self._sent(epoch, start):
-            batch = move(batch, self.device)
-            if self.samples.late:
-                batch = self.dataset.finish(batch)  # type: ignore[attr-defined]
-            yield indices, batch
+        batches = self._read_epoch(epoch, start)
+        return batches if self.device.type == "cpu" and not self.samples.late else map(self._arrived, batches)
 
-    def _sent(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
+    def _arrived(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
+        """(indices, batch) with the batch on the device."""
+        batch = move(read[1], self.device)
+        return read[0], self.dataset.finish(batch) if self.samples.late else batch  # type: ignore[attr-defined]
+
+    def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
         """(indices, batch) as they were read; processes that are lost are replaced."""
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
         position, losses, count = start, 0, len(self)

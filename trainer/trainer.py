@@ -76,6 +76,9 @@ class Trainer:
         self.started, self.saved = time.monotonic() - p.seconds, p.seconds
         with self.signals:
             self.save([])  # a folder that cannot be written, or too small a disk, is found now, not after an hour
+            if p.finished(train):  # a resumed run that has only its end to do
+                self.begin_epoch()
+                self.console.end()
             while not self.progress.finished(train):
                 done = self.train_epoch()
                 self.console.end()
@@ -159,8 +162,6 @@ class Trainer:
             self.save([])
         if self.progress.validated < self.progress.step:
             self.progress = replace(self.progress)
-            self.begin_epoch()  # a resumed run may have nothing else to do
-            self.console.end()
             self.validate()
         if self.is_best:
             self.save([BEST], last=False)

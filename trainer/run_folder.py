@@ -84,6 +84,10 @@ class RunFolder:
         except (OSError, ValueError):
             return {}
 
+    def finish(self) -> None:
+        """Say that the run is finished, and otherwise what it said of itself last."""
+        self.set_status(**{**self.status(), "state": "finished", "pid": os.getpid()})
+
     def set_status(self, state: str, **facts: Any) -> None:
         """State is running, finished, stopped or failed; a run that says running and holds no lock has crashed."""
         facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), "config": self.config, **facts}

@@ -67,13 +67,10 @@ def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
         console.say(f"passed over {reason}")
     cfg = _changed(state["config"], source, flags, console)
     progress = Progress.from_state(state["progress"])
-    status = folder.status()
-    # A run that was killed in its last validation has that still to do.
-    measured = progress.validated == progress.step or status.get("state", "finished") == "finished"
-    if progress.finished(cfg.train) and measured:
-        if status and dist.is_main():
-            put_status = {key: value for key, value in status.items() if key not in ("state", "pid", "time", "config")}
-            folder.set_status("finished", **put_status)
+    told = folder.status().get("state") == "finished"
+    if progress.finished(cfg.train) and (told or progress.validated == progress.step):  # else that is still to be done
+        if dist.is_main() and not told:  # killed while it drew its pictures, say
+            folder.finish()
         on = progress.continued_by(cfg.train)
         console.say(f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; {on}")
         return

@@ -137,7 +137,8 @@ def forked(work: Callable[[], object], words: Path | None = None) -> int:
         except BaseException:
             traceback.print_exc()
             _leave(1)
-        _leave(0)
+        finally:
+            _leave(0)
     return pid
 
 
@@ -167,6 +168,7 @@ def warm(folder: Path, *arguments: str) -> None:
 
 def _be_child(folder: Path, ends: Sequence[int], arguments: Sequence[str], hooks: Sequence[Hook]) -> None:
     """What a fresh interpreter would do from here on; never returns."""
+    code: object = 1
     try:
         os.setsid()
         os.chdir(folder)
@@ -183,13 +185,14 @@ def _be_child(folder: Path, ends: Sequence[int], arguments: Sequence[str], hooks
         code = end.code
     except BaseException:
         traceback.print_exc()
-        code = 1
-    _leave(code)
+    finally:  # a second Ctrl-C may come within these lines, and must not get to the parent's code
+        _leave(code)
 
 
 def _leave(code: object) -> None:
     """Without what the interpreter does at its end: the objects of the parent are not this process's to tidy."""
-    with contextlib.suppress(Exception):
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    finally:
+        os._exit(code if isinstance(code, int) else 1)

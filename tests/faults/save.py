@@ -148,7 +148,9 @@ def remove_first() -> None:
     own = Store.save
 
     def save(self, state, copies=(), last=True):
-        self.remove(NAMES)
+        for name in NAMES:
+            (self.folder / name).unlink(missing_ok=True)
+            (self.folder / f"{name}.sha256").unlink(missing_ok=True)
         own(self, state, copies, last)
 
     Store.save = save

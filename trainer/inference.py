@@ -13,12 +13,12 @@ from trainer.device import choose_device, lay_out, make_repeatable, settled, tol
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
 from trainer.loaders import Batches
-from trainer.run_folder import ROOT
+from trainer.run_folder import refuse_absent
 from trainer.submission import target_of, write_pictures, write_submission
 from trainer.task import Task
 from utils import dist
 from utils.cli import Flag, as_typed
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import ConfigError
 
 __all__ = ["Trained", "test", "val"]
 
@@ -34,9 +34,7 @@ class Trained:
     def __init__(self, checkpoint: str):
         """Raises CheckpointError when there is none that can be read."""
         path = Path(checkpoint)
-        if not path.exists():
-            near = f"; did you mean {ROOT / path}?" if (ROOT / path).exists() else ""
-            raise CheckpointError(f"{checkpoint}: there is no such run folder or checkpoint{near}")
+        refuse_absent(path, checkpoint)
         self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
         for reason in rejected if dist.is_main() else ():
             print(f"passed over {reason}")

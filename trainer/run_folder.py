@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import put
 
-__all__ = ["RunFolder", "newest_unfinished", "refuse_name", "refuse_unless_run", "run_name"]
+__all__ = ["RunFolder", "newest_unfinished", "refuse_absent", "refuse_name", "refuse_unless_run", "run_name"]
 
 ROOT = Path("checkpoints")
 OURS = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
@@ -98,16 +98,21 @@ def refuse_name(name: str) -> None:
     """Raises ConfigError for a run's name that exists or is not portable."""
     if not LEGAL.fullmatch(name):
         raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
-    if (ROOT / name).exists():
-        where = ROOT / name
+    where = ROOT / name
+    if os.path.exists(where):  # not Path.exists, which raises where it may not look
         raise ConfigError(f"--run={name}: {where} exists; take another name, or continue it with --resume={where}")
+
+
+def refuse_absent(path: Path, asked: str) -> None:
+    """Raises CheckpointError, with the run of that name if there is one."""
+    if not os.path.exists(path):
+        near = f"; did you mean {ROOT / path}?" if os.path.exists(ROOT / path) else ""
+        raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{near}")
 
 
 def refuse_unless_run(path: Path, asked: str) -> None:
     """Raises CheckpointError for what is no run folder, nor a checkpoint with a name that a run gives."""
-    if not path.exists():
-        near = f"; did you mean {ROOT / path}?" if (ROOT / path).exists() else ""
-        raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{near}")
+    refuse_absent(path, asked)
     try:
         names = os.listdir(path) if path.is_dir() else [path.name]
     except OSError as error:

@@ -1,10 +1,13 @@
 """Processes that load data die, freeze and raise: others take their place, and no batch is another."""
 
+import multiprocessing.synchronize
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from conftest import TOY, rows, same_run, state
 from torch.utils.data import Dataset
 
 from configs.schema import Data
+from trainer import workers
 from trainer.loaders import Batches
 from trainer.workers import _start_worker
 from utils.errors import WorkerError
@@ -75,6 +79,35 @@ def test_the_third_time_ends_it_with_the_samples(tmp_path, fault):
     named = f"the last time at the samples {', '.join(f'sample-{i}' for i in batch)}; "
     assert named in str(told.value), "the batch that kills them, and no other"
     assert ("SIGKILL" if fault == "killed" else "the share is gone") in str(told.value)
+
+
+def test_one_that_dies_as_it_asks_whether_to_end_holds_nobody_up(tmp_path, monkeypatch):
+    """Torch's own event has a lock, which the dead one would keep: telling the others to end would last for ever."""
+    whole, marks, owner = read(Fragile("none", tmp_path), workers=0), mark(tmp_path, 1), os.getpid()
+    stuck = threading.Event()
+
+    def die(event):
+        with getattr(event, "_cond", nullcontext()):
+            if os.getpid() != owner and (left := list(marks.glob("*.mark"))):
+                left[0].unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def free(*_):
+        stuck.set()
+        raise TimeoutError
+
+    for kind in (multiprocessing.synchronize.Event, workers._Flag):
+        monkeypatch.setattr(kind, "is_set", lambda self, own=kind.is_set: (die(self), own(self))[1])
+    before = signal.signal(signal.SIGUSR1, free)
+    timer = threading.Timer(20, os.kill, (owner, signal.SIGUSR1))
+    timer.start()
+    said: list[str] = []
+    try:
+        assert read(Fragile("none", tmp_path), workers=2, say=said.append) == whole
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR1, before)
+    assert len(said) == 1 and "SIGKILL" in said[0] and not stuck.is_set()
 
 
 def test_a_mistake_in_a_dataset_is_no_loss(tmp_path):

@@ -1,5 +1,6 @@
 """The processes and threads that load data; a process's death is noticed while a batch of it is awaited, only then."""
 
+import copy
 import ctypes
 import gc
 import multiprocessing
@@ -15,6 +16,7 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
 
@@ -78,10 +80,13 @@ class Workers:
     def __init__(self, samples: Dataset, count: int, ahead: int, timeout: float, pin: bool):
         """`samples[keys]` is a whole batch; each process reads `ahead` of them; `timeout`: seconds, as of threads."""
         self.count, self.order = count, _Order()
+        context = copy.copy(multiprocessing.get_context())
+        context.Event = _Flag  # type: ignore[method-assign]
         self.loader = DataLoader(
             samples,
             batch_sampler=self.order,
             num_workers=count,
+            multiprocessing_context=context,
             collate_fn=_as_it_is,
             pin_memory=pin,
             timeout=timeout,
@@ -117,6 +122,19 @@ class Workers:
         for process in self.processes:
             process.kill()
         return dead
+
+
+class _Flag:
+    """What torch needs of an Event, without its lock: a process killed in `is_set` keeps that, and `set` never ends."""
+
+    def __init__(self) -> None:
+        self.raised = RawValue("b", 0)
+
+    def set(self) -> None:
+        self.raised.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self.raised.value)
 
 
 class _Order(Sampler):

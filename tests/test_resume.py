@@ -1,6 +1,7 @@
 """A resumed run is the same run, to the last bit; so are runs with other numbers of workers."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from conftest import PLAIN, TOY, dogcats, rows, same_run, state
 
+from trainer.tasks.classification import Classification
 from trainer.trainer import Trainer
 
 FULL = [
@@ -55,8 +57,6 @@ def test_workers_change_nothing_even_with_augmentation(run, tmp_path):
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The uninterrupted run that the resumed ones must equal: 13 batches an epoch, so windows are cut short."""
-    import os
-
     import main
 
     folder, before = tmp_path_factory.mktemp("reference"), os.getcwd()
@@ -116,6 +116,30 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(start, tmp_path, number,
     assert start("train", "--resume").wait(120) == 0
     assert rows("cut", tmp_path) == rows("whole", tmp_path)
     assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
+
+
+@pytest.mark.parametrize("flags", [[], ["--train.val_steps=7"], ["--train.val_steps=7", "--train.max_steps=14"]])
+@pytest.mark.parametrize("batch", [4, 9])  # of the validation: it has 9
+def test_a_signal_within_a_validation_does_not_wait_for_its_end(run, monkeypatch, flags, batch):
+    args = [*TOY, *flags, "--lr=1e-2"]
+    args.remove("--lr=1e-3")
+    assert run("train", "--run=whole", *args).code == 0
+    own, calls = Classification.val_step, []
+
+    def val_step(self, *arguments):
+        calls.append(1)
+        if len(calls) == 9 + batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return own(self, *arguments)
+
+    monkeypatch.setattr(Classification, "val_step", val_step)
+    stopped = run("train", "--run=cut", *args)
+    assert stopped.code == 143 and "saved; continue" in stopped.out, stopped.err
+    assert len(calls) == 9 + batch and len(rows("cut", phase="val")) == 1
+    assert run("train", "--resume=checkpoints/cut").code == 0
+    assert rows("cut") == rows("whole")
+    assert same_run(state("cut"), state("whole"))
+    assert same_run(state("cut", "best.pth"), state("whole", "best.pth"))
 
 
 def test_killed_without_warning_it_resumes_from_the_last_save(start, tmp_path):

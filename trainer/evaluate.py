@@ -1,6 +1,6 @@
 """Measuring and predicting: what val and test do, and training does now and then without a trace."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,10 +31,12 @@ def undisturbed(task: Task) -> Iterator[None]:
             module.training = mode
 
 
-def measure(task: Task, batches: Batches, cfg: Config, device: torch.device) -> tuple[dict[str, float], dict[str, Any]]:
+def measure(
+    task: Task, batches: Batches, cfg: Config, device: torch.device, after_batch: Callable[[], object] = lambda: None
+) -> tuple[dict[str, float], dict[str, Any]]:
     """The metrics over a split, each sample counted once on one rank; and what is no number, such as a matrix.
 
-    Raises DataError when the split has no sample.
+    Raises DataError when the split has no sample, and what `after_batch` raises to break off.
     """
     if not batches.size:
         raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
@@ -43,6 +45,7 @@ def measure(task: Task, batches: Batches, cfg: Config, device: torch.device) -> 
         for _, batch in batches.epoch(0):
             with autocast(device, cfg.train.precision):
                 task.val_step(batch, meters)
+            after_batch()
     values = {name: meter.value() for name, meter in _merged(task, meters).items()}
     numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
     return numbers, {name: v for name, v in values.items() if name not in numbers and v is not None}

@@ -134,24 +134,24 @@ def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
     if folder is not None and trainer.cfg.log.pictures:
         drawings = Drawings(trainer, folder.path)
         trainer.logger.backends.append(drawings)
-    state, stop = "failed", None
+    state, code = "failed", 0
     try:
         trainer.fit()
         state = "finished"
         if folder is not None:
             _show_end(trainer, folder, drawings)
     except Stopped as asked:
-        state, stop = "stopped", asked
+        state, code = "stopped", asked.exit_code
     finally:
         if folder is not None:
             with suppress(StorageError):  # a disk that is full has been told of, with what to do
                 folder.set_status(state, **_facts(trainer))
         trainer.close(failed=state == "failed")
-    if stop is not None:
+    if code:
         trainer.console.say(
             f"stopped after step {trainer.progress.step}, saved; continue with --resume=checkpoints/{name}"
         )
-        raise SystemExit(stop.exit_code)
+        raise SystemExit(code)
     if folder is not None:
         _last_words(trainer, folder.path)
 

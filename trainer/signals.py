@@ -46,6 +46,11 @@ class Signals:
         else:
             self.stop = number
 
+    def break_off(self) -> None:
+        """Raises Stopped within what may be long and can be done again, if asked to stop; one of many goes on."""
+        if self.stop and dist.world_size() == 1:
+            raise Stopped(self.stop)
+
     def agreed(self) -> tuple[int, int]:
         """The stop signal that any rank has had (0: none), and whether any was asked to save."""
         return dist.any_rank(self.stop), dist.any_rank(self.save)

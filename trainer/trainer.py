@@ -76,8 +76,11 @@ class Trainer:
         self.started, self.saved = time.monotonic() - p.seconds, p.seconds
         with self.signals:
             self.save([])  # a folder that cannot be written, or too small a disk, is found now, not after an hour
-            if p.finished(train):  # a resumed run that has only its end to do
+            if p.finished(train) or self.validation_due():  # resumed: stopped within it, or all but done
                 self.begin_epoch()
+                if self.validation_due():
+                    self.validate()
+                    self.save([BEST] if self.is_best else [])
                 self.console.end()
             while not self.progress.finished(train):
                 done = self.train_epoch()
@@ -121,7 +124,7 @@ class Trainer:
 
     def after_step(self, scalars: dict[str, Tensor], samples: int) -> None:
         """Count, log, validate, save, and stop if asked to."""
-        p, log, train = self.progress, self.cfg.log, self.cfg.train
+        p, log = self.progress, self.cfg.log
         p.batch, p.step = p.batch + 1, p.step + 1
         self.window.add(samples, scalars)
         self.after_update()
@@ -131,10 +134,9 @@ class Trainer:
         row_due = p.step % log.print_freq == 0
         if row_due:
             self.write_row()
-        if train.val_steps and p.step % train.val_steps == 0:
+        if self.validation_due():
             self.validate()
         if self.ranks == 1 or row_due:  # ranks agree now and then: a message each step would cost too much
-            p.seconds = dist.broadcast(time.monotonic() - self.started)
             self.heed_signals()
         if self.is_best or self.save_due():
             self.save([BEST] if self.is_best else [])
@@ -167,11 +169,19 @@ class Trainer:
             self.save([BEST], last=False)
 
     def validate(self) -> dict[str, float]:
-        """Measure the validation split, log it, see whether it is the best; show what the task can show."""
+        """Measure the validation split, log it, see whether it is the best; show what the task can show.
+
+        Raises Stopped, after saving, when a signal asked for it; the resumed run begins with this validation.
+        """
         p = self.progress
         numbers: dict[str, float] = {}
         if self.val_batches is not None:
-            numbers, self.matrices = measure(self.eval_task, self.val_batches, self.cfg, self.device)
+            try:
+                stop = self.signals.break_off
+                numbers, self.matrices = measure(self.eval_task, self.val_batches, self.cfg, self.device, stop)
+            except Stopped:
+                self.heed_signals()
+                raise
             self.logger.scalars("val", p.epoch, p.step, numbers)
         for name, matrix in self.matrices.items():
             self.logger.matrix(name, p.step, matrix, self.meta.get("classes", []))
@@ -219,6 +229,7 @@ class Trainer:
 
     def heed_signals(self) -> None:
         """Save if asked to; stop after it if asked to."""
+        self.progress.seconds = dist.broadcast(time.monotonic() - self.started)
         stop, save = self.signals.agreed()
         if stop or save:
             self.save([BEST] if self.is_best else [])
@@ -226,6 +237,11 @@ class Trainer:
         if stop:
             self.saved_for_sure()
             raise Stopped(stop)
+
+    def validation_due(self) -> bool:
+        """Whether one is to be made within the epoch, by `train.val_steps`."""
+        p, every = self.progress, self.cfg.train.val_steps
+        return every is not None and p.step > 0 and p.step % every == 0 and p.validated < p.step
 
     def save_due(self) -> bool:
         p, train = self.progress, self.cfg.train

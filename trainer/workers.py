@@ -81,7 +81,7 @@ class Workers:
         """`samples[keys]` is a whole batch; each process reads `ahead` of them; `timeout`: seconds, as of threads."""
         self.count, self.order = count, _Order()
         context = copy.copy(multiprocessing.get_context())
-        context.Event = _Flag  # type: ignore[method-assign]
+        context.Event = _Flag  # type: ignore[method-assign, assignment]
         self.loader = DataLoader(
             samples,
             batch_sampler=self.order,

@@ -11,6 +11,7 @@ from tests.faults.children import HANG, Child
 from tests.faults.runs import (
     DIGITS,
     RUN,
+    STEPS,
     check_journal,
     check_same,
     finish,
@@ -24,9 +25,11 @@ from tests.faults.runs import (
     train,
 )
 from trainer.checkpoint import read_newest
+from utils.logger import Journal
 
 TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
-KINDS = ("stop", "save", "twice", "frozen")
+KINDS = ("stop", "save", "twice", "frozen", "measuring")
+MOMENTS = {"frozen": (2, 25), "measuring": (1, 6)}  # the step, or the batch of the two validations, to stand still in
 STUCK = 3600.0  # s that a frozen step would take
 
 
@@ -34,11 +37,12 @@ def trial(t: Trial) -> str:
     kind = KINDS[t.seed % len(KINDS)]
     workers, group = t.rng.choice((0, 0, 2)), t.rng.random() < 0.3
     whole = reference(DIGITS)
-    frozen = t.rng.randint(2, 25) if kind == "frozen" else 0
-    hooks = [partial(freeze, frozen)] if frozen else []
+    frozen = t.rng.randint(*MOMENTS[kind]) if kind in MOMENTS else 0
+    hooks = [partial(freeze if kind == "frozen" else measure_slowly, frozen)] if frozen else []
     arguments = [*DIGITS, f"--num-workers={workers}", saving(t)]
     child = train(t.folder, arguments, [*hooks, *([BROKEN[t.broken]] if t.broken else [])])
-    numbers = (USR1,) if kind == "save" else tuple(t.rng.choices((TERM, INT), k=1 if kind == "stop" else 2))
+    count = 1 if kind in ("stop", "measuring") else 2
+    numbers = (USR1,) if kind == "save" else tuple(t.rng.choices((TERM, INT), k=count))
     wait_until_heard(child, frozen)
     time.sleep(0.0 if frozen else t.rng.random() * seconds(whole))
     for number in numbers:
@@ -57,7 +61,7 @@ def trial(t: Trial) -> str:
 
 
 def wait_until_heard(child: Child, frozen: int = 0) -> None:
-    """Until the training notes signals; or until it stands still before step `frozen`."""
+    """Until the training notes signals; or until it stands still at moment `frozen`."""
     end = time.monotonic() + HANG
     while child.poll() is None and not noted(child.folder, "frozen" if frozen else "signals"):
         require(time.monotonic() < end, "the training never began")
@@ -128,11 +132,21 @@ def check_frozen(t: Trial, child: Child, code: int, numbers: tuple[int, ...]) ->
     return "left at once"
 
 
+def check_measuring(t: Trial, child: Child, code: int, numbers: tuple[int, ...]) -> str:
+    """The validation was broken off: saved after the epoch's last step, and measured when the run goes on."""
+    require(code == 128 + numbers[0], f"exit code {code} after {numbers} in a validation: {child.err()[-300:]}")
+    epochs = len(noted(t.folder, "order")) // (STEPS // 2)
+    rows = [row for row in Journal.rows(t.folder / RUN / "log.jsonl") if row["phase"] == "val"]
+    require(len(rows) == epochs - 1, f"{len(rows)} validations told of, though that of epoch {epochs} is not over")
+    return check_stop(t, child, code, numbers)
+
+
 CHECKS: dict[str, Callable[[Trial, Child, int, tuple[int, ...]], str]] = {
     "stop": check_stop,
     "save": check_save,
     "twice": check_twice,
     "frozen": check_frozen,
+    "measuring": check_measuring,
 }
 
 
@@ -152,6 +166,23 @@ def freeze(step: int) -> None:
         return own(self, batch, update)
 
     Classification.train_step = train_step
+
+
+def measure_slowly(moment: int) -> None:
+    """In a child: take long over that batch of the validations."""
+    from tests.faults.runs import note
+    from trainer.tasks.classification import Classification
+
+    own, calls = Classification.val_step, []
+
+    def val_step(self, *arguments):
+        calls.append(1)
+        if len(calls) == moment:
+            note("frozen", moment)
+            time.sleep(0.5)
+        return own(self, *arguments)
+
+    Classification.val_step = val_step
 
 
 # Broken on purpose
@@ -199,15 +230,27 @@ def wrong_code() -> None:
     signals.Stopped.__init__ = init
 
 
-BROKEN = {"stopped without a save": never_save, "second signal not heard": deaf, "another exit code": wrong_code}
+def patient() -> None:
+    """A validation is waited for."""
+    from trainer.signals import Signals
+
+    Signals.break_off = lambda self: None
+
+
+BROKEN = {
+    "stopped without a save": never_save,
+    "second signal not heard": deaf,
+    "another exit code": wrong_code,
+    "a validation waited for": patient,
+}
 
 FAMILY = Family(
     "signals",
-    "SIGTERM, SIGINT, SIGUSR1 at random moments, double signals, signals within a step that hangs; to the process or "
-    "to its whole session; 0 and 2 workers",
-    "saved at the next step, exit 143 or 130; SIGUSR1 saves and goes on; a second one leaves at once with the older "
-    "checkpoint intact; resume exact; no process left",
-    120,
+    "SIGTERM, SIGINT, SIGUSR1 at random moments, double signals, signals within a step that hangs and within a "
+    "validation; to the process or to its whole session; 0 and 2 workers",
+    "saved at the next step, or at once within a validation, exit 143 or 130; SIGUSR1 saves and goes on; a second "
+    "one leaves at once with the older checkpoint intact; resume exact; no process left",
+    150,
     trial,
     tuple(BROKEN),
     prepare,

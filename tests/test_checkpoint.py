@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -311,6 +312,21 @@ def test_only_our_own_half_written_files_are_swept(tmp_path):
         (tmp_path / name).touch()
     Store(tmp_path).sweep()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(theirs)
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_holds_no_save_up(tmp_path):
+    store = Store(tmp_path)
+    store.save(toy_state(1))
+    store.save(toy_state(2))
+    (tmp_path / "last.pth").unlink()
+    os.mkfifo(tmp_path / "last.pth")
+    saving = threading.Thread(target=store.save, args=(toy_state(3),), daemon=True)
+    saving.start()
+    saving.join(20)
+    assert not saving.is_alive()
+    assert (
+        read(tmp_path / "last.pth")["progress"]["step"] == 3 and read(tmp_path / "previous.pth")["model"]["w"][0] == 1
+    )
 
 
 def test_a_copied_run_without_checksums_keeps_both_its_checkpoints(tmp_path):

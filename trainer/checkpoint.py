@@ -72,7 +72,7 @@ class Store:
 
     def _replace_last(self, new: Path, digest: str) -> None:
         last = self.folder / LAST
-        old = self._link(last, PREVIOUS) if last.exists() else None
+        old = self._link(last, PREVIOUS) if last.is_file() else None  # a pipe would be read for ever
         old_digests = _digests(last) or ([_digest(last)] if old else [])  # of a copied run the checksums may be gone
         self._publish(new, LAST, digest)
         if old:  # only now: had the old one been damaged, the one before it would still be needed

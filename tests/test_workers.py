@@ -1,5 +1,6 @@
 """Processes that load data die, freeze and raise: others take their place, and no batch is another."""
 
+import multiprocessing.queues
 import multiprocessing.synchronize
 import os
 import signal
@@ -108,6 +109,77 @@ def test_one_that_dies_as_it_asks_whether_to_end_holds_nobody_up(tmp_path, monke
         timer.cancel()
         signal.signal(signal.SIGUSR1, before)
     assert len(said) == 1 and "SIGKILL" in said[0] and not stuck.is_set()
+
+
+def test_a_death_within_a_lock_is_told_outside_of_it(tmp_path, monkeypatch):
+    """Raised between taking and giving back, the error would leave the lock of a queue taken for ever."""
+    cfg = Data(batch_size=4, num_workers=2, worker_timeout=5, shuffle=True)
+    said: list[str] = []
+    batches = Batches(Fragile("none", tmp_path), cfg, seed=1, training=True, say=said.append)
+    own, victims, raised = threading.Condition.__exit__, [], []
+
+    def slow_exit(self, *error):
+        putting = sys._getframe(1).f_code is multiprocessing.queues.Queue.put.__code__
+        if victims and putting and threading.current_thread() is threading.main_thread():
+            os.kill(victims.pop(), signal.SIGKILL)
+            try:
+                time.sleep(0.5)  # the signal of the death comes here, as it may before the first line
+            except RuntimeError as late:
+                raised.append(late)
+        return own(self, *error)
+
+    monkeypatch.setattr(threading.Condition, "__exit__", slow_exit)
+    seen = []
+    for indices, batch in batches.epoch(5):
+        seen.append((indices, batch.tolist()))
+        if len(seen) == 1:
+            victims.append(batches._workers.processes[0].pid)
+    batches.close()
+    assert seen == read(Fragile("none", tmp_path), workers=0)
+    assert not victims and not raised
+    assert len(said) == 1 and "SIGKILL" in said[0], "it was never told of"
+
+
+def test_a_frozen_process_does_not_hold_up_the_end(tmp_path):
+    cfg = Data(batch_size=4, num_workers=2, shuffle=False)
+    batches = Batches(Fragile("none", tmp_path), cfg, seed=1, training=True)
+    reading = batches.epoch(0)
+    next(reading)
+    frozen = batches._workers.processes[1]
+    os.kill(frozen.pid, signal.SIGSTOP)
+    del reading
+    batches.close()
+    frozen.join(10)
+    assert frozen.exitcode == -signal.SIGKILL
+
+
+def test_a_batch_that_cannot_be_sent_is_told_of(tmp_path, monkeypatch):
+    """As in a container with too small a /dev/shm: it was dropped without a word, and awaited until a timeout."""
+
+    class Full:
+        def __reduce__(self):
+            raise RuntimeError(
+                "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+            )
+
+    class Unsendable(Fragile):
+        @staticmethod
+        def collate(samples):
+            return Full()
+
+    began = time.monotonic()
+    with pytest.raises(WorkerError, match=r"No space left on device .*docker run --shm-size") as told:
+        read(Unsendable("none", tmp_path), workers=2)
+    assert "lost 3 times" in str(told.value) and time.monotonic() - began < 9  # three timeouts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere what python takes is right")
+def test_processes_are_forked_whatever_python_starts_them_with(tmp_path, monkeypatch):
+    """From python 3.14 on it asks a server to fork: the parent of all processes, and no sign of their death."""
+    monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", None)
+    multiprocessing.set_start_method("forkserver")
+    said: list[str] = []
+    assert len(read(Fragile("none", tmp_path), workers=1, say=said.append)) == SAMPLES // 4 and not said
 
 
 def test_a_mistake_in_a_dataset_is_no_loss(tmp_path):

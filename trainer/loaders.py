@@ -96,7 +96,8 @@ class Batches:
         position, losses, count = start, 0, len(self)
         count -= count > 0 and not len(self._mine(order, count - 1))  # fewer samples are left than there are ranks
         if self._workers is not None and self._workers.count < self.cfg.num_workers:
-            self._workers = None  # the epoch before had ended carefully
+            self._workers.close()  # the epoch before had ended carefully
+            self._workers = None
         while position < count:
             try:
                 wanted = ((epoch, self._mine(order, number)) for number in range(position, count))
@@ -147,6 +148,8 @@ class Batches:
         """
         dead = self._workers.kill() if self._workers is not None else ""
         reason = dead or (str(error) or type(error).__name__).strip().splitlines()[-1]
+        if "SIGBUS" in reason or "(shm)" in reason:
+            reason += ": /dev/shm is full, docker run --shm-size=2g gives more"
         self._workers = None
         let_go(error)
         if losses < LOSSES:
@@ -164,6 +167,8 @@ class Batches:
         """Let processes and threads go: at the interpreter's end torch would take the end of a process for a loss."""
         if self._threads is not None:
             self._threads.close()
+        if self._workers is not None:
+            self._workers.close()
         self._workers = self._threads = None
 
     def _mine(self, order: Tensor, number: int) -> Tensor:

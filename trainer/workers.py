@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,19 +17,25 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data._utils import signal_handling
 
 from utils.errors import WorkerError
 
 __all__ = ["Threads", "Workers", "let_go"]
 
 PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
+WAITING = ("multiprocessing.connection", "multiprocessing.reduction", "multiprocessing.resource_sharer", "selectors")
+AGAIN = 0.01  # s until it is looked again whether the program waits
+PINNED = 10.0  # s until torch's thread that pins is taken to hang in half a message
 
 
 class Threads:
@@ -80,8 +87,9 @@ class Workers:
     def __init__(self, samples: Dataset, count: int, ahead: int, timeout: float, pin: bool):
         """`samples[keys]` is a whole batch; each process reads `ahead` of them; `timeout`: seconds, as of threads."""
         self.count, self.order = count, _Order()
-        context = copy.copy(multiprocessing.get_context())
+        context = copy.copy(multiprocessing.get_context("fork" if sys.platform == "linux" else None))
         context.Event = _Flag  # type: ignore[method-assign, assignment]
+        context.Queue = partial(_Queue, ctx=context)  # type: ignore[method-assign, assignment]
         self.loader = DataLoader(
             samples,
             batch_sampler=self.order,
@@ -107,8 +115,7 @@ class Workers:
         return self._watched(iterator)
 
     def _watched(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        watch = _Watch.installed()  # torch has put its own handler in place when the first processes were started
-        end = object()
+        watch, end = _Watch.installed(), object()
         while True:
             with watch.over(self.processes, self.loader.timeout):
                 batch = next(iterator, end)
@@ -119,9 +126,18 @@ class Workers:
     def kill(self) -> str:
         """End the processes, also a frozen one, for which torch would wait for ever; tell of one that was dead."""
         dead = _dead(self.processes)
+        if pinning := getattr(self.loader._iterator, "_pin_memory_thread", None):
+            pinning.join = partial(pinning.join, PINNED)  # torch would wait for ever for the rest of a message
         for process in self.processes:
             process.kill()
         return dead
+
+    def close(self) -> None:
+        """Let the processes end in order; those that do not, as torch found, are ended."""
+        processes, self.processes = self.processes, ()
+        self.loader._iterator = None  # the last reference to it, but after an error
+        for process in processes:
+            process.kill()
 
 
 class _Flag:
@@ -135,6 +151,17 @@ class _Flag:
 
     def is_set(self) -> bool:
         return bool(self.raised.value)
+
+
+class _Queue(Queue):
+    """A batch that cannot be sent, for want of shared memory say, is told of; else it would be awaited in vain."""
+
+    def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
+        if multiprocessing.parent_process() and isinstance(item, tuple):
+            told = ExceptionWrapper((type(error), error, error.__traceback__), "in a data process, as it sent a batch")
+            self.put((item[0], told))
+        else:
+            super()._on_queue_feeder_error(error, item)  # type: ignore[misc]
 
 
 class _Order(Sampler):
@@ -173,14 +200,16 @@ def let_go(error: BaseException | None) -> None:
 
 
 class _Watch:
-    """Handlers that raise for processes which are dead (SIGCHLD) or silent (SIGALRM), only while they are waited for.
+    """A handler that raises for processes which are dead (SIGCHLD) or silent (SIGALRM), only while they are waited for.
 
     Torch's own raises for a dead one wherever the program happens to be: in the middle of an optimizer's step, say,
-    which then has changed half of the weights. Its own timeout does not hold while a tensor is handed over.
+    which then has changed half of the weights; or within a lock, which then is taken for ever. Its own timeout does
+    not hold while a tensor is handed over.
     """
 
     def __init__(self) -> None:
         self.processes: Sequence[BaseProcess] = ()
+        self.deadline = float("inf")
         self.in_place = False
 
     @classmethod
@@ -192,32 +221,39 @@ class _Watch:
         if not isinstance(current, cls):
             current = cls()
             signal.signal(signal.SIGCHLD, current)
-            signal.signal(signal.SIGALRM, current.late)
+            signal.signal(signal.SIGALRM, current)
+            signal_handling._SIGCHLD_handler_set = True  # torch's is not to take its place
             current.in_place = True
         return current
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if dead := _dead(self.processes):
-            raise RuntimeError(dead)
-
-    def late(self, number: int, frame: FrameType | None) -> None:
-        if self.processes:
-            raise RuntimeError("no batch came within data.worker_timeout")
+        reason = _dead(self.processes)
+        if not reason and self.processes and time.monotonic() >= self.deadline:
+            reason = "no batch came within data.worker_timeout"
+        if reason and frame is not None and not _waits(frame):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        elif reason:
+            raise RuntimeError(reason)
 
     @contextmanager
     def over(self, processes: Sequence[BaseProcess], timeout: float) -> Iterator[None]:
         """Raise RuntimeError if one of them dies, or has died before; or after `timeout` seconds, if that is not 0."""
-        self.processes = processes
-        timed = timeout > 0 and self.in_place
+        self.processes, self.deadline = processes, time.monotonic() + (timeout or float("inf"))
         try:
             self(signal.SIGCHLD, None)
-            if timed:
+            if timeout and self.in_place:
                 signal.setitimer(signal.ITIMER_REAL, timeout + 1)  # torch's own comes first, where it comes
             yield
         finally:
-            if timed:
-                signal.setitimer(signal.ITIMER_REAL, 0)
             self.processes = ()
+            if self.in_place:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _waits(frame: FrameType) -> bool:
+    """Whether the program waits for another process there, and may be interrupted: no lock would stay taken."""
+    module = frame.f_globals.get("__name__")
+    return module in WAITING or (module == "threading" and frame.f_code.co_name == "wait")
 
 
 def _dead(processes: Sequence[BaseProcess]) -> str:

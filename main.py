@@ -8,7 +8,7 @@ from typing import Literal
 
 from commands import found
 from configs import load
-from utils.cli import Flag, as_count, call, to_flags
+from utils.cli import Flag, as_count, call, nobody_reads, to_flags
 from utils.errors import ConfigError, UserError
 from utils.words import suggest
 
@@ -157,6 +157,8 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130  # before the training began, or after it ended: there is nothing to save
     except BrokenPipeError:
+        if not nobody_reads():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as in `help | head`: nobody is there to be told
     return 0
 

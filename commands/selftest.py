@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,9 @@ def _finish(process: subprocess.Popen, what: str) -> None:
 def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random) -> bool:
     """SIGKILL at a random moment soon after a step; False if the process was faster."""
     while _last_step(folder) < step or not (folder / LAST).exists():
-        if process.poll() is not None:
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=POLL)  # and reads what it says: a full pipe would hold it up
             return False
-        time.sleep(POLL)
     time.sleep(rng.random() * 10 * POLL)
     process.kill()
     process.communicate()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TOY, dogcats, rows
+from filelock import FileLock
 from PIL import Image
 
 from configs import Component
@@ -54,6 +55,15 @@ def test_what_is_resized_first_has_the_same_pixels(photos, kind, fast):
     batch, _ = next(iter(Batches(kept, Data(batch_size=99), 0, training=False).epoch(0)))[1]
     whole = torch.stack([plain[i][0] for i in range(len(plain))])
     assert torch.allclose(batch, whole, atol=1.01 / 255)
+
+
+def test_who_waits_for_another_process_says_so(photos):
+    made(photos, kind="disk")
+    (path,) = FOLDER.glob("*.u8")
+    other, said = FileLock(path.with_suffix(".lock")), []
+    other.acquire()
+    made(photos, kind="disk", say=lambda text: (said.append(text), other.release()))
+    assert len(said) == 1 and "waiting" in said[0]
 
 
 def test_random_crops_have_pixels_enough(photos):

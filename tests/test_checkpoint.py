@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import PLAIN, ROOT, TOY, rows, same, same_run, state
+from filelock import FileLock
 
 from configs.schema import Train
 from trainer import checkpoint
@@ -258,6 +259,25 @@ def test_an_owner_at_a_time(run, tmp_path):
     assert f"in use by process {os.getpid()}" in second.stderr
     folder.lock.release()
     assert subprocess.run(command, cwd=tmp_path).returncode == 0
+
+
+def test_who_looks_at_a_run_keeps_nobody_from_it(tmp_path):
+    """`runs` takes each lock for a moment, to know who lives."""
+    from trainer.run_folder import RunFolder
+
+    other = FileLock(tmp_path / ".lock", thread_local=False)
+    other.acquire()
+    threading.Timer(0.1, other.release).start()
+    RunFolder(tmp_path).own()
+
+
+def test_stopped_before_it_began_a_run_leaves_its_name_free(run, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.session._fit", interrupted)
+    assert run("train", "--run=a", *TOY).code == 130
+    assert not (tmp_path / "checkpoints/a").exists()
 
 
 def test_a_name_that_exists_is_refused_and_left_alone(run):

@@ -107,6 +107,17 @@ def test_output_survives_a_plain_terminal_and_a_reader_that_leaves(tmp_path):
     assert (gone.returncode, gone.stderr) == (0, b"")
 
 
+def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
+    """A dataset's, say; it ended with exit code 0 and without a word."""
+
+    def broken(*arguments):
+        raise BrokenPipeError(32, "the share's server is gone")
+
+    monkeypatch.setattr("trainer.session.train", broken)
+    with pytest.raises(BrokenPipeError, match="server is gone"):
+        run("train")
+
+
 # Words and flags
 
 

@@ -6,13 +6,14 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
 
 import pytest
-from conftest import ROOT, TOY, rows
+from conftest import ROOT, TOY, rows, state
 
 from utils import console as module
 from utils.console import Console
@@ -215,6 +216,34 @@ def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path, flag):
     said = process.stderr.read()
     assert process.wait(120) == 0 and said == "nothing is printed from here on (Broken pipe); the run goes on\n"
     assert json.loads((tmp_path / "checkpoints/a/status.json").read_text())["state"] == "finished"
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_terminal_that_goes_away_stops_the_run_saved_unless_it_was_told_to_stay(tmp_path, nohup):
+    """As when ssh is cut: SIGHUP comes, and the bar and the lines go nowhere."""
+    lead, follow = pty.openpty()
+
+    def own_terminal():
+        os.setsid()
+        fcntl.ioctl(follow, termios.TIOCSCTTY, 0)
+        if nohup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    args = [arg for arg in TOY if "max-epoch" not in arg]
+    command = [sys.executable, str(ROOT / "main.py"), "train", "--run=a", *args, "--max-epoch=20", "--num-workers=1"]
+    streams = {"stdin": follow, "stdout": follow, "stderr": follow}
+    env = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, preexec_fn=own_terminal, env=env, **streams)
+    os.close(follow)
+    seen = b""
+    while b"3/20" not in seen:
+        seen += os.read(lead, 65536)
+    os.close(lead)
+    assert process.wait(120) == (0 if nohup else 129)
+    told = json.loads((tmp_path / "checkpoints/a/status.json").read_text())
+    saved = state("a", folder=tmp_path)["progress"]["step"]
+    assert told["state"] == ("finished" if nohup else "stopped") and told["step"] == saved
+    assert saved == 800 if nohup else 80 < saved < 800
 
 
 def test_without_an_output_a_run_is_a_run(tmp_path):

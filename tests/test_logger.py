@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import resource
 import struct
 
 import pytest
@@ -34,6 +35,21 @@ def test_a_journal_is_cut_back_to_the_state_that_is_resumed(tmp_path):
 def test_a_journal_that_cannot_be_written_is_a_sentence(tmp_path):
     with pytest.raises(StorageError, match="log.jsonl: cannot be written"):
         Journal(tmp_path / "absent" / "log.jsonl")
+
+
+def test_a_row_that_finds_room_for_a_half_of_itself_is_none_and_an_error(tmp_path):
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.scalars("train", 0, 1, {"loss": 1.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.size() + 30, hard))
+    try:
+        with pytest.raises(StorageError, match="No space left"):
+            journal.scalars("val", 0, 2, {"loss": 2.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal.scalars("train", 0, 3, {"loss": 3.0})
+    journal.close()
+    assert [row["step"] for row in Journal.rows(tmp_path / "log.jsonl")] == [1, 3]
 
 
 def test_a_logger_without_backends_does_nothing():

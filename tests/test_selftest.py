@@ -1,5 +1,7 @@
 """selftest finds nothing where nothing is wrong, and tells in words what a broken resume changes."""
 
+import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +75,20 @@ def test_a_training_that_fails_is_told_with_its_own_words(run, tmp_path):
     given = run("selftest", "dogcat_small", "--train-data-root=nowhere", "--trials=1")
     assert given.code == 1
     assert "the training itself ended with exit code 3" in given.err and "nowhere" in given.err
+
+
+CHATTY = """
+import sys, time
+print("x" * 10**6, file=sys.stderr, flush=True)
+open("log.jsonl", "w").write('{"time": 1, "phase": "train", "epoch": 0, "step": 1}\\n')
+open("last.pth", "w").close()
+time.sleep(60)
+"""
+
+
+def test_a_training_that_says_much_is_read_and_goes_on(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", CHATTY], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert selftest._kill(process, tmp_path, 1, random.Random(0)) and process.returncode == -signal.SIGKILL
 
 
 # What differs

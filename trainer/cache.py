@@ -4,7 +4,8 @@ import copy
 import hashlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing.pool import ThreadPool
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from data._stores import Files, Packed, Pixels
@@ -101,7 +102,7 @@ def _on_disk(files: list[str], side: int | None, say: Callable[[str], None]) -> 
     path = FOLDER / f"{fingerprint(files, side)}.u8"
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with _alone(path.with_suffix(".lock"), say):
             if (found := _opened(path, len(files))) is None:
                 _make(path, files, side, say)
                 found = _opened(path, len(files))
@@ -109,6 +110,21 @@ def _on_disk(files: list[str], side: int | None, say: Callable[[str], None]) -> 
         raise storage_error(path, error, 0, "make room, or --data.cache=ram") from error
     assert found is not None, "it has just been made"
     return found
+
+
+@contextmanager
+def _alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """While no other process has the lock, which dies with its process."""
+    taken = FileLock(lock)
+    try:
+        taken.acquire(timeout=0)
+    except Timeout:
+        say(f"data.cache: another process makes it; waiting for {lock}")
+        taken.acquire()
+    try:
+        yield
+    finally:
+        taken.release()
 
 
 def fingerprint(files: list[str], side: int | None) -> str:

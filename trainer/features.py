@@ -77,12 +77,11 @@ def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
 
 def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -> Tensor:
     """The features of all pictures, of which each rank encodes its share."""
-    batches = Batches(pictures, cfg.data, cfg.train.seed, training=False, device=device)
     rows: dict[int, Tensor] = {}
-    with undisturbed(task), torch.no_grad():
+    reading = contextlib.closing(Batches(pictures, cfg.data, cfg.train.seed, training=False, device=device))
+    with reading as batches, undisturbed(task), torch.no_grad():
         for indices, batch in batches.epoch(0):
             rows.update(zip(indices, task.encode(batch).float().cpu(), strict=True))  # type: ignore[operator]
-    batches.close()
     whole = {index: row for part in dist.gather(rows) for index, row in part.items()}
     return torch.stack([whole[index] for index in range(batches.size)])
 

@@ -1,6 +1,7 @@
 """The commands val and test: from a checkpoint alone, which holds model, arguments, classes and transforms."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,8 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
         raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
     cfg, task, device = trained.revive(flags, losses=True)
-    with told_in_words(cfg, training=False):
-        batches = trained.batches(cfg, "val", task, device)
+    with told_in_words(cfg, training=False), closing(trained.batches(cfg, "val", task, device)) as batches:
         numbers, _ = measure(task, batches, cfg, device)
-    batches.close()
     if dist.is_main():
         print(f"{trained.source}: {batches.size} samples")
         for name, value in numbers.items():
@@ -96,10 +95,8 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     trained = Trained(checkpoint)
     cfg, task, device = trained.revive(flags)
     target = target_of(cfg.test.result_file, trained.source.parent)
-    with told_in_words(cfg, training=False):
-        batches = trained.batches(cfg, "test", task, device)
+    with told_in_words(cfg, training=False), closing(trained.batches(cfg, "test", task, device)) as batches:
         rows = predict(task, batches, cfg, device)
-    batches.close()
     if dist.is_main():
         count = write_submission(target, write_pictures(target, rows), cfg.test.sample)
         print(f"{target}: {count} rows from {trained.source}")

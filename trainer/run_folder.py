@@ -17,6 +17,7 @@ __all__ = ["RunFolder", "newest_unfinished", "refuse_absent", "refuse_name", "re
 
 ROOT = Path("checkpoints")
 OURS = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
+LOOKED_AT = 0.3  # s: who lists the runs takes each lock for a moment
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -55,7 +56,7 @@ class RunFolder:
         Raises ConfigError when another process has it, StorageError when the folder is not writable.
         """
         try:
-            self.lock.acquire(timeout=0)
+            self.lock.acquire(timeout=LOOKED_AT)
         except Timeout as error:
             raise ConfigError(f"{self.path}: in use by process {self._owner()}; wait or stop it") from error
         except OSError as error:

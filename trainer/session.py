@@ -46,7 +46,7 @@ def train(cfg: Config, config_name: str, run: str | None, output: Output = "text
         folder = RunFolder.create(name, config_name) if dist.is_main() else None
         try:
             _fit(trainer, folder, name)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             begun = trainer.progress.step or trainer.progress.validated >= 0
             if folder and not begun and not isinstance(error, (NonFiniteError, StorageError, WorkerError)):
                 folder.remove()  # the mended command may take the same name

@@ -9,7 +9,8 @@ from utils import dist
 
 __all__ = ["Signals", "Stopped"]
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
+STOPPING = (signal.SIGINT, signal.SIGTERM, HANGUP)
 
 
 class Stopped(Exception):
@@ -21,7 +22,10 @@ class Stopped(Exception):
 
 
 class Signals:
-    """SIGINT and SIGTERM stop after the next save, SIGUSR1 only saves; a second one ends the process at once."""
+    """SIGINT, SIGTERM and SIGHUP stop after the next save, SIGUSR1 only saves; a second one ends the process at once.
+
+    A second SIGHUP does not, as system and shell may both send it; under nohup it means nothing.
+    """
 
     def __init__(self) -> None:
         self.stop = 0  # the number of the signal that asks to stop
@@ -30,8 +34,9 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (*STOPPING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])):
-                self._before[number] = signal.signal(number, self._note)
+            for number in (*STOPPING, getattr(signal, "SIGUSR1", None)):
+                if number is not None and (number != HANGUP or signal.getsignal(number) != signal.SIG_IGN):
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -41,10 +46,10 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number not in STOPPING:
             self.save = 1
-        elif self.stop:
+        elif self.stop and number != HANGUP:
             os._exit(128 + number)  # what is on disk is whole at any moment; nothing else needs an orderly end
         else:
-            self.stop = number
+            self.stop = self.stop or number
 
     def break_off(self) -> None:
         """Raises Stopped within what may be long and can be done again, if asked to stop; one of many goes on."""

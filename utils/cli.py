@@ -1,13 +1,14 @@
 """The command line as people type it, made unambiguous before fire sees it."""
 
 import re
+import select
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.errors import ConfigError
 from utils.words import shortened
 
-__all__ = ["Flag", "as_count", "as_flag", "as_typed", "call", "read_arguments", "to_flags"]
+__all__ = ["Flag", "as_count", "as_flag", "as_typed", "call", "nobody_reads", "read_arguments", "to_flags"]
 
 KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
@@ -102,6 +103,15 @@ def call(command: Callable[..., None], arguments: Sequence[str], quick: bool) ->
     from fire.decorators import SetParseFn
 
     fire.Fire(SetParseFn(as_flag)(command), command=given, name="main.py")
+
+
+def nobody_reads() -> bool:
+    """Whether a pipe that broke is the one behind what is printed; a dataset may have one of its own."""
+    if not hasattr(select, "poll"):  # Windows, which tells of it in another way
+        return True
+    watch = select.poll()
+    watch.register(1, 0)
+    return bool(watch.poll(0))
 
 
 def _add(flags: dict[str, str], typed: str) -> str:

@@ -161,11 +161,7 @@ class Console:
         if self.output != "text":
             return
         self.printed = time.monotonic()
-        text = f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text
-        if self.bar is None:
-            self._put(text)
-        else:
-            self.bar.write(text, file=sys.stdout)
+        self._put(f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text)
 
     def _write(self, row: Mapping[str, Any]) -> None:
         """A line of JSON, which has no word for what is not finite; in one piece, as other threads write too."""
@@ -173,13 +169,17 @@ class Console:
         self._put(json.dumps(plain, ensure_ascii=False))
 
     def _put(self, line: str) -> None:
-        """A pipe whose reader is gone, or a full disk behind it, is no reason to end a run."""
+        """A terminal that is gone, a pipe without a reader, or a full disk behind it, is no reason to end a run."""
         try:
-            if sys.stdout is not None:
+            if self.bar is not None:
+                self.bar.write(line, file=sys.stdout)
+            elif sys.stdout is not None:
                 sys.stdout.write(line + "\n")
                 sys.stdout.flush()
         except OSError as error:
-            self.output = "quiet"
+            self.output, self.terminal = "quiet", False
+            if self.bar is not None:
+                self.bar.disable, self.bar = True, None
             with suppress(OSError):  # what is left unwritten would fail again at the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             with suppress(OSError):

@@ -1,5 +1,6 @@
 """Logger: scalars, pictures and text to every backend; the run folder's journal is the truth, the others are views."""
 
+import errno
 import json
 import math
 import os
@@ -105,8 +106,11 @@ class Journal(Backend):
             line = encode(row)
         except ValueError:  # JSON has no word for a value that is not finite; null keeps the line readable for all
             line = encode({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
+        whole = (line + "\n").encode()
         try:
-            self.stream.write((line + "\n").encode())
+            if (written := self.stream.write(whole)) < len(whole):  # on a half the next row would be written
+                self.cut(self.size() - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise self._failure(error) from error
 

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT, SIGUSR1 at random moments, one or two, to the process or to all of its session."""
+"""SIGTERM, SIGINT, SIGHUP, SIGUSR1 at random moments, one or two, to the process or to all of its session."""
 
 import shutil
 import signal
@@ -27,7 +27,7 @@ from tests.faults.runs import (
 from trainer.checkpoint import read_newest
 from utils.logger import Journal
 
-TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
+TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
 KINDS = ("stop", "save", "twice", "frozen", "measuring")
 MOMENTS = {"frozen": (2, 25), "measuring": (1, 6)}  # the step, or the batch of the two validations, to stand still in
 STUCK = 3600.0  # s that a frozen step would take
@@ -41,8 +41,8 @@ def trial(t: Trial) -> str:
     hooks = [partial(freeze if kind == "frozen" else measure_slowly, frozen)] if frozen else []
     arguments = [*DIGITS, f"--num-workers={workers}", saving(t)]
     child = train(t.folder, arguments, [*hooks, *([BROKEN[t.broken]] if t.broken else [])])
-    count = 1 if kind in ("stop", "measuring") else 2
-    numbers = (USR1,) if kind == "save" else tuple(t.rng.choices((TERM, INT), k=count))
+    stops = t.rng.choices((TERM, INT, HUP), k=1) if kind in ("stop", "measuring") else t.rng.choices((TERM, INT), k=2)
+    numbers = (USR1,) if kind == "save" else tuple(stops)
     wait_until_heard(child, frozen)
     time.sleep(0.0 if frozen else t.rng.random() * seconds(whole))
     for number in numbers:
@@ -246,10 +246,10 @@ BROKEN = {
 
 FAMILY = Family(
     "signals",
-    "SIGTERM, SIGINT, SIGUSR1 at random moments, double signals, signals within a step that hangs and within a "
-    "validation; to the process or to its whole session; 0 and 2 workers",
-    "saved at the next step, or at once within a validation, exit 143 or 130; SIGUSR1 saves and goes on; a second "
-    "one leaves at once with the older checkpoint intact; resume exact; no process left",
+    "SIGTERM, SIGINT, SIGHUP, SIGUSR1 at random moments, double signals, signals within a step that hangs and within "
+    "a validation; to the process or to its whole session; 0 and 2 workers",
+    "saved at the next step, or at once within a validation, exit 143, 130 or 129; SIGUSR1 saves and goes on; a "
+    "second one leaves at once with the older checkpoint intact; resume exact; no process left",
     150,
     trial,
     tuple(BROKEN),

@@ -33,7 +33,8 @@ from utils.errors import WorkerError
 __all__ = ["Threads", "Workers", "let_go"]
 
 PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
-WAITING = ("multiprocessing.connection", "multiprocessing.reduction", "multiprocessing.resource_sharer", "selectors")
+WAITING = ("multiprocessing.connection", "selectors")
+HANDING_OVER = "multiprocessing.resource_sharer"  # of a tensor: who interrupts it has a process complain that lives
 AGAIN = 0.01  # s until it is looked again whether the program waits
 PINNED = 10.0  # s until torch's thread that pins is taken to hang in half a message
 
@@ -228,10 +229,9 @@ class _Watch:
         return current
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        reason = _dead(self.processes)
-        if not reason and self.processes and time.monotonic() >= self.deadline:
-            reason = "no batch came within data.worker_timeout"
-        if reason and frame is not None and not _waits(frame):
+        late = bool(self.processes) and time.monotonic() >= self.deadline
+        reason = _dead(self.processes) or late * "no batch came within data.worker_timeout"
+        if reason and frame is not None and not _waits(frame, late):
             signal.setitimer(signal.ITIMER_REAL, AGAIN)
         elif reason:
             raise RuntimeError(reason)
@@ -251,9 +251,14 @@ class _Watch:
                 signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _waits(frame: FrameType) -> bool:
+def _waits(frame: FrameType, late: bool) -> bool:
     """Whether the program waits for another process there, and may be interrupted: no lock would stay taken."""
-    module = frame.f_globals.get("__name__")
+    module, callers, place = frame.f_globals.get("__name__"), [], frame.f_back
+    while place is not None and place.f_globals is not globals():
+        callers.append(place.f_globals.get("__name__"))
+        place = place.f_back
+    if HANDING_OVER in (module, *callers):
+        return late
     return module in WAITING or (module == "threading" and frame.f_code.co_name == "wait")
 
 

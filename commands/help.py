@@ -205,6 +205,11 @@ def _print_component(registry: Registry, name: str) -> None:
     print(f"{name}: {registry.summary(name)}".rstrip(": ") + f"\n\nAs {_prefix(kind)}, with these arguments:")
     for argument, parameter in registry.arguments(name).items():
         _row(argument, _parameter(registry, argument, parameter))
+    if kind == "task" and (flags := registry.method(name, "generate")):
+        print("\nAs flags of python main.py generate CHECKPOINT:")
+        for flag, parameter in flags.items():
+            told = f" [{_shown(parameter.default)}]" if not parameter.required else "; needed"
+            _row(f"--{flag.replace('_', '-')}", describe(parameter.type) + told)
 
 
 def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:

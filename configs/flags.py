@@ -13,6 +13,9 @@ from utils.tree import Node, Problems, flag_node
 
 __all__ = ["apply_flags"]
 
+ROOTS = ["data.train_data_root", "data.test_data_root"]
+ROOT = "data.dataset.root"
+
 
 def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Node:
     """The tree with the command line laid over it; `options` are what the command takes besides keys.
@@ -23,8 +26,9 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
     """
     given: dict[str, Flag] = {}  # by key
     early = {flag: keys for flag in flags if (keys := _in_schema(flag))}
-    for flag, keys in sorted(early.items(), key=lambda item: item[1][0].removesuffix(".name").count(".")):
-        tree = _lay(tree, flag, keys, given, problems)
+    roots = [keys[0] for keys in early.values() if keys[0] in (*ROOTS, ROOT)]
+    for flag, keys in sorted(early.items(), key=lambda item: (item[1][0] in ROOTS, _depth(item[1][0]))):
+        tree = _lay(tree, flag, _as_root(tree, keys, roots), given, problems)
     late = [flag for flag in flags if flag not in early]
     arguments = argument_types(tree) if late else {}
     for flag in late:
@@ -33,6 +37,25 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
             problems.add(flag.typed, f"no key '{flag.key}'{key_hint(tree, options)(flag.key, ())}")
         tree = _lay(tree, flag, keys, given, problems)
     return tree
+
+
+def _depth(key: str) -> int:
+    return key.removesuffix(".name").count(".")
+
+
+def _as_root(tree: Node, keys: list[str], typed: list[str]) -> list[str]:
+    """The keys; where the config's dataset has one folder for all splits, a flag for that of a split names this one.
+
+    Else the flag would change nothing, as the dataset's own folder is taken first. With a flag for each it has none.
+    """
+    if keys[0] not in ROOTS or ROOT in typed or tree.at(ROOT) is None:
+        return keys
+    if typed != ROOTS and typed != ROOTS[::-1]:
+        return [ROOT]
+    dataset = tree.at("data.dataset")
+    assert dataset is not None
+    del dataset.entries["root"]
+    return keys
 
 
 def _in_schema(flag: Flag) -> list[str]:

@@ -49,7 +49,10 @@ def existing_folder(path: str, split: str) -> str:
 
 def no_pictures(folder: str, split: str) -> DataError:
     """The error for a folder in which nothing was found."""
-    return DataError(f"no pictures in {folder} (looked for {', '.join(SUFFIXES)}); set {root_option(split)}")
+    with _listing(folder):
+        deeper = next(_walk(folder, ""), "")
+    hint = f"; {deeper} lies deeper: --data.dataset=ImageFolder takes folders for classes" if deeper else ""
+    return DataError(f"no pictures in {folder} (looked for {', '.join(SUFFIXES)}); set {root_option(split)}{hint}")
 
 
 def list_images(folder: str, nested: bool = False) -> list[str]:

@@ -261,11 +261,29 @@ def test_what_is_no_run_is_left_as_it_is(run, tmp_path, place):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_name_alone_is_told_where_the_run_is(run):
-    assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
-    for command in (["train", "--resume=a"], ["val", "a"]):
+def test_a_runs_name_alone_means_its_folder(run):
+    assert run("train", "--run=one", *TOY, "--train.max_steps=2").code == 0
+    longer = run("train", "--resume=one", "--train.max_steps=4")
+    assert longer.code == 0 and "at step 2" in longer.out
+    assert run("val", "one").out == run("val", "checkpoints/one").out != ""
+    begun = run("train", "--run=two", *TOY, "--train.max_steps=2", "--load-model-path=one")
+    assert begun.code == 0 and "weights from one, every one" in begun.out, begun.err
+    for command in (["train", "--resume=oen"], ["val", "checkpoints/oen"]):
         given = run(*command)
-        assert given.code == 4 and "did you mean checkpoints/a?" in given.err
+        assert given.code == 4 and "did you mean 'one'?" in given.err, given.err
+
+
+def test_the_seconds_of_a_run_are_those_of_its_last_validation_too(run, monkeypatch):
+    own = Classification.val_step
+    monkeypatch.setattr(Classification, "val_step", lambda *given: (time.sleep(0.2), own(*given)))
+    assert run("train", "--run=a", *TOY, "--train.max_steps=1").code == 0
+    assert json.loads(Path("checkpoints/a/status.json").read_text())["seconds"] >= 9 * 0.2
+
+
+def test_a_run_too_short_for_a_training_row_says_so(run):
+    short = [arg for arg in TOY if "print-freq" not in arg]
+    assert "note: the training loss is told each 20 steps, and there are 12" in run("train", *short, "--max-steps=12").out
+    assert "note: the training loss" not in run("train", *short, "--max-steps=20").out
 
 
 def test_a_refused_change_is_told_as_it_was_typed_and_once(run):

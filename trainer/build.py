@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 from configs import COMPONENTS, Component, Config
 from models.basic_module import load_weights, read_weights
 from trainer.cache import with_cache
-from trainer.checkpoint import read
+from trainer.checkpoint import BEST, LAST, PREVIOUS, read_newest
 from trainer.device import choose_device
 from trainer.features import with_features
+from trainer.run_folder import run_path
 from trainer.task import Task
 from trainer.transforms import make_transform
 from utils.errors import CheckpointError, ConfigError
@@ -66,12 +67,17 @@ def build(cfg: Config, device: torch.device, stored: dict[str, Any] | None, say:
 def build_dataset(cfg: Config, split: str, meta: Meta, say: Callable[[str], None] = print) -> Dataset:
     """The dataset of a split; it is offered the split's root and transform, and the training set's meta.
 
-    Raises ConfigError when transforms are set and the dataset takes none.
+    Raises ConfigError when transforms are set and the dataset takes none, and for a val split where it has but one.
     """
     listed = cfg.data.transform.train if split == "train" else cfg.data.transform.eval
     registry, spec = COMPONENTS["data"], cfg.data.dataset
     if listed and "transform" not in registry.signature(spec.name).parameters:
         raise ConfigError(f"data.transform: {spec.name} takes no transforms")
+    if split == "val" and "split" not in registry.signature(spec.name).parameters:
+        raise ConfigError(
+            f"data.dataset: {spec.name} takes no split, so that validation would measure the samples it learns from; "
+            "give it __init__(self, split, …), which is 'train', 'val' or 'test'"
+        )
     offered: Meta = {**meta, "split": split}
     if listed:
         offered["transform"] = make_transform(listed, fast=cfg.data.pixels == "fast")
@@ -190,7 +196,7 @@ def monitored(cfg: Config) -> tuple[str | None, bool]:
 def _weights(path: str) -> Mapping[str, torch.Tensor]:
     """Those of a run, whose checksum must fit, or of any other file."""
     try:
-        return read(Path(path))["model"]
+        return read_newest(run_path(path), (BEST, LAST, PREVIOUS))[0]["model"]
     except CheckpointError as error:
         if "is damaged" in str(error) and Path(f"{path}.sha256").exists():
             raise

@@ -27,7 +27,11 @@ TOLD = {  # what torch's errors say, and what to do
     "input to conv": "model: a layer takes pictures, and is given something else",
     "Output size is too small": "model: the pictures are too small for one of its layers",
     "Kernel size can't be greater than actual input size": "model: the pictures are too small for one of its layers",
+    "must have the same dtype": "data: inputs must be float32, as the weights are; give x.float()",
+    "expected target dtype to be": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
+    "expected scalar type Long": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "shapes cannot be multiplied": "model: a layer is given another size than it takes; see model",
+    "is out of bounds.": "data: a label is not below the number of classes; they count from 0",
     "cannot be `True` together": "optim: fused and foreach exclude each other, leave one out",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
@@ -156,7 +160,7 @@ def told_in_words(cfg: Config, training: bool = True) -> Iterator[None]:
     """Turn running out of memory to a MemoryShortage, and what torch says of some keys to a ConfigError."""
     try:
         yield
-    except (MemoryError, RuntimeError, ValueError) as error:
+    except (MemoryError, RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, MemoryError) or any(sign in str(error) for sign in SHORTAGES):
             raise _memory_shortage(cfg, training) from error
         told = next((words for sign, words in TOLD.items() if sign in str(error)), None)

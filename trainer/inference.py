@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from trainer.device import choose_device, lay_out, make_repeatable, settled, tol
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
 from trainer.loaders import Batches
-from trainer.run_folder import refuse_absent
+from trainer.run_folder import refuse_absent, run_path
 from trainer.submission import target_of, write_pictures, write_submission
 from trainer.task import Task
 from utils import dist
@@ -34,7 +33,7 @@ class Trained:
 
     def __init__(self, checkpoint: str):
         """Raises CheckpointError when there is none that can be read."""
-        path = Path(checkpoint)
+        path = run_path(checkpoint)
         refuse_absent(path, checkpoint)
         self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
         for reason in rejected if dist.is_main() else ():

@@ -224,10 +224,10 @@ def _collate(dataset: Dataset, samples: list[Any]) -> Any:
     try:
         return getattr(dataset, "collate", collate)(samples)
     except RuntimeError as error:
-        if "equal size" not in str(error):
-            raise
         first = [s[0] if isinstance(s, (tuple, list)) else s for s in samples]
         sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})
+        if len(sizes) < 2:
+            raise
         raise DataError(
             f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "
             "RandomResizedCrop (train) and Resize with CenterCrop (eval)"

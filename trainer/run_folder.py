@@ -12,8 +12,17 @@ from filelock import FileLock, Timeout
 
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import put
+from utils.words import suggest
 
-__all__ = ["RunFolder", "newest_unfinished", "refuse_absent", "refuse_name", "refuse_unless_run", "run_name"]
+__all__ = [
+    "RunFolder",
+    "newest_unfinished",
+    "refuse_absent",
+    "refuse_name",
+    "refuse_unless_run",
+    "run_name",
+    "run_path",
+]
 
 ROOT = Path("checkpoints")
 OURS = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
@@ -104,11 +113,16 @@ def refuse_name(name: str) -> None:
         raise ConfigError(f"--run={name}: {where} exists; take another name, or continue it with --resume={where}")
 
 
+def run_path(word: str) -> Path:
+    """The path, or the folder of the run of that name."""
+    return ROOT / word if os.path.exists(ROOT / word) and not os.path.exists(word) else Path(word)
+
+
 def refuse_absent(path: Path, asked: str) -> None:
-    """Raises CheckpointError, with the run of that name if there is one."""
+    """Raises CheckpointError, with the name of a run that is like it."""
     if not os.path.exists(path):
-        near = f"; did you mean {ROOT / path}?" if os.path.exists(ROOT / path) else ""
-        raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{near}")
+        names = [run.name for run in ROOT.glob("[!.]*")] if path.parent in (Path(), ROOT) else []
+        raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{suggest(path.name, names)}")
 
 
 def refuse_unless_run(path: Path, asked: str) -> None:

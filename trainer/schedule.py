@@ -69,6 +69,8 @@ class Schedule:
             offered["mode"] = mode
             if spec.args.get("mode", mode) != mode:
                 raise ConfigError(f"{key}.mode: the monitored metric is better at its {mode}; leave it out")
+        if spec.name == "OneCycleLR" and spec.args.get("pct_start", 0.3) * length == 1:  # a rise of 0 steps: divided by
+            spec = Component(spec.name, {**spec.args, "pct_start": (1 + 1e-9) / length})
         self.rule = COMPONENTS["schedule"].build(spec, key, optimizer=optimizer, **offered)
         lengths = [name for name in ("T_max", "total_iters") if name in offered and name not in spec.args]
         self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.rule, name)), None)

@@ -1,5 +1,6 @@
 """The command train around the Trainer: run folder, sinks, resume, and the last words."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from trainer.checkpoint import BEST, Store, read, read_newest
 from trainer.device import told_in_words
 from trainer.drawing import Drawings
 from trainer.progress import Progress
-from trainer.run_folder import RunFolder, newest_unfinished, refuse_name, refuse_unless_run, run_name
+from trainer.run_folder import RunFolder, newest_unfinished, refuse_name, refuse_unless_run, run_name, run_path
 from trainer.saver import Saver
 from trainer.signals import Stopped
 from trainer.state import fingerprint
@@ -56,7 +57,7 @@ def train(cfg: Config, config_name: str, run: str | None, output: Output = "text
 def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
     """Continue a run from its newest good checkpoint; `where` is its folder, a .pth in it, or "" for the newest."""
     console = Console(output if dist.is_main() else "quiet")
-    path = Path(where) if where else newest_unfinished()
+    path = run_path(where) if where else newest_unfinished()
     folder = RunFolder(path if path.is_dir() else path.parent)
     refuse_unless_run(path, f"--resume={where}")
     if dist.is_main():
@@ -192,6 +193,10 @@ def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:
     if trainer.val_batches is not None:
         sizes = f"{trainer.train_batches.size:,} train and {trainer.val_batches.size:,} val samples"
     console.say(f"{path}: {parts} parameters; {sizes}; {_machine(trainer)}")
+    steps = min(len(trainer.train_batches) * cfg.train.max_epoch, cfg.train.max_steps or sys.maxsize)
+    if cfg.log.print_freq > steps:
+        asked = f"--print-freq={max(1, steps // 10)}"
+        console.say(f"note: the training loss is told each {cfg.log.print_freq} steps, and there are {steps}; {asked}")
 
 
 def _machine(trainer: Trainer) -> str:

@@ -173,12 +173,11 @@ class Trainer:
 
         Raises Stopped, after saving, when a signal asked for it; the resumed run begins with this validation.
         """
-        p = self.progress
+        p, split = self.progress, self.val_batches
         numbers: dict[str, float] = {}
-        if self.val_batches is not None:
+        if split is not None:
             try:
-                stop = self.signals.break_off
-                numbers, self.matrices = measure(self.eval_task, self.val_batches, self.cfg, self.device, stop)
+                numbers, self.matrices = measure(self.eval_task, split, self.cfg, self.device, self.signals.break_off)
             except Stopped:
                 self.heed_signals()
                 raise
@@ -186,7 +185,7 @@ class Trainer:
         for name, matrix in self.matrices.items():
             self.logger.matrix(name, p.step, matrix, self.meta.get("classes", []))
         self.eval_task.show(self.logger, p.step)
-        p.validated = p.step
+        p.validated, p.seconds = p.step, self.elapsed()
         if self.monitor is not None:
             self.judge(numbers)
         self.console.tell(p.epoch, p.step, best=self.monitor is not None and p.waited == 0)
@@ -229,7 +228,7 @@ class Trainer:
 
     def heed_signals(self) -> None:
         """Save if asked to; stop after it if asked to."""
-        self.progress.seconds = dist.broadcast(time.monotonic() - self.started)
+        self.progress.seconds = self.elapsed()
         stop, save = self.signals.agreed()
         if stop or save:
             self.save([BEST] if self.is_best else [])
@@ -237,6 +236,9 @@ class Trainer:
         if stop:
             self.saved_for_sure()
             raise Stopped(stop)
+
+    def elapsed(self) -> float:
+        return dist.broadcast(time.monotonic() - self.started)
 
     def validation_due(self) -> bool:
         """Whether one is to be made within the epoch, by `train.val_steps`."""

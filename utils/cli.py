@@ -119,6 +119,8 @@ def _add(flags: dict[str, str], typed: str) -> str:
     flag = as_flag(typed)
     if not isinstance(flag, Flag) or not KEY.match(typed[2:].partition("=")[0]):
         meant = typed.lstrip("-–—")
+        if re.match(r"[\w.-]+\[\d+\]", meant):
+            return "a list is given whole, as '--data.transform.train=[{name: Resize, size: 64}]', or in a file"
         example = f"--{meant}" if _is_assignment(meant) else "--key=value"
         return f"a flag is written {shortened(example)}, with two plain hyphens in front"
     if flag.key in flags:

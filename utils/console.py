@@ -107,9 +107,10 @@ class Console:
             self._write({"phase": "done", **facts})
             return
         self._print_waiting()
-        self._print(f"done: {facts['steps']:,} steps, {facts['epochs']:,} epochs in {_clock(facts['seconds'])}", BOLD)
+        counts = ", ".join(f"{facts[k]:,} {k.removesuffix('s') if facts[k] == 1 else k}" for k in ("steps", "epochs"))
+        self._print(f"done: {counts} in {_clock(facts['seconds'])}", BOLD)
         if facts["best"] is not None:
-            best = f"best {facts['monitor']} {facts['best']:.4f} (epoch {facts['best_epoch']})"
+            best = f"best {facts['monitor']} {_number(facts['best'])} (epoch {facts['best_epoch']})"
             self._print(f"{best}: {facts['best_file']}", GREEN)
         self._print(self._wrapped(f"files in {facts['folder']}: {', '.join(facts['files'])}"))
         self._print(f"next: {facts['next']}", BOLD)

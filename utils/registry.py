@@ -116,6 +116,10 @@ class Registry:
         found = self.signature(name).parameters
         return {k: v for k, v in found.items() if k not in self.brought and not v.only_code}
 
+    def method(self, name: str, method: str) -> dict[str, Parameter]:
+        """What a method takes; nothing where there is none."""
+        return read_signature(self._lineage(name), method).parameters
+
     def check(self, name: Node, args: dict[str, Node], key: str, problems: Problems) -> dict[str, Any]:
         """Convert a component's arguments; mistakes in its name or in them go to `problems`."""
         known = str(name.value)

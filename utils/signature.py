@@ -45,15 +45,15 @@ class Signature:
     open: bool = False
 
 
-def read_signature(lineage: Iterable[ast.AST | None]) -> Signature:
-    """The signature of a function, or of a class: its definition and those of its bases, None for an unknown one."""
+def read_signature(lineage: Iterable[ast.AST | None], method: str = "__init__") -> Signature:
+    """The signature of a function, or of a class's method: its definition and its bases', None for an unknown one."""
     for node in lineage:
         if isinstance(node, ast.FunctionDef):
             return _of_function(node)
         if not isinstance(node, ast.ClassDef) or node.decorator_list:
             return Signature({}, open=True)  # not found, or a dataclass, whose constructor is made when it runs
         for item in node.body:
-            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            if isinstance(item, ast.FunctionDef) and item.name == method:
                 return _of_function(item, method=True)
     return Signature({})
 

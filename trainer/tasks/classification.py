@@ -91,9 +91,10 @@ class Classification(Task):
         logits = self.model(inputs)
         if logits.shape[1:] != (len(self.classes),):
             shape = list(logits.shape[1:])
-            raise ConfigError(
-                f"model: gives {shape} for each sample, the data has {len(self.classes)} classes; see model.num_classes"
-            )
+            told = f"the data has {len(self.classes)} classes; see model.num_classes"
+            if not self.classes:
+                told = "the dataset does not tell its classes; give it meta = {'classes': [their names], …}"
+            raise ConfigError(f"model: gives {shape} for each sample, {told}")
         return logits
 
     def _probabilities(self, row: list[float]) -> Row:

@@ -157,6 +157,11 @@ def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
          "'accuracy'?"),
         (["ResNet34"], "no config 'ResNet34'; did you mean --model=ResNet34?"),
         (["--epochs=1"], "--epochs=1: no key 'epochs'; did you mean 'train.max_epoch'?"),
+        (["mnist", "--epochs=1"], "--epochs=1: no key 'epochs'; did you mean 'train.max_epoch'?"),
+        (["--steps=1"], "--steps=1: no key 'steps'; did you mean 'train.max_steps'?"),
+        (["--name=a"], "--name=a: no key 'name'; did you mean 'run'?"),
+        (["--data.transform.train[0].size=9"], "--data.transform.train[0].size=9: a list is given whole, as "
+        "'--data.transform.train=[{name: Resize, size: 64}]', or in a file"),
         (["--optim=Adam", "--momentum=1"], "--momentum=1: no key 'momentum'; it is an argument of RMSprop and SGD: add "
          "--optim=RMSprop"),
         (["--optim=Adagrad", "--lr-decay=1"], "--lr-decay=1: could be --optim.lr_decay or --schedule.lr_decay: write "

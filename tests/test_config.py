@@ -25,6 +25,20 @@ def test_precedence_is_schema_base_file_flags():
     assert (train.accumulate, train.max_epoch, train.seed, train.clip, cfg.log.print_freq) == (1, 2, 3, 4.0, 2)
 
 
+def test_a_flag_for_a_splits_folder_is_never_without_effect():
+    """A folder that the file gives the dataset itself, for all splits, would be taken instead of it."""
+    text = "data: {dataset: {name: MNIST, root: ours}}\n"
+    for flag in ("--train-data-root=theirs", "--test-data-root=theirs", "--data.test_data_root=theirs"):
+        data = at(text, flag).data
+        assert (data.dataset.args["root"], data.train_data_root, data.test_data_root) == ("theirs", None, None)
+    data = at(text, "--test-data-root=b", "--train-data-root=a").data
+    assert ("root" in data.dataset.args, data.train_data_root, data.test_data_root) == (False, "a", "b")
+    data = at(text, "--train-data-root=a", "--data.dataset.root=b").data
+    assert (data.dataset.args["root"], data.train_data_root) == ("b", "a"), "what is typed in full wins"
+    data = at(text, "--train-data-root=a", "--data.dataset=DogCat").data
+    assert (data.dataset.args, data.train_data_root) == ({}, "a")
+
+
 def test_an_empty_file_is_the_defaults():
     assert at("") == at("# nothing\n") == Config()
 

@@ -46,12 +46,19 @@ def test_unreadable_picture(run, tmp_path, workers):
     one_sentence(given, 3, "photos/dog.", "replace")
 
 
-def test_pictures_of_different_sizes(run, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_of_different_sizes(run, tmp_path, workers):
     dogcats(tmp_path / "photos", 4)
     dogcats(tmp_path / "photos", 4, size=(50, 50), start=4)
-    args = [arg for arg in DOGCAT if arg != "dogcat_small"]
-    given = run(*args, "--data.dataset=DogCat", "--train-data-root=photos")
+    args = [arg for arg in DOGCAT if arg != "dogcat_small" and "workers" not in arg]
+    given = run(*args, f"--num-workers={workers}", "--data.dataset=DogCat", "--train-data-root=photos")
     one_sentence(given, 3, "different sizes", "RandomResizedCrop")
+    assert "lost" not in given.out
+
+
+def test_class_folders_where_there_should_be_pictures(run, tmp_path):
+    dogcats(tmp_path / "photos" / "cat", 2)
+    one_sentence(run(*DOGCAT, "--train-data-root=photos"), 3, "no pictures in photos", "cat/", "ImageFolder")
 
 
 def test_read_only_data_folder_is_enough(run, tmp_path):

@@ -58,6 +58,8 @@ def test_each_key_has_a_comment_and_help(run):
         ("Adam", "betas                  a list of 2 numbers [[0.9, 0.999]]"),
         ("StepLR", "step_size              a whole number; needed"),
         ("dogcat", "python main.py train dogcat --train-data-root="),
+        ("GAN", "generate CHECKPOINT:\n  --gen-num              a whole number [64]"),
+        ("StyleTransfer", "  --content-path         text; needed"),
     ],
 )
 def test_help_explains_arguments_components_and_configs(run, topic, says):

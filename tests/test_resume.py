@@ -282,8 +282,8 @@ def test_the_seconds_of_a_run_are_those_of_its_last_validation_too(run, monkeypa
 
 def test_a_run_too_short_for_a_training_row_says_so(run):
     short = [arg for arg in TOY if "print-freq" not in arg]
-    assert "note: the training loss is told each 20 steps, and there are 12" in run("train", *short, "--max-steps=12").out
-    assert "note: the training loss" not in run("train", *short, "--max-steps=20").out
+    assert "the training loss is told each 20 steps, and there are 12" in run("train", *short, "--max-steps=12").out
+    assert "the training loss is told" not in run("train", *short, "--max-steps=20").out
 
 
 def test_a_refused_change_is_told_as_it_was_typed_and_once(run):

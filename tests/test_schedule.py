@@ -31,6 +31,20 @@ def test_a_plateau_is_seen_whatever_is_better(mode, change, falls):
     assert (optimizer.param_groups[0]["lr"] < 1) == falls
 
 
+@pytest.mark.parametrize("steps", [2, 5, 10])
+def test_a_rise_of_a_single_step_is_no_division_by_zero(steps):
+    """`--max-steps=10` with pct_start 0.1: torch divides by the 0 steps between the first one and the top."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    spec = Component("OneCycleLR", {"pct_start": 1 / steps})
+    rule = Schedule(spec, "schedule", optimizer, steps=steps, epochs=1, mode="min")
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(steps - 1):
+        optimizer.step()
+        rule.after_step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(1 / 25) and rates[-1] < 1e-5 and (steps == 2 or max(rates) > 0.8)
+
+
 def test_a_plateau_the_other_way_round_is_refused():
     assert plateau("max", mode="max")[0].rule.mode == "max"
     with pytest.raises(ConfigError, match=r"schedule\.mode: the monitored metric is better at its max"):

@@ -8,8 +8,11 @@ import torch
 from conftest import PLAIN, TOY, dogcats, rows, state
 
 from configs import load
+from data.digits import Digits
 from trainer.device import told_in_words
 from utils.errors import ConfigError, MemoryShortage
+from utils.registry import Registry
+from utils.signature import Signature
 
 
 def said(given, code: int, words: str) -> bool:
@@ -45,6 +48,43 @@ def test_what_does_not_fit_together_is_a_sentence_and_its_run_has_not_begun(run,
     assert said(given, code, words), given.err
     assert not list(Path("checkpoints").glob("*"))
     assert run("train", "--run=a", *TOY, "--train.max_steps=1").code == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda x, y: (x.double(), y), "data: inputs must be float32"),
+        (lambda x, y: (x, y.float()), "data: labels must be whole numbers"),
+        (lambda x, y: (x, y > 4), "data: labels must be whole numbers"),
+        (lambda x, y: (x, y + 1), "data: a label is not below the number of classes"),
+    ],
+)
+def test_samples_of_a_beginners_own_dataset_are_told_of_in_words(run, monkeypatch, spoil, words):
+    own = Digits.take
+    monkeypatch.setattr(Digits, "take", lambda self, chosen: spoil(*own(self, chosen)))
+    given = run("train", "--run=a", *TOY)
+    assert said(given, 2, words), given.err
+
+
+def test_a_dataset_that_does_not_name_its_classes_is_told_what_to_name(run, monkeypatch):
+    own = Digits.meta
+    monkeypatch.setattr(Digits, "meta", property(lambda self: {**own.__get__(self), "classes": []}))
+    given = run("train", "--run=a", *TOY)
+    assert said(given, 2, "model: gives [10] for each sample, the dataset does not tell its classes"), given.err
+
+
+def test_a_dataset_without_splits_is_not_its_own_validation(run, monkeypatch):
+    class Whole(Digits):
+        def __init__(self):
+            super().__init__("train")
+
+    signature = Registry.signature
+    monkeypatch.setattr("data.digits.Digits", Whole)
+    monkeypatch.setattr(
+        Registry, "signature", lambda self, name: Signature({}) if name == "Digits" else signature(self, name)
+    )
+    given = run("train", "--run=a", *TOY)
+    assert said(given, 2, "data.dataset: Digits takes no split"), given.err
 
 
 def test_a_network_that_takes_no_table(run, tmp_path):

@@ -208,8 +208,9 @@ def _print_component(registry: Registry, name: str) -> None:
     if kind == "task" and (flags := registry.method(name, "generate")):
         print("\nAs flags of python main.py generate CHECKPOINT:")
         for flag, parameter in flags.items():
-            told = f" [{_shown(parameter.default)}]" if not parameter.required else "; needed"
-            _row(f"--{flag.replace('_', '-')}", describe(parameter.type) + told)
+            takes = describe(parameter.type)
+            told = "; needed" if parameter.required else _parameter(registry, flag, parameter).removeprefix(takes)
+            _row(f"--{flag.replace('_', '-')}", takes + told)
 
 
 def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:

@@ -43,7 +43,7 @@ COMPONENTS = {
         ROOT / "trainer" / "schedule.py",
         [RULES],
         offered=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
-        brought=frozenset({"last_epoch", "epochs", "steps_per_epoch"}),
+        brought=frozenset({"last_epoch"}),
     ),
     "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], offered=frozenset(), renamed=RENAMED),
 }

@@ -13,8 +13,9 @@ from utils.tree import Node, Problems, flag_node
 
 __all__ = ["apply_flags"]
 
-ROOTS = ["data.train_data_root", "data.test_data_root"]
+ROOTS = TRAIN, TEST = "data.train_data_root", "data.test_data_root"
 ROOT = "data.dataset.root"
+OF_THE_RUN = ("schedule.epochs", "schedule.steps_per_epoch")  # the trainer knows; --epochs is meant for max_epoch
 
 
 def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Node:
@@ -26,11 +27,14 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
     """
     given: dict[str, Flag] = {}  # by key
     early = {flag: keys for flag in flags if (keys := _in_schema(flag))}
-    roots = [keys[0] for keys in early.values() if keys[0] in (*ROOTS, ROOT)]
+    typed = {keys[0] for keys in early.values()}
     for flag, keys in sorted(early.items(), key=lambda item: (item[1][0] in ROOTS, _depth(item[1][0]))):
-        tree = _lay(tree, flag, _as_root(tree, keys, roots), given, problems)
+        if keys[0] in ROOTS:
+            tree = _lay_root(tree, flag, keys[0], typed, given, problems)
+        else:
+            tree = _lay(tree, flag, keys, given, problems)
     late = [flag for flag in flags if flag not in early]
-    arguments = argument_types(tree) if late else {}
+    arguments = {key: to for key, to in argument_types(tree).items() if key not in OF_THE_RUN} if late else {}
     for flag in late:
         keys = _ending(flag, arguments)
         if not keys:
@@ -43,19 +47,27 @@ def _depth(key: str) -> int:
     return key.removesuffix(".name").count(".")
 
 
-def _as_root(tree: Node, keys: list[str], typed: list[str]) -> list[str]:
-    """The keys; where the config's dataset has one folder for all splits, a flag for that of a split names this one.
+def _lay_root(tree: Node, flag: Flag, key: str, typed: set[str], given: dict[str, Flag], problems: Problems) -> Node:
+    """The tree with a split's folder in it, which is never without effect on that split, nor has one on the other.
 
-    Else the flag would change nothing, as the dataset's own folder is taken first. With a flag for each it has none.
+    A folder of the dataset's own, which its config gives for all splits, would be taken first. A flag for training
+    alone names that one; or both folders, where the config has the same for both.
     """
-    if keys[0] not in ROOTS or ROOT in typed or tree.at(ROOT) is None:
-        return keys
-    if typed != ROOTS and typed != ROOTS[::-1]:
-        return [ROOT]
-    dataset = tree.at("data.dataset")
-    assert dataset is not None
-    del dataset.entries["root"]
-    return keys
+    own, alone, keys = tree.at(ROOT), not typed.issuperset(ROOTS), [key]
+    if own is not None and ROOT not in typed and not own.where.startswith("--"):
+        dataset = tree.at("data.dataset")
+        if alone and key == TRAIN:
+            return _lay(tree, flag, [ROOT], given, problems)
+        if alone:
+            tree = merge(tree, nested(TRAIN.split("."), own), Config, "", problems)
+        assert dataset is not None
+        del dataset.entries["root"]
+    elif alone and key == TRAIN and own is None:
+        one, other = map(tree.at, ROOTS)
+        keys = [*ROOTS] if one and other and one.value == other.value != "null" else keys
+    for each in keys:
+        tree = _lay(tree, flag, [each], given, problems)
+    return tree
 
 
 def _in_schema(flag: Flag) -> list[str]:

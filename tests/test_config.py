@@ -28,15 +28,34 @@ def test_precedence_is_schema_base_file_flags():
 def test_a_flag_for_a_splits_folder_is_never_without_effect():
     """A folder that the file gives the dataset itself, for all splits, would be taken instead of it."""
     text = "data: {dataset: {name: MNIST, root: ours}}\n"
-    for flag in ("--train-data-root=theirs", "--test-data-root=theirs", "--data.test_data_root=theirs"):
+    data = at(text, "--train-data-root=theirs").data
+    assert (data.dataset.args["root"], data.train_data_root, data.test_data_root) == ("theirs", None, None)
+    for flag in ("--test-data-root=theirs", "--data.test_data_root=theirs"):
         data = at(text, flag).data
-        assert (data.dataset.args["root"], data.train_data_root, data.test_data_root) == ("theirs", None, None)
+        assert (data.dataset.args, data.train_data_root, data.test_data_root) == ({}, "ours", "theirs")
     data = at(text, "--test-data-root=b", "--train-data-root=a").data
     assert ("root" in data.dataset.args, data.train_data_root, data.test_data_root) == (False, "a", "b")
     data = at(text, "--train-data-root=a", "--data.dataset.root=b").data
     assert (data.dataset.args["root"], data.train_data_root) == ("b", "a"), "what is typed in full wins"
+    data = at(text, "--train-data-root=a", "--data.dataset={name: MNIST, root: b}").data
+    assert (data.dataset.args["root"], data.train_data_root) == ("b", "a")
     data = at(text, "--train-data-root=a", "--data.dataset=DogCat").data
     assert (data.dataset.args, data.train_data_root) == ({}, "a")
+
+
+def test_a_flag_for_the_training_folder_is_for_both_where_the_file_has_one_for_both():
+    text = "data: {train_data_root: ours, test_data_root: ours}\n"
+    for flags, roots in (
+        (["--train-data-root=a"], ("a", "a")),
+        (["--test-data-root=a"], ("ours", "a")),
+        (["--train-data-root=a", "--test-data-root=b"], ("a", "b")),
+    ):
+        data = at(text, *flags).data
+        assert (data.train_data_root, data.test_data_root) == roots
+    data = at(text.replace("test_data_root: ours", "test_data_root: other"), "--train-data-root=a").data
+    assert (data.train_data_root, data.test_data_root) == ("a", "other")
+    data = at("", "--train-data-root=a").data
+    assert (data.train_data_root, data.test_data_root) == ("a", None)
 
 
 def test_an_empty_file_is_the_defaults():

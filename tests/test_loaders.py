@@ -34,6 +34,23 @@ def read(count: int, start: int = 0, **keys) -> list[tuple[list[int], list[int]]
     return found
 
 
+def test_what_a_datasets_own_collate_raises_keeps_its_words():
+    """With samples of several lengths it was taken for torch's word on them."""
+
+    class Lengths(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return torch.zeros(1 + index)
+
+        def collate(self, samples):
+            return torch.cat(samples).view(7, 13)
+
+    with pytest.raises(RuntimeError, match="shape"):
+        next(Batches(Lengths(), Data(batch_size=4), 0, training=False).epoch(0))
+
+
 def test_an_epoch_of_a_million_makes_no_list_of_them():
     batches = Batches(Numbers(1_000_000), Data(batch_size=8), seed=0, training=True)
     tracemalloc.start()

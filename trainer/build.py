@@ -1,5 +1,6 @@
 """From a config to datasets, networks and the task; `meta` carries what one must know of the other."""
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -73,7 +74,7 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Callable[[str], None
     registry, spec = COMPONENTS["data"], cfg.data.dataset
     if listed and "transform" not in registry.signature(spec.name).parameters:
         raise ConfigError(f"data.transform: {spec.name} takes no transforms")
-    if split == "val" and "split" not in registry.signature(spec.name).parameters:
+    if split == "val" and "split" not in inspect.signature(registry.get(spec.name)).parameters:
         raise ConfigError(
             f"data.dataset: {spec.name} takes no split, so that validation would measure the samples it learns from; "
             "give it __init__(self, split, …), which is 'train', 'val' or 'test'"
@@ -146,8 +147,9 @@ def load_initial(task: Task, path: str, say: Callable[[str], None]) -> None:
     """
     networks = [net for role, net in task.named_children() if role not in task.unsaved]
     target = networks[0] if len(networks) == 1 else task
-    left = load_weights(target, _weights(path), path, strict=False)
-    say(f"weights from {path}" + (f"; left as they were: {', '.join(left[:5])}" if left else ", every one"))
+    weights, source = _weights(path, say)
+    left = load_weights(target, weights, str(source), strict=False)
+    say(f"weights from {source}" + (f"; left as they were: {', '.join(left[:5])}" if left else ", every one"))
 
 
 def describe(dataset: Any) -> Meta:
@@ -193,11 +195,15 @@ def monitored(cfg: Config) -> tuple[str | None, bool]:
     return name, metrics.get(name) == "min"
 
 
-def _weights(path: str) -> Mapping[str, torch.Tensor]:
-    """Those of a run, whose checksum must fit, or of any other file."""
+def _weights(path: str, say: Callable[[str], None]) -> tuple[Mapping[str, torch.Tensor], Path]:
+    """Those of a run, whose checksum must fit, or of any other file; and the file."""
+    place = run_path(path)
     try:
-        return read_newest(run_path(path), (BEST, LAST, PREVIOUS))[0]["model"]
+        state, source, rejected = read_newest(place, (BEST, LAST, PREVIOUS))
     except CheckpointError as error:
-        if "is damaged" in str(error) and Path(f"{path}.sha256").exists():
+        if place.is_dir() or ("is damaged" in str(error) and Path(f"{place}.sha256").exists()):
             raise
-    return read_weights(Path(path))
+        return read_weights(place), place
+    for reason in rejected:
+        say(f"passed over {reason}")
+    return state["model"], source

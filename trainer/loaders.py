@@ -226,7 +226,8 @@ def _collate(dataset: Dataset, samples: list[Any]) -> Any:
     except RuntimeError as error:
         first = [s[0] if isinstance(s, (tuple, list)) else s for s in samples]
         sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})
-        if len(sizes) < 2:
+        told = "equal size" in str(error) or "resize storage" in str(error)  # the latter in a data process
+        if len(sizes) < 2 or not told:
             raise
         raise DataError(
             f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "

@@ -127,8 +127,7 @@ class Workers:
     def kill(self) -> str:
         """End the processes, also a frozen one, for which torch would wait for ever; tell of one that was dead."""
         dead = _dead(self.processes)
-        if pinning := getattr(self.loader._iterator, "_pin_memory_thread", None):
-            pinning.join = partial(pinning.join, PINNED)  # torch would wait for ever for the rest of a message
+        self._bound_pinning()
         for process in self.processes:
             process.kill()
         return dead
@@ -136,9 +135,15 @@ class Workers:
     def close(self) -> None:
         """Let the processes end in order; those that do not, as torch found, are ended."""
         processes, self.processes = self.processes, ()
+        self._bound_pinning()
         self.loader._iterator = None  # the last reference to it, but after an error
         for process in processes:
             process.kill()
+
+    def _bound_pinning(self) -> None:
+        """Torch's thread that pins may hang in half a message of a process that was killed, and torch joins it."""
+        if pinning := getattr(self.loader._iterator, "_pin_memory_thread", None):
+            pinning.join = partial(pinning.join, PINNED)
 
 
 class _Flag:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup what is started here would be deaf to it
 ROOT = Path(__file__).parent.parent
 BESIDE = ROOT.parent / "shared" / "data"
 DATA = BESIDE if BESIDE.is_dir() else ROOT / "data"  # real data sets, for the tests that need some

@@ -171,6 +171,7 @@ def _be_child(folder: Path, ends: Sequence[int], arguments: Sequence[str], hooks
     code: object = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be deaf to it
         os.chdir(folder)
         for number, end in enumerate([os.open(os.devnull, os.O_RDONLY), *ends]):
             os.dup2(end, number)

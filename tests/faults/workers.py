@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -105,8 +106,9 @@ def kill_some(child: Child, t: Trial, length: float) -> int:
             time.sleep(0.002)
         others = sorted(child.others())
         if others and child.poll() is None:
-            os.kill(others[int(which * len(others))], signal.SIGKILL)
-            killed += 1
+            with suppress(ProcessLookupError):  # it had just come to its end
+                os.kill(others[int(which * len(others))], signal.SIGKILL)
+                killed += 1
     return killed
 
 

@@ -11,8 +11,6 @@ from configs import load
 from data.digits import Digits
 from trainer.device import told_in_words
 from utils.errors import ConfigError, MemoryShortage
-from utils.registry import Registry
-from utils.signature import Signature
 
 
 def said(given, code: int, words: str) -> bool:
@@ -78,11 +76,7 @@ def test_a_dataset_without_splits_is_not_its_own_validation(run, monkeypatch):
         def __init__(self):
             super().__init__("train")
 
-    signature = Registry.signature
     monkeypatch.setattr("data.digits.Digits", Whole)
-    monkeypatch.setattr(
-        Registry, "signature", lambda self, name: Signature({}) if name == "Digits" else signature(self, name)
-    )
     given = run("train", "--run=a", *TOY)
     assert said(given, 2, "data.dataset: Digits takes no split"), given.err
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from commands import found
 from configs import load
-from utils.cli import Flag, as_count, call, nobody_reads, to_flags
+from utils.config.cli import Flag, as_count, call, nobody_reads, to_flags
 from utils.errors import ConfigError, UserError
 from utils.words import suggest
 
@@ -31,11 +31,11 @@ def train(*words: str, **flags: Flag) -> None:
             raise ConfigError(
                 f"--resume: a run continues with its stored config and name; leave out {config or '--run'}"
             )
-        from trainer import session
+        from trainer.run import session
 
         return session.resume("" if options["resume"] == "true" else options["resume"], keys, output)
     cfg = load(config or "default", keys, OPTIONS["train"])
-    from trainer import session
+    from trainer.run import session
 
     return session.train(cfg, config or "default", options.get("run"), output)
 
@@ -106,9 +106,9 @@ def _measure(command: str, words: tuple[str, ...], flags: dict[str, Flag]) -> No
         from commands import generate
 
         return generate.run(checkpoint, keys)
-    from trainer import inference
+    from trainer.inference import trained
 
-    return getattr(inference, command)(checkpoint, keys)
+    return getattr(trained, command)(checkpoint, keys)
 
 
 def _split(command: str, flags: dict[str, Flag]) -> tuple[dict[str, str], list[Flag]]:

@@ -19,15 +19,15 @@ from configs import load
 from configs.schema import Data
 from data._images import ImageDataset
 from data._stores import Pixels
+from data.loading.batches import Batches
+from data.loading.cache import with_cache
 from models import ResNet34
-from trainer.cache import with_cache
-from trainer.checkpoint import Store
-from trainer.loaders import Batches
+from trainer.checkpointing.saver import Saver
+from trainer.checkpointing.store import Store
 from trainer.progress import Progress
-from trainer.saver import Saver
 from trainer.trainer import Trainer
-from utils.cli import as_flag
-from utils.console import Console
+from utils.config.cli import as_flag
+from utils.sinks.console import Console
 
 __all__ = ["measure"]
 

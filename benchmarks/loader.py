@@ -14,8 +14,8 @@ from configs import Component
 from configs.schema import Data
 from data._images import ImageDataset
 from data._stores import Pixels
-from trainer.loaders import Batches
-from trainer.transforms import make_transform
+from data.loading.batches import Batches
+from data.loading.transforms import make_transform
 
 __all__ = ["measure"]
 

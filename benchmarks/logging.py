@@ -17,8 +17,8 @@ from tensorboardX import SummaryWriter
 
 from benchmarks.processes import run, train_command
 from benchmarks.rows import Options, Row, Sample, alternate, fact, missing, paired
-from utils.logger import Journal, Logger, VisdomBoard
-from utils.tensorboard import TensorBoard
+from utils.sinks.logger import Journal, Logger, VisdomBoard
+from utils.sinks.tensorboard import TensorBoard
 from utils.visualize import Visualizer
 
 __all__ = ["measure"]

@@ -23,9 +23,9 @@ from benchmarks.ready import make_trainer
 from benchmarks.rows import Options, Row, Sample, alternate, fact, paired, stamp, timed
 from configs.schema import Data
 from data.dogcat import DogCat
-from trainer.checkpoint import Store
-from trainer.loaders import Batches
-from trainer.saver import Saver
+from data.loading.batches import Batches
+from trainer.checkpointing.saver import Saver
+from trainer.checkpointing.store import Store
 
 __all__ = ["measure"]
 

@@ -16,9 +16,9 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.rows import Options, Row, alternate, missing, paired, timed
 from configs import load
+from data.loading.batches import Batches
 from trainer.build import build_dataset
-from trainer.loaders import Batches
-from utils.cli import as_flag
+from utils.config.cli import as_flag
 
 __all__ = ["measure"]
 

@@ -11,8 +11,8 @@ from benchmarks.rows import Sample, stamp
 from configs import load
 from models import MLP
 from trainer.trainer import Trainer
-from utils.cli import as_flag
-from utils.console import Console
+from utils.config.cli import as_flag
+from utils.sinks.console import Console
 
 __all__ = [
     "BATCH",

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Container
 from pathlib import Path
 
-from utils.cli import Flag, to_flags
+from utils.config.cli import Flag, to_flags
 
 __all__ = ["found"]
 

@@ -7,10 +7,10 @@ from typing import Any
 from commands.help import key_comments
 from configs import COMPONENTS, schema
 from configs.keys import schema_keys
-from utils.config import describe, flatten, to_plain
-from utils.registry import Registry
-from utils.signature import UNKNOWN, Parameter
-from utils.yaml_text import dump_line
+from utils.config.convert import describe, flatten, to_plain
+from utils.config.registry import Registry
+from utils.config.signature import UNKNOWN, Parameter
+from utils.config.yaml_text import dump_line
 
 __all__ = ["PAGE", "reference"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from configs import resolve
-from utils.cli import Flag
-from utils.config import flatten, to_plain
-from utils.tree import Node
-from utils.yaml_text import dump_line
+from utils.config.cli import Flag
+from utils.config.convert import flatten, to_plain
+from utils.config.tree import Node
+from utils.config.yaml_text import dump_line
 
 __all__ = ["run"]
 

@@ -18,9 +18,9 @@ from commands.help import LISTS, texts
 from configs import COMPONENTS, known_keys
 from configs.keys import schema_keys, type_of
 from configs.layers import FOLDER
-from trainer.run_folder import ROOT
-from utils.cli import Flag, as_flag
+from utils.config.cli import Flag, as_flag
 from utils.errors import ConfigError
+from utils.runs.folder import ROOT
 from utils.words import suggest
 
 __all__ = ["candidates", "run"]

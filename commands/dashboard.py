@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.runs import options_of
-from trainer.run_folder import ROOT
-from utils.cli import Flag
+from utils.config.cli import Flag
 from utils.errors import ConfigError
-from utils.runs import Curves, find_run, read_curves, run_folders, run_labels
+from utils.runs.folder import ROOT
+from utils.runs.reading import Curves, find_run, read_curves, run_folders, run_labels
 
 if TYPE_CHECKING:
-    from utils.panes import Windows
+    from utils.sinks.visdom_windows import Windows
     from utils.visualize import Visualizer
 
 __all__ = ["run"]
@@ -42,7 +42,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     port = _port(options.get("port", str(PORT)))
     folders = list({path.resolve(): path for word in words for path in _runs(word)}.values())
     _prepare(any(flag.typed == "--assets" for flag in flags))
-    from utils.dashboard import serve
+    from utils.sinks.visdom_server import serve
 
     try:
         serve(port, ROOT / ".visdom", partial(_begin, folders, port))
@@ -68,7 +68,7 @@ def _runs(word: str) -> Iterable[Path]:
 
 def _prepare(fetch: bool) -> None:
     """See to the files of the page."""
-    from utils.dashboard import fetch_assets, missing_assets
+    from utils.sinks.visdom_server import fetch_assets, missing_assets
 
     if not missing_assets():
         return
@@ -86,7 +86,7 @@ def _begin(folders: Sequence[Path], port: int) -> None:
 
 def _replay(folders: Sequence[Path], port: int) -> None:
     """Show runs as they would have shown themselves, and of several what can be compared in one environment."""
-    from utils.logger import VisdomBoard
+    from utils.sinks.logger import VisdomBoard
     from utils.visualize import Visualizer
 
     names = run_labels(folders)

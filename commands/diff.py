@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from commands.runs import columns, metrics_of, options_of, shown, width
 from configs import load
-from trainer.run_folder import ROOT
-from utils.cli import Flag
-from utils.config import to_plain
+from utils.config.cli import Flag
+from utils.config.convert import to_plain
+from utils.config.yaml_text import dump_line
 from utils.errors import ConfigError
-from utils.runs import Curves, best_value, component_names, find_run, read_config, read_curves, run_labels
-from utils.yaml_text import dump_line
+from utils.runs.folder import ROOT
+from utils.runs.reading import Curves, best_value, component_names, find_run, read_config, read_curves, run_labels
 
 __all__ = ["run"]
 

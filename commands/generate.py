@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from configs import COMPONENTS
-from trainer.device import autocast, make_repeatable, told_in_words
-from trainer.inference import Trained
-from utils.cli import Flag
-from utils.config import convert
+from trainer.inference.trained import Trained
+from trainer.setup import autocast, make_repeatable, told_in_words
+from utils.config.cli import Flag
+from utils.config.convert import convert
+from utils.config.tree import Problems, flag_node
 from utils.errors import ConfigError
-from utils.tree import Problems, flag_node
 from utils.words import is_slip
 
 __all__ = ["run"]

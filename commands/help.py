@@ -12,11 +12,11 @@ from typing import Any
 
 from configs import COMPONENTS, schema
 from configs.keys import schema_keys, type_of
-from utils.config import Component, Roles, describe, to_plain
+from utils.config.convert import Component, Roles, describe, to_plain
+from utils.config.registry import Registry
+from utils.config.signature import UNKNOWN, Parameter
+from utils.config.tree import scalar
 from utils.errors import ConfigError
-from utils.registry import Registry
-from utils.signature import UNKNOWN, Parameter
-from utils.tree import scalar
 from utils.words import suggest
 
 __all__ = ["key_comments", "run", "texts"]
@@ -153,7 +153,7 @@ def _shown(value: Any) -> str:
         return value
     if isinstance(value, bool | int):
         return str(value).lower()
-    from utils.yaml_text import dump_line  # PyYAML takes as long to import as the rest of an overview
+    from utils.config.yaml_text import dump_line  # PyYAML takes as long to import as the rest of an overview
 
     return dump_line(value)
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from commands.runs import options_of
-from trainer.run_folder import ROOT
-from utils.cli import Flag
+from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
-from utils.runs import find_run, read_curves, run_labels
+from utils.runs.folder import ROOT
+from utils.runs.reading import find_run, read_curves, run_labels
 
 __all__ = ["run"]
 
@@ -55,7 +55,7 @@ def _filled(flag: Flag) -> Flag:
 
 
 def _draw_one(folder: Path, target: Path) -> None:
-    from utils.pictures import draw_curves
+    from utils.figures.curves import draw_curves
 
     if not draw_curves(folder / "log.jsonl", target):
         raise CheckpointError(f"{folder}: log.jsonl holds no numbers to draw")
@@ -64,14 +64,14 @@ def _draw_one(folder: Path, target: Path) -> None:
 
 def _draw_validation(folder: Path) -> None:
     """The confusion matrix and the predictions of a run's best checkpoint, from its validation data."""
-    from trainer.drawing import draw_validation
+    from trainer.watchers.pictures import draw_validation
 
     for target in draw_validation(folder):
         print(f"{target}: of {run_labels([folder])[0]}")
 
 
 def _draw_several(folders: Sequence[Path], target: Path) -> None:
-    from utils.comparison import draw_comparison
+    from utils.figures.compare import draw_comparison
 
     curves = [read_curves(folder / "log.jsonl") for folder in folders]
     runs = dict(zip(run_labels(folders), curves, strict=True))

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 
 from configs import COMPONENTS
-from trainer.run_folder import ROOT
-from utils.cli import Flag
+from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
-from utils.runs import STATES, Run, read_run, run_folders
+from utils.runs.folder import ROOT
+from utils.runs.reading import STATES, Run, read_run, run_folders
 from utils.words import shortened, suggest
 
 __all__ = ["columns", "metrics_of", "options_of", "run", "shown", "width"]

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from configs import load
-from trainer.checkpoint import LAST, read
-from trainer.run_folder import ROOT
-from utils.cli import Flag
+from trainer.checkpointing.store import LAST, read
+from utils.config.cli import Flag
 from utils.errors import ConfigError, UserError
-from utils.logger import Journal
+from utils.runs.folder import ROOT
+from utils.sinks.logger import Journal
 from utils.words import suggest
 
 __all__ = ["difference", "run", "state_difference"]

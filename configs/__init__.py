@@ -12,10 +12,10 @@ from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
 from configs.schema import Config
-from utils.cli import Flag
-from utils.config import BAD, Component, convert, flatten, to_plain
+from utils.config.cli import Flag
+from utils.config.convert import BAD, Component, convert, flatten, to_plain
+from utils.config.tree import Node, Problems, to_node
 from utils.errors import ConfigError
-from utils.tree import Node, Problems, to_node
 from utils.words import suggest
 
 __all__ = [

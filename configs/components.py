@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils.registry import Library, Registry
+from utils.config.registry import Library, Registry
 
 __all__ = ["COMPONENTS"]
 
@@ -39,8 +39,8 @@ COMPONENTS = {
     "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=TOLD),
     "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),
     "schedule": Registry(
-        "trainer.schedule",
-        ROOT / "trainer" / "schedule.py",
+        "trainer.optim.schedule",
+        ROOT / "trainer" / "optim" / "schedule.py",
         [RULES],
         offered=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
         brought=frozenset({"last_epoch"}),

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from configs.components import COMPONENTS
 from configs.keys import argument_types, schema_keys
-from utils.config import Hint
-from utils.tree import Node
+from utils.config.convert import Hint
+from utils.config.tree import Node
 from utils.words import is_slip, nearest
 
 __all__ = ["key_hint"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from configs.components import COMPONENTS
 from configs.schema import Config
-from utils.config import Component, Roles
-from utils.tree import Node
+from utils.config.convert import Component, Roles
+from utils.config.tree import Node
 
 __all__ = ["argument_types", "schema_keys", "type_of"]
 

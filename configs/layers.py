@@ -9,9 +9,9 @@ from typing import Any
 
 from configs.components import COMPONENTS
 from configs.keys import type_of
-from utils.config import Component, Roles
+from utils.config.convert import Component, Roles
+from utils.config.tree import Node, Problems
 from utils.errors import ConfigError
-from utils.tree import Node, Problems
 from utils.words import is_slip, suggest
 
 __all__ = ["find_file", "merge", "named", "nested", "read_layers"]
@@ -49,7 +49,7 @@ def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:
 
     Raises ConfigError for a file that cannot be read, and for a file that is its own base.
     """
-    from utils.yaml_text import read_yaml  # PyYAML takes as long to import as the rest of `help`
+    from utils.config.yaml_text import read_yaml  # PyYAML takes as long to import as the rest of `help`
 
     tree = read_yaml(path, _shown(path))
     if not isinstance(tree.value, dict):

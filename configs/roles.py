@@ -4,8 +4,8 @@ from typing import Any
 
 from configs.components import COMPONENTS
 from configs.schema import Config
-from utils.config import Component
-from utils.tree import Node, Problems
+from utils.config.convert import Component
+from utils.config.tree import Node, Problems
 from utils.words import suggest
 
 __all__ = ["check_roles"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from utils.config import Component, Range, Roles
+from utils.config.convert import Component, Range, Roles
 
 __all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from utils.registry import Registry
+from utils.config.registry import Registry
 
 registry = Registry(__name__, Path(__file__).parent)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from configs import Config, load
-from utils.cli import Flag, as_flag
+from utils.config.cli import Flag, as_flag
 from utils.errors import ConfigError
 
 __all__ = ["as_flags", "at"]

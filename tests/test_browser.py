@@ -10,7 +10,7 @@ from conftest import TOY, rows
 from PIL import Image
 from visdom_server import Server, wait_for
 
-from utils.dashboard import missing_assets
+from utils.sinks.visdom_server import missing_assets
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,10 +16,10 @@ from data._images import ImageDataset
 from data._stores import Pixels
 from data.digits import Digits
 from data.dogcat import DogCat
+from data.loading.batches import Batches
+from data.loading.cache import FOLDER, short_side, with_cache
+from data.loading.transforms import make_transform
 from data.random_regression import RandomRegression
-from trainer.cache import FOLDER, short_side, with_cache
-from trainer.loaders import Batches
-from trainer.transforms import make_transform
 from utils.errors import ConfigError, DataError, StorageError
 
 SEEN = [Component("Resize", {"size": 26}), Component("CenterCrop", {"size": 20})]
@@ -109,7 +109,7 @@ def test_the_file_is_made_once_and_its_size_said_before(photos, monkeypatch):
     said: list[str] = []
     one = made(photos, kind="disk", say=said.append)
     assert len(said) == 1 and "13 pictures take 0 MB on disk: made once" in said[0]
-    monkeypatch.setattr("trainer.cache.read_image", None)  # nothing is decoded again
+    monkeypatch.setattr("data.loading.cache.read_image", None)  # nothing is decoded again
     other = made(photos, kind="disk", say=said.append)
     assert len(said) == 1 and all(torch.equal(one[i][0], other[i][0]) for i in range(13))
     assert sorted(path.suffix for path in FOLDER.iterdir()) == [".lock", ".u8"]

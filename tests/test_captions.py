@@ -23,7 +23,7 @@ from data.captions import FORGOTTEN, UNKNOWN, Captions, split_words
 from models.captioner import CaptionDecoder, search
 from models.encoder import ImageEncoder
 from trainer.tasks.captioning import Captioning, fit
-from utils.bleu import Bleu
+from utils.meters.bleu import Bleu
 
 FLICKR = DATA / "captions_flickr"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "grey": (120, 120, 120)}

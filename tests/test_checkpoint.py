@@ -15,8 +15,8 @@ from conftest import PLAIN, ROOT, TOY, rows, same, same_run, state
 from filelock import FileLock
 
 from configs.schema import Train
-from trainer import checkpoint
-from trainer.checkpoint import Store, read, read_newest
+from trainer.checkpointing import store as checkpoint
+from trainer.checkpointing.store import Store, read, read_newest
 from trainer.progress import Progress
 from utils.errors import CheckpointError, NonFiniteError, StorageError
 from utils.files import settle
@@ -140,7 +140,7 @@ def test_large_weights_of_several_types_are_finite(tmp_path):
 def test_a_copy_is_let_go_before_the_disk_has_everything(tmp_path, monkeypatch):
     """Training wants its memory."""
     state, left = toy_state(1), []
-    monkeypatch.setattr("trainer.checkpoint.settle", lambda file: (left.append(len(state)), settle(file)))
+    monkeypatch.setattr("trainer.checkpointing.store.settle", lambda file: (left.append(len(state)), settle(file)))
     Store(tmp_path).save(state)
     assert left[0] == 0 and read(tmp_path / "last.pth")["model"]
 
@@ -166,7 +166,7 @@ import resource, sys
 sys.path.insert(0, {root!r})
 import torch
 from pathlib import Path
-from trainer.checkpoint import Store
+from trainer.checkpointing.store import Store
 from utils.errors import StorageError
 state = {{"model": {{"w": torch.zeros(100_000)}}, "config": {{}}, "meta": {{}}, "progress": {{}}}}
 Store(Path(".")).save(dict(state))
@@ -247,7 +247,7 @@ def test_top_and_regular_epochs_stay(run, tmp_path):
 
 
 def test_an_owner_at_a_time(run, tmp_path):
-    from trainer.run_folder import RunFolder
+    from utils.runs.folder import RunFolder
 
     assert run("train", "--run=a", *TOY, "--train.max_steps=2").code == 0
     folder = RunFolder(tmp_path / "checkpoints" / "a")
@@ -263,7 +263,7 @@ def test_an_owner_at_a_time(run, tmp_path):
 
 def test_who_looks_at_a_run_keeps_nobody_from_it(tmp_path):
     """`runs` takes each lock for a moment, to know who lives."""
-    from trainer.run_folder import RunFolder
+    from utils.runs.folder import RunFolder
 
     other = FileLock(tmp_path / ".lock", thread_local=False)
     other.acquire()
@@ -275,7 +275,7 @@ def test_stopped_before_it_began_a_run_leaves_its_name_free(run, tmp_path, monke
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainer.session._fit", interrupted)
+    monkeypatch.setattr("trainer.run.session._fit", interrupted)
     assert run("train", "--run=a", *TOY).code == 130
     assert not (tmp_path / "checkpoints/a").exists()
 

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 import main
 from configs.keys import schema_keys
-from utils.cli import Flag, to_flags
+from utils.config.cli import Flag, to_flags
 from utils.errors import ConfigError
 
 THREE = ["check", "dogcat", "--lr=fast", "--model=ResNet43", "--train.max_epcoh=3"]
@@ -113,7 +113,7 @@ def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
     def broken(*arguments):
         raise BrokenPipeError(32, "the share's server is gone")
 
-    monkeypatch.setattr("trainer.session.train", broken)
+    monkeypatch.setattr("trainer.run.session.train", broken)
     with pytest.raises(BrokenPipeError, match="server is gone"):
         run("train")
 

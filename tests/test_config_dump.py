@@ -8,10 +8,10 @@ from config_text import at
 from test_components import ADAM, GAN
 
 from configs import load_stored
-from utils.config import flatten, to_plain
+from utils.config.convert import flatten, to_plain
+from utils.config.tree import plain_value
+from utils.config.yaml_text import dump_line, dump_yaml, parse_text
 from utils.errors import ConfigError
-from utils.tree import plain_value
-from utils.yaml_text import dump_line, dump_yaml, parse_text
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import termios
 import pytest
 from conftest import ROOT, TOY, rows, state
 
-from utils import console as module
-from utils.console import Console
+from utils.sinks import console as module
+from utils.sinks.console import Console
 
 FACTS = {"steps": 1200, "epochs": 3, "seconds": 3723.4, "monitor": "accuracy", "best": 0.75, "best_epoch": 2}
 FACTS |= {"best_file": "checkpoints/a/best.pth", "folder": "checkpoints/a", "files": ["best.pth", "last.pth"]}

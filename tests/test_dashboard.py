@@ -11,7 +11,7 @@ import pytest
 from conftest import TOY, rows
 from visdom_server import Server, odd_server, wait_for
 
-from utils import dashboard
+from utils.sinks import visdom_server as dashboard
 
 
 def answer(address):

@@ -10,7 +10,7 @@ import torch
 import yaml
 from conftest import PLAIN, TOY, rows, same_run, state
 
-from trainer import device
+from trainer import setup as device
 
 NET = ["--model=LeNet", "--schedule=null", *(argument for argument in TOY if "model" not in argument)]
 

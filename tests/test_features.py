@@ -15,9 +15,9 @@ from torch import nn
 import configs
 from data._images import ImageDataset
 from data._stores import Files
+from data.loading.transforms import make_transform
 from trainer import features as module
 from trainer.features import with_features
-from trainer.transforms import make_transform
 from utils.errors import DataError
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from models.dcgan import DCGANDiscriminator, DCGANGenerator
 from trainer.tasks.gan import GAN, discriminator_loss, generator_loss, slope_penalty
-from utils.logger import Logger
+from utils.sinks.logger import Logger
 
 LOSSES = ("bce", "hinge", "wgan", "wgan-gp")
 SMALL = [

@@ -7,10 +7,10 @@ from conftest import PLAIN, dogcats, rows, same_run, state
 from configs import Component
 from configs.schema import Data
 from data.dogcat import DogCat
-from trainer.device import move
-from trainer.loaders import Batches
-from trainer.pixels import Whole
-from trainer.transforms import make_transform
+from data.loading.batches import Batches
+from data.loading.fast import Whole
+from data.loading.transforms import make_transform
+from trainer.setup import move
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 ARGS = ["--model=ResNet34", "--max-epoch=2", "--print-freq=5", *PLAIN]

@@ -7,9 +7,10 @@ import torch
 from torch.utils.data import Dataset
 
 from configs.schema import Data
-from trainer import loaders, workers
-from trainer.loaders import Batches
-from trainer.workers import Threads
+from data.loading import batches as loaders
+from data.loading import workers
+from data.loading.batches import Batches
+from data.loading.workers import Threads
 
 
 class Numbers(Dataset):

@@ -11,7 +11,7 @@ import torch
 from conftest import TOY, rows
 
 from utils.errors import StorageError
-from utils.logger import Journal, Logger, VisdomBoard
+from utils.sinks.logger import Journal, Logger, VisdomBoard
 
 
 def test_a_journal_is_cut_back_to_the_state_that_is_resumed(tmp_path):

@@ -10,9 +10,9 @@ from conftest import PLAIN, TOY, rows, same_run, state
 from torch import nn
 from visdom_server import wait_for
 
-from trainer.views import Inspector
-from utils.logger import Journal, Logger
-from utils.tensorboard import TensorBoard
+from trainer.watchers.inspector import Inspector
+from utils.sinks.logger import Journal, Logger
+from utils.sinks.tensorboard import TensorBoard
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -207,7 +207,7 @@ def test_a_value_that_cannot_be_written_costs_one_line(tmp_path):
 
 def test_the_training_thread_only_notes(tmp_path, monkeypatch):
     """Nothing is imported, opened or written on the thread that logs."""
-    from utils import tensorboard
+    from utils.sinks import tensorboard
 
     threads, opened = [], tensorboard._open
     monkeypatch.setattr(tensorboard, "_open", lambda *a: threads.append(threading.current_thread().name) or opened(*a))

@@ -13,15 +13,15 @@ from PIL import Image
 from torch import nn
 from visdom_server import Server, wait_for
 
-import trainer.drawing
-import utils.gallery
+import trainer.watchers.pictures
+import utils.figures.gallery
 from configs import Component, load
-from trainer.drawing import Drawings, _draw_predictions, _thumbnails
 from trainer.tasks.classification import Classification
+from trainer.watchers.pictures import Drawings, _draw_predictions, _thumbnails
 from utils.errors import DataError
-from utils.fonts import fonts_for, printable, unprintable
-from utils.gallery import Shelf, draw_gallery
-from utils.pictures import draw_confusion
+from utils.figures.curves import draw_confusion
+from utils.figures.fonts import fonts_for, printable, unprintable
+from utils.figures.gallery import Shelf, draw_gallery
 
 DRAWN = [flag for flag in TOY if "pictures" not in flag]
 AUGMENTED = """\
@@ -72,9 +72,9 @@ def test_predictions_are_drawn_now_and_then_and_change_nothing(run, tmp_path, mo
     )
     flags = ["augmented.yaml", "--log.visdom=false", "--max-epoch=2"]
     assert run("train", *flags, "--run=plain", "--log.pictures=false").code == 0
-    monkeypatch.setattr(trainer.drawing, "_draw_predictions", draw)
+    monkeypatch.setattr(trainer.watchers.pictures, "_draw_predictions", draw)
     assert run("train", *flags, "--run=short").code == 0 and drawn == ["the last weights"]
-    monkeypatch.setattr(trainer.drawing, "SHARE", 1e9)
+    monkeypatch.setattr(trainer.watchers.pictures, "SHARE", 1e9)
     assert run("train", *flags, "--run=drawn").code == 0
     assert drawn[1:] == ["epoch 1", "epoch 2", "the last weights"]
     assert same_run(state("plain"), state("drawn")) and rows("plain") == rows("drawn")
@@ -157,8 +157,8 @@ def test_what_fails_while_drawing_is_a_sentence(run, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no ink\nleft")
 
-    monkeypatch.setattr(trainer.drawing, "_thumbnails", fail)
-    monkeypatch.setattr("utils.pictures.draw_curves", fail)
+    monkeypatch.setattr(trainer.watchers.pictures, "_thumbnails", fail)
+    monkeypatch.setattr("utils.figures.curves.draw_curves", fail)
     result = run("train", "--run=a", *DRAWN, "--train.max_steps=3")
     assert result.code == 0 and run("runs").out.split()[-1] == "finished"
     for name in ("samples_batch.png", "curves.png", "predictions.png"):
@@ -196,7 +196,9 @@ class Labelled:
 def galleries(monkeypatch):
     """What galleries are drawn with: title and shelves."""
     drawn = []
-    monkeypatch.setattr(utils.gallery, "draw_gallery", lambda title, shelves, target: drawn.append((title, shelves)))
+    monkeypatch.setattr(
+        utils.figures.gallery, "draw_gallery", lambda title, shelves, target: drawn.append((title, shelves))
+    )
     return drawn
 
 
@@ -313,7 +315,9 @@ def test_without_a_font_chinese_is_told_in_a_sentence(run, tmp_path, no_chinese_
     assert unprintable(["猫", "dog"]) == sentence
     assert fonts_for("a猫b") == (["DejaVu Sans"], {"猫"})
     said = []
-    trainer.drawing._draw_matrices({"confusion": np.eye(2, dtype=int)}, ["猫", "dog"], tmp_path, "now", said.append)
+    trainer.watchers.pictures._draw_matrices(
+        {"confusion": np.eye(2, dtype=int)}, ["猫", "dog"], tmp_path, "now", said.append
+    )
     assert said == [sentence] and size(tmp_path / "confusion_matrix.png")
     draw_gallery("猫", [Shelf("猫", [np.zeros((3, 4, 9), np.uint8)], [["猫 a"]])], tmp_path / "gallery.png")
     assert not recwarn.list

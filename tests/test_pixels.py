@@ -17,9 +17,9 @@ from data._images import ImageDataset
 from data._stores import Pixels
 from data.dogcat import DogCat
 from data.image_folder import ImageFolder
-from trainer.loaders import Batches
-from trainer.pixels import Chain, Fast
-from trainer.transforms import make_transform
+from data.loading.batches import Batches
+from data.loading.fast import Chain, Fast
+from data.loading.transforms import make_transform
 from utils import images
 from utils.errors import ConfigError, DataError, WorkerError
 from utils.images import read_image, read_region

@@ -264,7 +264,7 @@ def test_flags_that_make_no_sense_get_a_sentence(trained):
 def test_showing_a_poem_draws_no_random_number_of_the_run():
     from models.char_rnn import CharRNN
     from trainer.tasks.char_rnn import LanguageModel
-    from utils.logger import Logger
+    from utils.sinks.logger import Logger
 
     class Texts(Logger):
         shown: list[str] = []

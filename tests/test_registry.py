@@ -11,11 +11,11 @@ from typing import Any, Never
 import pytest
 
 from configs import COMPONENTS
-from utils import source
-from utils.config import Component
+from utils.config import source
+from utils.config.convert import Component
+from utils.config.registry import Registry
+from utils.config.tree import Problems, to_node
 from utils.errors import ConfigError
-from utils.registry import Registry
-from utils.tree import Problems, to_node
 from utils.words import is_slip, nearest, suggest
 
 

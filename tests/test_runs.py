@@ -14,11 +14,11 @@ import pytest
 from conftest import PLAIN, ROOT
 from PIL import Image
 
-import utils.comparison
+import utils.figures.compare
 from commands.runs import width
-from utils.comparison import draw_comparison
-from utils.runs import best_value, read_curves
-from utils.yaml_text import dump_yaml
+from utils.config.yaml_text import dump_yaml
+from utils.figures.compare import draw_comparison
+from utils.runs.reading import best_value, read_curves
 
 NOW = 1_800_000_000.0
 
@@ -392,9 +392,9 @@ def drawn(tmp_path, monkeypatch):
         assert size(tmp_path / "comparison.png")
         return {axes.get_title(): axes for axes in figure.axes}, figure.legends[0], labels
 
-    write = utils.comparison.write_figure
+    write = utils.figures.compare.write_figure
     monkeypatch.setattr(
-        utils.comparison, "write_figure", lambda figure, path: (figures.append(figure), write(figure, path))
+        utils.figures.compare, "write_figure", lambda figure, path: (figures.append(figure), write(figure, path))
     )
     return draw
 

@@ -12,12 +12,12 @@ from sklearn.metrics import jaccard_score
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from configs import Component
+from data.loading.transforms import make_transform
 from data.segmentation import MaskFolder
 from models.unet import UNet
 from trainer.tasks.segmentation import MeanIoU, Segmentation, dice_loss
-from trainer.transforms import make_transform
 from utils.errors import DataError
-from utils.logger import Logger
+from utils.sinks.logger import Logger
 
 SMALL = [
     "--model.width=4",

@@ -255,7 +255,7 @@ def test_the_checkpoint_holds_the_style_and_no_loss_network(run, folder, taps):
 
 
 def test_validation_shows_photos_beside_their_results(task):
-    from utils.logger import Logger
+    from utils.sinks.logger import Logger
 
     class Pictures(Logger):
         def images(self, name, step, images):

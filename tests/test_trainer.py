@@ -32,8 +32,8 @@ def test_a_run_is_what_a_loop_by_hand_gives(run):
     """The same network, batches and optimizer in ten lines of plain PyTorch."""
     from configs import load
     from data.digits import Digits
+    from data.loading.batches import Batches
     from models.mlp import MLP
-    from trainer.loaders import Batches
 
     assert run("train", "--run=a", *TOY, "--train.max_steps=50").code == 0
     data = Digits(split="train")
@@ -184,7 +184,7 @@ def test_half_precision_learns(run, precision):
 def test_balanced_classes_and_order(tmp_path, run):
     from configs.schema import Data
     from data.dogcat import DogCat
-    from trainer.loaders import Batches, epoch_order
+    from data.loading.batches import Batches, epoch_order
 
     for path in sorted(dogcats(tmp_path / "photos", 30).glob("cat.*"))[:-6]:
         path.unlink()

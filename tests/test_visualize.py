@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from tests.visdom_server import PATIENCE, Server, odd_server, wait_for
-from utils import visdom_sender
-from utils.panes import thinned
-from utils.pictures import picture_grid
+from utils.figures.curves import picture_grid
+from utils.sinks import visdom_sender
+from utils.sinks.visdom_windows import thinned
 from utils.visualize import Visualizer
 
 

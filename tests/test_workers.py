@@ -17,9 +17,9 @@ from conftest import TOY, rows, same_run, state
 from torch.utils.data import Dataset
 
 from configs.schema import Data
-from trainer import workers
-from trainer.loaders import Batches
-from trainer.workers import _start_worker
+from data.loading import workers
+from data.loading.batches import Batches
+from data.loading.workers import _start_worker
 from utils.errors import WorkerError
 
 SAMPLES = 24

@@ -12,15 +12,15 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Component, Config
+from data.loading.cache import with_cache
+from data.loading.transforms import make_transform
 from models.basic_module import load_weights, read_weights
-from trainer.cache import with_cache
-from trainer.checkpoint import BEST, LAST, PREVIOUS, read_newest
-from trainer.device import choose_device
+from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.features import with_features
-from trainer.run_folder import run_path
+from trainer.setup import choose_device
 from trainer.task import Task
-from trainer.transforms import make_transform
 from utils.errors import CheckpointError, ConfigError
+from utils.runs.folder import run_path
 
 __all__ = [
     "Parts",

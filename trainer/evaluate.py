@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from configs import Config
-from trainer.device import autocast
-from trainer.loaders import Batches
+from data.loading.batches import Batches
+from trainer.setup import autocast
 from trainer.task import Row, Task
 from utils import dist
 from utils.errors import DataError

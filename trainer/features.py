@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from configs import Config
-from trainer.cache import stamp
+from data.loading.batches import Batches
+from data.loading.cache import stamp
 from trainer.evaluate import undisturbed
-from trainer.loaders import Batches
-from trainer.run_folder import ROOT
 from trainer.task import Task
 from utils import dist
 from utils.errors import StorageError
 from utils.files import put
+from utils.runs.folder import ROOT
 
 __all__ = ["with_features"]
 

@@ -7,7 +7,7 @@ import torch
 from trainer.build import buffer_state, load_network_state, network_state
 from trainer.progress import Progress
 from utils import dist
-from utils.config import to_plain
+from utils.config.convert import to_plain
 from utils.errors import CheckpointError
 from utils.randomness import random_state, set_random_state
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from utils.logger import Logger
     from utils.meters import Meter
+    from utils.sinks.logger import Logger
 
 __all__ = ["Row", "Task", "Update"]
 

@@ -13,22 +13,22 @@ from typing import Any
 from torch import Tensor
 
 from configs import Config
+from data.loading.batches import Batches
 from trainer.build import build, least_batch, make_averaged, monitored
-from trainer.checkpoint import BEST
-from trainer.device import autocast, choose_device, lay_out, make_repeatable, settled
+from trainer.checkpointing.saver import Saver
+from trainer.checkpointing.store import BEST
 from trainer.evaluate import measure
-from trainer.loaders import Batches
-from trainer.nonfinite import Keeper, answer, explain
+from trainer.optim.nonfinite import Keeper, answer, explain
+from trainer.optim.update import make_updates
 from trainer.progress import Progress, Window
-from trainer.saver import Saver
+from trainer.setup import autocast, choose_device, lay_out, make_repeatable, settled
 from trainer.signals import Signals, Stopped
 from trainer.state import pack, unpack
 from trainer.task import Task
-from trainer.update import make_updates
 from utils import dist
-from utils.console import Console
 from utils.errors import DataError, NonFiniteError
-from utils.logger import Journal, Logger
+from utils.sinks.console import Console
+from utils.sinks.logger import Journal, Logger
 
 __all__ = ["Trainer"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.panes import Matrix, Pictures, Spread, Windows
-from utils.visdom_sender import Sender
+from utils.sinks.visdom_sender import Sender
+from utils.sinks.visdom_windows import Matrix, Pictures, Spread, Windows
 
 if TYPE_CHECKING:
     from torch import Tensor

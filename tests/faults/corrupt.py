@@ -14,8 +14,8 @@ import torch
 from tests.faults import campaign
 from tests.faults.campaign import Family, Trial, require
 from tests.faults.save import check_whole
-from trainer import checkpoint
-from trainer.checkpoint import Store, read_newest
+from trainer.checkpointing import store as checkpoint
+from trainer.checkpointing.store import Store, read_newest
 from utils.errors import CheckpointError
 
 PAGE = 512  # bytes that a bad disk zeroes at once
@@ -132,7 +132,7 @@ def is_whole(files: dict[str, bytes], name: str) -> bool:
 
 
 class Replaced:
-    """A function of trainer.checkpoint that is another one for a while."""
+    """A function of the checkpoint store that is another one for a while."""
 
     def __init__(self, name: str, new: Callable):
         self.name, self.new, self.old = name, new, getattr(checkpoint, name)

@@ -13,7 +13,7 @@ from tests.faults.campaign import Family, Trial, Violation, require
 from tests.faults.disk import Disk, Held, Model, fill
 from tests.faults.save import check_best, check_newest, is_best, state
 from tests.faults.syscalls import Call, watched
-from trainer.checkpoint import Store, read_newest
+from trainer.checkpointing.store import Store, read_newest
 from utils.errors import CheckpointError
 
 SAVES = 5  # the first and the fourth are the best so far
@@ -179,7 +179,7 @@ class Patched:
 
 def no_fsync() -> Patched:
     """Files are renamed before their content is safe."""
-    from trainer import checkpoint
+    from trainer.checkpointing import store as checkpoint
     from utils import files
 
     return Patched({(where, "settle"): lambda stream: stream.flush() for where in (files, checkpoint)})
@@ -187,7 +187,7 @@ def no_fsync() -> Patched:
 
 def digest_after() -> Patched:
     """The checksum file is written after the rename only."""
-    from trainer import checkpoint
+    from trainer.checkpointing import store as checkpoint
 
     own, sync = checkpoint._put_digests, checkpoint._sync_folder
 
@@ -201,7 +201,7 @@ def digest_after() -> Patched:
 
 def in_place() -> Patched:
     """The name is there before the content is."""
-    from trainer import checkpoint
+    from trainer.checkpointing import store as checkpoint
 
     own = checkpoint.write_durably
 
@@ -216,7 +216,7 @@ def in_place() -> Patched:
 
 def no_folder_sync() -> Patched:
     """A save counts as done before its rename is safe."""
-    from trainer import checkpoint
+    from trainer.checkpointing import store as checkpoint
 
     return Patched({(checkpoint, "_sync_folder"): lambda folder: None})
 

@@ -174,8 +174,8 @@ def raw_errors() -> contextlib.AbstractContextManager:
     """YAML's own exceptions come through."""
     import yaml
 
-    from utils import yaml_text
-    from utils.tree import to_node
+    from utils.config import yaml_text
+    from utils.config.tree import to_node
 
     return patched(yaml_text, "read_yaml", lambda path, shown: to_node(yaml.safe_load(path.read_text()), shown))
 
@@ -195,7 +195,7 @@ def starts() -> contextlib.AbstractContextManager:
 
 def forgiving() -> contextlib.AbstractContextManager:
     """Mistakes are dropped where the trainer reads a config."""
-    from utils.tree import Problems
+    from utils.config.tree import Problems
 
     return patched(Problems, "raise_any", lambda self: None)
 

@@ -147,7 +147,7 @@ def sample_id(t: Trial, inside: Path, which: int, broken: list[Hook]) -> None:
     def write() -> None:
         import torch
 
-        from trainer.submission import write_pictures
+        from trainer.inference.submission import write_pictures
         from utils.errors import UserError
 
         for hook in broken:
@@ -257,14 +257,14 @@ def arrays_run() -> None:
 
 def any_zip() -> None:
     """Whatever has the right checksum is read."""
-    from trainer import checkpoint
+    from trainer.checkpointing import store as checkpoint
 
     checkpoint._damage = lambda path, content: ""
 
 
 def any_name() -> None:
     """A run may be called anything."""
-    from trainer import run_folder
+    from utils.runs import folder as run_folder
 
     run_folder.LEGAL = re.compile(r"(?s).*")
 

@@ -20,7 +20,7 @@ from tests.faults.runs import (
     seconds,
     train,
 )
-from trainer.checkpoint import read_newest
+from trainer.checkpointing.store import read_newest
 from utils.errors import CheckpointError
 
 SAVES = (1, 2, 5)
@@ -93,7 +93,7 @@ def forget_random() -> None:
 
 def repeat_epoch() -> None:
     """The epoch in progress begins anew, as many trainers do it."""
-    from trainer.loaders import Batches
+    from data.loading.batches import Batches
 
     own = Batches.epoch
     Batches.epoch = lambda self, epoch, start=0: own(self, epoch, 0)
@@ -101,7 +101,7 @@ def repeat_epoch() -> None:
 
 def keep_journal() -> None:
     """Rows after the checkpoint's stay in the journal."""
-    from utils.logger import Journal
+    from utils.sinks.logger import Journal
 
     own = Journal.__init__
     Journal.__init__ = lambda self, path, keep=0: own(self, path, 10**9)
@@ -109,7 +109,7 @@ def keep_journal() -> None:
 
 def forget_window() -> None:
     """Gradients of an open accumulation window are not stored."""
-    from trainer.update import OptimizerStep
+    from trainer.optim.update import OptimizerStep
 
     own = OptimizerStep.state_dict
     empty = {"calls": 0, "weight": 0.0, "gradients": []}

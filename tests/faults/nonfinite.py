@@ -23,7 +23,7 @@ from tests.faults.runs import (
     train,
 )
 from tests.faults.steps import stop_after
-from trainer.checkpoint import read
+from trainer.checkpointing.store import read
 
 POLICIES = ("stop", "skip", "rollback")
 FAULTS = ("loss nan", "loss inf", "gradient nan", "gradient inf")
@@ -108,7 +108,7 @@ def _finite(value: Any) -> bool:
 
 def spoil(fault: str, bad: list[Batch]) -> None:
     """Whenever one of these batches is learned from, its loss or gradient is not finite."""
-    from trainer.update import Updates
+    from trainer.optim.update import Updates
 
     own, value = Updates.__call__, float(fault.split()[1])
     here = follow()
@@ -125,7 +125,7 @@ def spoil(fault: str, bad: list[Batch]) -> None:
 
 def ignore(bad: list[Batch]) -> None:
     """These batches are looked at, but nothing is learned."""
-    from trainer.update import Updates
+    from trainer.optim.update import Updates
 
     own, here = Updates.__call__, follow()
     Updates.__call__ = lambda self, loss, role="model": None if here["batch"] in bad else own(self, loss, role)
@@ -141,7 +141,7 @@ def avoid(bad: list[Batch]) -> None:
 
 def follow() -> dict[str, Batch]:
     """What knows which batch is in work."""
-    from trainer.loaders import Batches
+    from data.loading.batches import Batches
 
     own, here = Batches.epoch, {"batch": (-1, -1)}
 
@@ -162,7 +162,8 @@ def unseen() -> None:
     """Nobody looks whether a loss or a gradient is finite, nor whether weights are."""
     import math
 
-    from trainer import checkpoint, update
+    from trainer.checkpointing import store as checkpoint
+    from trainer.optim import update
 
     class Blind:
         def __getattr__(self, name):
@@ -174,7 +175,7 @@ def unseen() -> None:
 
 def learned_first() -> None:
     """The optimizer steps before the gradient is looked at."""
-    from trainer.update import OptimizerStep
+    from trainer.optim.update import OptimizerStep
 
     own = OptimizerStep.close
 
@@ -188,7 +189,7 @@ def learned_first() -> None:
 
 def not_back() -> None:
     """A rollback only leaves the batch out."""
-    from trainer import nonfinite
+    from trainer.optim import nonfinite
 
     nonfinite._go_back = lambda trainer: None
 

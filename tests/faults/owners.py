@@ -101,14 +101,14 @@ def kill_owner(t: Trial, whole: Path) -> str:
 
 def no_lock() -> None:
     """Nobody takes the lock."""
-    from trainer.run_folder import RunFolder
+    from utils.runs.folder import RunFolder
 
     RunFolder.own = lambda self: None
 
 
 def made_anew() -> None:
     """A run's folder is made whether it is there or not."""
-    from trainer.run_folder import ROOT, RunFolder
+    from utils.runs.folder import ROOT, RunFolder
 
     def create(cls, name, config=None):
         (ROOT / name).mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def made_anew() -> None:
 
 def file_as_lock() -> None:
     """A file is the lock; it outlives its owner."""
-    from trainer.run_folder import RunFolder
     from utils.errors import ConfigError
+    from utils.runs.folder import RunFolder
 
     def own(self):
         try:

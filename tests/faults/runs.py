@@ -14,8 +14,8 @@ from commands.selftest import difference
 from tests.faults import campaign
 from tests.faults.campaign import Trial, require
 from tests.faults.children import Child, Hook, warm
-from trainer.checkpoint import read
-from utils.logger import Journal
+from trainer.checkpointing.store import read
+from utils.sinks.logger import Journal
 
 PLAIN = ["--log.visdom=false", "--log.pictures=false", "--print-freq=1"]
 # 26 steps with everything in them that has a memory: 13 batches an epoch, so that windows are cut short.
@@ -96,7 +96,9 @@ def seconds(folder: Path) -> float:
 
 def record() -> None:
     """In a child: write down the order of samples, each one that is read, each save, and when signals are heard."""
-    from trainer import checkpoint, loaders, signals
+    from data.loading import batches as loaders
+    from trainer import signals
+    from trainer.checkpointing import store as checkpoint
 
     def wrap(kind: type, name: str, before: Callable, after: Callable) -> None:
         own = getattr(kind, name)

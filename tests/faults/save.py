@@ -13,7 +13,7 @@ import torch
 from tests.faults.campaign import Family, Trial, require
 from tests.faults.children import forked, reap
 from tests.faults.syscalls import Call, watched
-from trainer.checkpoint import Store, read, read_newest
+from trainer.checkpointing.store import Store, read, read_newest
 from utils.errors import CheckpointError
 
 NAMES = ("last.pth", "previous.pth", "best.pth")
@@ -163,7 +163,7 @@ def sweep_all() -> None:
 
 def new_digest_only() -> None:
     """The checksum file is replaced at once, not first by one that fits old and new."""
-    from trainer import checkpoint
+    from trainer.checkpointing import store as checkpoint
 
     own = checkpoint._put_digests
     checkpoint._put_digests = lambda path, digests: own(path, digests[:1])

@@ -24,8 +24,8 @@ from tests.faults.runs import (
     seconds,
     train,
 )
-from trainer.checkpoint import read_newest
-from utils.logger import Journal
+from trainer.checkpointing.store import read_newest
+from utils.sinks.logger import Journal
 
 TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
 KINDS = ("stop", "save", "twice", "frozen", "measuring")

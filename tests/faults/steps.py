@@ -228,7 +228,7 @@ def prepare_all() -> None:
 
 def shared_random() -> None:
     """Augmentation draws from whatever generator there is, not from one of (seed, epoch, index)."""
-    from trainer import loaders
+    from data.loading import batches as loaders
 
     loaders.seed_all = lambda seed: None
 
@@ -245,7 +245,7 @@ def forget_statistics() -> None:
 
 def replay() -> None:
     """Batches before the position are read and thrown away, as many trainers do it."""
-    from trainer.loaders import Batches
+    from data.loading.batches import Batches
 
     own = Batches.epoch
 
@@ -259,7 +259,7 @@ def replay() -> None:
 
 def forget_order() -> None:
     """The order is drawn anew by each process."""
-    from trainer import loaders
+    from data.loading import batches as loaders
 
     loaders.mix = lambda *numbers: random.SystemRandom().getrandbits(60)
 

@@ -14,7 +14,7 @@ from tests.faults.campaign import Family, Trial, require
 from tests.faults.children import Hook, check_sentence
 from tests.faults.runs import DIGITS, RUN, check_same, finish, position, prepare, reference, resume, saving, train
 from tests.faults.syscalls import Call, watch
-from trainer.checkpoint import read_newest
+from trainer.checkpointing.store import read_newest
 
 POINTS = 200  # sizes at which the disk is full, from 0 to that of a checkpoint
 SIZE = 42_500  # B, not quite a checkpoint
@@ -60,7 +60,7 @@ def trial(t: Trial) -> str:
 
 def fail(folder: Path, case: Case, save: int) -> None:
     """In a child: from the save of that number on, the disk is as the case says."""
-    from trainer.checkpoint import Store
+    from trainer.checkpointing.store import Store
 
     own, count = Store.save, 0
 
@@ -111,7 +111,7 @@ def check_intact(folder: Path, save: int, case: Case) -> None:
 
 def leave_partial() -> None:
     """What could not be written whole stays."""
-    from trainer.checkpoint import Store
+    from trainer.checkpointing.store import Store
 
     Store.sweep = lambda self: None
     own = Path.unlink
@@ -124,7 +124,7 @@ def in_place() -> None:
 
     import torch
 
-    from trainer.checkpoint import LAST, Store
+    from trainer.checkpointing.store import LAST, Store
     from utils.files import storage_error
 
     def save(self, state: dict, copies: object = (), last: bool = True) -> None:
@@ -139,7 +139,7 @@ def in_place() -> None:
 
 def ignore() -> None:
     """A save that fails is passed over in silence."""
-    from trainer.checkpoint import Store
+    from trainer.checkpointing.store import Store
     from utils.errors import StorageError
 
     own = Store.save

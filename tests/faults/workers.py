@@ -73,7 +73,7 @@ def spoil(fault: str, key: tuple[int, int], times: int) -> None:
     """In a child: its data processes meet with a fault when they read this sample of this epoch, so many times."""
     from torch.utils.data import get_worker_info
 
-    from trainer.loaders import _Samples
+    from data.loading.batches import _Samples
 
     own = _Samples.__getitems__
 
@@ -117,7 +117,7 @@ def kill_some(child: Child, t: Trial, length: float) -> int:
 
 def batch_lost() -> None:
     """What was awaited from the dead process is passed over."""
-    from trainer.loaders import Batches
+    from data.loading.batches import Batches
 
     read, replace = Batches._read, Batches._replace
 
@@ -134,7 +134,7 @@ def batch_lost() -> None:
 
 def never_replaced() -> None:
     """The first loss ends the run."""
-    from trainer.loaders import Batches
+    from data.loading.batches import Batches
 
     def replace(self, error, *arguments):
         raise error
@@ -144,7 +144,7 @@ def never_replaced() -> None:
 
 def nameless() -> None:
     """It is not told which samples were being read."""
-    from trainer.loaders import Batches
+    from data.loading.batches import Batches
     from utils.errors import WorkerError
 
     own = Batches._replace

@@ -11,14 +11,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from models.captioner import END, search
 from trainer.task import Row, Task, Update
-from utils.bleu import Bleu
 from utils.errors import ConfigError
 from utils.meters import Mean, Meter
+from utils.meters.bleu import Bleu
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from utils.logger import Logger
+    from utils.sinks.logger import Logger
 
 __all__ = ["Captioning"]
 

@@ -14,7 +14,7 @@ from utils.errors import ConfigError
 from utils.meters import Mean, Meter
 
 if TYPE_CHECKING:
-    from utils.logger import Logger
+    from utils.sinks.logger import Logger
 
 __all__ = ["LanguageModel"]
 

@@ -12,7 +12,7 @@ from trainer.task import Task, Update
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from utils.logger import Logger
+    from utils.sinks.logger import Logger
 
 __all__ = ["GAN"]
 
@@ -96,8 +96,8 @@ class GAN(Task):
         Raises ConfigError when more are kept than made or none is, for a deviation that is not above 0, and for a file
         name whose suffix is no picture's; StorageError when the file cannot be written.
         """
+        from utils.figures.curves import picture_grid
         from utils.images import write_image
-        from utils.pictures import picture_grid
 
         if not 1 <= gen_num <= gen_search_num:
             raise ConfigError(

@@ -12,7 +12,7 @@ from trainer.task import Row, Task, Update
 from utils.meters import Accuracy, Confusion, Mean, Meter
 
 if TYPE_CHECKING:
-    from utils.logger import Logger
+    from utils.sinks.logger import Logger
 
 __all__ = ["Segmentation"]
 

@@ -13,7 +13,7 @@ from utils.images import read_image, to_tensor, write_image
 from utils.meters import Mean, Meter
 
 if TYPE_CHECKING:
-    from utils.logger import Logger
+    from utils.sinks.logger import Logger
 
 __all__ = ["StyleTransfer"]
 

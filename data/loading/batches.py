@@ -1,0 +1,255 @@
+"""Batches of a dataset: their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import default_collate as collate
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from configs.schema import Data
+from data.loading.workers import Threads, Workers, let_go
+from trainer.setup import CPU, move
+from utils import dist
+from utils.errors import ConfigError, DataError, UserError, WorkerError
+from utils.randomness import mix, random_state, seed_all, set_random_state
+
+__all__ = ["Batches"]
+
+Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)  # are no losses
+LOSSES = 3  # of worker processes in one epoch: then the run ends
+
+
+class Batches:
+    """A split's batches, from any position of any epoch; reading starts there, nothing before is touched."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        cfg: Data,
+        seed: int,
+        training: bool,
+        say: Callable[[str], None] = print,
+        least: int = 1,
+        device: torch.device = CPU,
+    ):
+        """`say` is told when processes were lost and are replaced; a last training batch has `least` samples a rank.
+
+        Batches come on `device`; pictures whose transforms go in one are sent to a GPU as bytes, and normalised there.
+
+        Raises ConfigError when threads are asked for and the samples draw from the process's random numbers, DataError
+        when there are samples to train on, but too few for a batch.
+        """
+        if getattr(dataset, "on_gpu", False):
+            cfg = replace(cfg, num_workers=0, pin_memory=False)
+        self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
+        self.size: int = len(dataset)  # type: ignore[arg-type]
+        self.least, self.device = least, device
+        self.samples = _Samples(dataset, seed, late=device.type == "cuda")
+        self.threaded = self._by_threads()
+        self._workers: Workers | None = None
+        self._threads: Threads | None = None
+        if training and not len(self):
+            raise DataError(
+                f"{self.size} training samples make no batch of {cfg.batch_size} for each of {dist.world_size()} "
+                "process(es); give more, or a smaller --batch-size, or leave out --data.drop_last"
+            )
+
+        rest = self.size % (cfg.batch_size * dist.world_size())
+        if training and not cfg.drop_last and dist.world_size() <= rest < least * dist.world_size():
+            say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
+
+    def __len__(self) -> int:
+        """Batches an epoch, the same on every rank."""
+        whole = self.cfg.batch_size * dist.world_size()
+        rest = self.size % whole
+        # A last batch too small to give each rank enough is left out of training; validation drops nothing.
+        enough = rest >= self.least * dist.world_size()
+        partial = enough and not self.cfg.drop_last if self.training else rest > 0
+        return self.size // whole + partial
+
+    def fullness(self, number: int) -> float:
+        """How full a batch is, over all ranks: 1.0, but for a short last one."""
+        whole = self.cfg.batch_size * dist.world_size()
+        return min(whole, self.size - number * whole) / whole
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
+        """(indices, batch) from batch `start` on, the batch on the device.
+
+        Raises what the dataset raised, DataError among it; and WorkerError when processes were lost too often.
+        """
+        batches = self._read_epoch(epoch, start)
+        return batches if self.device.type == "cpu" and not self.samples.late else map(self._arrived, batches)
+
+    def _arrived(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
+        """(indices, batch) with the batch on the device."""
+        batch = move(read[1], self.device)
+        return read[0], self.dataset.finish(batch) if self.samples.late else batch  # type: ignore[attr-defined]
+
+    def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
+        """(indices, batch) as they were read; processes that are lost are replaced."""
+        order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
+        position, losses, count = start, 0, len(self)
+        count -= count > 0 and not len(self._mine(order, count - 1))  # fewer samples are left than there are ranks
+        if self._workers is not None and self._workers.count < self.cfg.num_workers:
+            self._workers.close()  # the epoch before had ended carefully
+            self._workers = None
+        while position < count:
+            try:
+                wanted = ((epoch, self._mine(order, number)) for number in range(position, count))
+                for indices, batch in self._read(wanted, careful=losses == LOSSES - 1):
+                    if isinstance(batch, UserError):
+                        raise batch
+                    yield indices, batch
+                    position += 1
+            except (UserError, MemoryError):
+                raise
+            except Exception as error:  # a dead process shows in many ways
+                if not self.cfg.num_workers or self.threaded or isinstance(error, BUGS):
+                    raise
+                losses += 1
+                self._replace(error, losses, self._mine(order, position).tolist())
+
+    def _by_threads(self) -> bool:
+        """Whether threads read: processes do where samples draw from random numbers that threads would share."""
+        alone = getattr(self.dataset, "draws_alone", False)
+        if self.cfg.loader == "threads" and not (alone or getattr(self.dataset, "in_memory", False)):
+            raise ConfigError(
+                "data.loader: threads need samples whose random numbers are their own, as those of data.pixels=fast "
+                "are; take auto or processes"
+            )
+        return self.cfg.loader == "threads" or (self.cfg.loader == "auto" and alone)
+
+    def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any]]:
+        """Careful: one process reads one batch at a time, so that, if it dies, it is known at which."""
+        cfg, pin = self.cfg, self.cfg.pin_memory and self.device.type == "cuda"
+        if cfg.num_workers and not self.threaded:
+            if self._workers is None:
+                count, ahead = (1, 1) if careful else (cfg.num_workers, 2)
+                self._workers = Workers(self.samples, count, ahead, cfg.worker_timeout, pin)
+            return self._workers.batches(wanted)
+        read = self._read_pinned if pin else self.samples.__getitems__
+        if not cfg.num_workers:
+            return map(read, wanted)
+        self._threads = self._threads or Threads(cfg.num_workers, cfg.worker_timeout)
+        return self._threads.batches(read, wanted)
+
+    def _read_pinned(self, keys: Keys) -> Any:
+        return pin_memory(self.samples.__getitems__(keys))
+
+    def _replace(self, error: Exception, losses: int, awaited: list[int]) -> None:
+        """Drop the processes: the next ones go on where these were, and give the same batches.
+
+        Raises WorkerError the third time.
+        """
+        dead = self._workers.kill() if self._workers is not None else ""
+        reason = dead or (str(error) or type(error).__name__).strip().splitlines()[-1]
+        if "SIGBUS" in reason or "(shm)" in reason:
+            reason += ": /dev/shm is full, docker run --shm-size=2g gives more"
+        self._workers = None
+        let_go(error)
+        if losses < LOSSES:
+            self.say(f"data workers lost ({reason}); others go on at the same batch ({losses} of {LOSSES} in an epoch)")
+            return
+        ids = getattr(self.dataset, "ids", range(self.size))
+        samples = [str(ids[index]) for index in awaited]
+        raise WorkerError(
+            f"the processes that load data were lost {losses} times in one epoch (last: {reason}), the last time at "
+            f"the samples {', '.join(samples[:64])}{', …' if len(samples) > 64 else ''}; --num-workers=0 shows why; "
+            "if memory ran out try fewer workers; what was saved is intact, --resume goes on"
+        ) from error
+
+    def close(self) -> None:
+        """Let processes and threads go: at the interpreter's end torch would take the end of a process for a loss."""
+        if self._threads is not None:
+            self._threads.close()
+        if self._workers is not None:
+            self._workers.close()
+        self._workers = self._threads = None
+
+    def _mine(self, order: Tensor, number: int) -> Tensor:
+        """This rank's share of a batch: each sample goes to one rank."""
+        whole = self.cfg.batch_size * dist.world_size()
+        return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
+
+
+class _Samples(Dataset):
+    """A dataset read a batch at a time, each sample with random numbers of its own."""
+
+    def __init__(self, dataset: Dataset, seed: int, late: bool = False):
+        """`late`: where that can be, batches are left to be finished where they are used."""
+        self.dataset, self.seed = dataset, seed
+        self.in_memory = getattr(dataset, "in_memory", False)
+        self.draws_alone = not self.in_memory and getattr(dataset, "draws_alone", False)
+        self.late = late and self.draws_alone
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitems__(self, keys: Keys) -> tuple[list[int], Any]:
+        """(indices, the collated batch); a UserError in place of the batch, since workers would wrap it."""
+        epoch, chosen = keys[0], torch.as_tensor(keys[1])
+        indices = chosen.tolist()
+        try:
+            if self.in_memory:
+                return indices, self.dataset.take(chosen)  # type: ignore[attr-defined]
+            seeds = [mix(self.seed, epoch, index) for index in indices]
+            if self.draws_alone:
+                read = self.dataset.cut if self.late else self.dataset.gather  # type: ignore[attr-defined]
+                return indices, read(indices, seeds)
+            return indices, self._gather(indices, seeds)
+        except UserError as error:
+            return indices, error
+
+    def _gather(self, indices: list[int], seeds: list[int]) -> Any:
+        before = None if get_worker_info() else random_state()
+        samples = []
+        for index, seed in zip(indices, seeds, strict=True):
+            seed_all(seed)
+            samples.append(self.dataset[index])
+        if before:
+            set_random_state(before)
+        return _collate(self.dataset, samples)
+
+
+def _collate(dataset: Dataset, samples: list[Any]) -> Any:
+    """The dataset's own `collate`, or torch's.
+
+    Raises DataError when samples differ in size.
+    """
+    try:
+        return getattr(dataset, "collate", collate)(samples)
+    except RuntimeError as error:
+        first = [s[0] if isinstance(s, (tuple, list)) else s for s in samples]
+        sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})
+        told = "equal size" in str(error) or "resize storage" in str(error)  # the latter in a data process
+        if len(sizes) < 2 or not told:
+            raise
+        raise DataError(
+            f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "
+            "RandomResizedCrop (train) and Resize with CenterCrop (eval)"
+        ) from error
+
+
+def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None) -> Tensor:
+    """The order of samples [size] in the epoch of `key` (seed, epoch); without a key, as they stand."""
+    if key is None or not (cfg.shuffle or cfg.balance_classes):
+        return torch.arange(size)
+    generator = torch.Generator().manual_seed(mix(*key))
+    return _balanced(dataset, size, generator) if cfg.balance_classes else torch.randperm(size, generator=generator)
+
+
+def _balanced(dataset: Any, size: int, generator: torch.Generator) -> Tensor:
+    """Draws with replacement in which each class is equally likely.
+
+    Raises DataError for a dataset that does not tell its labels.
+    """
+    labels = None if getattr(dataset, "labels", None) is None else torch.as_tensor(dataset.labels)
+    if labels is None or labels.is_floating_point() or labels.ndim != 1:
+        raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
+    weights = 1.0 / labels.bincount().double()[labels]
+    return torch.multinomial(weights, size, replacement=True, generator=generator)

@@ -1,0 +1,223 @@
+"""Pictures decoded once and kept: in memory, on disk for all runs, or small ones on the GPU."""
+
+import copy
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from data._stores import Files, Packed, Pixels
+from trainer.setup import CPU
+from utils.errors import ConfigError, DataError
+from utils.files import TEMPORARY, storage_error
+from utils.images import DENSITY, read_image, read_size
+from utils.runs.folder import ROOT
+
+__all__ = ["stamp", "with_cache"]
+
+FOLDER = ROOT / ".pixels"
+CHECKSUM = hashlib.sha256().digest_size  # bytes, at the end of a file
+
+
+def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = print, device: torch.device = CPU) -> Any:
+    """The dataset with its pictures kept decoded, as uint8: in `ram`, or on `disk` in checkpoints/.pixels.
+
+    Their short sides are as long as the first transform needs them: what a Resize asks for, for a RandomResizedCrop
+    so that its smallest square has 0.8 pixels for each one it gives; any other first transform needs all of them. The
+    file has a fingerprint of all that it depends on for a name, and a checksum; it is there whole or not at all, and
+    one process makes it while others wait. `say` is told how large it will be. With `gpu` the pixels of pictures that
+    lie in memory, as MNIST's and CIFAR's do, go to `device`, where batches are made of them.
+
+    Pictures that lie in memory are left as they are, but for `gpu`.
+
+    Raises ConfigError for a dataset without pictures, or whose pixels the GPU cannot take, DataError for a picture that
+    cannot be read, StorageError when the file cannot be written.
+    """
+    store = getattr(dataset, "store", None)
+    if kind is None or (kind != "gpu" and (isinstance(store, Pixels) or getattr(dataset, "in_memory", False))):
+        return dataset
+    twin = copy.copy(dataset)
+    if kind == "gpu":
+        twin.store = _on_gpu(dataset, device)
+        return twin
+    if not isinstance(store, Files):
+        raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
+    files = [os.path.join(store.folder, name) for name in store.names]
+    twin.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
+    return twin
+
+
+def _on_gpu(dataset: Any, device: torch.device) -> Pixels:
+    store = getattr(dataset, "store", None)
+    if not isinstance(store, Pixels):
+        raise ConfigError(
+            f"data.cache: gpu is for small pictures that lie in memory, as MNIST's do; those of "
+            f"{type(dataset).__name__} do not: take ram or disk, or leave it out"
+        )
+    if not (dataset.in_memory or dataset.draws_alone):
+        raise ConfigError(
+            f"data.cache: on the gpu whole batches are made with data.pixels=fast, and of data.transform only a crop "
+            f"that fits, flips, and Normalize with a mean or one for each channel, for pictures of 256 levels; these "
+            f"of {list(store.values.shape[1:])} and {store.white + 1} levels need more: leave it out"
+        )
+    try:
+        return replace(store, values=store.values.to(device))
+    except torch.OutOfMemoryError as error:
+        size = store.values.numel() / 1e6
+        raise ConfigError(f"data.cache: pixels of {size:,.0f} MB do not fit on the GPU; leave it out") from error
+
+
+def short_side(transform: Any) -> int | None:
+    """How long the short side of a picture must be for a pipeline; None: as it is."""
+    steps = getattr(transform, "steps", None) or getattr(transform, "transforms", [None])
+    first = steps[0]
+    name = getattr(first, "kind", type(first).__name__)
+    if name == "Resize" and first.size and not getattr(first, "max_size", None):
+        return max(first.size)
+    if name == "RandomResizedCrop":
+        return math.ceil(DENSITY * max(first.size) / math.sqrt(max(min(first.scale), 1e-4)))
+    return None
+
+
+def _in_memory(files: list[str], side: int | None, say: Callable[[str], None]) -> Packed:
+    sizes = _sizes(files, side)
+    packed = _packed(np.empty(3 * int(sizes.prod(1).sum()), np.uint8), sizes)
+    say(f"data.cache: {len(files):,} pictures take {len(packed.pixels) / 1e6:,.0f} MB of memory")
+    _fill(packed, files)
+    return packed
+
+
+def _on_disk(files: list[str], side: int | None, say: Callable[[str], None]) -> Packed:
+    path = FOLDER / f"{fingerprint(files, side)}.u8"
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with _alone(path.with_suffix(".lock"), say):
+            if (found := _opened(path, len(files))) is None:
+                _make(path, files, side, say)
+                found = _opened(path, len(files))
+    except OSError as error:
+        raise storage_error(path, error, 0, "make room, or --data.cache=ram") from error
+    assert found is not None, "it has just been made"
+    return found
+
+
+@contextmanager
+def _alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """While no other process has the lock, which dies with its process."""
+    taken = FileLock(lock)
+    try:
+        taken.acquire(timeout=0)
+    except Timeout:
+        say(f"data.cache: another process makes it; waiting for {lock}")
+        taken.acquire()
+    try:
+        yield
+    finally:
+        taken.release()
+
+
+def fingerprint(files: list[str], side: int | None) -> str:
+    """A sha256 of what decides the pixels: the files, their size, the library.
+
+    Raises DataError for a picture that is gone.
+    """
+    return stamp(hashlib.sha256(repr(["RGB", side, version("pillow")]).encode()), files)
+
+
+def stamp(digest: Any, files: Sequence[str]) -> str:
+    """The digest with the files' paths, sizes and times.
+
+    Raises DataError for a picture that is gone.
+    """
+    for file in files:
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            raise DataError(f"cannot read the picture {file} ({error.strerror}); put it back") from error
+        digest.update(repr([os.path.abspath(file), status.st_size, status.st_mtime_ns]).encode())
+    return digest.hexdigest()
+
+
+def _sizes(files: list[str], side: int | None) -> np.ndarray:
+    """Width and height [N, 2] of the pictures as they are kept: never larger than they are."""
+    with ThreadPool() as pool:
+        whole = pool.map(read_size, files)
+    return np.array([_shrunk(size, side) for size in whole], np.int64).reshape(-1, 2)
+
+
+def _shrunk(size: tuple[int, int], side: int | None) -> tuple[int, int]:
+    """As torchvision's Resize computes it."""
+    short = min(size)
+    if side is None or short <= side:
+        return size
+    width, height = (side if length == short else int(side * length / short) for length in size)
+    return width, height
+
+
+def _packed(pixels: np.ndarray, sizes: np.ndarray) -> Packed:
+    ends = 3 * sizes.prod(1).cumsum()
+    return Packed(pixels, sizes, ends - 3 * sizes.prod(1))
+
+
+def _fill(packed: Packed, files: list[str]) -> None:
+    def put(index: int) -> None:
+        picture, size = read_image(files[index]), tuple(packed.sizes[index].tolist())
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+        content = np.asarray(picture).reshape(-1)
+        packed.pixels[packed.starts[index] :][: len(content)] = content
+
+    with ThreadPool() as pool:  # decoding and resizing let other threads run
+        for _ in pool.imap_unordered(put, range(len(files))):
+            pass
+
+
+# The file: all pixels, the sizes, a checksum of both
+
+
+def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], None]) -> None:
+    for left in path.parent.glob(f"{path.name}.*{TEMPORARY}"):  # of a process that was killed: the lock is ours
+        left.unlink()
+    sizes = _sizes(files, side)
+    count = 3 * int(sizes.prod(1).sum())
+    say(f"data.cache: {len(files):,} pictures take {count / 1e6:,.0f} MB on disk: made once, kept in {path.parent}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with open(temporary, "wb+") as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is told now
+                os.posix_fallocate(file.fileno(), 0, count + sizes.nbytes + CHECKSUM)
+            content = np.memmap(file, np.uint8, "r+", shape=(count + sizes.nbytes,))
+            _fill(_packed(content[:count], sizes), files)
+            content[count:] = np.frombuffer(sizes.tobytes(), np.uint8)
+            content.flush()
+            file.seek(len(content))
+            file.write(hashlib.sha256(content.data).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _opened(path: Path, number: int) -> Packed | None:
+    """The pictures in a file; None where there is none that can be trusted."""
+    try:
+        content = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError):  # absent, empty
+        return None
+    end = len(content) - CHECKSUM
+    middle = end - number * 16
+    if middle < 0 or hashlib.sha256(content[:end].data).digest() != content[end:].tobytes():
+        return None
+    return _packed(content[:middle], np.frombuffer(content[middle:end].tobytes(), np.int64).reshape(-1, 2))

@@ -1,0 +1,60 @@
+"""A config's list of transforms as one torchvision v2 pipeline from a PIL picture to a float tensor."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from configs import COMPONENTS, Component
+from data.loading.fast import recognise
+
+__all__ = ["make_transform"]
+
+# These work on numbers: the picture has become a tensor in [0, 1] before the first of them.
+NEED_FLOAT = {"GaussianNoise", "LinearTransformation", "Normalize", "RandomErasing"}
+CONVERSIONS = {"PILToTensor", "ToDtype", "ToImage", "ToTensor"}
+
+
+def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[Any], torch.Tensor]:
+    """Compose the transforms; unless the list converts by itself, the conversion to a tensor in [0, 1] goes
+    before the first that needs it, or to the end. `fast`: a usual chain can also be done a batch at a time.
+
+    Raises ConfigError when one of them refuses its arguments; of a usual chain only when it is used one by one.
+    """
+    compose = partial(_compose, specs)
+    return (recognise(specs, compose) if fast else None) or compose()
+
+
+def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:
+    from torchvision.transforms import v2
+
+    built = [_build(spec, f"data.transform[{i}]") for i, spec in enumerate(specs)]
+    if not any(spec.name in CONVERSIONS for spec in specs):
+        place = next((i for i, spec in enumerate(specs) if spec.name in NEED_FLOAT), len(built))
+        built[place:place] = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    return v2.Compose([*built, v2.ToPureTensor()])
+
+
+def _build(spec: Component, key: str) -> Any:
+    """One transform; words become torch's types, a list of transforms (RandomApply, RandomChoice) is built too."""
+    args = {name: _value(name, value, key) for name, value in spec.args.items()}
+    return COMPONENTS["transform"].build(Component(spec.name, args), key)
+
+
+def _value(name: str, value: Any, key: str) -> Any:
+    if name == "dtype" and isinstance(value, str):
+        return getattr(torch, value)
+    if name == "interpolation" and isinstance(value, str):
+        from torchvision.transforms import InterpolationMode
+
+        return InterpolationMode(value)
+    if name == "transforms" and isinstance(value, (list, tuple)):
+        return [_build(_component(item), f"{key}.transforms[{i}]") for i, item in enumerate(value)]
+    return value
+
+
+def _component(item: Any) -> Component:
+    if isinstance(item, Mapping):
+        return Component(str(item.get("name")), {k: v for k, v in item.items() if k != "name"})
+    return Component(str(item))

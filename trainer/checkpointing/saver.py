@@ -1,0 +1,97 @@
+"""Saving beside the training: a copy of the state is written by a thread while the next steps are taken."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.checkpointing.store import Store
+
+__all__ = ["Saver"]
+
+WRITING = threading.Lock()  # held while a thread writes: a process forked then could wait for ever for its locks
+
+
+class Saver:
+    """A run's checkpoints, one at a time: in the background, or each before `save` returns."""
+
+    def __init__(self, store: Store, background: bool, before: Callable[[], object] = lambda: None):
+        """`before` is called ahead of each save, by whoever does it: it makes the journal durable."""
+        self.store, self.background, self.before = store, background, before
+        self.thread: threading.Thread | None = None
+        self.error: Exception | None = None
+        _guard_forks()
+
+    def save(
+        self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True, drop: Sequence[str] = ()
+    ) -> None:
+        """Store.save; waits for the save before this one.
+
+        Without `background`, `state` is empty afterwards.
+        Raises what that one raised, and without `background` what this one raises.
+        """
+        self.wait()
+        if not self.background:
+            self._save(state, copies, last, drop)
+            return
+        arguments = (snapshot(state), list(copies), last, drop)
+        self.thread = threading.Thread(target=self._work, args=arguments, name="saver")
+        self.thread.start()
+
+    def check(self) -> None:
+        """Raises what the last save has raised."""
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+
+    def wait(self) -> None:
+        """Until everything is on the disk. Raises what the last save has raised."""
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+        self.check()
+
+    def _work(self, *arguments: Any) -> None:
+        try:
+            with WRITING:
+                self._save(*arguments)
+        except Exception as error:
+            self.error = error  # raised by the training thread, in its own time
+
+    def _save(self, state: dict[str, Any], copies: Iterable[str], last: bool, drop: Sequence[str]) -> None:
+        self.before()
+        self.store.save(state, copies, last, drop)
+
+
+@torch.no_grad()
+def snapshot(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a state in main memory.
+
+    It is made anew each time: with train.keep_memory it lies where the activations of the last step were, and is gone
+    before those of the next ones need the place.
+    """
+    copied = _copied(state)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.current_stream().synchronize()  # copies to pinned memory do not wait for themselves
+    return copied
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.empty_like(value, device="cpu", pin_memory=value.is_cuda).copy_(value, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_copied, value))
+    return value
+
+
+@functools.cache
+def _guard_forks() -> None:
+    """A fork waits until nothing is being written."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=WRITING.acquire, after_in_parent=WRITING.release, after_in_child=WRITING.release)

@@ -1,0 +1,102 @@
+"""The commands val and test: from a checkpoint alone, which holds model, arguments, classes and transforms."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+
+from configs import COMPONENTS, Config, differences, load_stored
+from data.loading.batches import Batches
+from trainer.build import build_dataset, build_task, load_network_state
+from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
+from trainer.evaluate import measure, predict
+from trainer.features import with_features
+from trainer.inference.submission import target_of, write_pictures, write_submission
+from trainer.setup import choose_device, lay_out, make_repeatable, settled, told_in_words
+from trainer.task import Task
+from utils import dist
+from utils.config.cli import Flag, as_typed
+from utils.errors import ConfigError
+from utils.runs.folder import refuse_absent, run_path
+
+__all__ = ["Trained", "test", "val"]
+
+# Keys that change how is measured, not what was trained.
+NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
+COMPUTING = tuple(f"train.{name}" for name in NAMES)
+MEASURING = ("data.", "test.", "log.", *COMPUTING)
+
+
+class Trained:
+    """A checkpoint: `stored` as it was trained; after `revive`, its task on a device, with averaged weights if any."""
+
+    def __init__(self, checkpoint: str):
+        """Raises CheckpointError when there is none that can be read."""
+        path = run_path(checkpoint)
+        refuse_absent(path, checkpoint)
+        self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
+        for reason in rejected if dist.is_main() else ():
+            print(f"passed over {reason}")
+        self.stored = load_stored(self.state["config"], self.source)
+        self.meta: dict[str, Any] = self.state["meta"]
+
+    def revive(self, flags: Sequence[Flag], losses: bool = False) -> tuple[Config, Task, torch.device]:
+        """The config with the flags laid over it, and the task, ready to be used; with its losses, if they are needed.
+
+        Raises ConfigError for a flag that would have made another training.
+        """
+        cfg = load_stored(self.state["config"], self.source, flags)
+        takes = f"data.*, test.*, {', '.join(COMPUTING)} may be given"
+        if wrong := [key for key in differences(self.stored, cfg) if not key.startswith(MEASURING)]:
+            raise ConfigError(
+                "\n".join(f"{as_typed(k, flags)}: a checkpoint keeps its own {k}; {takes}" for k in wrong)
+            )
+        device = choose_device(cfg.train.use_gpu)
+        cfg = settled(cfg, device)
+        dist.start(device)
+        make_repeatable(cfg.train)
+        torch.backends.cudnn.benchmark = False  # the fastest algorithm may be another one each time
+        with told_in_words(cfg, training=False):
+            task = build_task(cfg, self.meta, trained=True, losses=losses)
+            weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
+            load_network_state(task, weights, buffers, str(self.source))
+            lay_out(task, cfg.train)
+            return cfg, task.to(device).eval(), device
+
+    def batches(self, cfg: Config, split: str, task: Task, device: torch.device) -> Batches:
+        """The batches of a split, in the order of its samples."""
+        root, name = f"{'test' if split == 'test' else 'train'}_data_root", cfg.data.dataset.name
+        unused = getattr(cfg.data, root) is not None and "root" not in COMPONENTS["data"].signature(name).parameters
+        if unused and dist.is_main():
+            print(f"note: {name} reads no folder; {root} is not used")
+        dataset = with_features(task, build_dataset(cfg, split, self.meta), cfg, device, adapt=False)
+        return Batches(dataset, cfg.data, cfg.train.seed, training=False, device=device)
+
+
+def val(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Print the metrics of a checkpoint on the validation split."""
+    trained = Trained(checkpoint)
+    if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
+        raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
+    cfg, task, device = trained.revive(flags, losses=True)
+    with told_in_words(cfg, training=False), closing(trained.batches(cfg, "val", task, device)) as batches:
+        numbers, _ = measure(task, batches, cfg, device)
+    if dist.is_main():
+        print(f"{trained.source}: {batches.size} samples")
+        for name, value in numbers.items():
+            print(f"{name} {value}")
+    dist.stop()
+
+
+def test(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Write the predictions of a checkpoint for the test split."""
+    trained = Trained(checkpoint)
+    cfg, task, device = trained.revive(flags)
+    target = target_of(cfg.test.result_file, trained.source.parent)
+    with told_in_words(cfg, training=False), closing(trained.batches(cfg, "test", task, device)) as batches:
+        rows = predict(task, batches, cfg, device)
+    if dist.is_main():
+        count = write_submission(target, write_pictures(target, rows), cfg.test.sample)
+        print(f"{target}: {count} rows from {trained.source}")
+    dist.stop()

@@ -1,0 +1,4 @@
+"""What one call of update does: backward, accumulate, clip, step, schedule.
+
+In: a loss and the role of a network. Out: changed weights. Read update.py first.
+"""

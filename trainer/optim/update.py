@@ -1,0 +1,274 @@
+"""What a training step is handed: one optimizer a network, and everything done around its step."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs import COMPONENTS, Config
+from configs.schema import Train
+from trainer.build import monitored
+from trainer.optim.schedule import Schedule
+from utils import dist
+from utils.errors import ConfigError, NonFiniteError
+
+__all__ = ["OptimizerStep", "Updates"]
+
+
+class OptimizerStep:
+    """One network's optimizer; called with a loss, it learns from it, every `accumulate` calls at once.
+
+    A window of several batches has the gradient of their mean over samples, also the last, shorter one.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, cfg: Config, schedule: Schedule | None):
+        self.params = [p for p in net.parameters() if p.requires_grad]
+        self.optimizer, self.schedule, self.step = optimizer, schedule, bare_step(optimizer)
+        self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip
+        self.norm: Tensor | None = None  # of the last gradient, where it is computed
+        device = self.params[0].device.type
+        check = cfg.train.check_gradients  # on a GPU reading the norm would make the host wait
+        waits = device == "cpu" or cfg.train.on_nonfinite != "stop"  # which looks at each loss
+        self.check = check if check is not None else bool(self.clip) and waits
+        self.scaler = torch.amp.GradScaler(device, enabled=cfg.train.precision == "fp16")
+        self.weighted = self.accumulate > 1 or dist.world_size() > 1
+        self.calls, self.weight, self.taken = 0, 0.0, 0  # of the open window; optimizer steps so far
+        self.window: list[int] = []  # the training steps, of this process, whose losses it has gathered
+
+    def __call__(self, loss: Tensor, share: float, fullness: float, inputs: Sequence[Tensor] | None) -> None:
+        """Backward; step when the window is full.
+
+        `share` is this rank's samples over those of a full batch, `fullness` the mean of the ranks' shares:
+        ranks average their gradients.
+        """
+        if self.weighted:
+            loss = loss * share
+        if self.scaler.is_enabled():
+            loss = self.scaler.scale(loss)
+        loss.backward(inputs=inputs)
+        self.calls += 1
+        self.weight += fullness
+        if self.calls >= self.accumulate:
+            self.close()
+
+    @torch.no_grad()
+    def close(self) -> None:
+        """Step with what the open window has gathered.
+
+        Raises NonFiniteError, and takes no step, for a gradient that is not finite, where that is looked at.
+        """
+        if not self.calls:
+            return
+        if self.weighted and self.weight != 1:
+            torch._foreach_div_([p.grad for p in self.params if p.grad is not None], self.weight)
+        if self.clip or self.check:
+            self.scaler.unscale_(self.optimizer)
+            self.norm = nn.utils.clip_grad_norm_(self.params, self.clip) if self.clip else self._gradient_norm()
+            # a scaler looks at gradients itself: those that are not finite are its way to find its scale
+            if self.check and not self.scaler.is_enabled() and not math.isfinite(self.norm):
+                raise NonFiniteError(f"the gradient's norm is {self.norm.item()}", steps=self.window)
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.step()
+        self.drop()
+        self.taken += 1
+        if self.schedule is not None:
+            self.schedule.after_step()
+
+    def drop(self) -> None:
+        """Empty the window."""
+        for parameter in self.params:  # the optimizer's zero_grad() does the same, and 30 µs of bookkeeping
+            parameter.grad = None
+        self.calls, self.weight, self.window = 0, 0.0, []
+
+    def _gradient_norm(self) -> Tensor:
+        return nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizer, schedule, scaler and the open window with its gradients."""
+        gradients = [p.grad for p in self.params] if self.calls else []
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict(),
+            "window": {"calls": self.calls, "weight": self.weight, "gradients": gradients},
+            "taken": self.taken,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+            self.scaler.scale(torch.zeros((), device=self.params[0].device))  # else an open window could not be closed
+        window = state["window"]
+        self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
+        self.window = []
+        for parameter, gradient in zip(self.params, window["gradients"], strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
+
+
+def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+    """An optimizer's step without torch's wrappers for profiler, hooks and compiler; to be called under no_grad.
+
+    The wrappers take 30 to 70 µs a step, and import torch's compiler, which takes longer than many a first epoch.
+    """
+    optimizer._opt_called = True  # type: ignore[attr-defined]  # schedules look here whether steps are taken
+    return partial(inspect.unwrap(type(optimizer).step), optimizer)
+
+
+def spare_compiler() -> None:
+    """Let an optimizer's other methods run as they are: torch imports its compiler only to be told to stay away."""
+    kind = torch.optim.Optimizer
+    for method in (kind.add_param_group, kind.state_dict, kind.load_state_dict, kind.zero_grad):
+        own = inspect.unwrap(method)
+        setattr(own, "__dynamo_disable", own)  # where torch keeps what it found
+
+
+class Updates:
+    """The `update` of `train_step(batch, update)`: routes a loss to the optimizer of a role."""
+
+    def __init__(self, steps: dict[str, OptimizerStep], mixed: bool = False, careful: bool = False):
+        """`mixed`: forward passes run under autocast, which backward must not; `careful`: look at each loss."""
+        self.steps, self.mixed, self.careful = steps, mixed, careful
+        self.step = 0  # training steps before this one
+        self.share = self.fullness = 1.0  # of the batch: see OptimizerStep
+        self.several = len(steps) > 1
+
+    def begin(self, step: int, share: float, fullness: float) -> None:
+        """A new batch."""
+        self.step, self.share, self.fullness = step, share, fullness
+
+    def __call__(self, loss: Tensor, role: str = "model") -> None:
+        chosen = self.steps[role]
+        # On a GPU reading the loss would make the host wait; unless asked to, it looks when a row is written.
+        if (self.careful or loss.device.type == "cpu") and not math.isfinite(loss.detach()):
+            raise NonFiniteError(f"the loss is {loss.item()}")
+        # Of two networks the other one's gradients must stay untouched.
+        inputs = chosen.params if self.several else None
+        chosen.window.append(self.step)
+        with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
+            chosen(loss, self.share, self.fullness, inputs)
+
+    @property
+    def taken(self) -> int:
+        """Optimizer steps so far, of all roles."""
+        return sum(step.taken for step in self.steps.values())
+
+    def close(self) -> None:
+        """End the open windows: an epoch is over."""
+        for step in self.steps.values():
+            step.close()
+
+    def drop(self) -> None:
+        """Forget the open windows: a loss or a gradient was not finite."""
+        for step in self.steps.values():
+            step.drop()
+
+    def window_is_finite(self) -> bool:
+        """Whether all that the open windows have gathered is."""
+        gradients = [p.grad for step in self.steps.values() if step.calls for p in step.params if p.grad is not None]
+        return all(bool(g.isfinite().all()) for g in gradients)
+
+    def norms(self) -> dict[str, float]:
+        """The last gradients' norms, where they were computed."""
+        return {
+            f"gradient norm of {role}" if self.several else "gradient norm": float(step.norm)
+            for role, step in self.steps.items()
+            if step.norm is not None
+        }
+
+    def check_used(self) -> None:
+        """Raises ConfigError when an optimizer has never stepped, though an epoch is over."""
+        for role, step in self.steps.items():
+            if not step.taken:
+                raise ConfigError(
+                    f"optim: in a whole epoch the task never called update(loss, {role!r}); is it needed?"
+                )
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates to log: `lr`, or `lr_<role>` where there are several."""
+        if not self.several:
+            return {"lr": next(iter(self.steps.values())).lr}
+        return {f"lr_{role}": step.lr for role, step in self.steps.items()}
+
+    def schedules(self) -> list[Schedule]:
+        return [step.schedule for step in self.steps.values() if step.schedule is not None]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {role: step.state_dict() for role, step in self.steps.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for role, step in self.steps.items():
+            step.load_state_dict(state[role])
+
+
+def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
+    """An optimizer for each network that learns; `batches` is the length of an epoch.
+
+    Raises ConfigError when an `optim:` entry has no network, or a network that learns has no entry.
+    """
+    networks = {role: net for role, net in task.named_children() if role not in getattr(task, "unsaved", ())}
+    for role in cfg.optim:
+        if role not in networks:
+            raise ConfigError(f"optim.{role}: the task has no network of that role; it has {', '.join(networks)}")
+    for role, net in networks.items():
+        if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
+            raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
+    rhythm = getattr(task, "learns_every", {})
+    steps = {role: _make_step(role, networks[role], cfg, batches, rhythm.get(role, 1)) for role in cfg.optim}
+    return Updates(steps, mixed=cfg.train.precision != "fp32", careful=cfg.train.on_nonfinite != "stop")
+
+
+def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int) -> OptimizerStep:
+    key = "optim" if role == "model" else f"optim.{role}"
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if not parameters:
+        raise ConfigError(f"{key}: the network '{role}' has nothing to learn")
+    spare_compiler()
+    optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters, **_fused(cfg.optim[role].args, parameters))
+    rule, spec = None, cfg.schedule.get(role)
+    if spec:
+        length = max(1, optimizer_steps(cfg.train, batches, every)), cfg.train.max_epoch
+        mode = "min" if monitored(cfg)[1] else "max"
+        rule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, mode)
+    return OptimizerStep(net, optimizer, cfg, rule)
+
+
+def optimizer_steps(train: Train, batches: int, every: int = 1) -> int:
+    """How many steps an optimizer takes in a run that nothing ends early.
+
+    It learns from each `every`-th of the run's batches; windows are closed by so many of them, and by an epoch's end.
+    """
+
+    def calls(first: int, last: int) -> int:
+        return math.ceil(last / every) - math.ceil(first / every)
+
+    cut = train.max_steps is not None and train.max_steps <= train.max_epoch * batches
+    epochs = (train.max_steps - 1) // batches if cut else train.max_epoch  # type: ignore[operator]
+    # so many epochs on, everything comes again
+    taken = [math.ceil(calls(n * batches, (n + 1) * batches) / train.accumulate) for n in range(min(epochs, every))]
+    again, more = divmod(epochs, every)
+    whole = again * sum(taken) + sum(taken[:more])
+    # max_steps leaves the last window open
+    return whole + (calls(epochs * batches, train.max_steps) // train.accumulate if cut else 0)  # type: ignore[arg-type]
+
+
+def _fused(args: Mapping[str, Any], parameters: Sequence[Tensor]) -> dict[str, bool]:
+    """`fused: true` where the optimizer has it and the config says nothing else: one pass over all weights."""
+    other = any(args.get(key) for key in ("foreach", "capturable", "differentiable"))
+    able = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    return {"fused": True} if able and not other else {}

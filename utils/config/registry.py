@@ -1,0 +1,273 @@
+"""A folder is a registry: names are read from its source, and only the file asked for is imported."""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Never
+
+from utils.config import source
+from utils.config.convert import Component, convert
+from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
+from utils.config.tree import Node, Problems, plain_value
+from utils.errors import ConfigError
+from utils.words import nearest, suggest
+
+__all__ = ["Library", "Registry"]
+
+Definition = ast.ClassDef | ast.FunctionDef
+
+
+@dataclass(frozen=True)
+class Library:
+    """Classes or functions of an installed package, read from its source where pip put it."""
+
+    package: str  # what is imported: "torch.optim"
+    files: str  # a folder or a file below the top package: "optim"
+    pattern: str = r"^class ([A-Z]\w+)\("  # finds the names; these files are too long to parse them all
+    without: frozenset[str] = frozenset()  # what is not meant for a config file
+
+    def names(self) -> list[str]:
+        """The names that a config file may use."""
+        return [name for name in source.matches(self._path(), self.pattern) if name not in self.without]
+
+    @functools.cache  # noqa: B019 - a handful of libraries, which stay as they were installed
+    def definition(self, name: str) -> Definition | None:
+        """The class or function of a name, be it public or not."""
+        path = source.matches(self._path(), r"^(?:class|def) (\w+)").get(name)
+        return source.defined_in_library(path, name) if path else None
+
+    @functools.cache  # noqa: B019
+    def _path(self) -> Path | None:
+        """Where the source lies; None when the package is not installed."""
+        spec = importlib.util.find_spec(self.package.split(".")[0])  # a top package is found without being imported
+        places = spec.submodule_search_locations if spec else None
+        return Path(places[0]) / self.files if places else None
+
+
+@dataclass
+class Registry:
+    """Classes by name, from the `__all__` of a folder's files and from libraries.
+
+    A name `family:variant` is the component `family` with `variant` as its first argument.
+    """
+
+    package: str
+    folder: Path | None  # of our own files; a file instead of a folder holds them all
+    libraries: Sequence[Library] = ()
+    offered: frozenset[str] | None = None  # arguments the trainer gives if the config does not; None: not known yet
+    brought: frozenset[str] = frozenset()  # arguments that only the trainer can give
+    variants: dict[str, Library] = field(default_factory=dict)  # by family: what a variant may be
+    renamed: dict[str, str] = field(default_factory=dict)  # names of old, to suggest the new one
+
+    def names(self) -> dict[str, str]:
+        """Every public name and its module, from reading our files; one that does not parse is left out.
+
+        Raises ConfigError when two files give the same name.
+        """
+        own = self.folder is not None and self.folder.is_file()
+        return {name: self.package if own else f"{self.package}.{path.stem}" for name, path in self._public().items()}
+
+    def all_names(self) -> list[str]:
+        """Our names and the libraries', sorted."""
+        return sorted({*self.names(), *(name for lib in self.libraries for name in lib.names())})
+
+    def summary(self, name: str) -> str:
+        """The first line of the docstring."""
+        node = next(self._lineage(name.partition(":")[0]))
+        return (ast.get_docstring(node) or "" if node else "").strip().split("\n")[0]
+
+    def literal(self, name: str, attribute: str) -> Any:
+        """The value of a class attribute that is a literal in the source, its own or inherited; None without one."""
+        for node in self._lineage(name):
+            for item in node.body if node else ():
+                targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
+                if any(getattr(target, "id", "") == attribute for target in targets):
+                    return _literal(getattr(item, "value", None))
+        return None
+
+    def signature(self, name: str) -> Signature:
+        """What the constructor takes; for a variant, without the first argument."""
+        family, _, variant = name.partition(":")
+        read = read_signature(self._lineage(family))
+        hidden = list(read.parameters)[:1] if variant else []
+        return Signature({k: v for k, v in read.parameters.items() if k not in hidden}, read.open)
+
+    def networks(self, name: str) -> dict[str, bool] | None:
+        """The arguments that only code can give, such as networks, and whether they are needed; None: any."""
+        read = self.signature(name)
+        return None if read.open else {k: v.required for k, v in read.parameters.items() if v.only_code}
+
+    def attributes(self, name: str) -> set[str] | None:
+        """What a class sets on itself, `self.generator = …`, its bases' too; None where a base is not found."""
+        found: set[str] = set()
+        for definition in self._lineage(name):
+            if definition is None:
+                return None
+            found |= {node.attr for node in ast.walk(definition) if isinstance(node, ast.Attribute) and _is_set(node)}
+        return found
+
+    def arguments(self, name: str) -> dict[str, Parameter]:
+        """What a config may set: the constructor's arguments without those that only the trainer can give."""
+        found = self.signature(name).parameters
+        return {k: v for k, v in found.items() if k not in self.brought and not v.only_code}
+
+    def method(self, name: str, method: str) -> dict[str, Parameter]:
+        """What a method takes; nothing where there is none."""
+        return read_signature(self._lineage(name), method).parameters
+
+    def check(self, name: Node, args: dict[str, Node], key: str, problems: Problems) -> dict[str, Any]:
+        """Convert a component's arguments; mistakes in its name or in them go to `problems`."""
+        known = str(name.value)
+        if message := self._unknown(known):
+            problems.add(name.where, f"{key}: {message}")
+            return {k: plain_value(v) for k, v in args.items()}
+        signature, takes = self.signature(known), self.arguments(known)
+        for k in [k for k in args if k not in takes]:
+            if k in signature.parameters:
+                problems.add(args[k].where, f"'{key}.{k}' comes from the trainer; no config can set it")
+            elif not signature.open:
+                near = suggest(k, [*takes, "name"], f"{key}.") or f"; python main.py help {known} tells what it takes"
+                problems.add(args[k].where, f"{known} takes no '{key}.{k}'{near}")
+        for k in self._missing(takes, args):
+            problems.add(name.where, f"{known} needs '{key}.{k}'")
+        return {k: self._argument(v, takes.get(k, Parameter()), f"{key}.{k}", problems) for k, v in args.items()}
+
+    def get(self, name: str, key: str = "") -> Any:
+        """The class or function of that name; imports the one file that holds it.
+
+        Raises ConfigError for a name that is not there.
+        """
+        if message := self._unknown(name):
+            raise ConfigError(f"{key}: {message}" if key else message)
+        family, _, variant = name.partition(":")
+        own = self.names().get(family)
+        module = importlib.import_module(own or next(lib.package for lib in self.libraries if name in lib.names()))
+        if not hasattr(module, family):
+            raise ConfigError(f"{module.__file__}: __all__ names '{family}', but the file does not define it")
+        built = getattr(module, family)
+        return functools.partial(built, variant) if variant else built
+
+    def build(self, spec: Component, key: str, *args: Any, **offered: Any) -> Any:
+        """Call the class with the config's arguments; of what is offered it gets what it takes.
+
+        Raises ConfigError when the arguments do not fit, or when the constructor refuses them with a ValueError.
+        """
+        target = self.get(spec.name, key)
+        signature = inspect.signature(target)
+        given = {k: v for k, v in offered.items() if k in signature.parameters} | dict(spec.args)
+        try:
+            bound = signature.bind(*args, **given)
+        except TypeError as error:
+            raise ConfigError(f"{key}: {spec.name}: {error}{self._source_of(str(error), spec, key)}") from error
+        try:
+            return target(*bound.args, **bound.kwargs)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {spec.name}: {error}") from error
+
+    def _source_of(self, error: str, spec: Component, key: str) -> str:
+        """Where the argument that an error names should have come from."""
+        name = error.partition("'")[2].partition("'")[0]
+        if "missing" not in error:
+            return ""
+        if name in self.arguments(spec.name):
+            return f"; set it with --{key}.{name}=…"
+        return f"; it is a network, as the config's model.{name}, or comes from the data"
+
+    def _files(self) -> list[Path]:
+        if self.folder is None:
+            return []
+        return [self.folder] if self.folder.is_file() else sorted(self.folder.glob("[!_]*.py"))
+
+    def _public(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for path in self._files():
+            for name in source.public_names(path):
+                if name in found:
+                    raise ConfigError(f"{path}: '{name}' is also in {found[name]}; a name may stand in one file only")
+                found[name] = path
+        return found
+
+    def _unknown(self, name: str) -> str:
+        """Why the name cannot be used; empty when it can."""
+        family, _, variant = name.partition(":")
+        if family in self.variants:
+            choices = self.variants[family].names()
+            missing = f"{family} needs a variant, as {family}:{choices[0]}"
+            wrong = f"no '{variant}' in {family}{suggest(variant, choices, f'{family}:')}"
+            return "" if variant in choices else wrong if variant else missing
+        if own := self._public().get(name):
+            fault = source.fault(own)
+            return f"{own.name}, which defines '{name}', is no Python: {fault}" if fault else ""
+        if any(name in lib.names() for lib in self.libraries):
+            return ""
+        place = self.package.replace(".", "/") if self.folder else self.libraries[0].package
+        return f"no '{name}' in {place}{self._meant(name)}"
+
+    def _meant(self, name: str) -> str:
+        """What may have gone wrong with a name that is not there."""
+        if name in self.renamed:
+            return f"; it is now called '{self.renamed[name]}'"
+        if name.lower() in ("none", "no", "off", "false"):
+            return "; for none write null"
+        for path in self._files():
+            if source.defined(path, name):
+                return f"; {path.name} defines it, but its __all__ does not name it: add it there"
+        broken = "".join(f" ({p.name} was left out: {fault})" for p in self._files() if (fault := source.fault(p)))
+        words = {variant: f"{family}:{variant}" for family, lib in self.variants.items() for variant in lib.names()}
+        words |= {own: own for own in self.all_names()}
+        near = nearest(name.rpartition(":")[2], words)
+        return broken + (f"; did you mean '{words[near]}'?" if near else suggest(name, self.all_names()))
+
+    def _missing(self, takes: dict[str, Parameter], args: dict[str, Node]) -> list[str]:
+        if self.offered is None:
+            return []
+        return [k for k, p in takes.items() if p.required and k not in args and k not in self.offered]
+
+    def _argument(self, node: Node, parameter: Parameter, key: str, problems: Problems) -> Any:
+        if parameter.type != list[Never]:
+            return convert(node, parameter.type, key, problems, {})
+        # A list of functions: of components of the same kind, as RandomApply(transforms=[…]) takes.
+        convert(node, Annotated[tuple[Component, ...], "same"], key, problems, {"same": self})
+        return plain_value(node)
+
+    def _lineage(self, name: str) -> Iterator[Definition | None]:
+        """The definition of a name and those of its bases; None for each whose source is not found."""
+        todo: list[tuple[Path | None, str]] = [(self._public().get(name), name)]
+        seen = set(todo)
+        while todo:
+            path, name = todo.pop(0)
+            found = source.defined(path, name) if path else self._in_library(name)
+            yield found
+            bases = [self._base(path, base) for base in getattr(found, "bases", []) if base_name(base) not in PLAIN]
+            todo = [base for base in bases if base not in seen] + todo
+            seen |= set(bases)
+
+    def _in_library(self, name: str) -> Definition | None:
+        return next((node for lib in self.libraries if (node := lib.definition(name))), None)
+
+    def _base(self, path: Path | None, base: ast.expr) -> tuple[Path | None, str]:
+        """File (None: a library's) and name of a base of a class in `path`."""
+        name = base_name(base)
+        if path is None or self.folder is None or isinstance(base, ast.Attribute):
+            return None, name
+        if imported := source.import_of(path, name):
+            root = self.folder.parents[self.package.count(".")]
+            file = root / (imported[0].replace(".", "/") + ".py")
+            return (file if file.is_file() else None), imported[1]
+        return path, name
+
+
+def _is_set(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store) and getattr(node.value, "id", "") == "self"
+
+
+def _literal(node: ast.expr | None) -> Any:
+    try:
+        return ast.literal_eval(node) if node is not None else None
+    except (ValueError, TypeError):
+        return None  # known only when it runs

@@ -1,0 +1,121 @@
+"""Configs as trees of nodes that remember where they were written."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from utils.errors import ConfigError
+from utils.words import shortened
+
+__all__ = ["Node", "Problems", "flag_node", "plain_value", "scalar", "to_node"]
+
+# The numbers of YAML 1.2. PyYAML follows 1.1, where 1e-3 is text, 010 is 8 and 12:30 is 750.
+INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
+WORDS |= {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
+MAX_DIGITS = 100  # what is longer is no number that anybody meant, and Python refuses to read it from 4,300 on
+
+
+@dataclass
+class Node:
+    """A scalar's text, a list of nodes or a mapping of them, and the place it was written."""
+
+    value: "str | list[Node] | dict[str, Node]"
+    where: str  # "configs/dogcat.yaml:12", or a flag as it was typed
+    quoted: bool = False
+    text: str = ""  # what stood on the command line, before brackets in it were read as a list or a mapping
+
+    @property
+    def entries(self) -> "dict[str, Node]":
+        """The mapping; empty where the value is none."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    def at(self, key: str) -> "Node | None":
+        """The node under a dotted key."""
+        node: Node | None = self
+        for name in key.split("."):
+            node = node.entries.get(name) if node else None
+        return node
+
+
+class Problems:
+    """Collects every mistake, so that they can be told together: files line by line, then flags as they were typed."""
+
+    def __init__(self, flags: Sequence[str] = ()) -> None:
+        self.flags = list(flags)
+        self.found: list[tuple[str, str]] = []  # place and message
+
+    def add(self, where: str, message: str) -> None:
+        """Note a mistake: its place, which is a flag as it was typed or file:line, and what is wrong there."""
+        if (where, message) not in self.found:
+            self.found.append((where, message))
+
+    def raise_any(self) -> None:
+        """Raise one ConfigError with a line for each mistake, if there is any."""
+        if self.found:
+            raise ConfigError("\n".join(map(self._line, sorted(self.found, key=self._order))))
+
+    def _line(self, problem: tuple[str, str]) -> str:
+        where = shortened(problem[0]) if problem[0] in self.flags else problem[0]
+        return f"{where}: {problem[1]}" if where else problem[1]
+
+    def _order(self, problem: tuple[str, str]) -> tuple[int, str, int]:
+        where = problem[0]
+        if where in self.flags:
+            return self.flags.index(where) + 1, "", 0
+        file, _, line = where.rpartition(":")
+        return 0, file, int(line) if line.isdecimal() else 0
+
+
+def to_node(value: Any, where: str) -> Node:
+    """The node of a plain Python value; `where` is the place of all of it."""
+    if isinstance(value, dict):
+        return Node({str(key): to_node(item, where) for key, item in value.items()}, where)
+    if isinstance(value, (list, tuple)):
+        return Node([to_node(item, where) for item in value], where)
+    if isinstance(value, str):
+        return Node(value, where, quoted=True)
+    special = {"None": "null", "True": "true", "False": "false", "inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
+    return Node(special.get(repr(value), repr(value)), where)
+
+
+def flag_node(text: str, where: str) -> Node:
+    """The node of a flag's text, which may be a list or a mapping in brackets."""
+    if text[:1] in ("[", "{"):
+        from utils.config.yaml_text import parse_text  # PyYAML takes as long to import as the rest of `help`
+
+        try:
+            return Node(_placed(parse_text(text, where), where).value, where, text=text)
+        except ConfigError:
+            pass  # then it is text that begins with a bracket
+    return Node(text, where)
+
+
+def _placed(node: Node, where: str) -> Node:
+    """The same tree with one place for all of it: a command line has no lines."""
+    if isinstance(node.value, dict):
+        return Node({key: _placed(item, where) for key, item in node.value.items()}, where)
+    if isinstance(node.value, list):
+        return Node([_placed(item, where) for item in node.value], where)
+    return Node(node.value, where, node.quoted)
+
+
+def plain_value(node: Node) -> Any:
+    """The Python value a node has where no type asks for another: numbers, true and false, null, else text."""
+    if isinstance(node.value, list):
+        return [plain_value(item) for item in node.value]
+    if isinstance(node.value, dict):
+        return {key: plain_value(item) for key, item in node.value.items()}
+    return node.value if node.quoted else scalar(node.value)
+
+
+def scalar(text: str) -> Any:
+    """What text without quotes stands for: a number, true, false or null, else itself."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    if len(text) > MAX_DIGITS or not NUMBER.fullmatch(text):
+        return text
+    number = int(text) if INTEGER.fullmatch(text) else float(text)
+    return text if abs(number) == float("inf") else number  # 1e999

@@ -1,0 +1,136 @@
+"""YAML text: read as a tree of nodes with the place of each, and written so that it is read back as the same."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.config.tree import Node, scalar
+from utils.errors import ConfigError
+
+__all__ = ["dump_line", "dump_yaml", "parse_text", "read_yaml"]
+
+MAX_BYTES, MAX_DEPTH = 1_000_000, 20
+
+# What PyYAML says, and what one does about it.
+REMEDIES = {
+    "found character '\\t'": "indent with spaces, not with tabs",
+    "cannot start any token": "put text that begins with it in quotes",
+    "unknown escape character": "in single quotes a backslash is just a backslash",
+    "mapping values are not allowed": "check the indent, and the space behind the ':' above; or quote the text",
+    "could not find expected ':'": "the line above has no ': ' behind its key",
+    "end of stream": "a quote was not closed",
+    "<stream end>": "a bracket was not closed",
+    "but got": "a bracket was not closed, or text with ': ' in it needs quotes",
+    "expected alphabetic or numeric": "put text that begins with * or & in quotes",
+    "expected <block end>": "the indent does not fit the lines above",
+    "<document start>": "the indent does not fit the lines above",
+    "another document": "a config is one document: remove the line ---",
+}
+
+
+def read_yaml(path: Path, name: str) -> Node:
+    """Read a YAML file; `name` is what messages call it.
+
+    Raises ConfigError for a file that is not YAML, is too large or too deep, gives a key twice or uses aliases.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{name}: is too large for a config, which has at most {MAX_BYTES:,} bytes")
+        return parse_text(data.decode("utf-8"), name)
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{name}:{line}: is not UTF-8 text; save the file as UTF-8") from error
+
+
+def parse_text(text: str, name: str) -> Node:
+    """Parse YAML text to a tree; an empty text is an empty mapping."""
+    try:
+        root = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        problem = error.problem or error.context or "not YAML"
+        remedy = next((f"; {remedy}" for sign, remedy in REMEDIES.items() if sign in problem), "")
+        raise ConfigError(f"{place}: {problem.removeprefix('but ')}{remedy}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
+    return _node(root, name, name) if root is not None else Node({}, name)
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader without aliases (they can expand without bound), custom tags or deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not supported: write it out; text that begins with * needs quotes",
+                problem_mark=event.start_mark,
+            )
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise yaml.MarkedYAMLError(problem=f"tag {event.tag} is not supported", problem_mark=event.start_mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _node(node: yaml.Node, name: str, where: str) -> Node:
+    """Turn PyYAML's node to ours; a mapping's value is placed at its key's line."""
+    if isinstance(node, yaml.ScalarNode):
+        return Node(node.value, where, quoted=node.style is not None)
+    if isinstance(node, yaml.SequenceNode):
+        return Node([_node(item, name, f"{name}:{item.start_mark.line + 1}") for item in node.value], where)
+    assert isinstance(node, yaml.MappingNode)
+    tree: dict[str, Node] = {}
+    for key, value in node.value:
+        place = f"{name}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{place}: a key must be a word")
+        if key.value in tree:
+            raise ConfigError(f"{place}: '{key.value}' is given twice (first at {tree[key.value].where})")
+        tree[key.value] = _node(value, name, place)
+    return Node(tree, where)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `parse_text` reads back as the same value."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if isinstance(scalar(text), str) else "'"
+    if re.search("[\x85\u2028\u2029]", text):
+        style = '"'  # PyYAML writes these line ends as they are, and reads a line end
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: Any) -> yaml.SequenceNode:
+    scalars = all(not isinstance(item, (dict, list, tuple)) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=scalars or None)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(tuple, _represent_list)
+_Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML text of plain values, keys in their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+
+
+def dump_line(value: Any) -> str:
+    """YAML text of plain values in one line, as one writes it behind a key or in a flag."""
+    flow = yaml.dump([value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1e9, default_flow_style=True)
+    return flow.strip()[1:-1]

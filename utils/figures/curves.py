@@ -1,0 +1,189 @@
+"""How a run is drawn: curves, a confusion matrix and grids of pictures, as PNG files."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils.figures.fonts import fonts_for, printable
+from utils.files import put
+from utils.runs.reading import read_curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "DPI",
+    "HEAD",
+    "PANEL",
+    "axis_label",
+    "draw_confusion",
+    "draw_curves",
+    "finish_panel",
+    "picture_grid",
+    "write_figure",
+    "write_heading",
+]
+
+DPI = 100
+PANEL = (4.8, 3.4)  # inches
+HEAD = 0.4  # inches, for a title above all panels
+STEP = "step (batches)"
+SHARES = ("accuracy", "auc", "f1", "mean_iou", "top5")
+UNITS = {**dict.fromkeys(SHARES, "0 to 1"), "log_loss": "nats", "rmse": "unit of the target"}
+# Told apart without colour too; the markers also show a phase that has a single point.
+STYLES: dict[str, dict[str, Any]] = {
+    "train": {"color": "tab:blue", "linestyle": "-", "marker": "o"},
+    "val": {"color": "tab:orange", "linestyle": "--", "marker": "s"},
+    "test": {"color": "tab:green", "linestyle": ":", "marker": "^"},
+}
+NUMBERED = 20  # classes, at most, whose cells hold their numbers
+ROOM = 7  # places, at most, of names that stand side by side
+
+
+def draw_curves(journal: Path, target: Path) -> bool:
+    """Draw a run's `log.jsonl` into a PNG: a panel a metric over the steps, train and val together, rates last.
+
+    Lines that are not whole (a run may have died while writing) are passed over. Gives False, and writes nothing, where
+    there is nothing to draw. Raises StorageError where the picture cannot be written.
+    """
+    panels = read_curves(journal)
+    if not panels:
+        return False
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure((PANEL[0] * columns, PANEL[1] * rows + HEAD), dpi=DPI, layout="constrained")
+    write_heading(figure, f"run {journal.absolute().parent.name}")
+    names = sorted(panels, key=lambda name: name.startswith("lr"))
+    for number, name in enumerate(names, start=1):
+        _draw_panel(figure.add_subplot(rows, columns, number), name, panels[name])
+    write_figure(figure, target)
+    return True
+
+
+def write_heading(figure: "Figure", text: str) -> None:
+    """Write a title above all panels, without the characters that no font here has."""
+    family, missing = fonts_for(text)
+    text = "".join("?" if sign in missing else sign for sign in text)
+    figure.suptitle(text, family=family, fontsize=12).set_parse_math(False)
+
+
+def _draw_panel(axes: "Axes", name: str, phases: Mapping[str, Mapping[int, float]]) -> None:
+    for phase, style in STYLES.items():
+        if phase in phases:
+            steps = sorted(phases[phase])
+            every = max(1, len(steps) // 12)  # a marker on each of many points would hide the line
+            values = [phases[phase][step] for step in steps]
+            axes.plot(steps, values, label=phase, markevery=every, markersize=4, linewidth=1.4, **style)
+    finish_panel(axes, name, max(step for points in phases.values() for step in points))
+    title = name.replace("lr_", "learning rate of ") if name.startswith("lr_") else name
+    axes.set_title("learning rate" if name == "lr" else title, parse_math=False)
+    axes.legend()
+
+
+def finish_panel(axes: "Axes", name: str, last: int) -> None:
+    """Label the axes of a metric over the steps to the `last` one; a rate starts at 0, a constant one is no noise."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(STEP)
+    axes.set_ylabel(axis_label(name), parse_math=False)
+    axes.set_xlim(0, 1.03 * max(1, last))
+    if name.startswith("lr"):
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.grid(alpha=0.3)
+
+
+def axis_label(name: str) -> str:
+    """A metric's name with its unit."""
+    if name.startswith("lr"):
+        return "learning rate"
+    return f"{name} ({UNITS[name]})" if name in UNITS else name
+
+
+def draw_confusion(matrix: Any, classes: Sequence[str], target: Path, title: str = "confusion matrix") -> None:
+    """Draw a confusion matrix [C, C] of counts, rows = truth, into a PNG: the colour is the share of the row.
+
+    The first class is at the top. Up to 20 classes, each cell holds its count and its rate. Raises ValueError where
+    matrix and class names do not go together, StorageError where the picture cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(matrix)
+    if counts.shape != (len(classes), len(classes)) or not len(classes):
+        raise ValueError(f"a confusion matrix of {len(classes)} classes cannot have the shape {list(counts.shape)}")
+    totals = counts.sum(1, keepdims=True)
+    rates = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    side = min(max(0.62 * len(classes), 2.2), 12.5)
+    figure = Figure((side + 2.6, side + 1.8), dpi=DPI, layout="compressed")  # for square cells
+    axes = figure.add_subplot()
+    image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)  # imshow puts the first row at the top
+    figure.colorbar(image, ax=axes, label="share of the true class (0 to 1)", shrink=0.8, aspect=30, pad=0.02)
+    _label(axes, classes)
+    right = counts.trace() / max(counts.sum(), 1)
+    axes.set_title(f"{title}\n{counts.sum():,} in all, {_percent(float(right))} right", fontsize=10)
+    if len(classes) <= NUMBERED:
+        _number_cells(axes, counts, rates)
+    write_figure(figure, target)
+
+
+def _label(axes: "Axes", classes: Sequence[str]) -> None:
+    """Names at both axes, thinned out where there are very many."""
+    names, family = printable(classes)
+    places = list(range(0, len(names), math.ceil(len(names) / 60)))
+    style: dict[str, Any] = {"fontsize": 9 if len(names) <= 40 else 7, "parse_math": False, "family": family}
+    longest = max(sum(1 if sign.isascii() else 2 for sign in name) for name in names)
+    upright = len(names) > NUMBERED or longest > ROOM
+    axes.set_xticks(places, [names[place] for place in places], rotation=90 if upright else 0, **style)
+    axes.set_yticks(places, [names[place] for place in places], **style)
+    axes.set_xlabel("prediction (class)")
+    axes.set_ylabel("truth (class)")
+
+
+def _number_cells(axes: "Axes", counts: np.ndarray, rates: np.ndarray) -> None:
+    edges = np.arange(len(counts) - 1) + 0.5  # thin lines, along which the eye finds row and column
+    for draw in (axes.hlines, axes.vlines):
+        draw(edges, -0.5, len(counts) - 0.5, colors="0.8", linewidth=0.5)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            rate = float(rates[row, column])
+            colour = "white" if rate > 0.55 else "black"
+            axes.text(column, row, f"{count}\n{_percent(rate)}", ha="center", va="center", fontsize=8, color=colour)
+
+
+def _percent(rate: float) -> str:
+    """Rounded, but a few mistakes are not none, nor almost all all."""
+    if 0 < rate < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= rate < 1 else f"{rate:.0%}"
+
+
+def write_figure(figure: "Figure", target: Path) -> None:
+    """Write a figure as PNG. Raises StorageError when it cannot be written."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    put(target, buffer.getvalue())
+
+
+def picture_grid(pictures: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:
+    """Pictures [N, C, H, W] or one [C, H, W], uint8 or floats in [0, 1], C = 1 or 3, as uint8 [3, H', W'] on white."""
+    if pictures.ndim == 3:
+        return picture_grid(pictures[None], columns, gap=0)
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or not pictures.size:
+        raise ValueError(f"pictures must be [N, C, H, W] with 1 or 3 channels, not {list(pictures.shape)}")
+    if not np.issubdtype(pictures.dtype, np.integer):
+        pictures = (np.nan_to_num(pictures.astype(np.float32)).clip(0, 1) * 255).round()
+    count, _, height, width = pictures.shape
+    columns = min(columns, count)
+    shape = 3, math.ceil(count / columns) * (height + gap) - gap, columns * (width + gap) - gap
+    grid = np.full(shape, 255, dtype=np.uint8)
+    for number, picture in enumerate(pictures.clip(0, 255).astype(np.uint8)):
+        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        grid[:, top : top + height, left : left + width] = picture
+    return grid

@@ -1,0 +1,22 @@
+"""Metrics over a split, each exact when the parts of several processes are merged.
+
+In: predictions and targets, a batch at a time. Out: numbers. `from utils.meters import Mean` loads only its file.
+Read classification.py first.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from utils.config.registry import Registry
+
+registry = Registry(__name__, Path(__file__).parent)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in registry.names():
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return registry.get(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *registry.names()])

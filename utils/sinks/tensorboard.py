@@ -1,0 +1,200 @@
+"""Event files for TensorBoard, written by tensorboardX on a thread of their own."""
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils.figures.curves import picture_grid
+from utils.sinks.logger import NO_METRICS, Journal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["TensorBoard"]
+
+PERIOD = 0.5  # s between two looks for what is to be written
+SHOWN = 5.0  # s until TensorBoard can see what was written
+PATIENCE = 60.0  # s, at most, that a save and the end of a run wait for what is being written
+
+Write = Callable[[Any], object]  # adds to a tensorboardX.SummaryWriter
+
+
+class TensorBoard:
+    """A backend that only notes what is to be written: tensorboardX takes 35 µs a scalar.
+
+    What cannot be written costs one warning line, and the run its event files from there on, but not the run.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None, warn: Callable[[str], None] = print):
+        """`purge_step`: what earlier files hold of this step and later ones is not shown."""
+        self._folder, self._purge_step, self._warn = folder, purge_step, warn
+        self._notes: deque[Write] = deque()
+        self._stopping, self._due = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._owner = os.getpid()
+        self._told = False
+        self.measured: Mapping[str, float] = {}  # by the last validation
+
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        self.note(_Row(time.time(), phase, step, values))
+        if phase == "val":
+            self.measured = values
+
+    def replay(self, journal: Path, step: int) -> None:
+        """Write what a journal holds of that step and later ones once more: it was purged."""
+        for row in Journal.rows(journal):
+            if row["step"] < step:
+                continue
+            if "picture" in row:
+                self.note(partial(_add_picture, row["name"], journal.with_name(row["picture"]), row["step"]))
+            elif "text" in row:
+                self.text(row["name"], row["step"], row["text"])
+            elif row["phase"] != "show":
+                values = {name: value for name, value in row.items() if name not in NO_METRICS}
+                self.scalars(row["phase"], row["epoch"], row["step"], values)
+
+    def images(self, name: str, step: int, images: "Tensor") -> None:
+        pictures = images.detach().float().cpu().numpy().copy()
+        self.note(lambda writer: writer.add_image(name, picture_grid(pictures), step))
+
+    def text(self, name: str, step: int, text: str) -> None:
+        self.note(lambda writer: writer.add_text(name, text.replace("\n", "  \n"), step))  # Markdown's end of line
+
+    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
+        """A picture of it lies in the run folder."""
+
+    def histograms(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """A histogram for each array; they must not change afterwards."""
+        for tag, array in values.items():
+            finite = array[np.isfinite(array)]
+            if finite.size:
+                self.note(methodcaller("add_histogram", f"{name}/{tag}", finite, step))
+
+    def note(self, write: Write) -> None:
+        """Have the thread call `write` with a tensorboardX.SummaryWriter."""
+        if os.getpid() != self._owner or self._stopping.is_set():
+            return
+        self._notes.append(write)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="tensorboard", daemon=True)
+            self._thread.start()
+
+    def sync(self) -> None:
+        """Have all that was noted so far on the disk: the run is about to be saved."""
+        written = threading.Event()
+        self.note(methodcaller("flush"))
+        self.note(lambda writer: written.set())
+        self._due.set()
+        end = time.monotonic() + PATIENCE
+        while not written.wait(0.05) and not self._stopping.is_set() and time.monotonic() < end:
+            pass
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._stopping.set()
+        self._due.set()
+        if self._thread is not None and os.getpid() == self._owner:
+            self._thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        self._due.wait(PERIOD)  # the run has just begun, and has other things to do
+        try:
+            writer = _open(self._folder, self._purge_step)
+            flushed = time.monotonic()
+            while not self._stopping.is_set():
+                self._due.wait(PERIOD)
+                self._due.clear()
+                self._write(writer)
+                if time.monotonic() > flushed + SHOWN:
+                    writer.flush()
+                    flushed = time.monotonic()
+            self._write(writer)
+            writer.close()
+        except Exception as error:  # the journal has it all
+            self._stopping.set()
+            self._notes.clear()
+            self._warn(f"{self._folder}: no more event files for TensorBoard: {' '.join(str(error).split())}")
+
+    def _write(self, writer: Any) -> None:
+        for _ in range(len(self._notes)):
+            note = self._notes.popleft()
+            try:
+                note(writer)
+            except (ValueError, TypeError, AssertionError, RuntimeError, ImportError) as error:  # not the disk
+                if not self._told:
+                    self._told = True
+                    self._warn(f"tensorboard: not everything is shown: {' '.join(str(error).split())}")
+
+
+class _Row:
+    """The scalars of a row in one event, not one each."""
+
+    __slots__ = ("phase", "step", "time", "values")
+
+    def __init__(self, when: float, phase: str, step: int, values: Mapping[str, float]):
+        self.time, self.phase, self.step, self.values = when, phase, step, values
+
+    def __call__(self, writer: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        event = Event(wall_time=self.time, step=self.step)
+        for name, value in self.values.items():
+            event.summary.value.add(tag=f"{name}/{self.phase}", simple_value=math.nan if value is None else value)
+        writer.file_writer.event_writer.add_event(event)
+
+
+def _add_picture(name: str, file: Path, step: int, writer: Any) -> None:
+    from PIL import Image
+
+    if file.is_file():
+        with Image.open(file, formats=["PNG"]) as image:
+            writer.add_image(name, np.asarray(image.convert("RGB")).transpose(2, 0, 1), step)
+
+
+def _open(folder: Path, purge_step: int | None) -> Any:
+    """A SummaryWriter without tensorboardX's own queue and thread, whose `flush` would not wait for the queue."""
+    from tensorboardX import SummaryWriter
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.writer import FileWriter
+
+    class Events(EventsWriter):
+        add_event = EventsWriter.write_event
+
+        def get_logdir(self) -> str:
+            return str(folder)
+
+    class Files(FileWriter):
+        def __init__(self, **options: Any) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Names hold the second only: the file of a run that is resumed at once must be another, and sort behind.
+            suffix = f".{purge_step or 0:09d}.{os.getpid()}"
+            self.event_writer = Events(str(folder / "events"), suffix)
+            self._default_metadata: dict[str, Any] = {}
+
+    class Writer(SummaryWriter):
+        file_writer: Any
+        all_writers: Any
+
+        def _get_file_writer(self) -> Any:
+            if self.file_writer is None:
+                self.file_writer = Files()
+                self.all_writers = {str(folder): self.file_writer}
+            return self.file_writer
+
+    writer = Writer(str(folder))
+    if purge_step is not None:
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        start = SessionLog(status=SessionLog.START)
+        writer.file_writer.add_event(Event(step=purge_step, file_version="brain.Event:2"))
+        writer.file_writer.add_event(Event(step=purge_step, session_log=start))
+    return writer

@@ -17,9 +17,9 @@ from benchmarks.processes import answer, ask
 from benchmarks.ready import make_trainer
 from benchmarks.rows import Options, Row, Sample, alternate, fact, paired, timed
 from models import ResNet34
-from trainer.build import load_network_state
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store, read_newest
+from trainer.checkpointing.weights import load_network_state
 from trainer.state import unpack
 from trainer.trainer import Trainer
 

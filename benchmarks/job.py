@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from benchmarks.jobs import ACCURACIES, BATCH, FIRST_STEP, JOBS, LR, MOMENTUM
 from benchmarks.processes import ROOT, Running, started, train_command
 from benchmarks.rows import Options, Row, alternate, missing, paired
-from utils.sinks.logger import Journal
+from utils.sinks.journal import Journal
 
 __all__ = ["measure"]
 

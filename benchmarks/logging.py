@@ -17,8 +17,10 @@ from tensorboardX import SummaryWriter
 
 from benchmarks.processes import run, train_command
 from benchmarks.rows import Options, Row, Sample, alternate, fact, missing, paired
-from utils.sinks.logger import Journal, Logger, VisdomBoard
+from utils.sinks.journal import Journal
+from utils.sinks.logger import Logger
 from utils.sinks.tensorboard import TensorBoard
+from utils.sinks.visdom_board import VisdomBoard
 from utils.visualize import Visualizer
 
 __all__ = ["measure"]

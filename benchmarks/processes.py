@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.rows import Row, Sample
-from utils.sinks.logger import Journal
+from utils.sinks.journal import Journal
 
 __all__ = ["ROOT", "Running", "answer", "ask", "python", "run", "started", "train_command"]
 

@@ -22,7 +22,8 @@ from benchmarks.processes import answer, ask
 from benchmarks.ready import BATCH, LOG_EVERY, Pair, Pass, Stream, make_batches, make_trainer, network, sgd
 from benchmarks.rows import Options, Row, Sample, alternate, missing, paired
 from trainer.progress import Progress
-from utils.sinks.logger import Journal, Logger
+from utils.sinks.journal import Journal
+from utils.sinks.logger import Logger
 
 __all__ = ["by_hand", "measure", "ours", "scale_of", "side_of"]
 

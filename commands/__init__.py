@@ -1,28 +1,37 @@
-"""What a command beyond train, val and test does, one file each, imported when it is called."""
+"""The commands, one file each, imported when it is called.
+
+In: the words and flags that were typed. Out: what the command prints and leaves. Read train.py first.
+"""
 
 import importlib
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 
 from utils.config.cli import Flag, to_flags
 
-__all__ = ["found"]
+__all__ = ["QUICK", "found"]
+
+FIRST = ("train", "val", "test", "generate", "check", "selftest", "help")  # in the help's order; the others follow
+QUICK = ("check", "completion", "diff", "help", "runs")  # done before fire would be imported
 
 
-def found(taken: Container[str]) -> dict[str, Callable[..., None]]:
-    """The commands that are a file of this folder, but for those taken: name, and what to call.
+def found() -> dict[str, Callable[..., None]]:
+    """Return the commands by name, which are the files of this folder.
 
-    A file's docstring is what the help says: `name: one sentence.`, the usage, and more in further paragraphs.
+    A file's docstring is what the help says: `name: one sentence.`, the usage, and more in further paragraphs. Its
+    function `run` gets the words and the flags, --debug apart.
     """
-    files = sorted(Path(__file__).parent.glob("[!_]*.py"))
-    return {path.stem: _command(path) for path in files if path.stem not in taken}
+    files = {path.stem: path for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
+    return {name: _command(files[name]) for name in [*FIRST, *(n for n in files if n not in FIRST)]}
 
 
 def _command(path: Path) -> Callable[..., None]:
-    """The command of a file, which takes words and flags as they are."""
+    """Return the command of a file, which takes words and flags as they are."""
 
     def call(*words: str, **flags: Flag) -> None:
-        given = [flag for flag in to_flags({**flags}) if flag.key != "debug"]
+        from commands._arguments import split
+
+        _, given = split(to_flags({**flags}), ("debug",))
         importlib.import_module(f"commands.{path.stem}").run(words, given)
 
     call.__name__, call.__doc__ = path.stem, path.read_text(encoding="utf-8").split('"""')[1]

@@ -1,7 +1,15 @@
-"""check: every mistake in file, flags and names at once; starts nothing, looks at no data."""
+"""check: tell every mistake in a config and its flags, and start nothing.
+
+python main.py check [CONFIG] [--key=value …] [--print]
+
+CONFIG and flags are those of train: put check in its place.
+
+  --print      every key, its value and where the value was written
+"""
 
 from collections.abc import Sequence
 
+from commands._arguments import one_word, split
 from configs import resolve
 from utils.config.cli import Flag
 from utils.config.convert import flatten, to_plain
@@ -10,13 +18,17 @@ from utils.config.yaml_text import dump_line
 
 __all__ = ["run"]
 
+OPTIONS = ("config", "run", "quiet", "json", "print", "debug")  # train's as well: one checks it first
 
-def run(name: str, flags: Sequence[Flag], options: Sequence[str], show: bool) -> None:
-    """Print that the config is right, and with `show` all of it with the place where each value was written.
 
-    `options` are what the command takes besides keys. Raises ConfigError with a line for each mistake.
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Print that the config is right, and with --print all of it with the place where each value was written.
+
+    Raises ConfigError with a line for each mistake.
     """
-    resolved = resolve(name, flags, options)
+    options, keys = split(flags, OPTIONS)
+    name, show = one_word("check", words, options.get("config")) or "default", options.get("print") == "true"
+    resolved = resolve(name, keys, OPTIONS)
     for key, value in flatten(to_plain(resolved.config)).items() if show else ():
         print(f"{key}: {dump_line(value)}  # {_place(resolved.tree, key)}")
     print(f"{name}: no mistakes found")

@@ -78,7 +78,7 @@ def candidates(line: str) -> list[str]:
     words = line.split()
     typed = "" if line[-1:].isspace() else words.pop()
     if not words:
-        return _starting(["train", "val", "test", *found(())], typed)
+        return _starting(found(), typed)
     command, *given = words
     if typed.startswith("--") and "=" in typed:
         return _starting(_values(given, typed), typed)
@@ -97,7 +97,7 @@ def _words(command: str) -> list[str]:
     if command in RUNS:
         return _runs()
     components = [name for registry in COMPONENTS.values() for name in registry.all_names()]
-    topics = ["train", "val", "test", *found(()), *LISTS, "configs", *schema_keys(), *components]
+    topics = [*found(), *LISTS, "configs", *schema_keys(), *components]
     return {"help": topics, "completion": list(SCRIPTS)}.get(command, [])
 
 
@@ -107,7 +107,7 @@ def _runs() -> list[str]:
 
 def _flags(command: str, given: Sequence[str], typed: str) -> list[str]:
     """Options of the command as its help tells them, then keys: by their last name, in full once some is typed."""
-    _, _, more = texts(command, found(()).get(command))
+    _, _, more = texts(command, found().get(command))
     options = re.findall(r"^  (--[\w.-]+=?)", more, re.MULTILINE)
     if command not in (*CONFIGS, "val", "test", "generate"):
         return options

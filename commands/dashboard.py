@@ -86,7 +86,7 @@ def _begin(folders: Sequence[Path], port: int) -> None:
 
 def _replay(folders: Sequence[Path], port: int) -> None:
     """Show runs as they would have shown themselves, and of several what can be compared in one environment."""
-    from utils.sinks.logger import VisdomBoard
+    from utils.sinks.visdom_board import VisdomBoard
     from utils.visualize import Visualizer
 
     names = run_labels(folders)

@@ -1,4 +1,10 @@
-"""generate: what a generative task makes from a checkpoint alone; the task's `generate` says which flags there are."""
+"""generate: make what a generative task makes, from a checkpoint.
+
+python main.py generate CHECKPOINT [--key=value …]
+
+CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+The flags are those of the task's own generate: help TASK names them.
+"""
 
 import inspect
 import typing
@@ -7,29 +13,33 @@ from typing import Any
 
 import torch
 
+from commands._arguments import checkpoint_and_keys
 from configs import COMPONENTS
 from trainer.inference.trained import Trained
-from trainer.setup import autocast, make_repeatable, told_in_words
-from utils.config.cli import Flag
+from trainer.messages import told_in_words
+from trainer.setup import make_repeatable
+from utils.config.cli import Flag, flag_node
 from utils.config.convert import convert
-from utils.config.tree import Problems, flag_node
+from utils.config.tree import Problems
+from utils.device import autocast
 from utils.errors import ConfigError
 from utils.words import is_slip
 
 __all__ = ["run"]
 
 
-def run(checkpoint: str, flags: Sequence[Flag]) -> None:
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Call the task's `generate` with the flags that it takes; the others are keys of the config.
 
     Raises ConfigError when the task generates nothing, or a flag is none of its and no key.
     """
+    checkpoint, keys = checkpoint_and_keys("generate", words, flags)
     trained = Trained(checkpoint)
     make = getattr(COMPONENTS["task"].get(trained.stored.task.name), "generate", None)
     if make is None:
         raise ConfigError(f"{trained.stored.task.name} generates nothing; python main.py test {checkpoint} predicts")
     takes = list(inspect.signature(make).parameters)[1:]
-    own, keys = ([flag for flag in flags if (flag.key in takes) == ours] for ours in (True, False))
+    own, keys = ([flag for flag in keys if (flag.key in takes) == ours] for ours in (True, False))
     for flag in keys:
         if slips := [name for name in takes if is_slip(flag.key, name)]:
             raise ConfigError(f"{flag.typed}: did you mean --{slips[0].replace('_', '-')}=…?")

@@ -1,17 +1,26 @@
-"""help: what can be typed, read from the schema and the source files themselves."""
+"""help: explain a command, a key or a component; list models, data, configs, …
+
+python main.py help [TOPIC]
+
+TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
+configs; one of these, as ResNet34; or a key, as optim.lr or lr.
+"""
 
 import ast
 import itertools
 import shutil
 import textwrap
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from commands import found
+from commands._arguments import one_word
 from configs import COMPONENTS, schema
 from configs.keys import schema_keys, type_of
+from utils.config.cli import Flag
 from utils.config.convert import Component, Roles, describe, to_plain
 from utils.config.registry import Registry
 from utils.config.signature import UNKNOWN, Parameter
@@ -21,59 +30,6 @@ from utils.words import suggest
 
 __all__ = ["key_comments", "run", "texts"]
 
-USAGE = {
-    "train": "train [CONFIG] [--key=value …] | train --resume[=FOLDER]",
-    "val": "val CHECKPOINT [--key=value …]",
-    "test": "test CHECKPOINT [--key=value …]",
-    "generate": "generate CHECKPOINT [--key=value …]",
-    "check": "check [CONFIG] [--key=value …] [--print]",
-    "selftest": "selftest [CONFIG] [--only=resume] [--key=value …]",
-    "help": "help [TOPIC]",
-}
-MORE = {
-    "train": """\
-CONFIG is a YAML file or a name in configs/ (left out: default).
-Any key may be set: --optim.lr=0.01, or by its last name where that is
-unique: --lr=0.01. A component is set by its name: --model=AlexNet.
-
-  --run=NAME   the run's folder, checkpoints/NAME (else config, model and time)
-  --resume     continue the newest unfinished run; --resume=checkpoints/NAME
-               continues that one
-  --seed=N     same seed, same run
-  --quiet      print nothing but mistakes
-  --json       print progress as JSON, one object a line, for scripts
-  --debug      print a traceback with a mistake
-
-Ctrl-C saves and stops; --resume goes on at the very step.""",
-    "val": """\
-CHECKPOINT is a run folder (its best, else its last) or a .pth file.
-Keys of data may be set, as --batch-size=64.""",
-    "test": """\
-CHECKPOINT is a run folder (its best, else its last) or a .pth file.
-submission.csv is written there.
-
-  --test-data-root=FOLDER   the test files
-  --test.sample=FILE        Kaggle's sample_submission.csv: gives header, ids
-                            and their order
-  --result-file=FILE        where to write
-  --test.output=label       probability (the default), label or class""",
-    "generate": """\
-CHECKPOINT is a run folder (its best, else its last) or a .pth file.
-The flags are those of the task's own generate: help TASK names them.""",
-    "check": """\
-CONFIG and flags are those of train: put check in its place.
-
-  --print      every key, its value and where the value was written""",
-    "selftest": """\
-Short trainings of CONFIG are killed at random points (SIGKILL), resumed, and
-compared with one that nobody killed: journal and every tensor.
-
-  --trials=3   how many are killed
-  --steps=12   how long each of them is""",
-    "help": """\
-TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
-configs; one of these, as ResNet34; or a key, as optim.lr or lr.""",
-}
 LISTS = {
     "models": "model",
     "data": "data",
@@ -84,11 +40,14 @@ LISTS = {
 }
 
 
-def run(topic: str, commands: Mapping[str, Callable]) -> None:
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Print the help of a topic; all of it in short without one.
 
     Raises ConfigError for a topic there is not.
     """
+    if flags:
+        raise ConfigError(f"{flags[0].typed}: help takes a topic: python main.py help {flags[0].key}")
+    topic, commands = one_word("help", words), found()
     key = topic.lstrip("-").replace("-", "_")
     if not topic:
         _print_overview(commands)
@@ -130,13 +89,15 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
     for key in schema_keys():
         _row(key, _with_default(comments[key], _default(key)))
     print("\nMore: python main.py help TOPIC")
-    print(textwrap.fill(MORE["help"].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
+    print(
+        textwrap.fill(
+            texts("help", commands["help"])[2].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "
+        )
+    )
 
 
 def texts(name: str, command: Callable | None) -> tuple[str, str, str]:
     """Usage, summary and the rest of a command's help; that of a file in commands/ is its docstring."""
-    if name in USAGE:
-        return USAGE[name], str(command.__doc__), MORE[name]
     first, *rest = str(command.__doc__).strip().split("\n\n")
     summary = first.partition(": ")[2].replace("\n", " ")
     usage = rest.pop(0).strip().removeprefix("python main.py ") if rest else name

@@ -64,7 +64,7 @@ def _draw_one(folder: Path, target: Path) -> None:
 
 def _draw_validation(folder: Path) -> None:
     """The confusion matrix and the predictions of a run's best checkpoint, from its validation data."""
-    from trainer.watchers.pictures import draw_validation
+    from trainer.watchers.predictions import draw_validation
 
     for target in draw_validation(folder):
         print(f"{target}: of {run_labels([folder])[0]}")

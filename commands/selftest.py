@@ -1,4 +1,13 @@
-"""selftest: kills short trainings of a user's own config, resumes them, and tells whether nothing has changed by it."""
+"""selftest: kill short trainings of a config, resume them, and compare every bit.
+
+python main.py selftest [CONFIG] [--only=resume] [--key=value …]
+
+Short trainings of CONFIG are killed at random points (SIGKILL), resumed, and
+compared with one that nobody killed: journal and every tensor.
+
+  --trials=3   how many are killed
+  --steps=12   how long each of them is
+"""
 
 import os
 import random
@@ -15,16 +24,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from commands._arguments import one_word, split
 from configs import load
 from trainer.checkpointing.store import LAST, read
-from utils.config.cli import Flag
+from utils.config.cli import Flag, as_count
 from utils.errors import ConfigError, UserError
 from utils.runs.folder import ROOT
-from utils.sinks.logger import Journal
+from utils.sinks.journal import Journal
 from utils.words import suggest
 
 __all__ = ["difference", "run", "state_difference"]
 
+OPTIONS = ("config", "only", "trials", "steps", "debug")  # of the command itself, not of the config
 ONLY = ("resume",)
 OWN = ("max_steps", "save_steps", "print_freq", "visdom", "pictures", "tensorboard")  # keys that the test itself sets
 POLL = 0.001  # s between two looks at the journal
@@ -43,22 +54,24 @@ PARTS = {
 TIMES = ("seconds", "journal")  # of the progress: they differ from run to run
 
 
-def run(
-    config: str, flags: Sequence[Flag], options: Sequence[str], only: str, trials: int = 3, steps: int = 12
-) -> None:
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Train a config for some steps, kill the same training at random points, resume it, compare to the last bit.
 
-    `options` are what the command takes besides keys; the points are drawn from the config's seed. Raises ConfigError
-    for another test than those there are, and UserError, with what differs first, when a resumed run is another one.
+    The points are drawn from the config's seed. Raises ConfigError for another test than those there are; UserError,
+    with what differs first, when a resumed run is another one.
     """
+    options, keys = split(flags, OPTIONS)
+    config, only = one_word("selftest", words, options.get("config")) or "default", options.get("only", "resume")
+    counts = {name: as_count(name, options[name]) for name in ("trials", "steps") if name in options}
+    trials, steps = counts.get("trials", 3), counts.get("steps", 12)
     if only not in ONLY:
         near = suggest(only, ONLY) or f"; there is {', '.join(ONLY)}"
         raise ConfigError(f"--only={only}: selftest has no such test{near}")
     for name, number, least in (("trials", trials, 1), ("steps", steps, 2)):
         if number < least:
             raise ConfigError(f"--{name}={number}: must be at least {least}")
-    seed = load(config, flags, options).train.seed
-    kept = [flag.typed for flag in flags if flag.key.rpartition(".")[2].removeprefix("no_") not in OWN]
+    seed = load(config, keys, OPTIONS).train.seed
+    kept = [flag.typed for flag in keys if flag.key.rpartition(".")[2].removeprefix("no_") not in OWN]
     prefix = f"selftest-{os.getpid()}"
     try:
         _compare_runs(_Runs(prefix, config, kept, steps), trials, random.Random(f"selftest-{seed}"))

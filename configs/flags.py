@@ -8,8 +8,8 @@ from configs.hints import key_hint
 from configs.keys import argument_types, schema_keys, type_of
 from configs.layers import merge, nested
 from configs.schema import Config
-from utils.config.cli import Flag
-from utils.config.tree import Node, Problems, flag_node
+from utils.config.cli import Flag, flag_node
+from utils.config.tree import Node, Problems
 
 __all__ = ["apply_flags"]
 

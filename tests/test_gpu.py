@@ -10,7 +10,7 @@ from data.dogcat import DogCat
 from data.loading.batches import Batches
 from data.loading.fast import Whole
 from data.loading.transforms import make_transform
-from trainer.setup import move
+from utils.device import move
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 ARGS = ["--model=ResNet34", "--max-epoch=2", "--print-freq=5", *PLAIN]

@@ -13,7 +13,7 @@ from trainer.inference.submission import write_pictures
 from utils.errors import ConfigError, DataError, StorageError
 from utils.files import put
 from utils.images import read_image, to_tensor, write_image
-from utils.sinks.logger import Journal
+from utils.sinks.journal import Journal
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 5, 7), (5, 7)])

@@ -11,7 +11,9 @@ import torch
 from conftest import TOY, rows
 
 from utils.errors import StorageError
-from utils.sinks.logger import Journal, Logger, VisdomBoard
+from utils.sinks.journal import Journal
+from utils.sinks.logger import Logger
+from utils.sinks.visdom_board import VisdomBoard
 
 
 def test_a_journal_is_cut_back_to_the_state_that_is_resumed(tmp_path):

@@ -11,7 +11,8 @@ from torch import nn
 from visdom_server import wait_for
 
 from trainer.watchers.inspector import Inspector
-from utils.sinks.logger import Journal, Logger
+from utils.sinks.journal import Journal
+from utils.sinks.logger import Logger
 from utils.sinks.tensorboard import TensorBoard
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

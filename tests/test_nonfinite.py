@@ -172,7 +172,7 @@ def test_a_metric_that_is_no_number_is_never_the_best():
 
 def test_an_infinite_gradient_changes_no_weight():
     from configs import load
-    from trainer.optim.update import OptimizerStep
+    from trainer.optim.step import OptimizerStep
     from utils.errors import NonFiniteError
 
     net = torch.nn.Linear(2, 1)

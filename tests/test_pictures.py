@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from utils.errors import StorageError
-from utils.figures.curves import draw_confusion, draw_curves, picture_grid
+from utils.figures.curves import draw_confusion, draw_curves
+from utils.images import picture_grid
 
 
 @pytest.fixture(autouse=True)

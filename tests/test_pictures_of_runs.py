@@ -17,7 +17,9 @@ import trainer.watchers.pictures
 import utils.figures.gallery
 from configs import Component, load
 from trainer.tasks.classification import Classification
-from trainer.watchers.pictures import Drawings, _draw_predictions, _thumbnails
+from trainer.watchers.pictures import Drawings
+from trainer.watchers.predictions import _draw_predictions
+from trainer.watchers.thumbnails import _thumbnails
 from utils.errors import DataError
 from utils.figures.curves import draw_confusion
 from utils.figures.fonts import fonts_for, printable, unprintable

@@ -9,7 +9,8 @@ import torch
 from configs import Component, load
 from configs.schema import Train
 from trainer.optim.schedule import Schedule
-from trainer.optim.update import OptimizerStep, make_updates, optimizer_steps
+from trainer.optim.step import OptimizerStep
+from trainer.optim.update import make_updates, optimizer_steps
 from utils.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from conftest import PLAIN, TOY, dogcats, rows, state
 
 from configs import load
 from data.digits import Digits
-from trainer.setup import told_in_words
+from trainer.messages import told_in_words
 from utils.errors import ConfigError, MemoryShortage
 
 

@@ -184,7 +184,8 @@ def test_half_precision_learns(run, precision):
 def test_balanced_classes_and_order(tmp_path, run):
     from configs.schema import Data
     from data.dogcat import DogCat
-    from data.loading.batches import Batches, epoch_order
+    from data.loading.batches import Batches
+    from data.loading.samplers import epoch_order
 
     for path in sorted(dogcats(tmp_path / "photos", 30).glob("cat.*"))[:-6]:
         path.unlink()

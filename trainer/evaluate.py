@@ -8,9 +8,9 @@ import torch
 
 from configs import Config
 from data.loading.batches import Batches
-from trainer.setup import autocast
 from trainer.task import Row, Task
 from utils import dist
+from utils.device import autocast
 from utils.errors import DataError
 from utils.meters import Meter
 from utils.randomness import same_random_state

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from configs import COMPONENTS, Config
 from configs.schema import Train
 from utils import dist
 from utils.errors import CheckpointError
 
-__all__ = ["Progress", "Window"]
+__all__ = ["Progress", "Window", "monitored"]
 
 
 @dataclass
@@ -112,3 +113,10 @@ class Window:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.scalars = {k: [(n, v) for n, v in rows] for k, rows in state.items()}
+
+
+def monitored(cfg: Config) -> tuple[str | None, bool]:
+    """The metric that picks the best checkpoint, None where nothing is measured; and whether smaller is better."""
+    metrics = COMPONENTS["task"].get(cfg.task.name).metrics
+    name = cfg.train.monitor or next(iter(metrics), None)
+    return name, metrics.get(name) == "min"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainer.build import buffer_state, load_network_state, network_state
+from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
 from trainer.progress import Progress
 from utils import dist
 from utils.config.convert import to_plain

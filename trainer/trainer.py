@@ -14,21 +14,24 @@ from torch import Tensor
 
 from configs import Config
 from data.loading.batches import Batches
-from trainer.build import build, least_batch, make_averaged, monitored
+from trainer.build import build, least_batch
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import BEST
 from trainer.evaluate import measure
+from trainer.optim.average import make_averaged
 from trainer.optim.nonfinite import Keeper, answer, explain
 from trainer.optim.update import make_updates
-from trainer.progress import Progress, Window
-from trainer.setup import autocast, choose_device, lay_out, make_repeatable, settled
+from trainer.progress import Progress, Window, monitored
+from trainer.setup import lay_out, make_repeatable, settled
 from trainer.signals import Signals, Stopped
 from trainer.state import pack, unpack
 from trainer.task import Task
 from utils import dist
+from utils.device import autocast, choose_device
 from utils.errors import DataError, NonFiniteError
 from utils.sinks.console import Console
-from utils.sinks.logger import Journal, Logger
+from utils.sinks.journal import Journal
+from utils.sinks.logger import Logger
 
 __all__ = ["Trainer"]
 

@@ -1,29 +1,44 @@
 """Pictures in files: read with care for whatever they are, written whole or not at all."""
 
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils.files import put
+
+if TYPE_CHECKING:
+    pass
 import functools
 import importlib
-import io
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from utils.errors import ConfigError, DataError
-from utils.files import put
 
-__all__ = ["DENSITY", "Region", "cut", "read_image", "read_region", "read_size", "to_tensor", "write_image"]
+__all__ = [
+    "DENSITY",
+    "Region",
+    "cut",
+    "read_image",
+    "read_region",
+    "read_size",
+    "to_tensor",
+    "write_image",
+    "picture_grid",
+]
 
 # Pillow goes by content, not by name; without this list a file called cat.jpg could start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
-
-
 REDUCTIONS = (8, 4, 2)  # of a JPEG, which can be decoded at such a part of its size
 DENSITY = 0.8  # pixels of a reduced picture for each one wanted; the filter of a full resize blurs more than that
 APP1, SCAN = b"\xff\xe1", b"\xff\xda"  # marks in a JPEG: of EXIF and XMP data, of the pixels' begin
@@ -194,3 +209,21 @@ def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the way that Pillow's own warning recommends
     return image.convert(mode)
+
+
+def picture_grid(pictures: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:
+    """Pictures [N, C, H, W] or one [C, H, W], uint8 or floats in [0, 1], C = 1 or 3, as uint8 [3, H', W'] on white."""
+    if pictures.ndim == 3:
+        return picture_grid(pictures[None], columns, gap=0)
+    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or not pictures.size:
+        raise ValueError(f"pictures must be [N, C, H, W] with 1 or 3 channels, not {list(pictures.shape)}")
+    if not np.issubdtype(pictures.dtype, np.integer):
+        pictures = (np.nan_to_num(pictures.astype(np.float32)).clip(0, 1) * 255).round()
+    count, _, height, width = pictures.shape
+    columns = min(columns, count)
+    shape = 3, math.ceil(count / columns) * (height + gap) - gap, columns * (width + gap) - gap
+    grid = np.full(shape, 255, dtype=np.uint8)
+    for number, picture in enumerate(pictures.clip(0, 255).astype(np.uint8)):
+        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        grid[:, top : top + height, left : left + width] = picture
+    return grid

@@ -11,9 +11,10 @@ from torch.utils.data import default_collate as collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.schema import Data
+from data.loading.samplers import epoch_order
 from data.loading.workers import Threads, Workers, let_go
-from trainer.setup import CPU, move
 from utils import dist
+from utils.device import CPU, move
 from utils.errors import ConfigError, DataError, UserError, WorkerError
 from utils.randomness import mix, random_state, seed_all, set_random_state
 
@@ -233,23 +234,3 @@ def _collate(dataset: Dataset, samples: list[Any]) -> Any:
             f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "
             "RandomResizedCrop (train) and Resize with CenterCrop (eval)"
         ) from error
-
-
-def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None) -> Tensor:
-    """The order of samples [size] in the epoch of `key` (seed, epoch); without a key, as they stand."""
-    if key is None or not (cfg.shuffle or cfg.balance_classes):
-        return torch.arange(size)
-    generator = torch.Generator().manual_seed(mix(*key))
-    return _balanced(dataset, size, generator) if cfg.balance_classes else torch.randperm(size, generator=generator)
-
-
-def _balanced(dataset: Any, size: int, generator: torch.Generator) -> Tensor:
-    """Draws with replacement in which each class is equally likely.
-
-    Raises DataError for a dataset that does not tell its labels.
-    """
-    labels = None if getattr(dataset, "labels", None) is None else torch.as_tensor(dataset.labels)
-    if labels is None or labels.is_floating_point() or labels.ndim != 1:
-        raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
-    weights = 1.0 / labels.bincount().double()[labels]
-    return torch.multinomial(weights, size, replacement=True, generator=generator)

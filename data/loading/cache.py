@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from data._stores import Files, Packed, Pixels
-from trainer.setup import CPU
+from utils.device import CPU
 from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
 from utils.images import DENSITY, read_image, read_size

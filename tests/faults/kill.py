@@ -101,7 +101,7 @@ def repeat_epoch() -> None:
 
 def keep_journal() -> None:
     """Rows after the checkpoint's stay in the journal."""
-    from utils.sinks.logger import Journal
+    from utils.sinks.journal import Journal
 
     own = Journal.__init__
     Journal.__init__ = lambda self, path, keep=0: own(self, path, 10**9)
@@ -109,7 +109,7 @@ def keep_journal() -> None:
 
 def forget_window() -> None:
     """Gradients of an open accumulation window are not stored."""
-    from trainer.optim.update import OptimizerStep
+    from trainer.optim.step import OptimizerStep
 
     own = OptimizerStep.state_dict
     empty = {"calls": 0, "weight": 0.0, "gradients": []}

@@ -175,7 +175,7 @@ def unseen() -> None:
 
 def learned_first() -> None:
     """The optimizer steps before the gradient is looked at."""
-    from trainer.optim.update import OptimizerStep
+    from trainer.optim.step import OptimizerStep
 
     own = OptimizerStep.close
 

@@ -15,7 +15,7 @@ from tests.faults import campaign
 from tests.faults.campaign import Trial, require
 from tests.faults.children import Child, Hook, warm
 from trainer.checkpointing.store import read
-from utils.sinks.logger import Journal
+from utils.sinks.journal import Journal
 
 PLAIN = ["--log.visdom=false", "--log.pictures=false", "--print-freq=1"]
 # 26 steps with everything in them that has a memory: 13 batches an epoch, so that windows are cut short.

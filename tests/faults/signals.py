@@ -25,7 +25,7 @@ from tests.faults.runs import (
     train,
 )
 from trainer.checkpointing.store import read_newest
-from utils.sinks.logger import Journal
+from utils.sinks.journal import Journal
 
 TERM, INT, HUP, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
 KINDS = ("stop", "save", "twice", "frozen", "measuring")

@@ -8,15 +8,18 @@ import torch
 
 from configs import COMPONENTS, Config, differences, load_stored
 from data.loading.batches import Batches
-from trainer.build import build_dataset, build_task, load_network_state
+from trainer.build import build_dataset, build_task
 from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
+from trainer.checkpointing.weights import load_network_state
 from trainer.evaluate import measure, predict
 from trainer.features import with_features
 from trainer.inference.submission import target_of, write_pictures, write_submission
-from trainer.setup import choose_device, lay_out, make_repeatable, settled, told_in_words
+from trainer.messages import told_in_words
+from trainer.setup import lay_out, make_repeatable, settled
 from trainer.task import Task
 from utils import dist
 from utils.config.cli import Flag, as_typed
+from utils.device import choose_device
 from utils.errors import ConfigError
 from utils.runs.folder import refuse_absent, run_path
 

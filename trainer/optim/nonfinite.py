@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.build import load_network_state
 from trainer.checkpointing.store import read_newest
+from trainer.checkpointing.weights import load_network_state
 from trainer.state import unpack
 from utils import dist
 from utils.errors import ConfigError, NonFiniteError

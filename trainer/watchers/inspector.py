@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.evaluate import undisturbed
-from trainer.setup import autocast
 from trainer.tasks.classification import Classification
 from utils.config.convert import flatten, to_plain
+from utils.device import autocast
 from utils.sinks.logger import Backend
 from utils.sinks.tensorboard import TensorBoard
 

@@ -5,10 +5,11 @@ import select
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from utils.config.tree import Node
 from utils.errors import ConfigError
 from utils.words import shortened
 
-__all__ = ["Flag", "as_count", "as_flag", "as_typed", "call", "nobody_reads", "read_arguments", "to_flags"]
+__all__ = ["Flag", "as_count", "as_flag", "as_typed", "call", "nobody_reads", "read_arguments", "to_flags", "flag_node"]
 
 KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
@@ -133,3 +134,24 @@ def _is_assignment(argument: str) -> bool:
     """`key=value` without dashes is a flag too."""
     key, equals, _ = argument.partition("=")
     return bool(equals) and not argument.startswith("-") and bool(KEY.match(key))
+
+
+def flag_node(text: str, where: str) -> Node:
+    """The node of a flag's text, which may be a list or a mapping in brackets."""
+    if text[:1] in ("[", "{"):
+        from utils.config.yaml_text import parse_text  # PyYAML takes as long to import as the rest of `help`
+
+        try:
+            return Node(_placed(parse_text(text, where), where).value, where, text=text)
+        except ConfigError:
+            pass  # then it is text that begins with a bracket
+    return Node(text, where)
+
+
+def _placed(node: Node, where: str) -> Node:
+    """The same tree with one place for all of it: a command line has no lines."""
+    if isinstance(node.value, dict):
+        return Node({key: _placed(item, where) for key, item in node.value.items()}, where)
+    if isinstance(node.value, list):
+        return Node([_placed(item, where) for item in node.value], where)
+    return Node(node.value, where, node.quoted)

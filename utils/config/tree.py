@@ -8,7 +8,7 @@ from typing import Any
 from utils.errors import ConfigError
 from utils.words import shortened
 
-__all__ = ["Node", "Problems", "flag_node", "plain_value", "scalar", "to_node"]
+__all__ = ["Node", "Problems", "plain_value", "scalar", "to_node"]
 
 # The numbers of YAML 1.2. PyYAML follows 1.1, where 1e-3 is text, 010 is 8 and 12:30 is 750.
 INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
@@ -79,27 +79,6 @@ def to_node(value: Any, where: str) -> Node:
         return Node(value, where, quoted=True)
     special = {"None": "null", "True": "true", "False": "false", "inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
     return Node(special.get(repr(value), repr(value)), where)
-
-
-def flag_node(text: str, where: str) -> Node:
-    """The node of a flag's text, which may be a list or a mapping in brackets."""
-    if text[:1] in ("[", "{"):
-        from utils.config.yaml_text import parse_text  # PyYAML takes as long to import as the rest of `help`
-
-        try:
-            return Node(_placed(parse_text(text, where), where).value, where, text=text)
-        except ConfigError:
-            pass  # then it is text that begins with a bracket
-    return Node(text, where)
-
-
-def _placed(node: Node, where: str) -> Node:
-    """The same tree with one place for all of it: a command line has no lines."""
-    if isinstance(node.value, dict):
-        return Node({key: _placed(item, where) for key, item in node.value.items()}, where)
-    if isinstance(node.value, list):
-        return Node([_placed(item, where) for item in node.value], where)
-    return Node(node.value, where, node.quoted)
 
 
 def plain_value(node: Node) -> Any:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from utils.meters.classification import Meter, State
+from utils.meters.base import Meter, State
 
 __all__ = ["Bleu"]
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.figures.curves import picture_grid
-from utils.sinks.logger import NO_METRICS, Journal
+from utils.images import picture_grid
+from utils.runs.reading import NO_METRICS
+from utils.sinks.journal import Journal
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.figures.curves import picture_grid
+from utils.images import picture_grid
 
 __all__ = ["MOST", "Curves", "Lines", "Matrix", "Pane", "Pictures", "Spread", "Windows", "thinned"]
 

@@ -1,0 +1,28 @@
+"""test: write the predictions of a checkpoint for the test split.
+
+python main.py test CHECKPOINT [--key=value …]
+
+CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+submission.csv is written there.
+
+  --test-data-root=FOLDER   the test files
+  --test.sample=FILE        Kaggle's sample_submission.csv: gives header, ids
+                            and their order
+  --result-file=FILE        where to write
+  --test.output=label       probability (the default), label or class
+"""
+
+from collections.abc import Sequence
+
+from commands._arguments import checkpoint_and_keys
+from utils.config.cli import Flag
+
+__all__ = ["run"]
+
+
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Predict with a checkpoint. Raises ConfigError where none is named."""
+    checkpoint, keys = checkpoint_and_keys("test", words, flags)
+    from trainer.inference.trained import test
+
+    test(checkpoint, keys)

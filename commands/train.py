@@ -1,0 +1,60 @@
+"""train: train a config, or continue a run with --resume.
+
+python main.py train [CONFIG] [--key=value …] | train --resume[=FOLDER]
+
+CONFIG is a YAML file or a name in configs/ (left out: default).
+Any key may be set: --optim.lr=0.01, or by its last name where that is
+unique: --lr=0.01. A component is set by its name: --model=AlexNet.
+
+  --run=NAME   the run's folder, checkpoints/NAME (else config, model and time)
+  --resume     continue the newest unfinished run; --resume=checkpoints/NAME
+               continues that one
+  --seed=N     same seed, same run
+  --quiet      print nothing but mistakes
+  --json       print progress as JSON, one object a line, for scripts
+  --debug      print a traceback with a mistake
+
+Ctrl-C saves and stops; --resume goes on at the very step.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from commands._arguments import one_word, split
+from configs import load
+from utils.config.cli import Flag
+from utils.errors import ConfigError
+
+__all__ = ["OPTIONS", "run"]
+
+OPTIONS = ("config", "run", "resume", "quiet", "json", "debug")  # of the command itself, not of the config
+
+
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Train a new run, or continue one. Imports torch only after the config was found right.
+
+    Raises ConfigError with one line for each mistake.
+    """
+    options, keys = split(flags, OPTIONS)
+    config = one_word("train", words, options.get("config"))
+    output = _output(options)
+    if "resume" in options:
+        if config or "run" in options:
+            raise ConfigError(
+                f"--resume: a run continues with its stored config and name; leave out {config or '--run'}"
+            )
+        from trainer.run import resume
+
+        return resume.resume("" if options["resume"] == "true" else options["resume"], keys, output)
+    cfg = load(config or "default", keys, OPTIONS)
+    from trainer.run import session
+
+    return session.train(cfg, config or "default", options.get("run"), output)
+
+
+def _output(options: Mapping[str, str]) -> Literal["text", "quiet", "json"]:
+    """Return how train tells of its progress."""
+    quiet, json = (options.get(name) == "true" for name in ("quiet", "json"))
+    if quiet and json:
+        raise ConfigError("--quiet --json: one prints nothing, the other all; leave one out")
+    return "quiet" if quiet else "json" if json else "text"

@@ -1,0 +1,22 @@
+"""val: print the validation metrics of a checkpoint.
+
+python main.py val CHECKPOINT [--key=value …]
+
+CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+Keys of data may be set, as --batch-size=64.
+"""
+
+from collections.abc import Sequence
+
+from commands._arguments import checkpoint_and_keys
+from utils.config.cli import Flag
+
+__all__ = ["run"]
+
+
+def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Evaluate a checkpoint. Raises ConfigError where none is named."""
+    checkpoint, keys = checkpoint_and_keys("val", words, flags)
+    from trainer.inference.trained import val
+
+    val(checkpoint, keys)

@@ -1,0 +1,54 @@
+"""What torch's errors mean, in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from configs import Config
+from utils.errors import ConfigError, MemoryShortage
+
+__all__ = ["told_in_words"]
+
+TOLD = {  # what torch's errors say, and what to do
+    "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
+    "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
+    "channels, but got": "model: a layer is given other channels than it takes; see model.in_channels",
+    "input to conv": "model: a layer takes pictures, and is given something else",
+    "Output size is too small": "model: the pictures are too small for one of its layers",
+    "Kernel size can't be greater than actual input size": "model: the pictures are too small for one of its layers",
+    "must have the same dtype": "data: inputs must be float32, as the weights are; give x.float()",
+    "expected target dtype to be": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
+    "expected scalar type Long": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
+    "shapes cannot be multiplied": "model: a layer is given another size than it takes; see model",
+    "is out of bounds.": "data: a label is not below the number of classes; they count from 0",
+    "cannot be `True` together": "optim: fused and foreach exclude each other, leave one out",
+    "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
+    "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
+}
+
+
+SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  # of memory, in torch's words and CUDA's
+
+
+@contextmanager
+def told_in_words(cfg: Config, training: bool = True) -> Iterator[None]:
+    """Turn running out of memory to a MemoryShortage, and what torch says of some keys to a ConfigError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in SHORTAGES):
+            raise _memory_shortage(cfg, training) from error
+        told = next((words for sign, words in TOLD.items() if sign in str(error)), None)
+        if told is None:
+            raise
+        raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]}; --debug shows where)") from error
+
+
+def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:
+    size = cfg.data.batch_size
+    smaller = f"--batch-size={max(1, size // 2)}"
+    if training:
+        smaller += f" --train.accumulate={2 * cfg.train.accumulate} (of a mean the same gradient)"
+    return MemoryShortage(
+        f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, "
+        "--train.precision=bf16, smaller pictures, or fewer --num-workers"
+    )

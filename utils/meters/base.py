@@ -1,0 +1,71 @@
+"""What every meter can do, and the mean of a value."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["Meter", "Mean"]
+
+State = dict[str, Any]  # python numbers and tensors only: what torch.load(weights_only=True) accepts
+
+
+class Meter(ABC):
+    """What every meter can do. Any split of the samples into batches, and any order of merging, gives one value."""
+
+    @abstractmethod
+    def add(self, *args: Any) -> None:
+        """Take in one batch; a ValueError says in words what is wrong with it."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything added so far, as python numbers and tensors on the CPU."""
+
+    @abstractmethod
+    def merge(self, state: State) -> None:
+        """Add the state of another meter of this kind: another process's, or a checkpoint's into a fresh meter."""
+
+    @abstractmethod
+    def value(self) -> Any:
+        """The measure as a float, or None where it is undefined (no samples, for one)."""
+
+
+class _Average(Meter):
+    """A sum over samples and their number, kept by torchnet's AverageValueMeter."""
+
+    def __init__(self) -> None:
+        from torchnet.meter import AverageValueMeter
+
+        self._meter = AverageValueMeter()
+
+    def _add_sum(self, total: float, n: int) -> None:
+        # Torchnet wants the sum. The deviation it also keeps means nothing for n > 1 and can be the root of a
+        # negative number: its warning is of no interest.
+        if n:
+            with np.errstate(invalid="ignore"):
+                self._meter.add(total, n)
+
+    def state(self) -> State:
+        return {"sum": float(self._meter.sum), "n": int(self._meter.n)}
+
+    def merge(self, state: State) -> None:
+        self._add_sum(state["sum"], state["n"])
+
+    def value(self) -> float | None:
+        # From the sum: torchnet's own mean is a recurrence, whose rounding depends on the batches.
+        return float(self._meter.sum / self._meter.n) if self._meter.n else None
+
+
+class Mean(_Average):
+    """The mean over samples of a value that is known batch by batch, such as a loss."""
+
+    def add(self, value: float | Tensor, n: int) -> None:
+        """Add a `value` (a number, or a tensor of one element) that is the mean over `n` samples."""
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise ValueError(f"a mean is one number, not a tensor of shape {list(value.shape)}")
+            value = float(value.detach().double())
+        if n < 0:
+            raise ValueError(f"a batch cannot hold {n} samples")
+        self._add_sum(value * n, n)

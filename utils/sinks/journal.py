@@ -1,0 +1,100 @@
+"""log.jsonl: the truth about a run, of which all other sinks are views."""
+
+import errno
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import StorageError
+from utils.images import picture_grid
+from utils.runs.reading import PHASES, read_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+from utils.sinks.logger import Backend
+
+__all__ = ["Journal"]
+
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make an encoder each time
+
+
+class Journal(Backend):
+    """log.jsonl, one JSON object a line, written before any other backend sees the row."""
+
+    def __init__(self, path: Path, keep: int = 0):
+        """`keep`: how many bytes belong to the state that is resumed; rows after it are cut off."""
+        self.path, self.start = path, time.time()
+        self.epoch = 0  # of pictures and texts to come
+        try:
+            self.stream = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
+        except OSError as error:
+            raise self._failure(error) from error
+        self.cut(keep)
+
+    def cut(self, keep: int) -> None:
+        """Forget what was written after the first `keep` bytes."""
+        try:
+            if self.stream.seek(0, os.SEEK_END) > keep:
+                self.stream.truncate(keep)
+                self.stream.seek(keep)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        self._write({"phase": phase, "epoch": epoch, "step": step, **values})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        row = {"time": round(time.time(), 3), **row}
+        try:
+            line = encode(row)
+        except ValueError:  # JSON has no word for a value that is not finite; null keeps the line readable for all
+            line = encode({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
+        whole = (line + "\n").encode()
+        try:
+            if (written := self.stream.write(whole)) < len(whole):  # on a half the next row would be written
+                self.cut(self.size() - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise self._failure(error) from error
+
+    @staticmethod
+    def rows(path: Path) -> list[dict[str, Any]]:
+        """The rows of a journal but for damaged ones; none where there is no journal."""
+        return list(read_rows(path, (*PHASES, "show")))
+
+    def size(self) -> int:
+        """Bytes written so far."""
+        return os.fstat(self.stream.fileno()).st_size
+
+    def sync(self) -> None:
+        """Make sure that the rows are on disk."""
+        try:
+            os.fsync(self.stream.fileno())
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def images(self, name: str, step: int, images: "Tensor") -> None:
+        """A file beside the journal, and its name in it."""
+        from utils.images import write_image
+
+        stem = "samples" if name == "samples" else f"samples_{name}"
+        file = f"{stem}_{step:06d}.png"
+        write_image(self.path.with_name(file), picture_grid(images.detach().float().cpu().numpy()))
+        self._write({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "picture": file})
+
+    def text(self, name: str, step: int, text: str) -> None:
+        self._write({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "text": text})
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def _failure(self, error: OSError) -> StorageError:
+        reason = error.strerror or str(error)
+        return StorageError(
+            f"{self.path}: cannot be written: {reason}; make room or check its permissions, then --resume"
+        )

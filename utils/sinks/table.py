@@ -1,0 +1,97 @@
+"""The table of a training on a terminal: a row an epoch."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+__all__ = []
+
+COLUMN = 8  # characters of a number in the table
+
+
+class _Epoch:
+    """An epoch in progress: its batches, and the means of its train rows."""
+
+    def __init__(self, number: int, of: int, total: int, done: int):
+        self.number, self.of, self.total, self.done, self.first = number, of, total, done, done
+        self.start = time.monotonic()
+        self.step = 0  # of the last row
+        self.sums: dict[str, list[float]] = {}  # name: sum over steps, steps
+        self.rates: dict[str, float] = {}
+        self.measured: dict[str, float] = {}  # by the last validation
+        self.told = False
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """A row stands for the steps since the one before, or since the epoch began."""
+        steps = step - self.step if self.step else self.done - self.first or 1
+        self.step = step
+        for name, value in values.items():
+            if _is_rate(name):
+                self.rates[name] = value
+            else:
+                old = self.sums.setdefault(name, [0.0, 0.0])
+                self.sums[name] = [old[0] + steps * value, old[1] + steps]
+
+    def position(self) -> str:
+        """Epochs that are done, of how many: 3/10, or 2.50/10 in the middle of the third."""
+        if self.done >= self.total:
+            return f"{self.number + 1}/{self.of}"
+        return f"{self.number + self.done / self.total:.2f}/{self.of}"
+
+    def columns(self) -> dict[str, str]:
+        """Means of training, measures of validation, learning rates; of two with one name it is said which is which."""
+        train = {name: total / steps for name, (total, steps) in self.sums.items()}
+        both = train.keys() & self.measured.keys()
+        named = {f"train {name}" if name in both else name: value for name, value in train.items()}
+        named |= {f"val {name}" if name in both else name: value for name, value in self.measured.items()}
+        return {name: _number(value) for name, value in named.items()} | {k: f"{v:.3g}" for k, v in self.rates.items()}
+
+    def progress(self) -> str:
+        """How far it is, how fast, and how long it will take."""
+        seconds = time.monotonic() - self.start
+        rate = (self.done - self.first) / seconds if seconds > 0 else 0.0
+        left = f"{_clock((self.total - self.done) / rate)} left" if rate else "? left"
+        return f"epoch {self.number + 1}/{self.of}  {self.done:,}/{self.total:,}  {rate:.4g} steps/s  {left}"
+
+
+class _Table:
+    """Rows of one width; the head is repeated when the columns change, or when something else was printed."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []  # the columns under the last head
+
+    def lines(self, row: Mapping[str, str], width: int) -> tuple[str, str]:
+        """The head, empty where it still stands above, and the row, both with the columns that fit into `width`."""
+        widths = {name: max(len(name), len(text), COLUMN if name != "best" else 0) for name, text in row.items()}
+        names = list(row)
+        while sum(widths[name] + 2 for name in names) - 2 >= width and (spare := _spare(names)):
+            names.remove(spare)
+        head = "" if names == self.shown else "  ".join(f"{name:>{widths[name]}}" for name in names)
+        self.shown = names
+        return head, "  ".join(f"{row[name]:>{widths[name]}}" for name in names).rstrip()
+
+
+def _spare(names: Sequence[str]) -> str:
+    """The column that is missed least: of the numbers the last one, rates later; none where few are left."""
+    numbers = [name for name in names[1:-2] if not _is_rate(name)]
+    return numbers[-1] if len(numbers) > 2 else next((name for name in names if _is_rate(name)), "")
+
+
+def _is_rate(name: str) -> bool:
+    return name.partition(".")[0].partition("_")[0] == "lr"
+
+
+def _clock(seconds: float) -> str:
+    """Seconds below a minute, else minutes:seconds or hours:minutes:seconds."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def _number(value: float) -> str:
+    """A number in at most `COLUMN` characters."""
+    size = abs(value)
+    if not math.isfinite(value) or (size and size < 1e-3) or size >= 1e6:
+        return f"{value:.2g}"
+    return f"{value:.{4 if size < 10 else 3 if size < 100 else 2 if size < 1000 else 0}f}"

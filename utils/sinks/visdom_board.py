@@ -1,0 +1,95 @@
+"""Live curves of a run in a browser, through visdom."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils.runs.reading import NO_METRICS
+from utils.sinks.journal import Journal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from utils.sinks.visdom_windows import Windows
+    from utils.visualize import Visualizer
+
+__all__ = ["VisdomBoard"]
+
+
+class VisdomBoard:
+    """Live curves in a browser: train and val of a metric in one window, a line of text for each validation."""
+
+    def __init__(self, visualizer: "Visualizer"):
+        self.visualizer = visualizer
+
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        self.visualizer.row("curves", fill_row, phase, epoch, step, values, time.time())
+
+    def images(self, name: str, step: int, images: "Tensor") -> None:
+        self.visualizer.images(name, images)
+
+    def text(self, name: str, step: int, text: str) -> None:
+        self.visualizer.log(f"step {step}: {text}", win=name)
+
+    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
+        self.visualizer.heatmap(name, matrix, labels)
+
+    def histograms(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Of the gradients the sizes: they differ by powers of ten between layers."""
+        self.visualizer.spread(name, values, logarithmic=name == "gradients")
+
+    def replay(self, journal: Path) -> None:
+        """Show what a journal holds, with the pictures that lie beside it."""
+        pictures: dict[str, str] = {}
+        for row in Journal.rows(journal):
+            name = str(row.get("name"))
+            if "picture" in row:
+                pictures[name] = str(row["picture"])
+            elif "text" in row:
+                self.visualizer.log(f"step {row['step']}: {row['text']}", name, row["time"])
+            elif row["phase"] != "show":
+                values = {name: value for name, value in row.items() if name not in NO_METRICS}
+                place = row["phase"], row["epoch"], row["step"]
+                self.visualizer.row("curves", fill_row, *place, values, row["time"])
+        for name, file in pictures.items():
+            self.picture(name, journal.parent / Path(file).name)
+
+    def pictures(self, folder: Path) -> None:
+        """Show what the end of a run has drawn, but for what there are windows of."""
+        for name in ("predictions", "samples batch"):
+            self.picture(name, folder / f"{name.replace(' ', '_')}.png")
+
+    def picture(self, name: str, file: Path) -> None:
+        """Show the picture in a PNG file, if it is there."""
+        from PIL import Image
+
+        if file.is_file():
+            with self.visualizer.told(name), Image.open(file, formats=["PNG"]) as image:
+                self.visualizer.images(name, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+    def close(self) -> None:
+        self.visualizer.close()
+
+
+def fill_row(
+    windows: "Windows",
+    phase: str,
+    epoch: int,
+    step: int,
+    values: Mapping[str, float | None],
+    when: float,
+) -> None:
+    """Add a row of the journal, of the time `when` in s since 1970, to the windows it belongs to."""
+    for name, value in values.items():
+        # The rates of several networks in one window.
+        rate = name.removeprefix("lr_") if name == "lr" or name.startswith("lr_") else ""
+        pane = windows.curves("learning rate" if rate else name)
+        pane.add(rate or phase, step, math.nan if value is None else value)
+    if phase != "train" and values:
+        told = time.strftime("[%m-%d %H:%M:%S]", time.localtime(when))
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
+        windows.lines("log").add(f"{told} epoch {epoch + 1}, step {step}, {phase}: {shown}")

@@ -19,8 +19,8 @@ from configs import load
 from configs.schema import Data
 from data._images import ImageDataset
 from data._stores import Pixels
-from data.loading.batches import Batches
 from data.loading.cache import with_cache
+from data.loading.loader import Loader
 from models import ResNet34
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store
@@ -128,7 +128,7 @@ def _batches(device: torch.device, options: Options) -> Iterator[Row]:
 
 
 def _epochs(dataset: Any, size: int, device: torch.device) -> Callable[[], Sample]:
-    batches = Batches(dataset, Data(batch_size=size), seed=0, training=True, device=device)
+    batches = Loader(dataset, Data(batch_size=size), seed=0, training=True, device=device)
     epochs = iter(range(1_000_000))
 
     def epoch() -> None:

@@ -97,7 +97,7 @@ def _ours(photos: Path, epochs: int) -> Job:
 
     def seen(running: Running) -> tuple[float, float]:
         journal = running.journal()
-        rows = Journal.rows(journal) if journal else []
+        rows = Journal.read(journal) if journal else []
         return rows[0]["time"], [row["accuracy"] for row in rows if row["phase"] == "val"][-1]
 
     return _whole(command, seen)

@@ -14,7 +14,7 @@ from configs import Component
 from configs.schema import Data
 from data._images import ImageDataset
 from data._stores import Pixels
-from data.loading.batches import Batches
+from data.loading.loader import Loader
 from data.loading.transforms import make_transform
 
 __all__ = ["measure"]
@@ -94,7 +94,7 @@ class _Pictures(Dataset):
 
 
 def _ours(dataset: Any, size: int) -> Callable[[], Sample]:
-    batches = Batches(dataset, Data(batch_size=size, pin_memory=False), seed=0, training=True)
+    batches = Loader(dataset, Data(batch_size=size, pin_memory=False), seed=0, training=True)
     epochs = iter(range(1_000_000))
     return partial(timed, lambda: [_used(batch) for _, batch in batches.epoch(next(epochs))])
 

@@ -79,9 +79,9 @@ def _ours(folder: Path, numbers: Iterator[int], board: bool, port: int | None) -
     place.mkdir()
     logger = Logger([Journal(place / "log.jsonl")])
     if board:
-        logger.backends.append(TensorBoard(place / "tensorboard"))
+        logger.sinks.append(TensorBoard(place / "tensorboard"))
     if port is not None:
-        logger.backends.append(VisdomBoard(Visualizer(place.name, "127.0.0.1", port, lambda message: None)))
+        logger.sinks.append(VisdomBoard(Visualizer(place.name, "127.0.0.1", port, lambda message: None)))
     sample = _a_scalar(lambda step: logger.scalars("train", 0, step, VALUES), ROWS)
     logger.close()
     return sample

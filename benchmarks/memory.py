@@ -23,7 +23,7 @@ from benchmarks.ready import make_trainer
 from benchmarks.rows import Options, Row, Sample, alternate, fact, paired, stamp, timed
 from configs.schema import Data
 from data.dogcat import DogCat
-from data.loading.batches import Batches
+from data.loading.loader import Loader
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store
 
@@ -116,7 +116,7 @@ def _names(count: int, folder: str) -> list[Row]:
 
 def _order(count: int, _: str) -> list[Row]:
     """How long the first batch of an epoch takes, from its beginning and from far inside."""
-    batches = Batches(_Nothing(count), Data(batch_size=BATCH), seed=0, training=True)
+    batches = Loader(_Nothing(count), Data(batch_size=BATCH), seed=0, training=True)
     rows, further = [], len(batches) // 20
     for what, start in (("an epoch of", 0), ("resumed at the last tenth of", len(batches) * 9 // 10)):
         reader, sample, peak = _kept(partial(_begun, batches, start))
@@ -143,7 +143,7 @@ class _Nothing(Dataset):
         return len(indices)
 
 
-def _begun(batches: Batches, start: int) -> Iterator[Any]:
+def _begun(batches: Loader, start: int) -> Iterator[Any]:
     """A reader of epoch 1 that has given its first batch."""
     reader = batches.epoch(1, start)
     next(reader)

@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.rows import Options, Row, alternate, missing, paired, timed
 from configs import load
-from data.loading.batches import Batches
+from data.loading.loader import Loader
 from trainer.build import build_dataset
 from utils.config.cli import as_flag
 
@@ -71,7 +71,7 @@ def _ours(folder: str, split: str, way: str) -> Callable[[], int]:
     flags = [f"--data.dataset.root={folder}", f"--data.dataset.val_fraction={fraction}", "--num-workers=0"]
     flags += [way] if way else []
     cfg = load("dogcat_small", [as_flag(flag) for flag in flags])
-    batches = Batches(
+    batches = Loader(
         build_dataset(cfg, split, {}), replace(cfg.data, pin_memory=False), seed=0, training=split == "train"
     )
     epochs = count()

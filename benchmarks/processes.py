@@ -110,7 +110,7 @@ class Running:
     def last_step(self) -> int:
         """The step of its journal's last row."""
         path = self.journal()
-        rows = Journal.rows(path) if path else []
+        rows = Journal.read(path) if path else []
         return rows[-1]["step"] if rows else 0
 
 

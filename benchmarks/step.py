@@ -129,7 +129,7 @@ class _Ready:
     def __len__(self) -> int:
         return len(self.stream)
 
-    def fullness(self, number: int) -> float:
+    def global_weight(self, number: int) -> float:
         return 1.0
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:

@@ -94,7 +94,8 @@ def _replay(folders: Sequence[Path], port: int) -> None:
         visualizer = Visualizer(name, port=port)
         board = VisdomBoard(visualizer)
         board.replay(folder / "log.jsonl")
-        board.pictures(folder)
+        for name in ("predictions", "samples batch"):
+            board.picture(name, folder / f"{name.replace(' ', '_')}.png")
         board.picture("confusion matrix", folder / "confusion_matrix.png")
         _finish(visualizer, port, str(folder))
     if len(folders) > 1:

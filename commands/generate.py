@@ -15,9 +15,9 @@ import torch
 
 from commands._arguments import checkpoint_and_keys
 from configs import COMPONENTS
-from trainer.inference.trained import Trained
-from trainer.messages import told_in_words
-from trainer.setup import make_repeatable
+from trainer.inference.trained import LoadedRun
+from trainer.messages import explain_torch_errors
+from trainer.setup import seed_everything
 from utils.config.cli import Flag, flag_node
 from utils.config.convert import convert
 from utils.config.tree import Problems
@@ -34,7 +34,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     Raises ConfigError when the task generates nothing, or a flag is none of its and no key.
     """
     checkpoint, keys = checkpoint_and_keys("generate", words, flags)
-    trained = Trained(checkpoint)
+    trained = LoadedRun(checkpoint)
     make = getattr(COMPONENTS["task"].get(trained.stored.task.name), "generate", None)
     if make is None:
         raise ConfigError(f"{trained.stored.task.name} generates nothing; python main.py test {checkpoint} predicts")
@@ -43,10 +43,10 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     for flag in keys:
         if slips := [name for name in takes if is_slip(flag.key, name)]:
             raise ConfigError(f"{flag.typed}: did you mean --{slips[0].replace('_', '-')}=…?")
-    cfg, task, device = trained.revive(keys)
+    cfg, task, device = trained.load_task(keys)
     arguments = _convert(make, own)
-    make_repeatable(cfg.train)
-    with torch.no_grad(), autocast(device, cfg.train.precision), told_in_words(cfg, training=False):
+    seed_everything(cfg.train)
+    with torch.no_grad(), autocast(device, cfg.train.precision), explain_torch_errors(cfg, training=False):
         print(make(task, **arguments))
 
 

@@ -37,6 +37,7 @@ LISTS = {
     "optimizers": "optim",
     "schedules": "schedule",
     "transforms": "transform",
+    "watchers": "watcher",
 }
 
 
@@ -185,7 +186,8 @@ def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
 
 
 def _prefix(kind: str) -> str:
-    return {"data": "data.dataset", "transform": "data.transform.train[…]"}.get(kind, kind)
+    places = {"data": "data.dataset", "transform": "data.transform.train[…]", "watcher": "log.watchers[…]"}
+    return places.get(kind, kind)
 
 
 def _print_keys(topic: str) -> bool:

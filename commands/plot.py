@@ -11,7 +11,10 @@ trained.
                  its best checkpoint does on the validation data
 """
 
+import math
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from commands.runs import options_of
@@ -63,11 +66,25 @@ def _draw_one(folder: Path, target: Path) -> None:
 
 
 def _draw_validation(folder: Path) -> None:
-    """The confusion matrix and the predictions of a run's best checkpoint, from its validation data."""
-    from trainer.watchers.predictions import draw_validation
+    """Draw confusion_matrix.png and predictions.png of a run's best checkpoint, from its validation data.
 
-    for target in draw_validation(folder):
-        print(f"{target}: of {run_labels([folder])[0]}")
+    Raises CheckpointError where there is none, DataError where the validation data is not there any more.
+    """
+    from trainer.evaluate import evaluate
+    from trainer.inference.trained import LoadedRun
+    from trainer.messages import explain_torch_errors
+    from trainer.watchers.predictions import MATRIX, PREDICTIONS, Drawer, draw_matrices
+
+    trained = LoadedRun(str(folder))
+    cfg, task, device = trained.load_task([], losses=True)
+    of, began = trained.source.name, time.time()
+    with explain_torch_errors(cfg), closing(trained.loader(cfg, "val", task, device)) as loader:
+        _, matrices = evaluate(task, loader, cfg, device)
+        draw_matrices(matrices, trained.meta.get("classes", []), folder, of, print)
+        Drawer(task, loader.dataset, cfg, device, print).draw_predictions(folder / PREDICTIONS, of, math.inf)
+    for target in (folder / MATRIX, folder / PREDICTIONS):
+        if target.exists() and target.stat().st_mtime >= began:
+            print(f"{target}: of {run_labels([folder])[0]}")
 
 
 def _draw_several(folders: Sequence[Path], target: Path) -> None:

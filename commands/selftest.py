@@ -164,7 +164,7 @@ def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random
 
 def _last_step(folder: Path) -> int:
     """The last training step in the journal, 0 without one."""
-    return max((row["step"] for row in Journal.rows(folder / "log.jsonl") if row["phase"] == "train"), default=0)
+    return max((row["step"] for row in Journal.read(folder / "log.jsonl") if row["phase"] == "train"), default=0)
 
 
 # Comparing
@@ -192,7 +192,7 @@ def _plain(state: dict[str, Any], part: str, without: Sequence[str]) -> Any:
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "time"} for row in Journal.rows(folder / "log.jsonl")]
+    return [{k: v for k, v in row.items() if k != "time"} for row in Journal.read(folder / "log.jsonl")]
 
 
 def _first_row(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> str:

@@ -18,7 +18,7 @@ OPTIMIZERS = Library(
     pattern=r"^class ([A-Z]\w+)\((?:Optimizer|Adam)\)",
     without=frozenset({"LBFGS", "SparseAdam", "Muon"}),
 )
-RULES = Library(
+SCHEDULERS = Library(
     "torch.optim.lr_scheduler",
     "optim/lr_scheduler.py",
     # these take functions or other schedulers, which no YAML can write
@@ -31,17 +31,18 @@ TRANSFORMS = Library(
 )
 
 # output and positive have their one place in the config's section test; the others depend on the command.
-TOLD = frozenset({"output", "positive", "trained", "losses"})
+FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
 COMPONENTS = {
     "model": Registry("models", ROOT / "models", variants={"torchvision": ZOO}),
     "data": Registry("data", ROOT / "data", brought=frozenset({"split", "transform"})),
-    "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=TOLD),
+    "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=FROM_COMMAND),
+    "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", offered=frozenset()),
     "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),
     "schedule": Registry(
         "trainer.optim.schedule",
         ROOT / "trainer" / "optim" / "schedule.py",
-        [RULES],
+        [SCHEDULERS],
         offered=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
         brought=frozenset({"last_epoch"}),
     ),

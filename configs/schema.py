@@ -10,6 +10,7 @@ __all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
 Count = Annotated[int, Range(1)]
 Fraction = Annotated[float, Range(0, 1)]
 TransformList = Annotated[tuple[Component, ...], "transform"]
+WatcherList = Annotated[tuple[Component, ...], "watcher"]
 Model = Annotated[Roles, "model"]
 Optim = Annotated[Roles, "optim"]
 Schedule = Annotated[Roles, "schedule"]
@@ -91,6 +92,7 @@ class Log:
     pr_curves: bool = False  # of a classifier, for TensorBoard, at the end: precision over recall for each class
     embedding: bool = False  # the same: the validation samples as its last layer sees them
     graph: bool = False  # the same: the graph of its network; needs the package tensorboard
+    watchers: WatcherList = ()  # what else looks on while the run trains: classes of trainer/watchers/
     pictures: bool = True  # draw the first batch, and at the end curves, confusion matrix and predictions, as PNG
     debug_file: str = "/tmp/debug"  # when this file is there, training stops in a debugger; delete it and type c
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._stores import Pixels, Store
+from data.protocol import read_one
 from utils.errors import DataError
 from utils.randomness import same_random_state
 
@@ -159,7 +160,11 @@ class ImageDataset(Dataset):
         self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
         self.classes = list(classes)
         self.transform = transform
-        self.in_memory = isinstance(store, Pixels) and transform is None  # then take() may be used
+
+    @property
+    def reads_batches(self) -> bool:
+        """Whether `read` may be used: pictures that lie in memory, or a transform that reads a batch at a time."""
+        return self.draws or (isinstance(self.store, Pixels) and self.transform is None)
 
     @property
     def on_gpu(self) -> bool:
@@ -167,8 +172,8 @@ class ImageDataset(Dataset):
         return isinstance(self.store, Pixels) and self.store.values.is_cuda
 
     @property
-    def draws_alone(self) -> bool:
-        """Whether gather() may be used: no random numbers but those of the samples' seeds are drawn."""
+    def draws(self) -> bool:
+        """Whether `read` needs seeds: no other random numbers are drawn then."""
         plain = type(self).__getitem__ is ImageDataset.__getitem__ and not hasattr(self, "collate")
         if isinstance(self.store, Pixels):
             fits = getattr(self.transform, "fits", lambda *shape: False)
@@ -194,35 +199,28 @@ class ImageDataset(Dataset):
             reason = " ".join(str(error).split())
             raise DataError(f"data.transform: the picture {self.ids[index]} of {size} cannot go: {reason}") from error
 
-    def gather(self, indices: list[int], seeds: list[int]) -> Any:
-        """The batch of these samples, augmented as their seeds say: images float32 [B, C, H, W] and labels int64 [B].
+    def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> Any:
+        """Return the batch of these samples: images [B, C, H, W] and labels int64 [B].
 
-        Raises DataError for a picture that cannot be read.
+        Images are float32; with `draws` they are augmented as the seeds say, and uint8, a quarter of the bytes, until
+        `finish`. Raises DataError for a picture that cannot be read.
         """
-        return self.finish(self.cut(indices, seeds))
-
-    def cut(self, indices: list[int], seeds: list[int]) -> Any:
-        """The first half of `gather`: images uint8 [B, C, H, W], a quarter of the bytes, and labels."""
-        assert self.draws_alone and self.transform
         chosen = torch.as_tensor(indices)
+        if isinstance(self.store, Pixels) and self.transform is None:
+            return self._labelled(self.store.batch(chosen), chosen)
+        assert self.draws and self.transform
         if isinstance(self.store, Pixels):
             images = self.transform.cut(self.store.select(chosen), seeds)  # type: ignore[attr-defined]
         else:
             regions = [partial(self.transform.choose, seed=seed) for seed in seeds]  # type: ignore[attr-defined]
-            pictures = map(self.store.region, indices, regions)  # type: ignore[attr-defined]
+            pictures = map(self.store.region, chosen.tolist(), regions)  # type: ignore[attr-defined]
             images = self.transform.stack(list(pictures))  # type: ignore[attr-defined]
         return self._labelled(images, chosen)
 
     def finish(self, batch: Any) -> Any:
-        """The second half: the images as float32, normalised, on the device where they are."""
+        """Return the batch with images as float32, normalised, on the device where they are."""
         normalise = self.transform.normalise  # type: ignore[union-attr]
         return normalise(batch) if self.labels is None else (normalise(batch[0]), batch[1])
-
-    def take(self, indices: list[int]) -> Any:
-        """The batch of these samples at once: images float32 [B, C, H, W] and labels int64 [B]."""
-        assert isinstance(self.store, Pixels), "take() is for pictures in memory"
-        chosen = torch.as_tensor(indices)
-        return self._labelled(self.store.batch(chosen), chosen)
 
     def _labelled(self, images: Tensor, chosen: Tensor) -> Any:
         return images if self.labels is None else (images, self.labels.index_select(0, chosen))
@@ -230,10 +228,9 @@ class ImageDataset(Dataset):
     @property
     def meta(self) -> dict[str, Any]:
         """What a network or another split needs to know; channels and size [H, W] are those of the first sample."""
-        with same_random_state():  # by gather() where that will do: it needs no torchvision
-            sample = self.gather([0], [0]) if self.draws_alone else self[0]
-            image = sample if self.labels is None else sample[0]
-            image = image[0] if self.draws_alone else image
+        with same_random_state():
+            sample = read_one(self, 0)
+        image = sample if self.labels is None else sample[0]
         return {
             "classes": list(self.classes),
             "num_classes": len(self.classes),

@@ -46,7 +46,7 @@ class Poems(Dataset):
         DataError: no such root, a file that is empty or unreadable, or no poems in it.
     """
 
-    in_memory = True
+    reads_batches = True
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class Poems(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """(inputs [length], targets [length]), int64."""
-        inputs, targets = self.take([index])
+        inputs, targets = self.read([index])
         return inputs[0], targets[0]
 
-    def take(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """The batch of these samples at once: inputs and targets, int64 [B, length]."""
+    def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Return the batch of these samples: inputs and targets, int64 [B, length]."""
         starts = self.length * torch.as_tensor(indices)
         windows = self.row[starts.unsqueeze(1) + torch.arange(self.length + 1)]  # [B, length + 1]
         return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()

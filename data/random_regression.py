@@ -1,5 +1,6 @@
 """The random tensors on which PyTorch's first tutorial fits its two-layer networks."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,7 @@ class RandomRegression(Dataset):
     in batches of all of them it would else be one step. After Justin Johnson, "Learning PyTorch with Examples".
     """
 
-    in_memory = True
+    reads_batches = True
 
     def __init__(
         self,
@@ -47,8 +48,8 @@ class RandomRegression(Dataset):
         index %= len(self.inputs)
         return (self.inputs[index], self.targets[index]) if self.labelled else self.inputs[index]
 
-    def take(self, indices: list[int]) -> tuple[Tensor, Tensor] | Tensor:
-        """The batch of these samples at once: inputs [B, in_features] and targets [B, out_features]."""
+    def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor] | Tensor:
+        """Return the batch of these samples: inputs [B, in_features] and targets [B, out_features]."""
         chosen = torch.as_tensor(indices) % len(self.inputs)
         inputs = self.inputs.index_select(0, chosen)
         return (inputs, self.targets.index_select(0, chosen)) if self.labelled else inputs

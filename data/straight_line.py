@@ -1,5 +1,6 @@
 """Points about a line whose slope and height are known, for linear regression."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ class StraightLine(Dataset):
     x is uniform in [0, 4), `noise` the standard deviation of what is added to y. The test split has no y.
     """
 
-    in_memory = True
+    reads_batches = True
 
     def __init__(
         self,
@@ -41,8 +42,8 @@ class StraightLine(Dataset):
         """(x [1], y [1]); x alone in the test split."""
         return (self.x[index], self.y[index]) if self.labelled else self.x[index]
 
-    def take(self, indices: list[int]) -> tuple[Tensor, Tensor] | Tensor:
-        """The batch of these points at once: x [B, 1] and y [B, 1]."""
+    def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor] | Tensor:
+        """Return the batch of these points: x [B, 1] and y [B, 1]."""
         chosen = torch.as_tensor(indices)
         x = self.x.index_select(0, chosen)
         return (x, self.y.index_select(0, chosen)) if self.labelled else x

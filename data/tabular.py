@@ -31,7 +31,7 @@ class Tabular(Dataset):
     Raises DataError, with file and line, for a table that cannot be read as the training rows were.
     """
 
-    in_memory = True
+    reads_batches = True
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class Tabular(Dataset):
         """(input [in_features], class or number [1]); the input alone in the test split."""
         return self.inputs[index] if self.labels is None else (self.inputs[index], self.labels[index])
 
-    def take(self, indices: list[int]) -> tuple[Tensor, Tensor] | Tensor:
-        """The batch of these rows at once: inputs [B, in_features] and classes [B] or numbers [B, 1]."""
+    def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor] | Tensor:
+        """Return the batch of these rows: inputs [B, in_features] and classes [B] or numbers [B, 1]."""
         chosen = torch.as_tensor(indices)
         inputs = self.inputs.index_select(0, chosen)
         return inputs if self.labels is None else (inputs, self.labels.index_select(0, chosen))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import CheckpointError
-from utils.files import put
+from utils.files import write_atomic
 
 # Names that DataParallel, DistributedDataParallel and torch.compile put into the path of a parameter.
 WRAPPERS = {"module", "_orig_mod"}
@@ -38,7 +38,7 @@ class BasicModule(nn.Module):
         # Into memory first: a disk that fills up inside torch.save is reported as a broken file position.
         buffer = io.BytesIO()
         torch.save({name: tensor.cpu() for name, tensor in self.state_dict().items()}, buffer)
-        put(Path(path), buffer.getbuffer())
+        write_atomic(Path(path), buffer.getbuffer())
         return Path(path)
 
     def load(self, path: str | Path, strict: bool = True) -> list[str]:

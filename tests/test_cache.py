@@ -16,8 +16,8 @@ from data._images import ImageDataset
 from data._stores import Pixels
 from data.digits import Digits
 from data.dogcat import DogCat
-from data.loading.batches import Batches
 from data.loading.cache import FOLDER, short_side, with_cache
+from data.loading.loader import Loader
 from data.loading.transforms import make_transform
 from data.random_regression import RandomRegression
 from utils.errors import ConfigError, DataError, StorageError
@@ -52,7 +52,7 @@ def test_what_is_resized_first_has_the_same_pixels(photos, kind, fast):
     for index in range(len(plain)):
         (image, label), (want, right) = kept[index], plain[index]
         assert torch.equal(image, want) and label == right
-    batch, _ = next(iter(Batches(kept, Data(batch_size=99), 0, training=False).epoch(0)))[1]
+    batch, _ = next(iter(Loader(kept, Data(batch_size=99), 0, training=False).epoch(0)))[1]
     whole = torch.stack([plain[i][0] for i in range(len(plain))])
     assert torch.allclose(batch, whole, atol=1.01 / 255)
 
@@ -76,7 +76,7 @@ def test_random_crops_have_pixels_enough(photos):
         Data(batch_size=5, num_workers=2),
         Data(batch_size=5, num_workers=2, loader="processes"),
     ):
-        batches = Batches(kept, data, 1, training=True)
+        batches = Loader(kept, data, 1, training=True)
         found = [batch[0] for _, batch in batches.epoch(4)]
         batches.close()
         first = first or found

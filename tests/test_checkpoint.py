@@ -19,7 +19,7 @@ from trainer.checkpointing import store as checkpoint
 from trainer.checkpointing.store import Store, read, read_newest
 from trainer.progress import Progress
 from utils.errors import CheckpointError, NonFiniteError, StorageError
-from utils.files import settle
+from utils.files import fsync
 
 
 def toy_state(value: float) -> dict:
@@ -140,7 +140,7 @@ def test_large_weights_of_several_types_are_finite(tmp_path):
 def test_a_copy_is_let_go_before_the_disk_has_everything(tmp_path, monkeypatch):
     """Training wants its memory."""
     state, left = toy_state(1), []
-    monkeypatch.setattr("trainer.checkpointing.store.settle", lambda file: (left.append(len(state)), settle(file)))
+    monkeypatch.setattr("trainer.checkpointing.store.fsync", lambda file: (left.append(len(state)), fsync(file)))
     Store(tmp_path).save(state)
     assert left[0] == 0 and read(tmp_path / "last.pth")["model"]
 
@@ -330,7 +330,7 @@ def test_only_our_own_half_written_files_are_swept(tmp_path):
     theirs = ["notes.tmp", "last.pth.tmp.old", "my.pth.tmp", "status.json.tmp"]
     for name in ours + theirs:
         (tmp_path / name).touch()
-    Store(tmp_path).sweep()
+    Store(tmp_path).remove_partial()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(theirs)
 
 

@@ -7,8 +7,8 @@ from conftest import PLAIN, dogcats, rows, same_run, state
 from configs import Component
 from configs.schema import Data
 from data.dogcat import DogCat
-from data.loading.batches import Batches
-from data.loading.fast import Whole
+from data.loading.fast import FusedTensor
+from data.loading.loader import Loader
 from data.loading.transforms import make_transform
 from utils.device import move
 
@@ -82,7 +82,7 @@ def test_shifts_and_flips_on_the_gpu_are_those_of_the_cpu():
     pixels = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8)
     chain = [Component("RandomCrop", {"size": 32, "padding": 4}), Component("RandomHorizontalFlip", {})]
     transform = make_transform([*chain, Component("Normalize", {"mean": [0.5], "std": [0.2]})], fast=True)
-    assert isinstance(transform, Whole)
+    assert isinstance(transform, FusedTensor)
     here, there = (transform.normalise(transform.cut(pixels.to(at), range(64))) for at in ("cpu", "cuda"))
     assert there.is_cuda and torch.equal(here, there.cpu())
 
@@ -94,7 +94,7 @@ def test_photos_normalised_on_the_gpu_have_the_bits_of_the_cpu(tmp_path, keys):
     chain += [Component("Normalize", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})]
     dataset, found = DogCat(str(folder), "train", make_transform(chain, fast=True), val_fraction=0), {}
     for device in ("cpu", "cuda"):
-        batches = Batches(dataset, Data(batch_size=16, **keys), 0, training=True, device=torch.device(device))
+        batches = Loader(dataset, Data(batch_size=16, **keys), 0, training=True, device=torch.device(device))
         found[device] = [images for _, (images, _) in batches.epoch(0)]
         batches.close()
     assert all(images.is_cuda for images in found["cuda"])

@@ -11,7 +11,7 @@ from PIL import Image
 from data.photos import Photos
 from trainer.inference.submission import write_pictures
 from utils.errors import ConfigError, DataError, StorageError
-from utils.files import put
+from utils.files import write_atomic
 from utils.images import read_image, to_tensor, write_image
 from utils.sinks.journal import Journal
 
@@ -39,10 +39,10 @@ def test_a_name_that_is_no_pictures(tmp_path, name):
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    put(tmp_path / "a", b"old")
+    write_atomic(tmp_path / "a", b"old")
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(StorageError, match="No space left on device .* make room"):
-        put(tmp_path / "a", b"new")
+        write_atomic(tmp_path / "a", b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
 
 

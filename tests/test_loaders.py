@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import Dataset
 
 from configs.schema import Data
-from data.loading import batches as loaders
+from data.loading import loader as loaders
 from data.loading import workers
-from data.loading.batches import Batches
+from data.loading.loader import Loader
 from data.loading.workers import Threads
 
 
@@ -29,7 +29,7 @@ class Numbers(Dataset):
 
 
 def read(count: int, start: int = 0, **keys) -> list[tuple[list[int], list[int]]]:
-    batches = Batches(Numbers(count), Data(batch_size=8, **keys), seed=1, training=True)
+    batches = Loader(Numbers(count), Data(batch_size=8, **keys), seed=1, training=True)
     found = [(indices, batch.tolist()) for indices, batch in batches.epoch(3, start)]
     batches.close()
     return found
@@ -49,11 +49,11 @@ def test_what_a_datasets_own_collate_raises_keeps_its_words():
             return torch.cat(samples).view(7, 13)
 
     with pytest.raises(RuntimeError, match="shape"):
-        next(Batches(Lengths(), Data(batch_size=4), 0, training=False).epoch(0))
+        next(Loader(Lengths(), Data(batch_size=4), 0, training=False).epoch(0))
 
 
 def test_an_epoch_of_a_million_makes_no_list_of_them():
-    batches = Batches(Numbers(1_000_000), Data(batch_size=8), seed=0, training=True)
+    batches = Loader(Numbers(1_000_000), Data(batch_size=8), seed=0, training=True)
     tracemalloc.start()
     reader = batches.epoch(0, 100_000)
     indices, batch = next(reader)
@@ -85,7 +85,7 @@ def test_ranks_share_each_batch(monkeypatch, size):
     parts = []
     for rank in range(2):
         monkeypatch.setattr(loaders.dist, "rank", lambda rank=rank: rank)
-        batches = Batches(Numbers(size), Data(batch_size=4), seed=1, training=False)
+        batches = Loader(Numbers(size), Data(batch_size=4), seed=1, training=False)
         parts.append([i for indices, _ in batches.epoch(0) for i in indices])
     assert sorted(parts[0] + parts[1]) == list(range(size)) and not set(parts[0]) & set(parts[1])
 

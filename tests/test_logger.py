@@ -26,12 +26,12 @@ def test_a_journal_is_cut_back_to_the_state_that_is_resumed(tmp_path):
     journal.close()
     with path.open("a") as stream:
         stream.write('{"torn')
-    assert [row["step"] for row in Journal.rows(path)] == [1, 2]
-    assert Journal.rows(path)[1]["loss"] is None, "JSON has no NaN"
+    assert [row["step"] for row in Journal.read(path)] == [1, 2]
+    assert Journal.read(path)[1]["loss"] is None, "JSON has no NaN"
     again = Journal(path, keep=kept)
     again.scalars("train", 0, 2, {"loss": 0.5})
     again.close()
-    assert [row["loss"] for row in Journal.rows(path)] == [1.5, 0.5]
+    assert [row["loss"] for row in Journal.read(path)] == [1.5, 0.5]
 
 
 def test_a_journal_that_cannot_be_written_is_a_sentence(tmp_path):
@@ -51,7 +51,7 @@ def test_a_row_that_finds_room_for_a_half_of_itself_is_none_and_an_error(tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     journal.scalars("train", 0, 3, {"loss": 3.0})
     journal.close()
-    assert [row["step"] for row in Journal.rows(tmp_path / "log.jsonl")] == [1, 3]
+    assert [row["step"] for row in Journal.read(tmp_path / "log.jsonl")] == [1, 3]
 
 
 def test_a_logger_without_backends_does_nothing():

@@ -11,6 +11,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 from torch import nn
+from trainer.watchers.thumbnails import thumbnails
 from visdom_server import Server, wait_for
 
 import trainer.watchers.pictures
@@ -18,12 +19,11 @@ import utils.figures.gallery
 from configs import Component, load
 from trainer.tasks.classification import Classification
 from trainer.watchers.pictures import Drawings
-from trainer.watchers.predictions import _draw_predictions
-from trainer.watchers.thumbnails import _thumbnails
+from trainer.watchers.predictions import draw_predictions
 from utils.errors import DataError
 from utils.figures.curves import draw_confusion
 from utils.figures.fonts import fonts_for, printable, unprintable
-from utils.figures.gallery import Shelf, draw_gallery
+from utils.figures.gallery import Row, draw_gallery
 
 DRAWN = [flag for flag in TOY if "pictures" not in flag]
 AUGMENTED = """\
@@ -67,14 +67,14 @@ def test_predictions_are_drawn_now_and_then_and_change_nothing(run, tmp_path, mo
 
     def draw(*arguments):
         drawn.append(arguments[5])
-        _draw_predictions(*arguments)
+        draw_predictions(*arguments)
 
     (tmp_path / "augmented.yaml").write_text(
         AUGMENTED.replace("eval: [", "eval: [{name: RandomRotation, degrees: 9}, ")
     )
     flags = ["augmented.yaml", "--log.visdom=false", "--max-epoch=2"]
     assert run("train", *flags, "--run=plain", "--log.pictures=false").code == 0
-    monkeypatch.setattr(trainer.watchers.pictures, "_draw_predictions", draw)
+    monkeypatch.setattr(trainer.watchers.pictures, "draw_predictions", draw)
     assert run("train", *flags, "--run=short").code == 0 and drawn == ["the last weights"]
     monkeypatch.setattr(trainer.watchers.pictures, "SHARE", 1e9)
     assert run("train", *flags, "--run=drawn").code == 0
@@ -137,9 +137,9 @@ def test_a_batch_without_pictures_is_not_drawn(tmp_path, batch):
 
 
 def test_thumbnails_are_seen_whatever_their_scale_and_size():
-    wide = _thumbnails(torch.rand(1, 3, 100, 400), ())[0]
+    wide = thumbnails(torch.rand(1, 3, 100, 400), ())[0]
     assert wide.shape == (3, 24, 96) and 100 < wide.mean() < 155
-    strange = _thumbnails(torch.tensor([[[[-7.0, 0.0, 7.0]]]]), ())[0]
+    strange = thumbnails(torch.tensor([[[[-7.0, 0.0, 7.0]]]]), ())[0]
     assert strange.dtype == np.uint8 and strange[0, 0, ::32].tolist() == [0, 128, 255]
 
 
@@ -159,7 +159,7 @@ def test_what_fails_while_drawing_is_a_sentence(run, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no ink\nleft")
 
-    monkeypatch.setattr(trainer.watchers.pictures, "_thumbnails", fail)
+    monkeypatch.setattr(trainer.watchers.pictures, "thumbnails", fail)
     monkeypatch.setattr("utils.figures.curves.draw_curves", fail)
     result = run("train", "--run=a", *DRAWN, "--train.max_steps=3")
     assert result.code == 0 and run("runs").out.split()[-1] == "finished"
@@ -208,7 +208,7 @@ def predict(dataset, tmp_path, patience=60.0):
     cfg, said = load("default"), []
     task = Classification(Told(), classes=["cat", "dog"])
     device = torch.device("cpu")
-    _draw_predictions(task, dataset, cfg, device, tmp_path, "best.pth", said.append, patience)
+    draw_predictions(task, dataset, cfg, device, tmp_path, "best.pth", said.append, patience)
     assert said == [] and task.training
 
 
@@ -304,7 +304,7 @@ def test_chinese_is_drawn_as_characters_where_a_font_is_there(tmp_path, chinese_
     assert unprintable(["猫", "dog"]) == ""
     picture = np.full((1, 4, 4), 255, np.uint8)
     for name in ("猫", "."):
-        draw_gallery("x", [Shelf("y", [picture], [[name * 8]])], tmp_path / f"{name}.png")
+        draw_gallery("x", [Row("y", [picture], [[name * 8]])], tmp_path / f"{name}.png")
         draw_confusion(np.zeros((2, 2), int), [name * 8, "dog"], tmp_path / f"{name}2.png")
     assert ink(tmp_path / "猫.png") > ink(tmp_path / "..png") + 0.003  # black boxes
     assert ink(tmp_path / "猫2.png") > ink(tmp_path / ".2.png") + 0.003
@@ -321,5 +321,5 @@ def test_without_a_font_chinese_is_told_in_a_sentence(run, tmp_path, no_chinese_
         {"confusion": np.eye(2, dtype=int)}, ["猫", "dog"], tmp_path, "now", said.append
     )
     assert said == [sentence] and size(tmp_path / "confusion_matrix.png")
-    draw_gallery("猫", [Shelf("猫", [np.zeros((3, 4, 9), np.uint8)], [["猫 a"]])], tmp_path / "gallery.png")
+    draw_gallery("猫", [Row("猫", [np.zeros((3, 4, 9), np.uint8)], [["猫 a"]])], tmp_path / "gallery.png")
     assert not recwarn.list

@@ -17,8 +17,8 @@ from data._images import ImageDataset
 from data._stores import Pixels
 from data.dogcat import DogCat
 from data.image_folder import ImageFolder
-from data.loading.batches import Batches
-from data.loading.fast import Chain, Fast
+from data.loading.fast import FusedFiles, FusedTransform
+from data.loading.loader import Loader
 from data.loading.transforms import make_transform
 from utils import images
 from utils.errors import ConfigError, DataError, WorkerError
@@ -43,7 +43,7 @@ def photos(tmp_path):
 
 
 def read(dataset, **keys) -> list[torch.Tensor]:
-    batches = Batches(dataset, Data(batch_size=4, **keys), seed=3, training=True)
+    batches = Loader(dataset, Data(batch_size=4, **keys), seed=3, training=True)
     try:
         return [batch[0] for _, batch in batches.epoch(2)]
     finally:
@@ -128,7 +128,7 @@ def test_random_crops_reach_every_place():
     ],
 )
 def test_other_chains_go_the_general_way(chain):
-    assert not isinstance(make_transform(chain, fast=True), Fast)
+    assert not isinstance(make_transform(chain, fast=True), FusedFiles)
 
 
 # Small pictures in memory
@@ -181,7 +181,7 @@ def test_in_memory_loaders_and_a_later_start_give_the_same_bits():
     assert not torch.equal(whole[0], read(small([NORMALIZE]))[0][:, :, :9, :12])
     for keys in ({"loader": "threads", "num_workers": 2}, {"loader": "processes", "num_workers": 2}):
         assert all(map(torch.equal, whole, read(dataset, **keys))), keys
-    batches = Batches(dataset, Data(batch_size=4), seed=3, training=True)
+    batches = Loader(dataset, Data(batch_size=4), seed=3, training=True)
     assert torch.equal(next(batches.epoch(2, 1))[1][0], whole[1])
 
 
@@ -191,7 +191,7 @@ def test_in_memory_what_does_not_fit_is_left_to_torchvision():
     assert not small([NORMALIZE], white=16).draws_alone
     assert not small([Component("RandomCrop", {"size": 11})]).draws_alone
     assert small([Component("RandomCrop", {"size": 14, "padding": 2})]).draws_alone
-    assert isinstance(make_transform([SHIFT], fast=True), Chain)
+    assert isinstance(make_transform([SHIFT], fast=True), FusedTransform)
 
 
 def test_in_memory_all_of_it_happens_where_the_pixels_lie():
@@ -221,7 +221,7 @@ def test_loaders_and_a_later_start_give_the_same_bits(photos):
         {"num_workers": 2},
     ):
         assert all(map(torch.equal, whole, read(dataset, **keys))), keys
-    batches = Batches(dataset, Data(batch_size=4, num_workers=2), seed=3, training=True)
+    batches = Loader(dataset, Data(batch_size=4, num_workers=2), seed=3, training=True)
     assert batches.threaded and torch.equal(next(batches.epoch(2, 2))[1][0], whole[2])
     batches.close()
 
@@ -234,7 +234,7 @@ def test_sent_as_pixels_and_finished_there_a_batch_has_the_same_bits(photos, kin
     dataset = files if kind == "files" else small([SHIFT, FLIP, NORMALIZE])
     whole, finish, sent = read(dataset), dataset.finish, []
     dataset.finish = lambda batch: sent.append(batch) or finish(batch)
-    batches = Batches(dataset, Data(batch_size=4, **keys), seed=3, training=True)
+    batches = Loader(dataset, Data(batch_size=4, **keys), seed=3, training=True)
     batches.samples.late = True
     late = [images for _, (images, _) in batches.epoch(2)]
     batches.close()
@@ -324,7 +324,7 @@ def test_frozen_threads_are_told(photos, monkeypatch):
 
 def test_threads_need_numbers_of_their_own(photos):
     with pytest.raises(ConfigError, match=r"data\.loader: threads need"):
-        Batches(DogCat(str(photos), "train"), Data(loader="threads"), 0, training=True)
+        Loader(DogCat(str(photos), "train"), Data(loader="threads"), 0, training=True)
 
 
 def test_an_overridden_sample_is_not_passed_by(photos):

@@ -9,7 +9,7 @@ from conftest import PLAIN, TOY, dogcats, rows, state
 
 from configs import load
 from data.digits import Digits
-from trainer.messages import told_in_words
+from trainer.messages import explain_torch_errors
 from utils.errors import ConfigError, MemoryShortage
 
 
@@ -186,9 +186,9 @@ def test_an_open_window_in_fp16_is_closed_after_a_resume(run):
 )
 def test_what_torch_says_of_a_key_names_the_key(text, told):
     kind = ValueError if "channel" in text else RuntimeError
-    with pytest.raises(ConfigError, match=told), told_in_words(load("default", [])):
+    with pytest.raises(ConfigError, match=told), explain_torch_errors(load("default", [])):
         raise kind(text)
-    with pytest.raises(kind, match="something else"), told_in_words(load("default", [])):
+    with pytest.raises(kind, match="something else"), explain_torch_errors(load("default", [])):
         raise kind("something else")
 
 
@@ -202,5 +202,8 @@ def test_what_torch_says_of_a_key_names_the_key(text, told):
     ],
 )
 def test_too_little_memory_is_told_with_what_to_do(text):
-    with pytest.raises(MemoryShortage, match="batch size 32 .*--batch-size=16"), told_in_words(load("default", [])):
+    with (
+        pytest.raises(MemoryShortage, match="batch size 32 .*--batch-size=16"),
+        explain_torch_errors(load("default", [])),
+    ):
         raise RuntimeError(text)

@@ -32,7 +32,7 @@ def test_a_run_is_what_a_loop_by_hand_gives(run):
     """The same network, batches and optimizer in ten lines of plain PyTorch."""
     from configs import load
     from data.digits import Digits
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
     from models.mlp import MLP
 
     assert run("train", "--run=a", *TOY, "--train.max_steps=50").code == 0
@@ -40,7 +40,7 @@ def test_a_run_is_what_a_loop_by_hand_gives(run):
     torch.manual_seed(0)
     net = MLP(10, in_channels=1, image_size=(8, 8))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
-    batches, losses = Batches(data, load().data, seed=0, training=True), []
+    batches, losses = Loader(data, load().data, seed=0, training=True), []
     for epoch in range(2):
         for _, (x, y) in batches.epoch(epoch):
             loss = nn.functional.cross_entropy(net(x), y)
@@ -184,7 +184,7 @@ def test_half_precision_learns(run, precision):
 def test_balanced_classes_and_order(tmp_path, run):
     from configs.schema import Data
     from data.dogcat import DogCat
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
     from data.loading.samplers import epoch_order
 
     for path in sorted(dogcats(tmp_path / "photos", 30).glob("cat.*"))[:-6]:
@@ -194,11 +194,11 @@ def test_balanced_classes_and_order(tmp_path, run):
     cats = sum(int(data.labels[i]) == 0 for i in order) / len(order)
     assert abs(cats - 0.5) < 0.25 < abs(sum(data.labels == 0) / len(data) - 0.5)
     plain = Data(batch_size=4)
-    first = [i for indices, _ in Batches(data, plain, 0, training=True).epoch(0) for i in indices]
+    first = [i for indices, _ in Loader(data, plain, 0, training=True).epoch(0) for i in indices]
     assert sorted(first) == list(range(len(data)))
-    assert first != [i for indices, _ in Batches(data, plain, 0, training=True).epoch(1) for i in indices]
+    assert first != [i for indices, _ in Loader(data, plain, 0, training=True).epoch(1) for i in indices]
     kept = [
-        i for indices, _ in Batches(data, Data(batch_size=4, shuffle=False), 0, training=True).epoch(0) for i in indices
+        i for indices, _ in Loader(data, Data(batch_size=4, shuffle=False), 0, training=True).epoch(0) for i in indices
     ]
     assert kept == list(range(len(data)))
 

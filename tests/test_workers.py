@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from configs.schema import Data
 from data.loading import workers
-from data.loading.batches import Batches
+from data.loading.loader import Loader
 from data.loading.workers import _start_worker
 from utils.errors import WorkerError
 
@@ -48,7 +48,7 @@ class Fragile(Dataset):
 
 def read(dataset: Fragile, workers: int, start: int = 0, say=lambda text: None) -> list:
     cfg = Data(batch_size=4, num_workers=workers, worker_timeout=3, shuffle=True)
-    batches = Batches(dataset, cfg, seed=1, training=True, say=say)
+    batches = Loader(dataset, cfg, seed=1, training=True, say=say)
     found = [(indices, batch.tolist()) for indices, batch in batches.epoch(5, start)]
     batches.close()
     return found
@@ -115,7 +115,7 @@ def test_a_death_within_a_lock_is_told_outside_of_it(tmp_path, monkeypatch):
     """Raised between taking and giving back, the error would leave the lock of a queue taken for ever."""
     cfg = Data(batch_size=4, num_workers=2, worker_timeout=5, shuffle=True)
     said: list[str] = []
-    batches = Batches(Fragile("none", tmp_path), cfg, seed=1, training=True, say=said.append)
+    batches = Loader(Fragile("none", tmp_path), cfg, seed=1, training=True, say=said.append)
     own, victims, raised = threading.Condition.__exit__, [], []
 
     def slow_exit(self, *error):
@@ -142,7 +142,7 @@ def test_a_death_within_a_lock_is_told_outside_of_it(tmp_path, monkeypatch):
 
 def test_a_frozen_process_does_not_hold_up_the_end(tmp_path):
     cfg = Data(batch_size=4, num_workers=2, shuffle=False)
-    batches = Batches(Fragile("none", tmp_path), cfg, seed=1, training=True)
+    batches = Loader(Fragile("none", tmp_path), cfg, seed=1, training=True)
     reading = batches.epoch(0)
     next(reading)
     frozen = batches._workers.processes[1]
@@ -208,7 +208,7 @@ def test_no_process_is_left_behind(tmp_path):
 def test_a_death_elsewhere_disturbs_nothing(tmp_path):
     """Between two batches, or of a process that loads nothing: no error comes up in the middle of a step."""
     cfg = Data(batch_size=4, num_workers=1, shuffle=False)
-    batches = Batches(Fragile("killed", tmp_path), cfg, seed=1, training=True, say=lambda text: None)
+    batches = Loader(Fragile("killed", tmp_path), cfg, seed=1, training=True, say=lambda text: None)
     seen = []
     before = _children(os.getpid())
     for indices, _ in batches.epoch(0):

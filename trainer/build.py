@@ -1,55 +1,118 @@
-"""From a config to datasets, networks and the task; `meta` carries what one must know of the other."""
+"""From a config to what a training is made of; `meta` carries what models and tasks must know of the data."""
 
 import inspect
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Component, Config
 from data.loading.cache import with_cache
+from data.loading.loader import Loader
 from data.loading.transforms import make_transform
+from data.protocol import meta_of
 from trainer.checkpointing.weights import load_initial, load_network_state
 from trainer.features import with_features
+from trainer.optim.update import make_updates
+from trainer.parallel.ddp import shared_step
+from trainer.setup import prepare_networks, resolve_auto, seed_everything
+from trainer.state import RunState, fingerprint
 from trainer.task import Task
+from utils import dist
 from utils.device import choose_device
-from utils.errors import ConfigError
+from utils.errors import CheckpointError, ConfigError
+from utils.torch_private import is_batch_norm
 
-__all__ = ["Parts", "build", "build_dataset", "build_task", "describe", "least_batch"]
+__all__ = ["NOTHING", "Given", "Parts", "build", "build_dataset", "build_task"]
 
 Meta = dict[str, Any]  # plain values: classes, channels, size, …; stored in the checkpoint
+Say = Callable[[str], None]
+
+
+class Given(NamedTuple):
+    """Objects that Python hands in, where a config would name a component."""
+
+    model: nn.Module | None = None
+    train: Dataset | None = None
+    val: Dataset | None = None
+    task: Task | None = None
+
+    def names(self) -> dict[str, str]:
+        """Return the class of each object, by what it is."""
+        return {part: type(given).__name__ for part, given in self._asdict().items() if given is not None}
+
+    def refuse_missing(self, stored: Mapping[str, Any], source: Path) -> None:
+        """Raises CheckpointError for a run that was trained with objects, and is not given them again."""
+        if missing := {part: name for part, name in stored.get("given", {}).items() if part not in self.names()}:
+            told = " and ".join(f"{part} {name}" for part, name in missing.items())
+            again = ", ".join(f"{part}=…" for part in missing)
+            raise CheckpointError(
+                f"{source}: was trained with {told} handed in from Python, which no command can make; "
+                f"from Python, fit(resume=…, {again}) takes them again"
+            )
+
+
+NOTHING = Given()
 
 
 class Parts(NamedTuple):
-    """What a training is made of; `val` is None for a task that measures nothing."""
+    """What a training is made of; `val_loader` is None for a task that measures nothing."""
 
-    train: Dataset
-    val: Dataset | None
-    meta: Meta
-    task: Task
+    cfg: Config  # with what `auto` stands for on this device
+    device: torch.device
+    state: RunState
+    train_loader: Loader
+    val_loader: Loader | None
+    train_step: Callable[[Any, Any], dict[str, Tensor]]
 
 
-def build(cfg: Config, device: torch.device, stored: dict[str, Any] | None, say: Callable[[str], None]) -> Parts:
-    """The data and the task of a training, with the weights that it goes on from, or begins with."""
-    train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
-    meta = stored["meta"] if stored else describe(train)
-    task = build_task(cfg, meta, trained=stored is not None).to(device)
+def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Given = NOTHING) -> Parts:
+    """Build a training, or with `stored` one that goes on from the state of a checkpoint.
+
+    Raises ConfigError, DataError or CheckpointError for what does not fit together.
+    """
+    device = choose_device(cfg.train.use_gpu)
+    cfg = resolve_auto(cfg, device)
+    dist.start(device)
+    seed_everything(cfg.train)
+    train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
+    prepare_networks(task, cfg.train, training=True)
+    serve = partial(Loader, cfg=cfg.data, seed=cfg.train.seed, say=say, device=device)
+    train_loader = serve(train, training=True, least=least_batch(task))
+    val_loader = None if val is None else serve(val, training=False)
+    about = {"fingerprint": fingerprint(device, train_loader.size)} | ({"given": given.names()} if any(given) else {})
+    state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
+    train_step = task.train_step if dist.world_size() == 1 else shared_step(task, cfg.optim)
+    seed_everything(cfg.train, dist.rank())  # from here on each rank draws its own dropout
+    if stored:
+        state.load_state_dict(stored, networks=False)
+    return Parts(cfg, device, state, train_loader, val_loader, train_step)
+
+
+def _data_and_task(
+    cfg: Config, device: torch.device, stored: dict[str, Any] | None, given: Given, say: Say
+) -> tuple[Dataset, Dataset | None, Meta, Task]:
+    """Return the data and the task of a training, with the weights that it goes on from, or begins with."""
+    train = given.train or build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
+    meta = stored["meta"] if stored else meta_of(train)
+    task = (given.task or build_task(cfg, meta, trained=stored is not None, given=given)).to(device)
     if stored:
         load_network_state(task, stored["model"], stored.get("buffers", {}), "the checkpoint")
     elif cfg.train.load_model_path:
         load_initial(task, cfg.train.load_model_path, say)
     train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
-    val = None
-    if task.metrics:
-        val = with_features(task, build_dataset(cfg, "val", meta, say), cfg, device, adapt=False, say=say)
-    return Parts(train, val, meta, task)
+    if not task.metrics or (given.train is not None and given.val is None):
+        return train, None, meta, task
+    val = given.val or build_dataset(cfg, "val", meta, say)
+    return train, with_features(task, val, cfg, device, adapt=False, say=say), meta, task
 
 
-def build_dataset(cfg: Config, split: str, meta: Meta, say: Callable[[str], None] = print) -> Dataset:
-    """The dataset of a split; it is offered the split's root and transform, and the training set's meta.
+def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = print) -> Dataset:
+    """Return the dataset of a split; it is offered the split's root and transform, and the training set's meta.
 
     Raises ConfigError when transforms are set and the dataset takes none, and for a val split where it has but one.
     """
@@ -73,14 +136,14 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Callable[[str], None
     return with_cache(dataset, cfg.data.cache, say, device)
 
 
-def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True) -> Task:
-    """The task with its networks, each fitted to the data by what it takes of `meta`.
+def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True, given: Given = NOTHING) -> Task:
+    """Return the task with its networks, each fitted to the data by what it takes of `meta`.
 
     `trained`: weights come from a checkpoint, so that none that the config names are read or downloaded again.
     `losses`: a loss may be computed, so that a task's own loss network is needed. A task may take both as arguments.
     """
-    networks: dict[str, nn.Module] = {}
-    for role, spec in cfg.model.items():
+    networks: dict[str, nn.Module] = {} if given.model is None else {"model": given.model}
+    for role, spec in cfg.model.items() if given.model is None else ():
         key = "model" if role == "model" else f"model.{role}"
         args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
         networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
@@ -90,20 +153,6 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
     return COMPONENTS["task"].build(cfg.task, "task", **offered)
 
 
-def describe(dataset: Any) -> Meta:
-    """What a dataset tells models and other splits, as plain values.
-
-    Raises ConfigError when it is not plain: a checkpoint could not hold it.
-    """
-    meta = dict(getattr(dataset, "meta", {}))
-    try:
-        return dict(json.loads(json.dumps(meta)))
-    except TypeError as error:
-        raise ConfigError(
-            f"{type(dataset).__name__}.meta: {error}; it may hold numbers, text, lists and dicts"
-        ) from error
-
-
 def least_batch(task: Task) -> int:
-    """The fewest samples that the task can learn from at once: BatchNorm compares two."""
-    return 2 if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in task.modules()) else 1
+    """Return the fewest samples that the task can learn from at once: BatchNorm compares two."""
+    return 2 if any(map(is_batch_norm, task.modules())) else 1

@@ -1,4 +1,4 @@
-"""Measuring and predicting: what val and test do, and training does now and then without a trace."""
+"""Evaluating and predicting: what val and test do, and training does now and then without a trace."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from configs import Config
-from data.loading.batches import Batches
+from data.loading.loader import Loader
+from data.protocol import ids_of
 from trainer.task import Row, Task
 from utils import dist
 from utils.device import autocast
@@ -15,11 +16,11 @@ from utils.errors import DataError
 from utils.meters import Meter
 from utils.randomness import same_random_state
 
-__all__ = ["measure", "predict", "undisturbed"]
+__all__ = ["evaluate", "predict", "evaluating"]
 
 
 @contextmanager
-def undisturbed(task: Task) -> Iterator[None]:
+def evaluating(task: Task) -> Iterator[None]:
     """Everything is afterwards as it was: random numbers, and which modules are in training mode."""
     modes = {module: module.training for module in task.modules()}
     task.eval()
@@ -31,18 +32,25 @@ def undisturbed(task: Task) -> Iterator[None]:
             module.training = mode
 
 
-def measure(
-    task: Task, batches: Batches, cfg: Config, device: torch.device, after_batch: Callable[[], object] = lambda: None
+def evaluate(
+    task: Task,
+    loader: Loader | None,
+    cfg: Config,
+    device: torch.device,
+    after_batch: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The metrics over a split, each sample counted once on one rank; and what is no number, such as a matrix.
+    """Return the metrics over a split, each sample counted once on one rank; and what is no number, such as a matrix.
 
-    Raises DataError when the split has no sample, and what `after_batch` raises to break off.
+    Without a loader there are none. Raises DataError when the split has no sample, and what `after_batch` raises to
+    break off.
     """
-    if not batches.size:
+    if loader is None:
+        return {}, {}
+    if not loader.size:
         raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
     meters = task.meters()
-    with undisturbed(task), torch.no_grad():
-        for _, batch in batches.epoch(0):
+    with evaluating(task), torch.no_grad():
+        for _, batch in loader.epoch(0):
             with autocast(device, cfg.train.precision):
                 task.val_step(batch, meters)
             after_batch()
@@ -62,19 +70,19 @@ def _merged(task: Task, meters: Mapping[str, Meter]) -> Mapping[str, Meter]:
     return whole
 
 
-def predict(task: Task, batches: Batches, cfg: Config, device: torch.device) -> dict[str, Row]:
+def predict(task: Task, loader: Loader, cfg: Config, device: torch.device) -> dict[str, Row]:
     """Every sample's id and prediction, once.
 
     Raises DataError when an id stands for two samples.
     """
     rows: list[tuple[int, Row]] = []
-    with undisturbed(task), torch.no_grad():
-        for indices, batch in batches.epoch(0):
+    with evaluating(task), torch.no_grad():
+        for indices, batch in loader.epoch(0):
             with autocast(device, cfg.train.precision):
                 rows += zip(indices, task.test_step(batch), strict=True)
     merged = dict(row for part in dist.gather(rows) for row in part)
-    ids = getattr(batches.dataset, "ids", range(batches.size))
-    found = {str(ids[index]): merged[index] for index in range(batches.size)}
-    if len(found) != batches.size:
-        raise DataError(f"{batches.size} test samples have only {len(found)} different ids; make the file names unique")
+    ids = ids_of(loader.dataset)
+    found = {str(ids[index]): merged[index] for index in range(loader.size)}
+    if len(found) != loader.size:
+        raise DataError(f"{loader.size} test samples have only {len(found)} different ids; make the file names unique")
     return found

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from configs import Config
-from data.loading.batches import Batches
 from data.loading.cache import stamp
-from trainer.evaluate import undisturbed
+from data.loading.loader import Loader
+from data.protocol import photographed
+from trainer.evaluate import evaluating
 from trainer.task import Task
 from utils import dist
 from utils.errors import StorageError
-from utils.files import put
+from utils.files import write_atomic
 from utils.runs.folder import ROOT
 
 __all__ = ["with_features"]
@@ -47,17 +48,19 @@ def with_features(
 
     Raises DataError when a photo cannot be read, or pictures differ in size.
     """
-    if not (hasattr(task, "encode") and hasattr(dataset, "pictures")):
+    pictured = photographed(dataset)
+    if pictured is None or not hasattr(task, "encode"):
         return dataset
     path = FOLDER / f"{fingerprint(task, dataset, device)}.pt"
     features = _kept(path, len(dataset))
-    if not all(dist.gather(features is not None)):  # ranks on several machines agree: they compute together
+    known = dist.gather(features is not None)
+    if features is None or not all(known):  # ranks on several machines agree: they compute together
         say(f"features of {len(dataset):,} photos: computed once, kept in {FOLDER}")
-        features = _compute(task, dataset.pictures, cfg, device)
+        features = _compute(task, pictured.pictures, cfg, device)
         _keep(path, features)
     if adapt:
         task.adapt(features)
-    return dataset.with_features(features)
+    return pictured.with_features(features)
 
 
 def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
@@ -78,12 +81,12 @@ def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
 def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -> Tensor:
     """The features of all pictures, of which each rank encodes its share."""
     rows: dict[int, Tensor] = {}
-    reading = contextlib.closing(Batches(pictures, cfg.data, cfg.train.seed, training=False, device=device))
-    with reading as batches, undisturbed(task), torch.no_grad():
-        for indices, batch in batches.epoch(0):
+    reading = contextlib.closing(Loader(pictures, cfg.data, cfg.train.seed, training=False, device=device))
+    with reading as loader, evaluating(task), torch.no_grad():
+        for indices, batch in loader.epoch(0):
             rows.update(zip(indices, task.encode(batch).float().cpu(), strict=True))  # type: ignore[operator]
     whole = {index: row for part in dist.gather(rows) for index, row in part.items()}
-    return torch.stack([whole[index] for index in range(batches.size)])
+    return torch.stack([whole[index] for index in range(loader.size)])
 
 
 def _kept(path: Path, count: int) -> Tensor | None:
@@ -100,7 +103,7 @@ def _keep(path: Path, features: Tensor) -> None:
     buffer = io.BytesIO()
     torch.save({"features": features, "sha256": _digest(features)}, buffer)
     with contextlib.suppress(StorageError, OSError):  # then the next run computes them again
-        put(path, buffer.getbuffer())
+        write_atomic(path, buffer.getbuffer())
 
 
 def _digest(features: Tensor) -> str:

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from configs import Config
 from utils.errors import ConfigError, MemoryShortage
 
-__all__ = ["told_in_words"]
+__all__ = ["explain_torch_errors"]
 
-TOLD = {  # what torch's errors say, and what to do
+EXPLANATIONS = {  # what torch's errors say, and what to do
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
     "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
     "channels, but got": "model: a layer is given other channels than it takes; see model.in_channels",
@@ -30,14 +30,14 @@ SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  
 
 
 @contextmanager
-def told_in_words(cfg: Config, training: bool = True) -> Iterator[None]:
+def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
     """Turn running out of memory to a MemoryShortage, and what torch says of some keys to a ConfigError."""
     try:
         yield
     except (MemoryError, RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, MemoryError) or any(sign in str(error) for sign in SHORTAGES):
             raise _memory_shortage(cfg, training) from error
-        told = next((words for sign, words in TOLD.items() if sign in str(error)), None)
+        told = next((words for sign, words in EXPLANATIONS.items() if sign in str(error)), None)
         if told is None:
             raise
         raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]}; --debug shows where)") from error

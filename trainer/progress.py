@@ -1,4 +1,4 @@
-"""Where a run stands: position, best score, patience, and the numbers of a row not yet written."""
+"""Where a run stands: position, best score, patience, and the numbers of a row that is not yet written."""
 
 import math
 import typing
@@ -11,9 +11,11 @@ from torch import Tensor
 from configs import COMPONENTS, Config
 from configs.schema import Train
 from utils import dist
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, DataError
 
-__all__ = ["Progress", "Window", "monitored"]
+__all__ = ["Monitor", "Progress", "RowMeans"]
+
+RENAMED = {"left_out": "skipped"}  # fields, in checkpoints of before
 
 
 @dataclass
@@ -31,8 +33,11 @@ class Progress:
     stopped: bool = False  # whether early stop has ended the run
     seconds: float = 0.0  # spent in training
     journal: int = 0  # bytes of log.jsonl that belong to this state
-    left_out: list[list[int]] = field(default_factory=list)  # [epoch, batch] whose loss or gradient was not finite
+    skipped: list[list[int]] = field(default_factory=list)  # [epoch, batch] whose loss or gradient was not finite
     kept: list[list[float]] = field(default_factory=list)  # [score, epoch] of the checkpoints kept as the top ones
+
+    def __post_init__(self) -> None:
+        self.saved = self.seconds  # when the last save was made; no field, as a resumed run begins with one
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -40,6 +45,7 @@ class Progress:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
         """Raises CheckpointError unless the state has every field, each of its type, and no other."""
+        state = {RENAMED.get(name, name): value for name, value in state.items()}
         kinds: dict[str, Any] = {f.name: list if typing.get_origin(f.type) is list else f.type for f in fields(cls)}
         wrong = kinds.keys() ^ state.keys() or {k for k, v in state.items() if not isinstance(v, kinds[k])}
         if wrong:
@@ -66,8 +72,22 @@ class Progress:
         ended_by = "max_steps" if train.max_steps is not None and self.step >= train.max_steps else "max_minutes"
         return f"--train.{ended_by}=… continues it"
 
-    def note(self, score: float, train: Train) -> bool:
-        """Note a validation's score; whether it is the best."""
+    def validation_due(self, train: Train) -> bool:
+        """Return whether to validate within the epoch, by `train.val_steps`."""
+        every = train.val_steps
+        return every is not None and self.step > 0 and self.step % every == 0 and self.validated < self.step
+
+    def save_due(self, train: Train) -> bool:
+        """Return whether to save within the epoch, by `train.save_steps` or `train.save_minutes`."""
+        by_steps = train.save_steps is not None and self.step % train.save_steps == 0
+        return by_steps or (train.save_minutes is not None and self.seconds - self.saved >= 60 * train.save_minutes)
+
+    def skips(self) -> bool:
+        """Return whether the next batch is left out: its loss or gradient was not finite."""
+        return [self.epoch, self.batch] in self.skipped
+
+    def update_best(self, score: float, train: Train) -> bool:
+        """Take in a validation's score. Returns whether it is the best."""
         is_best = math.isfinite(score) and (self.best is None or score < self.best)
         if is_best:
             self.best, self.best_epoch = score, self.epoch
@@ -89,8 +109,41 @@ class Progress:
         return [name] if stays else [], [f"epoch-{int(epoch):03d}.pth" for epoch in dropped]
 
 
-class Window:
-    """The scalars of the steps since the last train row; they stay on their device until the row is written."""
+class Monitor:
+    """The validation metric that picks best.pth, and whether the weights of now are the best by it."""
+
+    def __init__(self, cfg: Config):
+        """`name` is None for a task that measures nothing."""
+        metrics = COMPONENTS["task"].get(cfg.task.name).metrics
+        self.name: str | None = cfg.train.monitor or next(iter(metrics), None)
+        self.mode = "min" if metrics.get(self.name) == "min" else "max"
+        self.is_best = False  # since the last save
+        self.earlier_best: Progress | None = None  # of a best.pth that was measured where a longer run does not look
+
+    def update(self, numbers: Mapping[str, float], progress: "Progress", train: Train) -> float:
+        """Take in a validation's numbers and return its score, of which smaller is better.
+
+        Raises DataError when the metric is not among them.
+        """
+        if self.name is None or self.name not in numbers:
+            raise DataError(
+                f"validation gives no '{self.name}' here (it gives {', '.join(numbers)}); see train.monitor"
+            )
+        score = numbers[self.name] if self.mode == "min" else -numbers[self.name]
+        earlier = self.earlier_best
+        if progress.update_best(score, train) and not (earlier and earlier.best <= score):  # type: ignore[operator]
+            self.is_best, self.earlier_best = True, None
+        return score
+
+    def best(self, progress: "Progress") -> tuple[float | None, int]:
+        """Return the metric's value in best.pth, None without one, and the epoch, from 1."""
+        p = self.earlier_best or progress
+        # 0 - 0 is 0, and -0.0 nobody wants to read
+        return p.best if p.best is None or self.mode == "min" else 0 - p.best, p.best_epoch + 1
+
+
+class RowMeans:
+    """The means of a train row: scalars of the steps since the last one, on their device until the row is written."""
 
     def __init__(self) -> None:
         self.scalars: dict[str, list[tuple[int, Tensor | float]]] = {}
@@ -100,7 +153,7 @@ class Window:
             self.scalars.setdefault(name, []).append((samples, value.detach()))
 
     def means(self) -> dict[str, float]:
-        """Means over samples, over all ranks; the window is empty afterwards."""
+        """Return the means over samples, over all ranks, and begin the next row."""
         sums = {k: [sum(n * float(v) for n, v in rows), sum(n for n, _ in rows)] for k, rows in self.scalars.items()}
         self.scalars = {}
         parts = dist.gather(sums)
@@ -113,10 +166,3 @@ class Window:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.scalars = {k: [(n, v) for n, v in rows] for k, rows in state.items()}
-
-
-def monitored(cfg: Config) -> tuple[str | None, bool]:
-    """The metric that picks the best checkpoint, None where nothing is measured; and whether smaller is better."""
-    metrics = COMPONENTS["task"].get(cfg.task.name).metrics
-    name = cfg.train.monitor or next(iter(metrics), None)
-    return name, metrics.get(name) == "min"

@@ -14,12 +14,12 @@ from configs import Config
 from configs.schema import Train
 from utils.device import has_bf16
 
-__all__ = ["lay_out", "make_repeatable", "settled"]
+__all__ = ["prepare_networks", "seed_everything", "resolve_auto"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-def settled(cfg: Config, device: torch.device) -> Config:
+def resolve_auto(cfg: Config, device: torch.device) -> Config:
     """The config with what `auto` stands for on this device; it is stored so, and a resumed run keeps it."""
     train = cfg.train
     precision = train.precision
@@ -31,7 +31,7 @@ def settled(cfg: Config, device: torch.device) -> Config:
     return replace(cfg, train=replace(train, precision=precision, channels_last=last))
 
 
-def lay_out(task: nn.Module, train: Train, training: bool = False) -> None:
+def prepare_networks(task: nn.Module, train: Train, training: bool = False) -> None:
     """Put the weights of convolutions into the config's memory layout, which their results take over; compile.
 
     Unless for `training`, weights count as constants to the compiler: they are laid out once, BatchNorm is folded in.
@@ -52,7 +52,7 @@ def _keep_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def make_repeatable(train: Train, rank: int = 0) -> None:
+def seed_everything(train: Train, rank: int = 0) -> None:
     """Seed every generator; on a GPU with `deterministic`, take only algorithms that give the same bits."""
     random.seed(train.seed + rank)
     np.random.seed((train.seed + rank) % 2**32)

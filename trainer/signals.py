@@ -1,13 +1,16 @@
-"""Ctrl-C and its kin: noted when they come, acted on at the next step."""
+"""Ctrl-C and its kin: noted when they come, acted on at the next step; and the book's look into a running training."""
 
 import os
+import pdb
 import signal
+import sys
 import threading
 from types import FrameType
+from typing import Any
 
 from utils import dist
 
-__all__ = ["Signals", "Stopped"]
+__all__ = ["Signals", "Stopped", "look_around"]
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
 STOPPING = (signal.SIGINT, signal.SIGTERM, HANGUP)
@@ -51,11 +54,22 @@ class Signals:
         else:
             self.stop = self.stop or number
 
-    def break_off(self) -> None:
+    def raise_if_stopping(self) -> None:
         """Raises Stopped within what may be long and can be done again, if asked to stop; one of many goes on."""
         if self.stop and dist.world_size() == 1:
             raise Stopped(self.stop)
 
-    def agreed(self) -> tuple[int, int]:
+    def across_ranks(self) -> tuple[int, int]:
         """The stop signal that any rank has had (0: none), and whether any was asked to save."""
         return dist.any_rank(self.stop), dist.any_rank(self.save)
+
+
+def look_around(trainer: Any, file: str) -> None:
+    """Open a debugger in the running training if `file` is there (book: `touch /tmp/debug`); `c` goes on, `q` ends it.
+
+    Only on a terminal, and in a single process.
+    """
+    if os.path.exists(file) and dist.world_size() == 1 and sys.stdin is not None and sys.stdin.isatty():
+        trainer.console.end()
+        trainer.console.say(f"{file} is there: a debugger; `trainer.state.task` is the task, c continues")
+        pdb.set_trace()

@@ -1,72 +1,153 @@
-"""Everything that decides the future of a run, as one dict of tensors and plain values."""
+"""RunState: everything that decides the future of a run, as tensors and plain values."""
 
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from configs import Config
+from trainer.checkpointing.saver import Saver
+from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
-from trainer.progress import Progress
+from trainer.optim.average import MovingAverage
+from trainer.optim.nonfinite import explain
+from trainer.optim.update import Updates
+from trainer.parallel.ddp import average_
+from trainer.progress import Monitor, Progress, RowMeans
+from trainer.task import Task
 from utils import dist
 from utils.config.convert import to_plain
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, NonFiniteError
 from utils.randomness import random_state, set_random_state
+from utils.sinks.logger import Logger
 
-if TYPE_CHECKING:
-    from trainer.trainer import Trainer
-
-__all__ = ["fingerprint", "pack", "unpack"]
+__all__ = ["RunState", "fingerprint"]
 
 
-def pack(trainer: "Trainer") -> dict[str, Any]:
-    """The state of a run between two steps; every rank must call it."""
-    averaged = trainer.averaged
-    return {
-        "model": network_state(trainer.task),
-        "buffers": buffer_state(trainer.task),
-        "ema": network_state(averaged.module) if averaged else None,  # type: ignore[arg-type]
-        "ema_count": int(averaged.n_averaged) if averaged else 0,  # type: ignore[arg-type]
-        "update": trainer.update.state_dict(),
-        "progress": trainer.progress.state_dict(),
-        "ranks": dist.gather({"random": random_state(), "window": trainer.window.state_dict()}),
-        "config": to_plain(trainer.cfg),
-        "meta": trainer.meta,
-        "fingerprint": fingerprint(trainer),
-    }
+class RunState:
+    """A run between two steps. Saving, resuming and going back work on it; it needs no Trainer."""
+
+    def __init__(self, cfg: Config, task: Task, update: Updates, meta: dict[str, Any], about: dict[str, Any]):
+        """`about`: what a checkpoint tells of the run besides, such as its fingerprint."""
+        self.task, self.update, self.meta = task, update, meta
+        self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema)
+        self.progress, self.means, self.monitor = Progress(), RowMeans(), Monitor(cfg)
+        self.about = {"config": to_plain(cfg), "meta": meta, **about}
+        self.started = time.monotonic()
+
+    @property
+    def eval_task(self) -> Task:
+        """What val and test use: the averaged weights, if there are any."""
+        return self.averaged.module if self.averaged else self.task  # type: ignore[return-value]
+
+    def after_step(self) -> None:
+        """Do what follows an optimizer's step: averaged weights, statistics that ranks share."""
+        if dist.world_size() > 1:
+            average_(self.task.buffers())
+        if self.averaged:
+            self.averaged.follow(self.task, self.update.taken)
+
+    def close_epoch(self) -> None:
+        """Step with what short windows hold.
+
+        Raises NonFiniteError, and ConfigError when a network's optimizer was never called.
+        """
+        self.update.close()
+        self.after_step()
+        self.update.check_used()
+
+    def roll_back(self, saver: Saver) -> None:
+        """Make everything as it was at the last save."""
+        assert saver.folder is not None, "a run without checkpoints does not go back"
+        saver.wait()
+        stored, source, _ = read_newest(saver.folder)
+        self.load_state_dict(stored, str(source))
+        if not self.update.window_is_finite():  # saved between the batch that is to blame and the step
+            self.update.drop()
+
+    def after_validation(self, numbers: Mapping[str, float], cfg: Config) -> None:
+        """Take in a validation's numbers: position, best score, schedulers.
+
+        Raises DataError when the monitored metric is not among them.
+        """
+        self.progress.validated = self.progress.step
+        self.read_clock()
+        if self.monitor.name is not None:
+            score = self.monitor.update(numbers, self.progress, cfg.train)
+            for schedule in self.update.schedules():
+                schedule.after_validation(numbers.get("loss", score), score)
+
+    def start_clock(self) -> None:
+        """Count the seconds of training from here on."""
+        self.started = time.monotonic() - self.progress.seconds
+
+    def read_clock(self) -> None:
+        """Note the seconds of training so far, the same on every rank."""
+        self.progress.seconds = dist.broadcast(time.monotonic() - self.started)
+
+    def explain(self, error: NonFiniteError, step: int, dataset: Any, indices: list[int]) -> NonFiniteError:
+        """Return the same error with the step, learning rates, gradients, and the samples of the batch."""
+        return explain(error, step, {**self.update.rates(), **self.update.norms()}, dataset, indices)
+
+    def write_row(self, logger: Logger, dataset: Any, every: int) -> None:
+        """Write a train row: means over the samples since the last one, `every` steps ago.
+
+        Raises NonFiniteError where the loss could not be looked at sooner, on a GPU.
+        """
+        p, means = self.progress, self.means.means()
+        if any(value != value or abs(value) == float("inf") for value in means.values()):
+            raise self.explain(NonFiniteError(f"not finite since step {p.step - every}: {means}"), p.step, dataset, [])
+        logger.scalars("train", p.epoch, p.step, means | self.update.rates())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state between two steps; every rank must call it."""
+        averaged = self.averaged
+        return {
+            "model": network_state(self.task),
+            "buffers": buffer_state(self.task),
+            "ema": network_state(averaged.module) if averaged else None,  # type: ignore[arg-type]
+            "ema_count": averaged.count if averaged else 0,
+            "update": self.update.state_dict(),
+            "progress": self.progress.state_dict(),
+            "ranks": dist.gather({"random": random_state(), "window": self.means.state_dict()}),
+            **self.about,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], source: str = "the checkpoint", networks: bool = True) -> None:
+        """Stand where `state_dict` was called; without `networks` these have their weights already.
+
+        Raises CheckpointError when the state lacks something, or is that of another run.
+        """
+        if networks:
+            load_network_state(self.task, state["model"], state["buffers"], source)
+        try:
+            self._load(state)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {error}"[:200]
+            raise CheckpointError(f"the checkpoint's state is not whole ({reason}); resume from another one") from error
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if self.averaged:
+            weights, buffers = state["ema"] or state["model"], state["buffers"]
+            load_network_state(self.averaged.module, weights, buffers, "the checkpoint")  # type: ignore[arg-type]
+            self.averaged.n_averaged.fill_(state["ema_count"])  # type: ignore[operator, union-attr]
+        self.update.load_state_dict(state["update"])
+        if self.averaged:
+            self.averaged.followed = self.update.taken
+        self.progress = Progress.from_state(state["progress"])
+        own = state["ranks"][dist.rank()] if dist.rank() < len(state["ranks"]) else None
+        if own:
+            self.means.load_state_dict(own["window"])
+            set_random_state(own["random"])
 
 
-def unpack(trainer: "Trainer", state: dict[str, Any]) -> None:
-    """Make a new trainer, whose networks have their weights already, stand where `pack` was called.
-
-    Raises CheckpointError when the state lacks something, or is that of another run.
-    """
-    try:
-        _put_back(trainer, state)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise CheckpointError(f"the checkpoint's state is not whole ({reason}); resume from another one") from error
-
-
-def _put_back(trainer: "Trainer", state: dict[str, Any]) -> None:
-    if trainer.averaged:
-        weights, buffers = state["ema"] or state["model"], state["buffers"]
-        load_network_state(trainer.averaged.module, weights, buffers, "the checkpoint")  # type: ignore[arg-type]
-        trainer.averaged.n_averaged.fill_(state["ema_count"])  # type: ignore[operator, union-attr]
-    trainer.update.load_state_dict(state["update"])
-    trainer.averaged_at = trainer.update.taken
-    trainer.progress = Progress.from_state(state["progress"])
-    own = state["ranks"][dist.rank()] if dist.rank() < len(state["ranks"]) else None
-    if own:
-        trainer.window.load_state_dict(own["window"])
-        set_random_state(own["random"])
-
-
-def fingerprint(trainer: "Trainer") -> dict[str, Any]:
-    """What must be the same for a resumed run to be the same to the last bit."""
-    device = trainer.device
+def fingerprint(device: torch.device, samples: int) -> dict[str, Any]:
+    """Return what must be the same for a resumed run to be the same to the last bit."""
     return {
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processes": dist.world_size(),
-        "training samples": trainer.train_batches.size,
+        "training samples": samples,
     }

@@ -34,7 +34,7 @@ class Task(nn.Module, ABC):
 
     # What validation gives, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
-    learns_every: Mapping[str, int] = MappingProxyType({})  # of roles that do not learn at each step: at each n-th
+    update_every: Mapping[str, int] = MappingProxyType({})  # of roles that do not learn at each step: at each n-th
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
 
     @abstractmethod

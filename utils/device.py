@@ -9,6 +9,7 @@ from torch import Tensor
 
 from utils import dist
 from utils.errors import ConfigError
+from utils.torch_private import computes_in_bf16
 
 __all__ = ["CPU", "choose_device", "autocast", "move"]
 
@@ -39,8 +40,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 itself; without that it is many times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    tests = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(test() for test in tests)
+    return computes_in_bf16()
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from utils.errors import StorageError
 
-__all__ = ["TEMPORARY", "content", "open_regular", "put", "settle", "storage_error", "write_durably"]
+__all__ = ["TEMPORARY", "content", "open_regular", "write_atomic", "fsync", "storage_error", "write_durably"]
 
 TEMPORARY = ".tmp"  # the suffix of a file that is being written
 
@@ -28,7 +28,7 @@ def content(path: Path) -> bytes:
         return file.read()
 
 
-def put(path: Path, data: bytes | memoryview) -> None:
+def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Write a file through a temporary one in the same folder; an older file of that name stays if it fails.
 
     Raises StorageError when it cannot be written.
@@ -48,10 +48,10 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Write bytes and wait until they are on the disk."""
     with open(path, "wb") as stream:
         stream.write(data)
-        settle(stream)
+        fsync(stream)
 
 
-def settle(stream: BinaryIO) -> None:
+def fsync(stream: BinaryIO) -> None:
     """Wait until what was written is on the disk. Raises OSError."""
     stream.flush()
     os.fsync(stream.fileno())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.files import put
+from utils.files import write_atomic
 
 if TYPE_CHECKING:
     pass
@@ -189,7 +189,7 @@ def write_image(path: str | Path, pixels: Tensor | np.ndarray) -> None:
         array = array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format=kind)
-    put(Path(path), buffer.getvalue())
+    write_atomic(Path(path), buffer.getvalue())
 
 
 def _check_regular(path: str) -> None:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from data._stores import Files, Packed, Pixels
+from data.protocol import batch_reader, draws, store_of
 from utils.device import CPU
 from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
@@ -44,8 +45,9 @@ def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = prin
     Raises ConfigError for a dataset without pictures, or whose pixels the GPU cannot take, DataError for a picture that
     cannot be read, StorageError when the file cannot be written.
     """
-    store = getattr(dataset, "store", None)
-    if kind is None or (kind != "gpu" and (isinstance(store, Pixels) or getattr(dataset, "in_memory", False))):
+    store, reader = store_of(dataset), batch_reader(dataset)
+    in_memory = isinstance(store, Pixels) or (reader is not None and not draws(reader))
+    if kind is None or (kind != "gpu" and in_memory):
         return dataset
     twin = copy.copy(dataset)
     if kind == "gpu":
@@ -59,13 +61,13 @@ def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = prin
 
 
 def _on_gpu(dataset: Any, device: torch.device) -> Pixels:
-    store = getattr(dataset, "store", None)
+    store = store_of(dataset)
     if not isinstance(store, Pixels):
         raise ConfigError(
             f"data.cache: gpu is for small pictures that lie in memory, as MNIST's do; those of "
             f"{type(dataset).__name__} do not: take ram or disk, or leave it out"
         )
-    if not (dataset.in_memory or dataset.draws_alone):
+    if batch_reader(dataset) is None:
         raise ConfigError(
             f"data.cache: on the gpu whole batches are made with data.pixels=fast, and of data.transform only a crop "
             f"that fits, flips, and Normalize with a mean or one for each channel, for pictures of 256 levels; these "

@@ -14,7 +14,7 @@ from torch import Tensor
 from configs import Component
 from utils.images import Region
 
-__all__ = ["Fast", "Whole", "recognise"]
+__all__ = ["FusedFiles", "FusedTensor", "fuse"]
 
 RESIZES = ("Resize", "RandomResizedCrop")
 FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")
@@ -52,7 +52,7 @@ class Step(NamedTuple):
     ratio: tuple[float, float]
 
 
-class Chain:
+class FusedTransform:
     """A recognised chain. As a callable it is torchvision's own chain, for whatever is no batch of pictures.
 
     Boxes and flips are drawn as torchvision draws them, from Python's generator, seeded for each sample: the numbers
@@ -102,7 +102,7 @@ class Chain:
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
 
 
-class Fast(Chain):
+class FusedFiles(FusedTransform):
     """A chain with one resize, for pictures in files.
 
     For a given box the pixels are torchvision's to one unit of 255, but for a JPEG that is decoded smaller, with never
@@ -114,7 +114,7 @@ class Fast(Chain):
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-class Whole(Chain):
+class FusedTensor(FusedTransform):
     """A chain without a resize, for small pictures in memory: a batch is cut and flipped where it lies.
 
     For given places the pixels are torchvision's but for rounding in float32.
@@ -152,7 +152,7 @@ def _places(regions: Sequence[Region], width: int, device: torch.device) -> Tens
     return rows[:, :, None] * width + columns[:, None, :]
 
 
-def recognise(specs: Sequence[Component], compose: Callable[[], Any]) -> Chain | None:
+def fuse(specs: Sequence[Component], compose: Callable[[], Any]) -> FusedTransform | None:
     """The chain as Fast or Whole, None for another; `compose` makes the same of torchvision's parts.
 
     Recognised are one Resize or RandomResizedCrop (bilinear), crops that fit into what it gives, flips, and Normalize,
@@ -174,10 +174,10 @@ def recognise(specs: Sequence[Component], compose: Callable[[], Any]) -> Chain |
     across = [spec.name == FLIPS[0] for spec in flips]
     parts = (specs, compose, steps, list(zip(shares, across, strict=True)), mean, std)
     if not padding and _fit(steps):
-        return Fast(*parts)
+        return FusedFiles(*parts)
     if any(step.kind in RESIZES for step in steps):
         return None
-    chain = Whole(*parts)
+    chain = FusedTensor(*parts)
     chain.padding = padding
     return chain
 

@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 from configs.schema import Data
-from utils.errors import DataError
+from data.protocol import classes_of
 from utils.randomness import mix
 
-__all__ = []
+__all__ = ["epoch_order"]
 
 
 def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None) -> Tensor:
-    """The order of samples [size] in the epoch of `key` (seed, epoch); without a key, as they stand."""
+    """Return the order of samples [size] in the epoch of `key` (seed, epoch); without a key, as they stand.
+
+    Raises DataError when classes are to be balanced and the dataset does not tell them.
+    """
     if key is None or not (cfg.shuffle or cfg.balance_classes):
         return torch.arange(size)
     generator = torch.Generator().manual_seed(mix(*key))
@@ -21,12 +24,7 @@ def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None)
 
 
 def _balanced(dataset: Any, size: int, generator: torch.Generator) -> Tensor:
-    """Draws with replacement in which each class is equally likely.
-
-    Raises DataError for a dataset that does not tell its labels.
-    """
-    labels = None if getattr(dataset, "labels", None) is None else torch.as_tensor(dataset.labels)
-    if labels is None or labels.is_floating_point() or labels.ndim != 1:
-        raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
+    """Return draws with replacement in which each class is equally likely."""
+    labels = classes_of(dataset)
     weights = 1.0 / labels.bincount().double()[labels]
     return torch.multinomial(weights, size, replacement=True, generator=generator)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from configs import COMPONENTS, Component
-from data.loading.fast import recognise
+from data.loading.fast import fuse
 
 __all__ = ["make_transform"]
 
@@ -23,7 +23,7 @@ def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[
     Raises ConfigError when one of them refuses its arguments; of a usual chain only when it is used one by one.
     """
     compose = partial(_compose, specs)
-    return (recognise(specs, compose) if fast else None) or compose()
+    return (fuse(specs, compose) if fast else None) or compose()
 
 
 def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:

@@ -24,11 +24,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torch.utils.data._utils import signal_handling
 
 from utils.errors import WorkerError
+from utils.torch_private import ExceptionWrapper, keep_sigchld_handler, let_iterator_go, pinning_thread
 
 __all__ = ["Threads", "Workers", "let_go"]
 
@@ -136,13 +135,13 @@ class Workers:
         """Let the processes end in order; those that do not, as torch found, are ended."""
         processes, self.processes = self.processes, ()
         self._bound_pinning()
-        self.loader._iterator = None  # the last reference to it, but after an error
+        let_iterator_go(self.loader)  # the last reference to it, except after an error
         for process in processes:
             process.kill()
 
     def _bound_pinning(self) -> None:
         """Torch's thread that pins may hang in half a message of a process that was killed, and torch joins it."""
-        if pinning := getattr(self.loader._iterator, "_pin_memory_thread", None):
+        if pinning := pinning_thread(self.loader):
             pinning.join = partial(pinning.join, PINNED)
 
 
@@ -229,7 +228,7 @@ class _Watch:
             current = cls()
             signal.signal(signal.SIGCHLD, current)
             signal.signal(signal.SIGALRM, current)
-            signal_handling._SIGCHLD_handler_set = True  # torch's is not to take its place
+            keep_sigchld_handler()
             current.in_place = True
         return current
 

@@ -112,7 +112,7 @@ def record(broken: str, links: bool, held: Held, saves: Iterable[int]) -> tuple[
         trace.append(call)
 
     with BROKEN[broken]() if broken else Patched({}), watched(root, note, sync=False):
-        Store(root).sweep()
+        Store(root).remove_partial()
         for i in saves:
             trace.append(Mark("begins", i))
             Store(root).save(state(i), copies=["best.pth"] if is_best(i) else [])
@@ -136,7 +136,7 @@ def trial(t: Trial) -> str:
     disk, bounds = states()[t.seed % len(states())]
     check(t.folder, disk, bounds)
     if t.seed % RECOVER == 0:
-        Store(t.folder).sweep()
+        Store(t.folder).remove_partial()
         Store(t.folder).save(state(99))
         check_newest(t.folder, 99, 99)
     return ""

@@ -93,10 +93,10 @@ def forget_random() -> None:
 
 def repeat_epoch() -> None:
     """The epoch in progress begins anew, as many trainers do it."""
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
 
-    own = Batches.epoch
-    Batches.epoch = lambda self, epoch, start=0: own(self, epoch, 0)
+    own = Loader.epoch
+    Loader.epoch = lambda self, epoch, start=0: own(self, epoch, 0)
 
 
 def keep_journal() -> None:

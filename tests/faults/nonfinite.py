@@ -141,9 +141,9 @@ def avoid(bad: list[Batch]) -> None:
 
 def follow() -> dict[str, Batch]:
     """What knows which batch is in work."""
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
 
-    own, here = Batches.epoch, {"batch": (-1, -1)}
+    own, here = Loader.epoch, {"batch": (-1, -1)}
 
     def epoch(self, number: int, start: int = 0):
         for i, pair in enumerate(own(self, number, start), start):
@@ -151,7 +151,7 @@ def follow() -> dict[str, Batch]:
                 here["batch"] = (number, i)
             yield pair
 
-    Batches.epoch = epoch
+    Loader.epoch = epoch
     return here
 
 

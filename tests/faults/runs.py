@@ -96,7 +96,7 @@ def seconds(folder: Path) -> float:
 
 def record() -> None:
     """In a child: write down the order of samples, each one that is read, each save, and when signals are heard."""
-    from data.loading import batches as loaders
+    from data.loading import loader as loaders
     from trainer import signals
     from trainer.checkpointing import store as checkpoint
 
@@ -116,7 +116,7 @@ def record() -> None:
     _record_saves(checkpoint.Store)
     wrap(signals.Signals, "__enter__", nothing, lambda *_: note("signals", "heard"))
     wrap(signals.Signals, "__exit__", lambda *_: note("signals", "unheard"), nothing)
-    _record_order(loaders.Batches)
+    _record_order(loaders.Loader)
 
 
 def _record_saves(stores: type) -> None:
@@ -183,7 +183,7 @@ def check_same(folder: Path, whole: Path) -> None:
 
 def check_journal(folder: Path) -> None:
     """Raises Violation for a step that is missing among the train rows, or stands there twice."""
-    steps = [row["step"] for row in Journal.rows(folder / RUN / "log.jsonl") if row["phase"] == "train"]
+    steps = [row["step"] for row in Journal.read(folder / RUN / "log.jsonl") if row["phase"] == "train"]
     require(steps == list(range(1, len(steps) + 1)), f"the journal's steps are {steps}")
 
 

@@ -69,7 +69,7 @@ def save_on(folder: Path, log: Path, broken: Callable | None, place: int, rng: R
             os.kill(os.getpid(), signal.SIGKILL)
 
     with open(log, "a", buffering=1) as lines, watched(folder, count):
-        store.sweep()
+        store.remove_partial()
         before = max((int(line.split()[1]) for line in log.read_text().splitlines()), default=0)
         for i in range(before + 1, before + 500):
             lines.write(f"begins {i}\n")
@@ -120,7 +120,7 @@ def check_folder(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     stale = names - FILES - FOREIGN.keys()
     require(len(stale) <= len(FILES), f"files pile up: {sorted(stale)}")
-    Store(folder).sweep()
+    Store(folder).remove_partial()
     left = {path.name for path in folder.iterdir()} - FILES - FOREIGN.keys()
     require(not left, f"half-written files that are never swept: {sorted(left)}")
     for name, content in FOREIGN.items():
@@ -158,7 +158,7 @@ def remove_first() -> None:
 
 def sweep_all() -> None:
     """Every file that looks temporary is swept, whosesoever it is."""
-    Store.sweep = lambda self: [path.unlink() for path in self.folder.glob("*.tmp")]
+    Store.remove_partial = lambda self: [path.unlink() for path in self.folder.glob("*.tmp")]
 
 
 def new_digest_only() -> None:

@@ -136,7 +136,7 @@ def check_measuring(t: Trial, child: Child, code: int, numbers: tuple[int, ...])
     """The validation was broken off: saved after the epoch's last step, and measured when the run goes on."""
     require(code == 128 + numbers[0], f"exit code {code} after {numbers} in a validation: {child.err()[-300:]}")
     epochs = len(noted(t.folder, "order")) // (STEPS // 2)
-    rows = [row for row in Journal.rows(t.folder / RUN / "log.jsonl") if row["phase"] == "val"]
+    rows = [row for row in Journal.read(t.folder / RUN / "log.jsonl") if row["phase"] == "val"]
     require(len(rows) == epochs - 1, f"{len(rows)} validations told of, though that of epoch {epochs} is not over")
     return check_stop(t, child, code, numbers)
 
@@ -194,11 +194,11 @@ def never_save() -> None:
     from trainer.trainer import Trainer
 
     def heed(self):
-        stop, _ = self.signals.agreed()
+        stop, _ = self.signals.across_ranks()
         if stop:
             raise Stopped(stop)
 
-    Trainer.heed_signals = heed
+    Trainer.handle_signals = heed
 
 
 def deaf() -> None:
@@ -234,7 +234,7 @@ def patient() -> None:
     """A validation is waited for."""
     from trainer.signals import Signals
 
-    Signals.break_off = lambda self: None
+    Signals.raise_if_stopping = lambda self: None
 
 
 BROKEN = {

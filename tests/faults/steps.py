@@ -228,7 +228,7 @@ def prepare_all() -> None:
 
 def shared_random() -> None:
     """Augmentation draws from whatever generator there is, not from one of (seed, epoch, index)."""
-    from data.loading import batches as loaders
+    from data.loading import loader as loaders
 
     loaders.seed_all = lambda seed: None
 
@@ -245,21 +245,21 @@ def forget_statistics() -> None:
 
 def replay() -> None:
     """Batches before the position are read and thrown away, as many trainers do it."""
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
 
-    own = Batches.epoch
+    own = Loader.epoch
 
     def epoch(self, number: int, start: int = 0):
         for i, pair in enumerate(own(self, number, 0)):
             if i >= start:
                 yield pair
 
-    Batches.epoch = epoch
+    Loader.epoch = epoch
 
 
 def forget_order() -> None:
     """The order is drawn anew by each process."""
-    from data.loading import batches as loaders
+    from data.loading import loader as loaders
 
     loaders.mix = lambda *numbers: random.SystemRandom().getrandbits(60)
 

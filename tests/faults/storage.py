@@ -113,7 +113,7 @@ def leave_partial() -> None:
     """What could not be written whole stays."""
     from trainer.checkpointing.store import Store
 
-    Store.sweep = lambda self: None
+    Store.remove_partial = lambda self: None
     own = Path.unlink
     Path.unlink = lambda self, missing_ok=False: None if self.suffix == ".tmp" else own(self, missing_ok)
 

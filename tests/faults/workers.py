@@ -73,7 +73,7 @@ def spoil(fault: str, key: tuple[int, int], times: int) -> None:
     """In a child: its data processes meet with a fault when they read this sample of this epoch, so many times."""
     from torch.utils.data import get_worker_info
 
-    from data.loading.batches import _Samples
+    from data.loading.loader import _Samples
 
     own = _Samples.__getitems__
 
@@ -117,9 +117,9 @@ def kill_some(child: Child, t: Trial, length: float) -> int:
 
 def batch_lost() -> None:
     """What was awaited from the dead process is passed over."""
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
 
-    read, replace = Batches._read, Batches._replace
+    read, replace = Loader._read, Loader._replace
 
     def skipping(self, batches, **more):
         skipped, self.skip = getattr(self, "skip", False), False
@@ -129,25 +129,25 @@ def batch_lost() -> None:
         replace(self, *arguments)
         self.skip = True
 
-    Batches._read, Batches._replace = skipping, replacing
+    Loader._read, Loader._replace = skipping, replacing
 
 
 def never_replaced() -> None:
     """The first loss ends the run."""
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
 
     def replace(self, error, *arguments):
         raise error
 
-    Batches._replace = replace
+    Loader._replace = replace
 
 
 def nameless() -> None:
     """It is not told which samples were being read."""
-    from data.loading.batches import Batches
+    from data.loading.loader import Loader
     from utils.errors import WorkerError
 
-    own = Batches._replace
+    own = Loader._replace
 
     def replace(self, *arguments):
         try:
@@ -155,7 +155,7 @@ def nameless() -> None:
         except WorkerError:
             raise WorkerError(f"lost {LOSSES} times; --num-workers=0 shows why; --resume goes on") from None
 
-    Batches._replace = replace
+    Loader._replace = replace
 
 
 BROKEN = {"awaited batch passed over": batch_lost, "never replaced": never_replaced, "samples not named": nameless}

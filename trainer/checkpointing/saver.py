@@ -4,6 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from trainer.checkpointing.store import Store
 
-__all__ = ["Saver"]
+__all__ = ["NoSaver", "Saver"]
 
 WRITING = threading.Lock()  # held while a thread writes: a process forked then could wait for ever for its locks
 
@@ -42,6 +43,11 @@ class Saver:
         self.thread = threading.Thread(target=self._work, args=arguments, name="saver")
         self.thread.start()
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the checkpoints are; None where nothing is saved."""
+        return self.store.folder if self.store is not None else None
+
     def check(self) -> None:
         """Raises what the last save has raised."""
         if self.error is not None:
@@ -65,6 +71,24 @@ class Saver:
     def _save(self, state: dict[str, Any], copies: Iterable[str], last: bool, drop: Sequence[str]) -> None:
         self.before()
         self.store.save(state, copies, last, drop)
+
+
+class NoSaver(Saver):
+    """Saves nothing: a run without a folder, and every process except the first."""
+
+    def __init__(self) -> None:
+        self.store = None  # type: ignore[assignment]
+
+    def save(
+        self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True, drop: Sequence[str] = ()
+    ) -> None:
+        return
+
+    def check(self) -> None:
+        return
+
+    def wait(self) -> None:
+        return
 
 
 @torch.no_grad()

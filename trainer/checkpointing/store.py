@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import CheckpointError, NonFiniteError
-from utils.files import TEMPORARY, open_regular, settle, storage_error, write_durably
+from utils.files import TEMPORARY, fsync, open_regular, storage_error, write_durably
 
 __all__ = ["Store", "read", "read_newest"]
 
@@ -65,7 +65,7 @@ class Store:
                     _sidecar(path).unlink(missing_ok=True)
         except OSError as error:
             with suppress(OSError):
-                self.sweep()
+                self.remove_partial()
             after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
             name = LAST if last else next(iter(copies), LAST)
             raise storage_error(self.folder / name, error, stream.size, after) from error
@@ -78,7 +78,7 @@ class Store:
         if old:  # only now: had the old one been damaged, the one before it would still be needed
             self._publish(old, PREVIOUS, *old_digests)
 
-    def sweep(self) -> None:
+    def remove_partial(self) -> None:
         """Remove what a killed process left half written, and nothing that is not ours; only for the run's owner."""
         for path in self.folder.glob(f"*{TEMPORARY}"):
             if HALF_WRITTEN.fullmatch(path.name):
@@ -125,7 +125,7 @@ class _Stream:
         with open(self.path, "wb", buffering=PIECE) as self.file:
             torch.save(state, self)  # type: ignore[arg-type]
             state.clear()  # and only then the rest, which takes as long again
-            self._try(lambda: settle(self.file))
+            self._try(lambda: fsync(self.file))
         if self.error is not None:
             raise self.error
         with open(self.path, "rb") as file:  # the checksums within are of what was in memory

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.task import Row
 from utils.errors import ConfigError, DataError, NonFiniteError
-from utils.files import put
+from utils.files import write_atomic
 from utils.images import write_image
 
 __all__ = ["target_of", "write_pictures", "write_submission"]
@@ -34,7 +34,7 @@ def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> 
     writer.writerow(header)
     for key in order:
         writer.writerow([key, *(_value(key, rows[key][name]) for name in names)])
-    put(target, text.getvalue().encode())
+    write_atomic(target, text.getvalue().encode())
     return len(order)
 
 

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from configs import COMPONENTS, Config, differences, load_stored
-from data.loading.batches import Batches
-from trainer.build import build_dataset, build_task
+from data.loading.loader import Loader
+from trainer.build import NOTHING, Given, build_dataset, build_task
 from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.checkpointing.weights import load_network_state
-from trainer.evaluate import measure, predict
+from trainer.evaluate import evaluate, predict
 from trainer.features import with_features
 from trainer.inference.submission import target_of, write_pictures, write_submission
-from trainer.messages import told_in_words
-from trainer.setup import lay_out, make_repeatable, settled
+from trainer.messages import explain_torch_errors
+from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.task import Task
 from utils import dist
 from utils.config.cli import Flag, as_typed
@@ -23,7 +23,7 @@ from utils.device import choose_device
 from utils.errors import ConfigError
 from utils.runs.folder import refuse_absent, run_path
 
-__all__ = ["Trained", "test", "val"]
+__all__ = ["LoadedRun", "test", "val"]
 
 # Keys that change how is measured, not what was trained.
 NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
@@ -31,21 +31,25 @@ COMPUTING = tuple(f"train.{name}" for name in NAMES)
 MEASURING = ("data.", "test.", "log.", *COMPUTING)
 
 
-class Trained:
-    """A checkpoint: `stored` as it was trained; after `revive`, its task on a device, with averaged weights if any."""
+class LoadedRun:
+    """A checkpoint: `stored` is its config; `load_task` gives its task, with averaged weights if there are any."""
 
-    def __init__(self, checkpoint: str):
-        """Raises CheckpointError when there is none that can be read."""
+    def __init__(self, checkpoint: str, given: Given = NOTHING):
+        """Read the checkpoint. `given`: the objects that it was trained with.
+
+        Raises CheckpointError when there is none that can be read, or objects are missing.
+        """
         path = run_path(checkpoint)
         refuse_absent(path, checkpoint)
         self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
         for reason in rejected if dist.is_main() else ():
             print(f"passed over {reason}")
-        self.stored = load_stored(self.state["config"], self.source)
+        given.refuse_missing(self.state, self.source)
+        self.given, self.stored = given, load_stored(self.state["config"], self.source)
         self.meta: dict[str, Any] = self.state["meta"]
 
-    def revive(self, flags: Sequence[Flag], losses: bool = False) -> tuple[Config, Task, torch.device]:
-        """The config with the flags laid over it, and the task, ready to be used; with its losses, if they are needed.
+    def load_task(self, flags: Sequence[Flag], losses: bool = False) -> tuple[Config, Task, torch.device]:
+        """Return the config with the flags laid over it, and the task ready to be used; with its losses if needed.
 
         Raises ConfigError for a flag that would have made another training.
         """
@@ -56,37 +60,37 @@ class Trained:
                 "\n".join(f"{as_typed(k, flags)}: a checkpoint keeps its own {k}; {takes}" for k in wrong)
             )
         device = choose_device(cfg.train.use_gpu)
-        cfg = settled(cfg, device)
+        cfg = resolve_auto(cfg, device)
         dist.start(device)
-        make_repeatable(cfg.train)
+        seed_everything(cfg.train)
         torch.backends.cudnn.benchmark = False  # the fastest algorithm may be another one each time
-        with told_in_words(cfg, training=False):
-            task = build_task(cfg, self.meta, trained=True, losses=losses)
+        with explain_torch_errors(cfg, training=False):
+            task = self.given.task or build_task(cfg, self.meta, True, losses, self.given)
             weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
             load_network_state(task, weights, buffers, str(self.source))
-            lay_out(task, cfg.train)
+            prepare_networks(task, cfg.train)
             return cfg, task.to(device).eval(), device
 
-    def batches(self, cfg: Config, split: str, task: Task, device: torch.device) -> Batches:
-        """The batches of a split, in the order of its samples."""
+    def loader(self, cfg: Config, split: str, task: Task, device: torch.device) -> Loader:
+        """Return the batches of a split, in the order of its samples."""
         root, name = f"{'test' if split == 'test' else 'train'}_data_root", cfg.data.dataset.name
         unused = getattr(cfg.data, root) is not None and "root" not in COMPONENTS["data"].signature(name).parameters
         if unused and dist.is_main():
             print(f"note: {name} reads no folder; {root} is not used")
         dataset = with_features(task, build_dataset(cfg, split, self.meta), cfg, device, adapt=False)
-        return Batches(dataset, cfg.data, cfg.train.seed, training=False, device=device)
+        return Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device)
 
 
 def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     """Print the metrics of a checkpoint on the validation split."""
-    trained = Trained(checkpoint)
+    trained = LoadedRun(checkpoint)
     if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
         raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
-    cfg, task, device = trained.revive(flags, losses=True)
-    with told_in_words(cfg, training=False), closing(trained.batches(cfg, "val", task, device)) as batches:
-        numbers, _ = measure(task, batches, cfg, device)
+    cfg, task, device = trained.load_task(flags, losses=True)
+    with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
+        numbers, _ = evaluate(task, loader, cfg, device)
     if dist.is_main():
-        print(f"{trained.source}: {batches.size} samples")
+        print(f"{trained.source}: {loader.size} samples")
         for name, value in numbers.items():
             print(f"{name} {value}")
     dist.stop()
@@ -94,11 +98,11 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
 
 def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     """Write the predictions of a checkpoint for the test split."""
-    trained = Trained(checkpoint)
-    cfg, task, device = trained.revive(flags)
+    trained = LoadedRun(checkpoint)
+    cfg, task, device = trained.load_task(flags)
     target = target_of(cfg.test.result_file, trained.source.parent)
-    with told_in_words(cfg, training=False), closing(trained.batches(cfg, "test", task, device)) as batches:
-        rows = predict(task, batches, cfg, device)
+    with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "test", task, device)) as loader:
+        rows = predict(task, loader, cfg, device)
     if dist.is_main():
         count = write_submission(target, write_pictures(target, rows), cfg.test.sample)
         print(f"{target}: {count} rows from {trained.source}")

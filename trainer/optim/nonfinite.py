@@ -1,91 +1,81 @@
-"""A loss or a gradient that is not finite: the run ends, or the batch is left out, now or after going back."""
+"""A loss or a gradient that is not finite: what is to be done, and what is told of it."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
+from torch import Tensor
 
-from trainer.checkpointing.store import read_newest
-from trainer.checkpointing.weights import load_network_state
-from trainer.state import unpack
-from utils import dist
-from utils.errors import ConfigError, NonFiniteError
+from configs.schema import Train
+from data.protocol import ids_of
+from trainer.progress import Progress
+from utils.errors import NonFiniteError
+from utils.torch_private import foreach_copy_
 
-if TYPE_CHECKING:
-    from trainer.trainer import Trainer
-
-__all__ = ["Keeper", "answer", "explain"]
+__all__ = ["BufferBackup", "Decision", "decide", "explain"]
 
 MOST = 10  # windows of one epoch whose batches may be left out: more are no accident
 
 
-class Keeper:
+@dataclass(frozen=True)
+class Decision:
+    """What the loop carries out after a step that was not finite."""
+
+    action: Literal["stop", "skip", "rollback"]  # end the run; leave the batches out now, or from the last save on
+    skipped: list[list[int]]  # [epoch, batch] of all that are left out from now on
+    batches: int  # how many this decision adds
+    limit: str  # how many of those that are allowed, in words
+
+    def tell(self, error: NonFiniteError, step: int, now: int) -> str:
+        """Return in words what was done: the step that failed, and the step where the run stands now."""
+        what = "batch" if self.batches == 1 else f"{self.batches} batches"
+        left_out = f"its {what} {'is' if self.batches == 1 else 'are'} left out"
+        how = f"back to step {now}, without its {what}" if self.action == "rollback" else left_out
+        return f"step {step}: {error}; {how} ({self.limit})"
+
+
+class BufferBackup:
     """The buffers of the networks as they were before a step: batch norm has learned from a bad batch already."""
 
-    def __init__(self, trainer: "Trainer"):
-        """Raises ConfigError for several processes: one of them cannot leave out a batch alone."""
-        policy = trainer.cfg.train.on_nonfinite
-        if policy != "stop" and dist.world_size() > 1:
-            raise ConfigError(f"train.on_nonfinite: {policy} is for one process; several can only stop")
-        self.own = list(trainer.task.buffers()) if policy == "skip" else []
+    def __init__(self, buffers: Iterable[Tensor] = ()):
+        self.own = list(buffers)
         self.copies = [buffer.clone() for buffer in self.own]
 
-    def note(self) -> None:
-        """Before a step."""
+    def save(self) -> None:
+        """Keep the buffers as they are before a step."""
         if self.own:
-            torch._foreach_copy_(self.copies, self.own)
+            foreach_copy_(self.copies, self.own)
 
-    def put_back(self) -> None:
-        """After a step that is left out."""
+    def restore(self) -> None:
+        """Undo what a step that is left out did to them."""
         if self.own:
-            torch._foreach_copy_(self.own, self.copies)
+            foreach_copy_(self.own, self.copies)
 
 
-def answer(trainer: "Trainer", error: NonFiniteError, indices: list[int]) -> bool:
-    """Do what `train.on_nonfinite` says; whether the run has gone back to its last save.
+def decide(error: NonFiniteError, progress: Progress, train: Train, saves: bool) -> Decision:
+    """Return what `train.on_nonfinite` asks for; to stop as well when too many batches of an epoch were left out.
 
-    Raises the error, with the place where it happened, if the run is to stop, or too many batches were left out.
+    `saves`: whether the run has checkpoints; one without them can only stop.
     """
-    p, policy = trainer.progress, trainer.cfg.train.on_nonfinite
-    told = explain(trainer, error, indices)
-    first = p.step - p.batch  # of the epoch
-    bad = [step - first for step in error.steps if step >= first] or [p.batch]
-    left_out = [*p.left_out, *([p.epoch, batch] for batch in bad)]
-    count, most = sum(epoch == p.epoch for epoch, _ in left_out), MOST * trainer.cfg.train.accumulate
-    if policy == "stop" or count > most or trainer.saver is None:
-        raise told from error
-    trainer.update.drop()
-    trainer.keeper.put_back()
-    step, how = p.step + 1, "its batch is left out" if len(bad) == 1 else f"its {len(bad)} batches are left out"
-    if policy == "rollback":
-        _go_back(trainer)
-        how = f"back to step {trainer.progress.step}, without its {'batch' if len(bad) == 1 else f'{len(bad)} batches'}"
-    trainer.progress.left_out = left_out
-    trainer.console.say(f"step {step}: {error}; {how} ({count} of at most {most} in an epoch)")
-    return policy == "rollback"
+    first = progress.step - progress.batch  # of the epoch
+    bad = [step - first for step in error.steps if step >= first] or [progress.batch]
+    skipped = [*progress.skipped, *([progress.epoch, batch] for batch in bad)]
+    count, most = sum(epoch == progress.epoch for epoch, _ in skipped), MOST * train.accumulate
+    stops = train.on_nonfinite == "stop" or count > most or not saves
+    return Decision(
+        "stop" if stops else train.on_nonfinite, skipped, len(bad), f"{count} of at most {most} in an epoch"
+    )
 
 
-def _go_back(trainer: "Trainer") -> None:
-    """Make everything as it was at the last save; what the journal holds after it never was."""
-    assert trainer.saver is not None
-    trainer.saver.wait()
-    state, source, _ = read_newest(trainer.saver.store.folder)
-    load_network_state(trainer.task, state["model"], state["buffers"], str(source))
-    unpack(trainer, state)
-    if not trainer.update.window_is_finite():  # saved between the batch that is to blame and the step
-        trainer.update.drop()
-    if trainer.journal is not None:
-        trainer.journal.cut(trainer.progress.journal)
-
-
-def explain(trainer: "Trainer", error: NonFiniteError, indices: list[int], ahead: int = 1) -> NonFiniteError:
-    """The same error with the step, `ahead` of those that are counted, learning rates, last gradient and samples."""
-    batches = trainer.train_batches
-    ids = getattr(batches.dataset, "ids", range(batches.size))
-    facts = {**trainer.update.rates(), **trainer.update.norms()}
+def explain(
+    error: NonFiniteError, step: int, facts: Mapping[str, float], dataset: Any, indices: list[int]
+) -> NonFiniteError:
+    """Return the same error with the step, learning rates and gradients (`facts`), and the samples of the batch."""
+    ids = ids_of(dataset)
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in facts.items())
     samples = ", ".join(str(ids[i]) for i in indices[:8]) + (", …" if len(indices) > 8 else "")
     samples = f"; samples {samples}" if indices else ""
     return NonFiniteError(
-        f"step {trainer.progress.step + ahead}: {error} ({numbers}{samples}); the saved checkpoints are from "
+        f"step {step}: {error} ({numbers}{samples}); the saved checkpoints are from "
         "before; try a smaller --lr, --train.clip=1, --train.precision=fp32, or --train.on_nonfinite=skip"
     )

@@ -14,8 +14,9 @@ from configs import Config
 from trainer.optim.schedule import Schedule
 from utils import dist
 from utils.errors import NonFiniteError
+from utils.torch_private import foreach_div_, has_step_hooks, mark_as_stepped, profiler_runs
 
-__all__ = ["OptimizerStep"]
+__all__ = ["OptimizerStep", "stepper"]
 
 
 class OptimizerStep:
@@ -26,7 +27,7 @@ class OptimizerStep:
 
     def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, cfg: Config, schedule: Schedule | None):
         self.params = [p for p in net.parameters() if p.requires_grad]
-        self.optimizer, self.schedule, self.step = optimizer, schedule, bare_step(optimizer)
+        self.optimizer, self.schedule, self.step = optimizer, schedule, stepper(optimizer, cfg.train.compile)
         self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip
         self.norm: Tensor | None = None  # of the last gradient, where it is computed
         device = self.params[0].device.type
@@ -36,21 +37,21 @@ class OptimizerStep:
         self.scaler = torch.amp.GradScaler(device, enabled=cfg.train.precision == "fp16")
         self.weighted = self.accumulate > 1 or dist.world_size() > 1
         self.calls, self.weight, self.taken = 0, 0.0, 0  # of the open window; optimizer steps so far
-        self.window: list[int] = []  # the training steps, of this process, whose losses it has gathered
+        self.window: list[int] = []  # the training steps whose gradients are in the open window
 
-    def __call__(self, loss: Tensor, share: float, fullness: float, inputs: Sequence[Tensor] | None) -> None:
-        """Backward; step when the window is full.
+    def __call__(self, loss: Tensor, rank_weight: float, global_weight: float, inputs: Sequence[Tensor] | None) -> None:
+        """Compute gradients; step when the window is full.
 
-        `share` is this rank's samples over those of a full batch, `fullness` the mean of the ranks' shares:
-        ranks average their gradients.
+        `rank_weight` is this rank's samples over those of a full batch, `global_weight` its mean over the ranks, which
+        average their gradients.
         """
         if self.weighted:
-            loss = loss * share
+            loss = loss * rank_weight
         if self.scaler.is_enabled():
             loss = self.scaler.scale(loss)
         loss.backward(inputs=inputs)
         self.calls += 1
-        self.weight += fullness
+        self.weight += global_weight
         if self.calls >= self.accumulate:
             self.close()
 
@@ -63,7 +64,7 @@ class OptimizerStep:
         if not self.calls:
             return
         if self.weighted and self.weight != 1:
-            torch._foreach_div_([p.grad for p in self.params if p.grad is not None], self.weight)
+            foreach_div_([p.grad for p in self.params if p.grad is not None], self.weight)
         if self.clip or self.check:
             self.scaler.unscale_(self.optimizer)
             self.norm = nn.utils.clip_grad_norm_(self.params, self.clip) if self.clip else self._gradient_norm()
@@ -118,18 +119,18 @@ class OptimizerStep:
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
 
 
-def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """An optimizer's step without torch's wrappers for profiler, hooks and compiler; to be called under no_grad.
+def stepper(optimizer: torch.optim.Optimizer, compiled: bool = False) -> Callable[[], object]:
+    """Return what takes an optimizer's step; to be called under no_grad.
 
-    The wrappers take 30 to 70 µs a step, and import torch's compiler, which takes longer than many a first epoch.
+    It leaves out torch's wrappers, which take 30 to 70 µs a step and import torch's compiler, which takes longer than
+    many a first epoch. Where the optimizer has hooks, a profiler runs or networks are compiled, they are needed.
     """
-    optimizer._opt_called = True  # type: ignore[attr-defined]  # schedules look here whether steps are taken
-    return partial(inspect.unwrap(type(optimizer).step), optimizer)
+    mark_as_stepped(optimizer)
+    bare = partial(inspect.unwrap(type(optimizer).step), optimizer)
+    if compiled:
+        return optimizer.step
 
+    def step() -> object:
+        return optimizer.step() if profiler_runs() or has_step_hooks(optimizer) else bare()
 
-def spare_compiler() -> None:
-    """Let an optimizer's other methods run as they are: torch imports its compiler only to be told to stay away."""
-    kind = torch.optim.Optimizer
-    for method in (kind.add_param_group, kind.state_dict, kind.load_state_dict, kind.zero_grad):
-        own = inspect.unwrap(method)
-        setattr(own, "__dynamo_disable", own)  # where torch keeps what it found
+    return step

@@ -10,27 +10,40 @@ from torch import Tensor, nn
 
 from configs import COMPONENTS, Config
 from configs.schema import Train
+from trainer.optim.nonfinite import BufferBackup
 from trainer.optim.schedule import Schedule
-from trainer.optim.step import OptimizerStep, spare_compiler
-from trainer.progress import monitored
+from trainer.optim.step import OptimizerStep
+from trainer.progress import Monitor
+from utils import dist
 from utils.errors import ConfigError, NonFiniteError
+from utils.torch_private import spare_compiler
 
-__all__ = ["Updates"]
+__all__ = ["Updates", "make_updates"]
 
 
 class Updates:
     """The `update` of `train_step(batch, update)`: routes a loss to the optimizer of a role."""
 
-    def __init__(self, steps: dict[str, OptimizerStep], mixed: bool = False, careful: bool = False):
-        """`mixed`: forward passes run under autocast, which backward must not; `careful`: look at each loss."""
-        self.steps, self.mixed, self.careful = steps, mixed, careful
+    def __init__(
+        self,
+        steps: dict[str, OptimizerStep],
+        mixed: bool = False,
+        careful: bool = False,
+        backup: BufferBackup | None = None,
+    ):
+        """`mixed`: forward passes run under autocast, which backward must not; `careful`: look at each loss.
+
+        `backup` keeps the buffers that a step may spoil.
+        """
+        self.steps, self.mixed, self.careful, self.backup = steps, mixed, careful, backup or BufferBackup()
         self.step = 0  # training steps before this one
-        self.share = self.fullness = 1.0  # of the batch: see OptimizerStep
+        self.rank_weight = self.global_weight = 1.0  # of the batch: see OptimizerStep
         self.several = len(steps) > 1
 
-    def begin(self, step: int, share: float, fullness: float) -> None:
-        """A new batch."""
-        self.step, self.share, self.fullness = step, share, fullness
+    def begin(self, step: int, rank_weight: float, global_weight: float) -> None:
+        """Get ready for a new batch."""
+        self.step, self.rank_weight, self.global_weight = step, rank_weight, global_weight
+        self.backup.save()
 
     def __call__(self, loss: Tensor, role: str = "model") -> None:
         chosen = self.steps[role]
@@ -41,7 +54,7 @@ class Updates:
         inputs = chosen.params if self.several else None
         chosen.window.append(self.step)
         with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
-            chosen(loss, self.share, self.fullness, inputs)
+            chosen(loss, self.rank_weight, self.global_weight, inputs)
 
     @property
     def taken(self) -> int:
@@ -49,14 +62,19 @@ class Updates:
         return sum(step.taken for step in self.steps.values())
 
     def close(self) -> None:
-        """End the open windows: an epoch is over."""
+        """Step with what the open windows hold: an epoch is over."""
         for step in self.steps.values():
             step.close()
 
     def drop(self) -> None:
-        """Forget the open windows: a loss or a gradient was not finite."""
+        """Empty the open windows."""
         for step in self.steps.values():
             step.drop()
+
+    def undo(self) -> None:
+        """Forget the open windows and what the batch did to buffers: a loss or a gradient was not finite."""
+        self.drop()
+        self.backup.restore()
 
     def window_is_finite(self) -> bool:
         """Whether all that the open windows have gathered is."""
@@ -97,10 +115,16 @@ class Updates:
 
 
 def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
-    """An optimizer for each network that learns; `batches` is the length of an epoch.
+    """Return the optimizers of all networks that learn; `batches` is the length of an epoch.
 
-    Raises ConfigError when an `optim:` entry has no network, or a network that learns has no entry.
+    Raises ConfigError when an `optim:` entry has no network, a network that learns has no entry, or several processes
+    are to leave out a batch, which one of them cannot do alone.
     """
+    policy = cfg.train.on_nonfinite
+    if policy != "stop" and dist.world_size() > 1:
+        raise ConfigError(f"train.on_nonfinite: {policy} is for one process; several can only stop")
+    if hasattr(task, "learns_every"):
+        raise ConfigError(f"task: {type(task).__name__}.learns_every is called update_every now; rename it")
     networks = {role: net for role, net in task.named_children() if role not in getattr(task, "unsaved", ())}
     for role in cfg.optim:
         if role not in networks:
@@ -108,9 +132,10 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
     for role, net in networks.items():
         if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
             raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
-    rhythm = getattr(task, "learns_every", {})
-    steps = {role: _make_step(role, networks[role], cfg, batches, rhythm.get(role, 1)) for role in cfg.optim}
-    return Updates(steps, mixed=cfg.train.precision != "fp32", careful=cfg.train.on_nonfinite != "stop")
+    every = getattr(task, "update_every", {})
+    steps = {role: _make_step(role, networks[role], cfg, batches, every.get(role, 1)) for role in cfg.optim}
+    backup = BufferBackup(task.buffers() if policy == "skip" else ())
+    return Updates(steps, cfg.train.precision != "fp32", careful=policy != "stop", backup=backup)
 
 
 def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int) -> OptimizerStep:
@@ -120,18 +145,18 @@ def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int)
         raise ConfigError(f"{key}: the network '{role}' has nothing to learn")
     spare_compiler()
     optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters, **_fused(cfg.optim[role].args, parameters))
-    rule, spec = None, cfg.schedule.get(role)
+    schedule, spec = None, cfg.schedule.get(role)
     if spec:
         length = max(1, optimizer_steps(cfg.train, batches, every)), cfg.train.max_epoch
-        mode = "min" if monitored(cfg)[1] else "max"
-        rule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, mode)
-    return OptimizerStep(net, optimizer, cfg, rule)
+        schedule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, Monitor(cfg).mode)
+    return OptimizerStep(net, optimizer, cfg, schedule)
 
 
 def optimizer_steps(train: Train, batches: int, every: int = 1) -> int:
-    """How many steps an optimizer takes in a run that nothing ends early.
+    """Return how many steps an optimizer takes in a run that nothing ends early.
 
-    It learns from each `every`-th of the run's batches; windows are closed by so many of them, and by an epoch's end.
+    It learns from each `every`-th of the run's batches. A window closes after `accumulate` of them and at the end of an
+    epoch.
     """
 
     def calls(first: int, last: int) -> int:

@@ -1,45 +1,61 @@
-"""What a run says of itself, in its status and at its end."""
+"""What a run says of itself: in its status, before its first step, and at its end."""
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainer.build import Parts
 from trainer.checkpointing.store import BEST
-from trainer.trainer import Trainer
-from trainer.watchers.inspector import add_closing_views
-from trainer.watchers.pictures import Drawings
+from trainer.state import RunState
+from trainer.watchers.watcher import Run, Watcher
 from utils.errors import StorageError
 from utils.runs.folder import RunFolder
+from utils.sinks.console import Console
 
-__all__ = []
-
-
-def _show_end(trainer: Trainer, folder: RunFolder, drawings: Drawings | None) -> None:
-    """What only a finished run shows, in its folder and through sinks that are still open."""
-    with suppress(StorageError):
-        folder.set_status("finished", **_facts(trainer))
-    if drawings is not None:
-        drawings.at_end()
-    add_closing_views(trainer)
+__all__ = ["Status", "facts_of", "first_words", "last_words"]
 
 
-def _facts(trainer: Trainer) -> dict[str, Any]:
-    p = trainer.progress
-    facts = {"epoch": p.epoch, "step": p.step, "monitor": trainer.monitor, "best": _best(trainer)[0]}
+class Status(Watcher):
+    """Says in status.json that the run is finished, before anything is drawn at its end."""
+
+    def __init__(self, folder: RunFolder, state: RunState):
+        self.folder, self.state = folder, state
+
+    def end(self, run: Run) -> None:
+        with suppress(StorageError):  # a disk that is full has been told of, with what to do
+            self.folder.set_status("finished", **facts_of(self.state))
+
+
+def facts_of(state: RunState) -> dict[str, Any]:
+    """Return what status.json tells of a run."""
+    p = state.progress
+    facts = {"epoch": p.epoch, "step": p.step, "monitor": state.monitor.name, "best": state.monitor.best(p)[0]}
     return facts | {"seconds": round(p.seconds, 1)}
 
 
-def _best(trainer: Trainer) -> tuple[float | None, int]:
-    """The monitored metric's value in best.pth, None without one, and the epoch, from 1."""
-    p = trainer.outdone or trainer.progress
-    # 0 - 0 is 0, and -0.0 nobody wants to read
-    return p.best if p.best is None or trainer.smaller_is_better else 0 - p.best, p.best_epoch + 1
+def first_words(parts: Parts, path: Path, console: Console) -> None:
+    """Say what is about to be trained, on what, and how."""
+    cfg, train = parts.cfg, parts.cfg.train
+    networks = ((role, sum(p.numel() for p in net.parameters())) for role, net in parts.state.task.named_children())
+    sizes = f"{parts.train_loader.size:,} train samples"
+    if parts.val_loader is not None:
+        sizes = f"{parts.train_loader.size:,} train and {parts.val_loader.size:,} val samples"
+    machine = [parts.device.type, train.precision]
+    machine += ["channels last"] * bool(train.channels_last) + ["compiled"] * train.compile
+    parameters = ", ".join(f"{role} {count:,}" for role, count in networks)
+    console.say(f"{path}: {parameters} parameters; {sizes}; {', '.join(machine)}")
+    steps = min(len(parts.train_loader) * train.max_epoch, train.max_steps or sys.maxsize)
+    if cfg.log.print_freq > steps:
+        asked = f"--print-freq={max(1, steps // 10)}"
+        console.say(f"note: the training loss is told each {cfg.log.print_freq} steps, and there are {steps}; {asked}")
 
 
-def _last_words(trainer: Trainer, path: Path) -> None:
-    p, command = trainer.progress, "test" if getattr(trainer.task, "generate", None) is None else "generate"
-    facts = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1), "monitor": trainer.monitor}
-    facts["best"], facts["best_epoch"] = _best(trainer)
+def last_words(state: RunState, path: Path, console: Console) -> None:
+    """Say what a finished run has come to, where its files are, and the next command to type."""
+    p, command = state.progress, "test" if getattr(state.task, "generate", None) is None else "generate"
+    facts: dict[str, Any] = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1)}
+    facts["monitor"], (facts["best"], facts["best_epoch"]) = state.monitor.name, state.monitor.best(p)
     facts["best_file"] = str(path / BEST)
     files = sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth"))
-    trainer.console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {command} {path}"})
+    console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {command} {path}"})

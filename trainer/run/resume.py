@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from configs import Config, differences, load_stored
-from trainer.checkpointing.store import BEST, Store, read, read_newest
-from trainer.messages import told_in_words
-from trainer.progress import Progress
-from trainer.run.session import _fit
-from trainer.state import fingerprint
-from trainer.trainer import Trainer
+from trainer.build import NOTHING, Given, build
+from trainer.checkpointing.store import BEST, LAST, Store, read, read_newest
+from trainer.inference.trained import LoadedRun
+from trainer.messages import explain_torch_errors
+from trainer.progress import Monitor, Progress
+from trainer.run.result import Result
+from trainer.run.session import run_in_folder
 from utils import dist
 from utils.config.cli import Flag, as_typed
 from utils.config.yaml_text import dump_line
@@ -18,44 +19,71 @@ from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import RunFolder, newest_unfinished, refuse_unless_run, run_path
 from utils.sinks.console import Console, Output
 
-__all__ = ["resume"]
+__all__ = ["go_on", "resume"]
 
 # What a resumed run may have otherwise; everything else would make it another run.
 CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "data.loader", "log.")
 
 
 def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
-    """Continue a run from its newest good checkpoint; `where` is its folder, a .pth in it, or "" for the newest."""
+    """Continue a run, as the command does. Raises SystemExit, after saving, when a signal stopped it."""
+    if code := go_on(where, flags, output).stopped:
+        raise SystemExit(code)
+
+
+def go_on(where: str, flags: Sequence[Flag], output: Output = "text", given: Given = NOTHING) -> Result:
+    """Continue a run from its newest good checkpoint; `where` is its folder, a .pth in it, or "" for the newest.
+
+    A finished run is left as it is. Raises CheckpointError for a run that cannot go on, ConfigError for a flag that
+    would make it another run.
+    """
     console = Console(output if dist.is_main() else "quiet")
     path = run_path(where) if where else newest_unfinished()
     folder = RunFolder(path if path.is_dir() else path.parent)
     refuse_unless_run(path, f"--resume={where}")
     if dist.is_main():
         folder.own()
-        Store(folder.path).sweep()
+    try:
+        return _go_on(path, folder, flags, console, given)
+    finally:
+        folder.release()
+
+
+def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Console, given: Given) -> Result:
+    if dist.is_main():
+        Store(folder.path).remove_partial()
     state, source, rejected = read_newest(path)
     for reason in rejected:
         console.say(f"passed over {reason}")
+    given.refuse_missing(state, source)
     cfg = _changed(state["config"], source, flags, console)
-    progress = Progress.from_state(state["progress"])
-    told = folder.status().get("state") == "finished"
-    if progress.finished(cfg.train) and (told or progress.validated == progress.step):  # else that is still to be done
-        if dist.is_main() and not told:  # killed while it drew its pictures, say
-            folder.finish()
+    progress, monitor = Progress.from_state(state["progress"]), Monitor(cfg)
+    monitor.earlier_best = _earlier_best(folder.path / BEST, progress)
+    if _is_finished(progress, cfg, folder):
         on = progress.continued_by(cfg.train)
         console.say(f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; {on}")
-        return
-    with told_in_words(cfg):
-        trainer = Trainer(cfg, state, console)
-        trainer.outdone = _outdone(folder.path / BEST, progress)
-        _compare_fingerprints(state.get("fingerprint", {}), fingerprint(trainer), console)
-        for schedule in trainer.update.schedules():
+        last = str(folder.path / LAST)
+        return Result(folder.path, monitor.best(progress)[0], lambda: LoadedRun(last, given).load_task([])[1])
+    with explain_torch_errors(cfg):
+        parts = build(cfg, console.say, state, given)
+        parts.state.monitor.earlier_best = monitor.earlier_best
+        _compare_fingerprints(state.get("fingerprint", {}), parts.state.about["fingerprint"], console)
+        for schedule in parts.state.update.schedules():
             if schedule.end < schedule.length:
                 console.say(
-                    f"the learning rate's rule was made for {schedule.end} {schedule.unit}s: its last rate stays"
+                    f"the learning rate's schedule was made for {schedule.end} {schedule.unit}s: its last rate stays"
                 )
         console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
-        _fit(trainer, folder if dist.is_main() else None, folder.path.name)
+        return run_in_folder(parts, folder if dist.is_main() else None, folder.path.name, console, given)
+
+
+def _is_finished(progress: Progress, cfg: Config, folder: RunFolder) -> bool:
+    """Return whether nothing is left to train or to validate; its status says so from then on."""
+    told = folder.status().get("state") == "finished"
+    finished = progress.finished(cfg.train) and (told or progress.validated == progress.step)
+    if finished and dist.is_main() and not told:  # it was killed while it drew its pictures, for example
+        folder.finish()
+    return finished
 
 
 def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], console: Console) -> Config:
@@ -79,8 +107,8 @@ def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], consol
     return cfg
 
 
-def _outdone(best: Path, progress: Progress) -> Progress | None:
-    """Of a best.pth that a run wrote which ended within an epoch: it must not give way to one that is worse."""
+def _earlier_best(best: Path, progress: Progress) -> Progress | None:
+    """Return where an earlier run stood that ended inside an epoch and wrote a better best.pth, which is kept."""
     if not best.exists():
         return None
     try:

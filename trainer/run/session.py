@@ -1,68 +1,110 @@
-"""The command train around the Trainer: run folder, sinks, resume, and the last words."""
+"""fit: a training with its run folder, sinks and watchers, for the command train and for Python."""
 
 from contextlib import suppress
+from pathlib import Path
+
+from torch import nn
+from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config
-from trainer.messages import told_in_words
-from trainer.run.report import _facts, _last_words, _show_end
-from trainer.run.sinks import _open_sinks
+from trainer.build import NOTHING, Given, Parts, build
+from trainer.messages import explain_torch_errors
+from trainer.run.report import facts_of, first_words, last_words
+from trainer.run.result import Result
+from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
+from trainer.task import Task
 from trainer.trainer import Trainer
-from trainer.watchers.pictures import Drawings
+from trainer.watchers.watcher import Outlets
 from utils import dist
-from utils.errors import NonFiniteError, StorageError, WorkerError
-from utils.runs.folder import RunFolder, refuse_name, run_name
+from utils.errors import ConfigError, NonFiniteError, StorageError, WorkerError
+from utils.runs.folder import ROOT, RunFolder, refuse_name, run_name
 from utils.sinks.console import Console, Output
+from utils.sinks.logger import Logger
 
-__all__ = ["train"]
+__all__ = ["fit", "train"]
+
+
+def fit(
+    cfg: Config | None = None,
+    run: str | None = None,
+    resume: str | Path | None = None,
+    model: nn.Module | None = None,
+    train: Dataset | None = None,
+    val: Dataset | None = None,
+    task: Task | None = None,
+    output: Output = "text",
+) -> Result:
+    """Train a config in a run folder, as the command train does, or go on with the run in the folder `resume`.
+
+    Objects may take the place of what a config names: a network `model`, the datasets `train` and `val`, a `task` with
+    its networks. A run that was trained with them asks for them again. An interrupt saves and returns.
+
+    Raises what the command tells: ConfigError, DataError, CheckpointError, …, all of them UserError.
+    """
+    given = Given(model, train, val, task)
+    if resume is not None:
+        if cfg is not None or run is not None:
+            raise ConfigError("fit(resume=…): a run continues with its stored config and name; leave out cfg and run")
+        from trainer.run.resume import go_on
+
+        return go_on(str(resume), (), output, given)
+    if cfg is None:
+        raise ConfigError('fit: needs a config, as in fit(load("default")), or resume=…')
+    return begin(cfg, "python", run, output, given)
 
 
 def train(cfg: Config, config_name: str, run: str | None, output: Output = "text") -> None:
+    """Train a new run, as the command does. Raises SystemExit, after saving, when a signal stopped it."""
+    if code := begin(cfg, config_name, run, output).stopped:
+        raise SystemExit(code)
+
+
+def begin(cfg: Config, config_name: str, run: str | None, output: Output = "text", given: Given = NOTHING) -> Result:
     """Train a new run in a folder of its own."""
     console = Console(output if dist.is_main() else "quiet")
     takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
-    if cfg.data.train_data_root is not None and "root" not in takes:
+    if cfg.data.train_data_root is not None and "root" not in takes and given.train is None:
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
     if run is not None and dist.is_main():
         refuse_name(run)  # not after an hour of reading data
-    with told_in_words(cfg):
-        trainer = Trainer(cfg, console=console)
-        name = dist.broadcast(run or run_name(config_name, "-".join(spec.name for spec in cfg.model.values())))
+    with explain_torch_errors(cfg):
+        parts = build(cfg, console.say, given=given)
+        networks = given.names().get("model") or "-".join(spec.name for spec in cfg.model.values())
+        name = dist.broadcast(run or run_name(config_name, networks))
         folder = RunFolder.create(name, config_name) if dist.is_main() else None
         try:
-            _fit(trainer, folder, name)
+            return run_in_folder(parts, folder, name, console, given)
         except (Exception, KeyboardInterrupt) as error:
-            begun = trainer.progress.step or trainer.progress.validated >= 0
+            begun = parts.state.progress.step or parts.state.progress.validated >= 0
             if folder and not begun and not isinstance(error, (NonFiniteError, StorageError, WorkerError)):
                 folder.remove()  # the mended command may take the same name
             raise
 
 
-def _fit(trainer: Trainer, folder: RunFolder | None, name: str) -> None:
-    """Fit with sinks and status around it; only rank 0 has a folder."""
+def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given) -> Result:
+    """Fit with sinks, watchers and status around it; only rank 0 has a folder."""
+    outlets = Outlets(console, Logger())
     if folder is not None:
-        _open_sinks(trainer, folder, name)
-    drawings = None
-    if folder is not None and trainer.cfg.log.pictures:
-        drawings = Drawings(trainer, folder.path)
-        trainer.logger.backends.append(drawings)
+        outlets = open_outlets(parts, folder, console, given)
+        first_words(parts, folder.path, console)
+    trainer = Trainer(parts.cfg, parts, outlets)
     state, code = "failed", 0
     try:
         trainer.fit()
         state = "finished"
-        if folder is not None:
-            _show_end(trainer, folder, drawings)
     except Stopped as asked:
         state, code = "stopped", asked.exit_code
     finally:
         if folder is not None:
             with suppress(StorageError):  # a disk that is full has been told of, with what to do
-                folder.set_status(state, **_facts(trainer))
+                folder.set_status(state, **facts_of(parts.state))
         trainer.close(failed=state == "failed")
+        if folder is not None:
+            folder.release()
+    run = parts.state
     if code:
-        trainer.console.say(
-            f"stopped after step {trainer.progress.step}, saved; continue with --resume=checkpoints/{name}"
-        )
-        raise SystemExit(code)
-    if folder is not None:
-        _last_words(trainer, folder.path)
+        console.say(f"stopped after step {run.progress.step}, saved; continue with --resume=checkpoints/{name}")
+    elif folder is not None:
+        last_words(run, folder.path, console)
+    return Result(ROOT / name, run.monitor.best(run.progress)[0], lambda: run.eval_task, code)

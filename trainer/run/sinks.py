@@ -1,80 +1,91 @@
-"""Where a run's numbers go: its journal, console, TensorBoard and visdom."""
+"""Where a run's numbers go: its journal, console, TensorBoard and visdom; and who looks on."""
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from configs import Config
+from configs import COMPONENTS, Config
+from trainer.build import Given, Parts
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store
-from trainer.run.report import _facts
-from trainer.trainer import Trainer
+from trainer.run.report import Status, facts_of
+from trainer.watchers.closing import ClosingViews
 from trainer.watchers.inspector import Inspector
+from trainer.watchers.pictures import Pictures
+from trainer.watchers.predictions import Predictions
+from trainer.watchers.watcher import Outlets, Watcher
 from utils.config.convert import to_plain
 from utils.config.yaml_text import dump_yaml
-from utils.files import put
+from utils.files import write_atomic
 from utils.runs.folder import RunFolder
 from utils.sinks.console import Console
 from utils.sinks.journal import Journal
-from utils.sinks.logger import Logger
+from utils.sinks.logger import Logger, Sink
 from utils.sinks.tensorboard import TensorBoard
 from utils.sinks.visdom_board import VisdomBoard
 
-__all__ = []
+__all__ = ["open_outlets"]
 
 
-def _open_sinks(trainer: Trainer, folder: RunFolder, name: str) -> None:
-    """The journal first: it is the truth, and what comes after it may fail."""
-    cfg, console, path = trainer.cfg, trainer.console, folder.path
-    resolved = to_plain(cfg)
-    resolved["train"]["use_gpu"] = trainer.device.type == "cuda"
-    ways = {batches.threaded for batches in (trainer.train_batches, trainer.val_batches) if batches is not None}
+def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given) -> Outlets:
+    """Open everything that a run with a folder writes to; the journal first, which is the truth.
+
+    Raises StorageError when the folder cannot be written.
+    """
+    cfg, path, progress = parts.cfg, folder.path, parts.state.progress
+    write_atomic(path / "config.yaml", _resolved(parts, given).encode())
+    folder.set_status("running", **facts_of(parts.state))
+    journal = Journal(path / "log.jsonl", keep=progress.journal)
+    sinks: list[Sink] = [console]
+    durable: list[Journal | TensorBoard] = [journal]
+    if cfg.log.tensorboard:
+        durable.append(_tensorboard(path, progress.step, console))
+        sinks.append(durable[-1])
+    if cfg.log.visdom:
+        sinks.append(_visdom(cfg, path, console))
+    saver = Saver(Store(path), cfg.train.save_in_background, lambda: [sink.sync() for sink in durable])
+    watchers: list[Watcher] = [Status(folder, parts.state), *_watchers(cfg)]
+    return Outlets(console, Logger(sinks, journal), saver, watchers)
+
+
+def _watchers(cfg: Config) -> Iterator[Watcher]:
+    """Yield the watchers that the config asks for."""
+    if cfg.log.histograms:
+        yield Inspector(cfg.log.histograms)
+    if cfg.log.pictures:
+        yield from (Pictures(), Predictions())
+    if cfg.log.tensorboard:
+        yield ClosingViews()
+    for i, spec in enumerate(cfg.log.watchers):
+        yield COMPONENTS["watcher"].build(spec, f"log.watchers[{i}]")
+
+
+def _resolved(parts: Parts, given: Given) -> str:
+    """Return the config as it is stored: with what `auto` stands for, and objects that no config can name."""
+    resolved = to_plain(parts.cfg)
+    resolved["train"]["use_gpu"] = parts.device.type == "cuda"
+    ways = {loader.threaded for loader in (parts.train_loader, parts.val_loader) if loader is not None}
     if len(ways) == 1:
         resolved["data"]["loader"] = "threads" if ways.pop() else "processes"
-    put(path / "config.yaml", dump_yaml(resolved).encode())
-    folder.set_status("running", **_facts(trainer))
-    trainer.journal = Journal(path / "log.jsonl", keep=trainer.progress.journal)
-    trainer.logger = Logger([trainer.journal, console])
-    durable: list[Journal | TensorBoard] = [trainer.journal]
-    if cfg.log.tensorboard:
-        durable.append(_tensorboard(path, trainer.progress.step, console))
-        trainer.logger.backends.append(durable[-1])
-    trainer.saver = Saver(Store(path), cfg.train.save_in_background, lambda: [sink.sync() for sink in durable])
-    if cfg.log.visdom:
-        trainer.logger.backends.append(_visdom(cfg, name, path, console))
-    if cfg.log.histograms:
-        boards = [board for board in trainer.logger.backends if isinstance(board, TensorBoard | VisdomBoard)]
-        trainer.logger.backends.append(Inspector(trainer.task, boards, cfg.log.histograms, trainer.progress.step))
-    parts = ", ".join(f"{k} {sum(p.numel() for p in net.parameters()):,}" for k, net in trainer.task.named_children())
-    sizes = f"{trainer.train_batches.size:,} train samples"
-    if trainer.val_batches is not None:
-        sizes = f"{trainer.train_batches.size:,} train and {trainer.val_batches.size:,} val samples"
-    console.say(f"{path}: {parts} parameters; {sizes}; {_machine(trainer)}")
-    steps = min(len(trainer.train_batches) * cfg.train.max_epoch, cfg.train.max_steps or sys.maxsize)
-    if cfg.log.print_freq > steps:
-        asked = f"--print-freq={max(1, steps // 10)}"
-        console.say(f"note: the training loss is told each {cfg.log.print_freq} steps, and there are {steps}; {asked}")
-
-
-def _machine(trainer: Trainer) -> str:
-    """What computes, and in which numbers."""
-    train = trainer.cfg.train
-    parts = [trainer.device.type, train.precision]
-    parts += ["channels last"] * bool(train.channels_last) + ["compiled"] * train.compile
-    return ", ".join(parts)
+    names = {part: f"{name} (given from Python)" for part, name in given.names().items()}
+    resolved |= {part: names[part] for part in ("model", "task") if part in names}
+    if "train" in names:
+        resolved["data"]["dataset"] = names["train"]
+    about = "".join(f"# {part}: {name}; fit(…, {part}=…) takes it again\n" for part, name in names.items())
+    return about + dump_yaml(resolved)
 
 
 def _tensorboard(path: Path, step: int, console: Console) -> TensorBoard:
-    """The event files; after a resume without what came after the save, be it of the same step."""
+    """Return the event files; in those of a resumed run the step of the save and later ones are replayed."""
     board = TensorBoard(path / "tensorboard", step or None, console.say)
     if step:
         board.replay(path / "log.jsonl", step)
     return board
 
 
-def _visdom(cfg: Config, name: str, path: Path, console: Console) -> VisdomBoard:
-    """The visdom view; after a resume it is shown the curves so far."""
+def _visdom(cfg: Config, path: Path, console: Console) -> VisdomBoard:
+    """Return the visdom view; that of a resumed run is shown the curves so far."""
     from utils.visualize import Visualizer
 
-    board = VisdomBoard(Visualizer(cfg.log.env or name, cfg.log.visdom_host, cfg.log.visdom_port, console.say))
+    board = VisdomBoard(Visualizer(cfg.log.env or path.name, cfg.log.visdom_host, cfg.log.visdom_port, console.say))
     board.replay(path / "log.jsonl")
     return board

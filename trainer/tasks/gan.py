@@ -57,7 +57,7 @@ class GAN(Task):
         if loss == "wgan-gp" and any(isinstance(layer, nn.BatchNorm2d) for layer in discriminator.modules()):
             raise ValueError("wgan-gp needs a discriminator without batch norm; set model.discriminator.norm=instance")
         self.generator, self.discriminator = generator, discriminator
-        self.loss, self.learns_every = loss, {"discriminator": d_every, "generator": g_every}
+        self.loss, self.update_every = loss, {"discriminator": d_every, "generator": g_every}
         self.weight_clip, self.gradient_penalty = weight_clip, gradient_penalty
         self.fixed_noise: Tensor
         self.register_buffer("fixed_noise", torch.randn(SHOWN, generator.nz, 1, 1))  # type: ignore[call-overload]
@@ -65,9 +65,9 @@ class GAN(Task):
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         real = (batch[0] if isinstance(batch, (list, tuple)) else batch) * 2 - 1  # [B, C, H, W] in [-1, 1]
         scalars: dict[str, Tensor] = {}
-        if update.step % self.learns_every["discriminator"] == 0:
+        if update.step % self.update_every["discriminator"] == 0:
             scalars |= self._teach_discriminator(real, update)
-        if update.step % self.learns_every["generator"] == 0:
+        if update.step % self.update_every["generator"] == 0:
             scalars |= self._teach_generator(real, update)
         return scalars
 

@@ -1,64 +1,75 @@
-"""What a validation has to show: predictions, sure, unsure and wrong, and matrices."""
+"""Predictions of a classifier: sure, unsure and wrong ones, and its confusion matrix."""
 
-import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from configs import Config
-from data.loading.batches import Batches
-from trainer.evaluate import measure, undisturbed
-from trainer.messages import told_in_words
+from data.loading.loader import Loader
+from data.protocol import ids_of, read_one
+from trainer.evaluate import evaluating
 from trainer.task import Task
-from trainer.watchers.thumbnails import Say, _guarded, _inputs_of, _thumbnails
+from trainer.watchers._thumbnails import Say, guarded, inputs_of, thumbnails
+from trainer.watchers.watcher import Run, Watcher
 from utils.device import autocast
 
-__all__ = ["draw_validation"]
+__all__ = ["Predictions"]
 
-SAMPLES, CURVES, MATRIX = "samples_batch.png", "curves.png", "confusion_matrix.png"
-PREDICTIONS = "predictions.png"
-A_ROW = 8  # predictions of a kind
+MATRIX, PREDICTIONS = "confusion_matrix.png", "predictions.png"
+PER_ROW = 8  # predictions of a kind
+PATIENCE = 3.0  # s, at most, that a run is delayed by looking at its predictions
+TIME_SHARE = 0.01  # of a run's time, at most, for drawing predictions before its end
 
 
-def draw_validation(folder: Path) -> list[Path]:
-    """Draw confusion_matrix.png and predictions.png of a run's best checkpoint; gives those that are new.
+class Predictions(Watcher):
+    """Draws predictions.png and the confusion matrix when the run is finished, and predictions now and then before.
 
-    Raises CheckpointError where there is none, DataError where the validation data is not there any more.
+    Predictions are drawn after a validation, too, whenever a hundred times as long has passed as that took.
     """
-    from trainer.inference.trained import Trained
 
-    trained = Trained(str(folder))
-    cfg, task, device = trained.revive([], losses=True)
-    batches = trained.batches(cfg, "val", task, device)
-    of, began = trained.source.name, time.time()
-    with told_in_words(cfg):
-        _, matrices = measure(task, batches, cfg, device)
-        batches.close()
-        _draw_matrices(matrices, trained.meta.get("classes", []), folder, of, print)
-        _draw_predictions(task, batches.dataset, cfg, device, folder, of, print, math.inf)
-    return [path for path in (folder / MATRIX, folder / PREDICTIONS) if path.exists() and path.stat().st_mtime >= began]
+    def __init__(self) -> None:
+        self.drawn, self.cost = time.monotonic(), PATIENCE + 1  # s, of predictions
+        self.extras: Mapping[str, Any] = {}  # of the last validation
+
+    def after_validation(self, run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]) -> None:
+        self.extras = extras
+        began = time.monotonic()
+        if (began - self.drawn) * TIME_SHARE > self.cost:
+            self._draw(run, f"epoch {run.progress.epoch + 1}")
+            self.drawn = time.monotonic()
+            self.cost = self.drawn - began
+
+    def end(self, run: Run) -> None:
+        if run.folder is not None:
+            draw_matrices(self.extras, run.meta.get("classes", []), run.folder, "last validation", run.say)
+            self._draw(run, "the last weights")
+
+    def _draw(self, run: Run, of: str) -> None:
+        if run.folder is not None and run.val_loader is not None:
+            drawer = Drawer(run.eval_task, run.val_loader.dataset, run.cfg, run.device, run.say)
+            drawer.draw_predictions(run.folder / PREDICTIONS, of, PATIENCE)
+            run.logger.picture("predictions", run.folder / PREDICTIONS)
 
 
-def _draw_matrices(matrices: dict[str, Any], classes: Sequence[str], folder: Path, of: str, say: Say) -> None:
+def draw_matrices(matrices: Mapping[str, Any], classes: Sequence[str], folder: Path, of: str, say: Say) -> None:
     """Draw each matrix of a validation, and say which classes no font here can show."""
     from utils.figures.curves import draw_confusion
     from utils.figures.fonts import unprintable
 
     for name, matrix in matrices.items():
         file = MATRIX if name == "confusion" else f"{name}.png"
-        with _guarded(folder / file, say) as target:
+        with guarded(folder / file, say) as target:
             draw_confusion(matrix, classes, target, f"confusion matrix, {of}")
             if told := unprintable(classes):
                 say(told)
 
 
-class Looked(NamedTuple):
+class Outputs(NamedTuple):
     """What a classifier says of validation samples: index, label, predicted class and its probability, each [N]."""
 
     indices: Tensor
@@ -67,83 +78,85 @@ class Looked(NamedTuple):
     probability: Tensor
 
 
-def _draw_predictions(
-    task: Task, dataset: Any, cfg: Config, device: torch.device, folder: Path, of: str, say: Say, patience: float
-) -> None:
-    """Draw predictions.png: the most confident mistakes, the least certain, and the best, of validation pictures.
+@dataclass(frozen=True)
+class Drawer:
+    """Draws what a task says of the pictures of a dataset."""
 
-    Only for a task that gives `probabilities` of labelled pictures. After `patience` seconds the samples that were
-    looked at must do; they are a random choice.
-    """
-    with _guarded(folder / PREDICTIONS, say) as target:
-        if not hasattr(task, "probabilities") or not _has_pictures(dataset):
-            return
-        found = _look(task, dataset, cfg, device, patience)
-        _draw_shelves(found, task, dataset, cfg, target, of)
+    task: Task
+    dataset: Any
+    cfg: Config
+    device: torch.device
+    say: Say
+
+    def draw_predictions(self, target: Path, of: str, patience: float) -> None:
+        """Draw the most confident mistakes, the least certain, and the best, of validation pictures.
+
+        Only for a task that gives `probabilities` of labelled pictures. After `patience` seconds the samples that were
+        looked at must do; they are a random choice.
+        """
+        with guarded(target, self.say):
+            if hasattr(self.task, "probabilities") and _has_pictures(self.dataset):
+                self._draw_rows(self._predict(patience), target, of)
+
+    def _predict(self, patience: float) -> Outputs:
+        data = replace(self.cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False)
+        parts, started = [], time.monotonic()
+        with evaluating(self.task), torch.no_grad():
+            loader = Loader(self.dataset, data, self.cfg.train.seed, training=True, device=self.device)
+            for indices, (inputs, labels) in loader.epoch(0):
+                with autocast(self.device, self.cfg.train.precision):
+                    probabilities = self.task.probabilities(inputs).cpu()  # type: ignore[operator]
+                probability, predicted = probabilities.max(1)
+                parts.append((torch.as_tensor(indices), labels.cpu(), predicted, probability))
+                if time.monotonic() - started > patience:
+                    break
+        return Outputs(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _draw_rows(self, found: Outputs, target: Path, of: str) -> None:
+        from utils.figures.gallery import Row, draw_gallery
+
+        right = found.predicted == found.labels
+        rows = []
+        for title, chosen in _choose(found).items():
+            samples = [read_one(self.dataset, place)[0] for place in found.indices[chosen].tolist()]
+            pictures = [thumbnails(sample[None], self.cfg.data.transform.eval)[0] for sample in samples]
+            rows.append(Row(title if chosen else f"{title}: none", pictures, self._captions(found, chosen)))
+        size, whole = len(right), len(self.dataset)
+        choice = "" if size == whole else f" (chosen at random among {whole:,})"
+        accuracy = float(right.float().mean())
+        title = f"predictions of {of}: {accuracy:.1%} right, of {size:,} validation samples{choice}"
+        draw_gallery(title, rows, target)
+
+    def _captions(self, found: Outputs, chosen: Sequence[int]) -> list[list[str]]:
+        """Return the lines below each prediction: truth, prediction with its probability, and which sample it is."""
+        from utils.figures.fonts import printable
+
+        names, _ = printable(self.task.classes)  # type: ignore[arg-type]
+        ids = ids_of(self.dataset)
+        return [
+            [
+                f"truth {names[int(found.labels[i])]}",
+                f"→ {names[int(found.predicted[i])]}  {float(found.probability[i]):.1%}",
+                f"id {ids[int(found.indices[i])]}",
+            ]
+            for i in chosen
+        ]
+
+
+def _choose(found: Outputs) -> dict[str, list[int]]:
+    """Return which predictions are shown, by the title of their row."""
+    right = found.predicted == found.labels
+    order = found.probability.argsort(stable=True)  # the least certain first
+    wrong = [i for i in order.flip(0).tolist() if not right[i]][:PER_ROW]
+    unsure = [i for i in order.tolist() if i not in wrong][:PER_ROW]
+    best = [i for i in order.flip(0).tolist() if right[i] and i not in unsure][:PER_ROW]
+    mistakes = int((~right).sum())
+    return {f"most confident mistakes, of {mistakes:,}": wrong, "least certain": unsure, "most certain and right": best}
 
 
 def _has_pictures(dataset: Any) -> bool:
-    """Whether a sample is a picture with a label."""
-    sample = _sample(dataset, 0)
+    """Return whether a sample is a picture with a label."""
+    sample = read_one(dataset, 0)
     if not isinstance(sample, (tuple, list)) or len(sample) != 2 or not isinstance(sample[0], Tensor):
         return False
-    return _inputs_of(sample[0][None]) is not None
-
-
-def _look(task: Task, dataset: Dataset, cfg: Config, device: torch.device, patience: float) -> Looked:
-    data = replace(cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False)
-    parts, started = [], time.monotonic()
-    with undisturbed(task), torch.no_grad():
-        batches = Batches(dataset, data, cfg.train.seed, training=True, device=device)
-        for indices, (inputs, labels) in batches.epoch(0):
-            with autocast(device, cfg.train.precision):
-                probabilities = task.probabilities(inputs).cpu()  # type: ignore[operator]
-            probability, predicted = probabilities.max(1)
-            parts.append((torch.as_tensor(indices), labels.cpu(), predicted, probability))
-            if time.monotonic() - started > patience:
-                break
-    return Looked(*map(torch.cat, zip(*parts, strict=True)))
-
-
-def _draw_shelves(found: Looked, task: Task, dataset: Any, cfg: Config, target: Path, of: str) -> None:
-    from utils.figures.fonts import printable
-    from utils.figures.gallery import Shelf, draw_gallery
-
-    names, _ = printable(task.classes)  # type: ignore[arg-type]
-    right = found.predicted == found.labels
-    order = found.probability.argsort(stable=True)  # the least certain first
-    wrong = [i for i in order.flip(0).tolist() if not right[i]][:A_ROW]
-    unsure = [i for i in order.tolist() if i not in wrong][:A_ROW]
-    best = [i for i in order.flip(0).tolist() if right[i] and i not in unsure][:A_ROW]
-    mistakes = int((~right).sum())
-    kinds = {
-        f"most confident mistakes, of {mistakes:,}": wrong,
-        "least certain": unsure,
-        "most certain and right": best,
-    }
-    shelves = []
-    for title, chosen in kinds.items():
-        places = found.indices[chosen].tolist()
-        pictures = [_thumbnails(_sample(dataset, place)[0][None], cfg.data.transform.eval)[0] for place in places]
-        captions = [_caption(found, i, names, dataset) for i in chosen]
-        shelves.append(Shelf(title if chosen else f"{title}: none", pictures, captions))
-    size, whole = len(right), len(dataset)
-    choice = "" if size == whole else f" (chosen at random among {whole:,})"
-    share = float(right.float().mean())
-    draw_gallery(f"predictions of {of}: {share:.1%} right, of {size:,} validation samples{choice}", shelves, target)
-
-
-def _caption(found: Looked, i: int, names: Sequence[str], dataset: Any) -> list[str]:
-    """The lines below a prediction: truth, prediction with its probability, and which sample it is."""
-    index, probability = int(found.indices[i]), float(found.probability[i])
-    ids = getattr(dataset, "ids", range(len(dataset)))
-    predicted = f"→ {names[int(found.predicted[i])]}  {probability:.1%}"
-    return [f"truth {names[int(found.labels[i])]}", predicted, f"id {ids[index]}"]
-
-
-def _sample(dataset: Any, index: int) -> Any:
-    """A sample; read as the batches were where that needs no torchvision."""
-    if not getattr(dataset, "draws_alone", False):
-        return dataset[index]
-    batch = dataset.gather([index], [0])
-    return tuple(part[0] for part in batch) if isinstance(batch, tuple) else batch[0]
+    return inputs_of(sample[0][None]) is not None

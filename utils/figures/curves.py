@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.figures.fonts import fonts_for, printable
-from utils.files import put
+from utils.files import write_atomic
 from utils.runs.reading import read_curves
 
 if TYPE_CHECKING:
@@ -167,4 +167,4 @@ def write_figure(figure: "Figure", target: Path) -> None:
     """Write a figure as PNG. Raises StorageError when it cannot be written."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    put(target, buffer.getvalue())
+    write_atomic(target, buffer.getvalue())

@@ -10,14 +10,14 @@ import numpy as np
 from utils.figures.curves import DPI, write_figure
 from utils.figures.fonts import fonts_for
 
-__all__ = ["Shelf", "draw_gallery"]
+__all__ = ["Row", "draw_gallery"]
 
 COLUMNS = 8
 CELL, GAP, LINE, HEAD = 1.2, 0.12, 0.15, 0.42  # inches: a picture's side, between two, a line of words, a title
 WIDEST = 18  # characters of a line below a picture; a Chinese one takes two
 
 
-class Shelf(NamedTuple):
+class Row(NamedTuple):
     """Some rows of a gallery under one title: pictures uint8 [C, H, W], C = 1 or 3, and the lines below each."""
 
     title: str
@@ -25,7 +25,7 @@ class Shelf(NamedTuple):
     captions: Sequence[Sequence[str]]
 
 
-def draw_gallery(title: str, shelves: Sequence[Shelf], target: Path) -> None:
+def draw_gallery(title: str, shelves: Sequence[Row], target: Path) -> None:
     """Draw shelves below one another into a PNG; a character that no font here has becomes a question mark.
 
     Raises StorageError where the picture cannot be written.
@@ -57,7 +57,7 @@ def draw_gallery(title: str, shelves: Sequence[Shelf], target: Path) -> None:
     write_figure(figure, target)
 
 
-def _height(shelf: Shelf) -> float:
+def _height(shelf: Row) -> float:
     """Inches that a shelf takes."""
     rows = math.ceil(len(shelf.pictures) / COLUMNS)
     return 0.4 + rows * (CELL + LINE * max(map(len, shelf.captions), default=0) + GAP)

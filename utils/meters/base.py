@@ -31,7 +31,7 @@ class Meter(ABC):
         """The measure as a float, or None where it is undefined (no samples, for one)."""
 
 
-class _Average(Meter):
+class Average(Meter):
     """A sum over samples and their number, kept by torchnet's AverageValueMeter."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class _Average(Meter):
         return float(self._meter.sum / self._meter.n) if self._meter.n else None
 
 
-class Mean(_Average):
+class Mean(Average):
     """The mean over samples of a value that is known batch by batch, such as a loss."""
 
     def add(self, value: float | Tensor, n: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.meters.base import Meter, State, _Average
+from utils.meters.base import Average, Meter, State
 from utils.meters.roc import area_under_roc
 
 __all__ = ["AUC", "F1", "Accuracy", "Confusion", "LogLoss"]
@@ -46,7 +46,7 @@ class Confusion(Meter):
         return self._meter.conf.copy()
 
 
-class Accuracy(_Average):
+class Accuracy(Average):
     """The fraction of samples, in [0, 1], whose true class is among the `k` highest scores.
 
     Of equal scores the first counts as the higher, as in argmax; a row with a NaN is a miss.
@@ -111,7 +111,7 @@ class F1(Meter):
         return float(np.mean(2 * hits[chosen] / seen[chosen])) if chosen.any() else None
 
 
-class LogLoss(_Average):
+class LogLoss(Average):
     """The mean of -log p(true class), in nats, from logits: the softmax is taken here, in double precision."""
 
     def add(self, logits: Tensor, targets: Tensor) -> None:

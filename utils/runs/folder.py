@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from utils.errors import CheckpointError, ConfigError, StorageError
-from utils.files import put
+from utils.files import write_atomic
 from utils.words import suggest
 
 __all__ = [
@@ -73,6 +73,10 @@ class RunFolder:
         # Under the new owner's number, long before the run says anything: others are told who has it.
         self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
 
+    def release(self) -> None:
+        """Let go of the lock, so that this process or another may continue the run."""
+        self.lock.release()
+
     def remove(self) -> None:
         """Of a run that has not begun: its name is free again, and no --resume finds it."""
         shutil.rmtree(self.path, ignore_errors=True)  # while nobody else can own it
@@ -101,7 +105,7 @@ class RunFolder:
     def set_status(self, state: str, **facts: Any) -> None:
         """State is running, finished, stopped or failed; a run that says running and holds no lock has crashed."""
         facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), "config": self.config, **facts}
-        put(self.path / "status.json", (json.dumps(facts) + "\n").encode())
+        write_atomic(self.path / "status.json", (json.dumps(facts) + "\n").encode())
 
 
 def refuse_name(name: str) -> None:

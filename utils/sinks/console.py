@@ -7,14 +7,15 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from utils.sinks.table import _clock, _Epoch, _is_rate, _number, _Table
+from utils.sinks.logger import Sink
+from utils.sinks.table import Epoch, Table, clock, is_rate, number
 
 __all__ = ["Console", "Output"]
 
@@ -25,8 +26,8 @@ BAR = "{desc} {bar} {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left{post
 BOLD, GREEN = "1", "32"  # of a terminal's colours
 
 
-class Console:
-    """A backend that prints; `say` is for sentences, `tell` for what an epoch has come to."""
+class Console(Sink):
+    """A sink that prints; `say` is for sentences, `tell` for what an epoch has come to."""
 
     def __init__(self, output: Output = "text"):
         self.output = output
@@ -34,8 +35,8 @@ class Console:
         self.terminal = terminal and output == "text"
         self.colour = self.terminal and not os.environ.get("NO_COLOR")  # https://no-color.org
         self.bar: Any = None
-        self.table = _Table()
-        self.epoch = _Epoch(0, 0, 0, 0)
+        self.table = Table()
+        self.epoch = Epoch(0, 0, 0, 0)
         self.waiting: dict[str, str] = {}  # a row of the table that came too soon to be printed
         self.values: dict[str, float] = {}  # of the last train row
         self.printed = self.looked = float("-inf")
@@ -52,7 +53,7 @@ class Console:
         """A new epoch (from 0, of `epochs`) of `total` batches, of which `done` are done already."""
         if self.epoch.done >= self.epoch.total > 0 and not self.epoch.told and self.output == "text":
             self.tell(self.epoch.number, self.epoch.step, best=False)  # no validation fell into it
-        self.epoch = _Epoch(epoch, epochs, total, done)
+        self.epoch = Epoch(epoch, epochs, total, done)
         if self.terminal:
             from tqdm import tqdm
 
@@ -95,7 +96,7 @@ class Console:
             known = {"is_best": best, "seconds": round(seconds, 3)}
             self._write({"phase": "val", "epoch": epoch, "step": step, **measured, **known})
             return
-        row = {"epoch": self.epoch.position(), **self.epoch.columns(), "time": _clock(seconds)}
+        row = {"epoch": self.epoch.position(), **self.epoch.columns(), "time": clock(seconds)}
         self.waiting = row | {"best": "*" if best else ""}
         if self.terminal or time.monotonic() - self.printed >= LINE_PERIOD:
             self._print_waiting()
@@ -109,24 +110,18 @@ class Console:
             return
         self._print_waiting()
         counts = ", ".join(f"{facts[k]:,} {k.removesuffix('s') if facts[k] == 1 else k}" for k in ("steps", "epochs"))
-        self._print(f"done: {counts} in {_clock(facts['seconds'])}", BOLD)
+        self._print(f"done: {counts} in {clock(facts['seconds'])}", BOLD)
         if facts["best"] is not None:
-            best = f"best {facts['monitor']} {_number(facts['best'])} (epoch {facts['best_epoch']})"
+            best = f"best {facts['monitor']} {number(facts['best'])} (epoch {facts['best_epoch']})"
             self._print(f"{best}: {facts['best_file']}", GREEN)
         self._print(self._wrapped(f"files in {facts['folder']}: {', '.join(facts['files'])}"))
         self._print(f"next: {facts['next']}", BOLD)
-
-    def images(self, name: str, step: int, images: Tensor) -> None:
-        """A terminal shows no pictures."""
 
     def text(self, name: str, step: int, text: str) -> None:
         if self.output == "json":
             self._write({"phase": "show", "step": step, "name": name, "text": text})
         else:
             self.say(text)
-
-    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
-        """A picture of it lies in the run folder."""
 
     def close(self) -> None:
         self.end()
@@ -139,7 +134,7 @@ class Console:
         """
         self.looked = time.monotonic()
         values = self.values or {name: float(value.detach()) for name, value in scalars.items()}
-        losses = [f"{name} {_number(value)}" for name, value in values.items() if not _is_rate(name)]
+        losses = [f"{name} {number(value)}" for name, value in values.items() if not is_rate(name)]
         self.bar.set_postfix_str(", ".join([*losses[:2], *_memory()]))  # and draws it
 
     def _wrapped(self, text: str) -> str:
@@ -199,4 +194,4 @@ def _memory() -> list[str]:
 
 
 def _shown(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{k} {v:.3g}" if _is_rate(k) else f"{k} {_number(v)}" for k, v in values.items())
+    return "  ".join(f"{k} {v:.3g}" if is_rate(k) else f"{k} {number(v)}" for k, v in values.items())

@@ -16,20 +16,45 @@ from utils.runs.reading import PHASES, read_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-from utils.sinks.logger import Backend
+from utils.sinks.logger import Sink
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "MemoryJournal"]
 
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make an encoder each time
 
 
-class Journal(Backend):
-    """log.jsonl, one JSON object a line, written before any other backend sees the row."""
+class MemoryJournal(Sink):
+    """The rows of a run that has no folder, in a list."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.epoch = 0  # of texts to come
+
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        self._add({"phase": phase, "epoch": epoch, "step": step, **values})
+
+    def text(self, name: str, step: int, text: str) -> None:
+        self._add({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "text": text})
+
+    def _add(self, row: dict[str, Any]) -> None:
+        self.rows.append({"time": round(time.time(), 3), **row})
+
+    def size(self) -> int:
+        """Return how much there is, in the journal's own unit."""
+        return len(self.rows)
+
+    def cut(self, keep: int) -> None:
+        """Forget what came after a size."""
+        del self.rows[keep:]
+
+
+class Journal(MemoryJournal):
+    """log.jsonl, one JSON object a line, written before any other sink sees the row; it keeps no rows in memory."""
 
     def __init__(self, path: Path, keep: int = 0):
         """`keep`: how many bytes belong to the state that is resumed; rows after it are cut off."""
-        self.path, self.start = path, time.time()
-        self.epoch = 0  # of pictures and texts to come
+        super().__init__()
+        self.path = path
         try:
             self.stream = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
         except OSError as error:
@@ -45,10 +70,7 @@ class Journal(Backend):
         except OSError as error:
             raise self._failure(error) from error
 
-    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        self._write({"phase": phase, "epoch": epoch, "step": step, **values})
-
-    def _write(self, row: dict[str, Any]) -> None:
+    def _add(self, row: dict[str, Any]) -> None:
         row = {"time": round(time.time(), 3), **row}
         try:
             line = encode(row)
@@ -63,12 +85,12 @@ class Journal(Backend):
             raise self._failure(error) from error
 
     @staticmethod
-    def rows(path: Path) -> list[dict[str, Any]]:
-        """The rows of a journal but for damaged ones; none where there is no journal."""
+    def read(path: Path) -> list[dict[str, Any]]:
+        """Return the rows of a journal except damaged ones; none where there is no journal."""
         return list(read_rows(path, (*PHASES, "show")))
 
     def size(self) -> int:
-        """Bytes written so far."""
+        """Return the bytes written so far."""
         return os.fstat(self.stream.fileno()).st_size
 
     def sync(self) -> None:
@@ -85,10 +107,7 @@ class Journal(Backend):
         stem = "samples" if name == "samples" else f"samples_{name}"
         file = f"{stem}_{step:06d}.png"
         write_image(self.path.with_name(file), picture_grid(images.detach().float().cpu().numpy()))
-        self._write({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "picture": file})
-
-    def text(self, name: str, step: int, text: str) -> None:
-        self._write({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "text": text})
+        self._add({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "picture": file})
 
     def close(self) -> None:
         self.stream.close()

@@ -1,59 +1,114 @@
-"""Logger: scalars, pictures and text to every backend; the run folder's journal is the truth, the others are views."""
+"""Logger: hands rows, pictures and texts to every sink; the journal is the truth, the others are views of it."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
+    from utils.sinks.journal import MemoryJournal
 
-__all__ = ["Backend", "Logger"]
-
-
-class Backend(Protocol):
-    """A view of the run; what it does not show it inherits."""
-
-    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        return
-
-    def images(self, name: str, step: int, images: "Tensor") -> None:
-        return
-
-    def text(self, name: str, step: int, text: str) -> None:
-        return
-
-    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
-        return
-
-    def close(self) -> None:
-        return
+__all__ = ["Logger", "Sink"]
 
 
-class Logger:
-    """Hands everything on to its backends; has none on ranks other than 0."""
+class Sink:
+    """A view of the run; what it does not show it inherits. `shows` names what is costly to make."""
 
-    def __init__(self, backends: Sequence[Backend] = ()):
-        self.backends = list(backends)
+    shows: frozenset[str] = frozenset()  # of "histograms", "pictures" (files) and "events" (of TensorBoard)
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """One row: the values of a phase (train, val or test) after `step` training steps."""
-        for backend in self.backends:
-            backend.scalars(phase, epoch, step, values)
+        """Show a row: the values of a phase (train, val or test) after `step` training steps."""
 
     def images(self, name: str, step: int, images: "Tensor") -> None:
-        """Pictures [N, C, H, W] or [C, H, W], values in [0, 1]."""
-        for backend in self.backends:
-            backend.images(name, step, images)
+        """Show pictures [N, C, H, W] or [C, H, W], values in [0, 1]."""
 
     def text(self, name: str, step: int, text: str) -> None:
-        for backend in self.backends:
-            backend.text(name, step, text)
+        """Show a text."""
 
     def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
-        """A confusion matrix [C, C]: rows are the truth."""
-        for backend in self.backends:
-            backend.matrix(name, step, matrix, labels)
+        """Show a confusion matrix [C, C]: rows are the truth."""
+
+    def histograms(self, name: str, step: int, values: "Mapping[str, np.ndarray]") -> None:
+        """Show the values of each tensor; they must not change afterwards."""
+
+    def picture(self, name: str, file: Path) -> None:
+        """Show the picture in a PNG file, if it is there."""
+
+    def event(self, write: Callable[[Any], object]) -> None:
+        """Call `write` with a tensorboardX.SummaryWriter, later and in another thread."""
 
     def close(self) -> None:
-        for backend in self.backends:
-            backend.close()
+        """Show what is left."""
+
+
+class Logger(Sink):
+    """Hands everything on to its sinks, the journal first; has none on ranks other than 0."""
+
+    def __init__(self, sinks: Sequence[Sink] = (), journal: "MemoryJournal | None" = None):
+        self.journal = journal
+        self.sinks: list[Sink] = [*sinks] if journal is None else [journal, *sinks]
+
+    def size(self) -> int:
+        """Return how much the journal holds, in its own unit."""
+        return self.journal.size() if self.journal is not None else 0
+
+    def cut(self, keep: int) -> None:
+        """Have the journal forget what came after a size."""
+        if self.journal is not None:
+            self.journal.cut(keep)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Say to which epoch the pictures and texts to come belong."""
+        if self.journal is not None:
+            self.journal.epoch = epoch
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the rows of a journal in memory; none of one on disk, which has a file for them."""
+        return self.journal.rows if self.journal is not None else []
+
+    def validation(
+        self, epoch: int, step: int, numbers: Mapping[str, float], extras: Mapping[str, Any], labels: Sequence[str]
+    ) -> None:
+        """Show a validation: its row, if anything was measured, and matrices."""
+        if numbers:
+            self.scalars("val", epoch, step, numbers)
+        for name, matrix in extras.items():
+            self.matrix(name, step, matrix, labels)
+
+    def shown(self, kind: str) -> bool:
+        """Return whether any sink shows what is costly to make."""
+        return any(kind in sink.shows for sink in self.sinks)
+
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        for sink in self.sinks:
+            sink.scalars(phase, epoch, step, values)
+
+    def images(self, name: str, step: int, images: "Tensor") -> None:
+        for sink in self.sinks:
+            sink.images(name, step, images)
+
+    def text(self, name: str, step: int, text: str) -> None:
+        for sink in self.sinks:
+            sink.text(name, step, text)
+
+    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
+        for sink in self.sinks:
+            sink.matrix(name, step, matrix, labels)
+
+    def histograms(self, name: str, step: int, values: "Mapping[str, np.ndarray]") -> None:
+        for sink in self.sinks:
+            sink.histograms(name, step, values)
+
+    def picture(self, name: str, file: Path) -> None:
+        for sink in self.sinks:
+            sink.picture(name, file)
+
+    def event(self, write: Callable[[Any], object]) -> None:
+        for sink in self.sinks:
+            sink.event(write)
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()

@@ -9,7 +9,7 @@ __all__ = []
 COLUMN = 8  # characters of a number in the table
 
 
-class _Epoch:
+class Epoch:
     """An epoch in progress: its batches, and the means of its train rows."""
 
     def __init__(self, number: int, of: int, total: int, done: int):
@@ -26,7 +26,7 @@ class _Epoch:
         steps = step - self.step if self.step else self.done - self.first or 1
         self.step = step
         for name, value in values.items():
-            if _is_rate(name):
+            if is_rate(name):
                 self.rates[name] = value
             else:
                 old = self.sums.setdefault(name, [0.0, 0.0])
@@ -44,17 +44,17 @@ class _Epoch:
         both = train.keys() & self.measured.keys()
         named = {f"train {name}" if name in both else name: value for name, value in train.items()}
         named |= {f"val {name}" if name in both else name: value for name, value in self.measured.items()}
-        return {name: _number(value) for name, value in named.items()} | {k: f"{v:.3g}" for k, v in self.rates.items()}
+        return {name: number(value) for name, value in named.items()} | {k: f"{v:.3g}" for k, v in self.rates.items()}
 
     def progress(self) -> str:
         """How far it is, how fast, and how long it will take."""
         seconds = time.monotonic() - self.start
         rate = (self.done - self.first) / seconds if seconds > 0 else 0.0
-        left = f"{_clock((self.total - self.done) / rate)} left" if rate else "? left"
+        left = f"{clock((self.total - self.done) / rate)} left" if rate else "? left"
         return f"epoch {self.number + 1}/{self.of}  {self.done:,}/{self.total:,}  {rate:.4g} steps/s  {left}"
 
 
-class _Table:
+class Table:
     """Rows of one width; the head is repeated when the columns change, or when something else was printed."""
 
     def __init__(self) -> None:
@@ -73,15 +73,15 @@ class _Table:
 
 def _spare(names: Sequence[str]) -> str:
     """The column that is missed least: of the numbers the last one, rates later; none where few are left."""
-    numbers = [name for name in names[1:-2] if not _is_rate(name)]
-    return numbers[-1] if len(numbers) > 2 else next((name for name in names if _is_rate(name)), "")
+    numbers = [name for name in names[1:-2] if not is_rate(name)]
+    return numbers[-1] if len(numbers) > 2 else next((name for name in names if is_rate(name)), "")
 
 
-def _is_rate(name: str) -> bool:
+def is_rate(name: str) -> bool:
     return name.partition(".")[0].partition("_")[0] == "lr"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Seconds below a minute, else minutes:seconds or hours:minutes:seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -89,7 +89,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """A number in at most `COLUMN` characters."""
     size = abs(value)
     if not math.isfinite(value) or (size and size < 1e-3) or size >= 1e6:

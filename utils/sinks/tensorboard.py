@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from utils.images import picture_grid
 from utils.runs.reading import NO_METRICS
 from utils.sinks.journal import Journal
+from utils.sinks.logger import Sink
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,11 +30,13 @@ PATIENCE = 60.0  # s, at most, that a save and the end of a run wait for what is
 Write = Callable[[Any], object]  # adds to a tensorboardX.SummaryWriter
 
 
-class TensorBoard:
-    """A backend that only notes what is to be written: tensorboardX takes 35 µs a scalar.
+class TensorBoard(Sink):
+    """A sink that only notes what is to be written: tensorboardX takes 35 µs a scalar.
 
     What cannot be written costs one warning line, and the run its event files from there on, but not the run.
     """
+
+    shows = frozenset({"histograms", "events"})
 
     def __init__(self, folder: Path, purge_step: int | None = None, warn: Callable[[str], None] = print):
         """`purge_step`: what earlier files hold of this step and later ones is not shown."""
@@ -43,20 +46,17 @@ class TensorBoard:
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
         self._told = False
-        self.measured: Mapping[str, float] = {}  # by the last validation
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        self.note(_Row(time.time(), phase, step, values))
-        if phase == "val":
-            self.measured = values
+        self.event(_Row(time.time(), phase, step, values))
 
     def replay(self, journal: Path, step: int) -> None:
         """Write what a journal holds of that step and later ones once more: it was purged."""
-        for row in Journal.rows(journal):
+        for row in Journal.read(journal):
             if row["step"] < step:
                 continue
             if "picture" in row:
-                self.note(partial(_add_picture, row["name"], journal.with_name(row["picture"]), row["step"]))
+                self.event(partial(_add_picture, row["name"], journal.with_name(row["picture"]), row["step"]))
             elif "text" in row:
                 self.text(row["name"], row["step"], row["text"])
             elif row["phase"] != "show":
@@ -65,22 +65,19 @@ class TensorBoard:
 
     def images(self, name: str, step: int, images: "Tensor") -> None:
         pictures = images.detach().float().cpu().numpy().copy()
-        self.note(lambda writer: writer.add_image(name, picture_grid(pictures), step))
+        self.event(lambda writer: writer.add_image(name, picture_grid(pictures), step))
 
     def text(self, name: str, step: int, text: str) -> None:
-        self.note(lambda writer: writer.add_text(name, text.replace("\n", "  \n"), step))  # Markdown's end of line
-
-    def matrix(self, name: str, step: int, matrix: Any, labels: Sequence[str]) -> None:
-        """A picture of it lies in the run folder."""
+        self.event(lambda writer: writer.add_text(name, text.replace("\n", "  \n"), step))  # Markdown's end of line
 
     def histograms(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
         """A histogram for each array; they must not change afterwards."""
         for tag, array in values.items():
             finite = array[np.isfinite(array)]
             if finite.size:
-                self.note(methodcaller("add_histogram", f"{name}/{tag}", finite, step))
+                self.event(methodcaller("add_histogram", f"{name}/{tag}", finite, step))
 
-    def note(self, write: Write) -> None:
+    def event(self, write: Write) -> None:
         """Have the thread call `write` with a tensorboardX.SummaryWriter."""
         if os.getpid() != self._owner or self._stopping.is_set():
             return
@@ -92,8 +89,8 @@ class TensorBoard:
     def sync(self) -> None:
         """Have all that was noted so far on the disk: the run is about to be saved."""
         written = threading.Event()
-        self.note(methodcaller("flush"))
-        self.note(lambda writer: written.set())
+        self.event(methodcaller("flush"))
+        self.event(lambda writer: written.set())
         self._due.set()
         end = time.monotonic() + PATIENCE
         while not written.wait(0.05) and not self._stopping.is_set() and time.monotonic() < end:

@@ -10,6 +10,7 @@ import numpy as np
 
 from utils.runs.reading import NO_METRICS
 from utils.sinks.journal import Journal
+from utils.sinks.logger import Sink
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["VisdomBoard"]
 
 
-class VisdomBoard:
+class VisdomBoard(Sink):
     """Live curves in a browser: train and val of a metric in one window, a line of text for each validation."""
+
+    shows = frozenset({"histograms", "pictures"})
 
     def __init__(self, visualizer: "Visualizer"):
         self.visualizer = visualizer
@@ -45,7 +48,7 @@ class VisdomBoard:
     def replay(self, journal: Path) -> None:
         """Show what a journal holds, with the pictures that lie beside it."""
         pictures: dict[str, str] = {}
-        for row in Journal.rows(journal):
+        for row in Journal.read(journal):
             name = str(row.get("name"))
             if "picture" in row:
                 pictures[name] = str(row["picture"])
@@ -57,11 +60,6 @@ class VisdomBoard:
                 self.visualizer.row("curves", fill_row, *place, values, row["time"])
         for name, file in pictures.items():
             self.picture(name, journal.parent / Path(file).name)
-
-    def pictures(self, folder: Path) -> None:
-        """Show what the end of a run has drawn, but for what there are windows of."""
-        for name in ("predictions", "samples batch"):
-            self.picture(name, folder / f"{name.replace(' ', '_')}.png")
 
     def picture(self, name: str, file: Path) -> None:
         """Show the picture in a PNG file, if it is there."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import ConfigError, DataError
-from utils.files import put
+from utils.files import write_atomic
 
 __all__ = ["fetch_assets", "missing_assets", "serve"]
 
@@ -100,8 +100,8 @@ def fetch_assets() -> int:
             raise ConfigError(f"dashboard: npm could not fetch the page's files ({last}); is the network there?")
         files = [file for package in PACKAGES for file in _unpacked(Path(folder), package)]
     for name, data in files:
-        put(static / name, data)
-    put(static / "version.built", VERSION.encode())  # tells visdom's own server that it need not download
+        write_atomic(static / name, data)
+    write_atomic(static / "version.built", VERSION.encode())  # tells visdom's own server that it need not download
     return len(files)
 
 

@@ -1,4 +1,4 @@
-"""Batches of a dataset: their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
+"""Loader: a split's batches; their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -7,25 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
-from torch.utils.data import default_collate as collate
-from torch.utils.data._utils.pin_memory import pin_memory
 
 from configs.schema import Data
 from data.loading.samplers import epoch_order
 from data.loading.workers import Threads, Workers, let_go
+from data.protocol import batch_reader, collate_of, draws, ids_of, is_on_gpu
 from utils import dist
 from utils.device import CPU, move
 from utils.errors import ConfigError, DataError, UserError, WorkerError
 from utils.randomness import mix, random_state, seed_all, set_random_state
+from utils.torch_private import pin_memory
 
-__all__ = ["Batches"]
+__all__ = ["Loader"]
 
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)  # are no losses
-LOSSES = 3  # of worker processes in one epoch: then the run ends
+MAX_WORKER_LOSSES = 3  # in one epoch: then the run ends
 
 
-class Batches:
+class Loader:
     """A split's batches, from any position of any epoch; reading starts there, nothing before is touched."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Batches:
         Raises ConfigError when threads are asked for and the samples draw from the process's random numbers, DataError
         when there are samples to train on, but too few for a batch.
         """
-        if getattr(dataset, "on_gpu", False):
+        if is_on_gpu(dataset):
             cfg = replace(cfg, num_workers=0, pin_memory=False)
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
@@ -73,10 +73,14 @@ class Batches:
         partial = enough and not self.cfg.drop_last if self.training else rest > 0
         return self.size // whole + partial
 
-    def fullness(self, number: int) -> float:
-        """How full a batch is, over all ranks: 1.0, but for a short last one."""
+    def global_weight(self, number: int) -> float:
+        """Return a batch's samples on all ranks over those of a full batch: 1.0, except for a short last one."""
         whole = self.cfg.batch_size * dist.world_size()
         return min(whole, self.size - number * whole) / whole
+
+    def weights(self, number: int, samples: int) -> tuple[float, float]:
+        """Return how much a batch counts: this rank's samples over those of a full batch, and the mean over ranks."""
+        return samples / self.cfg.batch_size, self.global_weight(number)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         """(indices, batch) from batch `start` on, the batch on the device.
@@ -89,7 +93,7 @@ class Batches:
     def _arrived(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
         """(indices, batch) with the batch on the device."""
         batch = move(read[1], self.device)
-        return read[0], self.dataset.finish(batch) if self.samples.late else batch  # type: ignore[attr-defined]
+        return read[0], self.samples.reader.finish(batch) if self.samples.late else batch  # type: ignore[union-attr]
 
     def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
         """(indices, batch) as they were read; processes that are lost are replaced."""
@@ -102,7 +106,7 @@ class Batches:
         while position < count:
             try:
                 wanted = ((epoch, self._mine(order, number)) for number in range(position, count))
-                for indices, batch in self._read(wanted, careful=losses == LOSSES - 1):
+                for indices, batch in self._read(wanted, careful=losses == MAX_WORKER_LOSSES - 1):
                     if isinstance(batch, UserError):
                         raise batch
                     yield indices, batch
@@ -117,16 +121,16 @@ class Batches:
 
     def _by_threads(self) -> bool:
         """Whether threads read: processes do where samples draw from random numbers that threads would share."""
-        alone = getattr(self.dataset, "draws_alone", False)
-        if self.cfg.loader == "threads" and not (alone or getattr(self.dataset, "in_memory", False)):
+        reader = batch_reader(self.dataset)
+        if self.cfg.loader == "threads" and reader is None:
             raise ConfigError(
                 "data.loader: threads need samples whose random numbers are their own, as those of data.pixels=fast "
                 "are; take auto or processes"
             )
-        return self.cfg.loader == "threads" or (self.cfg.loader == "auto" and alone)
+        return self.cfg.loader == "threads" or (self.cfg.loader == "auto" and draws(reader))
 
     def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any]]:
-        """Careful: one process reads one batch at a time, so that, if it dies, it is known at which."""
+        """Return the wanted batches. `careful`: one worker, one batch at a time, so that the failing batch is known."""
         cfg, pin = self.cfg, self.cfg.pin_memory and self.device.type == "cuda"
         if cfg.num_workers and not self.threaded:
             if self._workers is None:
@@ -153,10 +157,11 @@ class Batches:
             reason += ": /dev/shm is full, docker run --shm-size=2g gives more"
         self._workers = None
         let_go(error)
-        if losses < LOSSES:
-            self.say(f"data workers lost ({reason}); others go on at the same batch ({losses} of {LOSSES} in an epoch)")
+        if losses < MAX_WORKER_LOSSES:
+            count = f"{losses} of {MAX_WORKER_LOSSES} in an epoch"
+            self.say(f"data workers lost ({reason}); others go on at the same batch ({count})")
             return
-        ids = getattr(self.dataset, "ids", range(self.size))
+        ids = ids_of(self.dataset)
         samples = [str(ids[index]) for index in awaited]
         raise WorkerError(
             f"the processes that load data were lost {losses} times in one epoch (last: {reason}), the last time at "
@@ -184,9 +189,9 @@ class _Samples(Dataset):
     def __init__(self, dataset: Dataset, seed: int, late: bool = False):
         """`late`: where that can be, batches are left to be finished where they are used."""
         self.dataset, self.seed = dataset, seed
-        self.in_memory = getattr(dataset, "in_memory", False)
-        self.draws_alone = not self.in_memory and getattr(dataset, "draws_alone", False)
-        self.late = late and self.draws_alone
+        self.reader = batch_reader(dataset)
+        self.draws = draws(self.reader)
+        self.late = late and self.draws
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -196,12 +201,10 @@ class _Samples(Dataset):
         epoch, chosen = keys[0], torch.as_tensor(keys[1])
         indices = chosen.tolist()
         try:
-            if self.in_memory:
-                return indices, self.dataset.take(chosen)  # type: ignore[attr-defined]
-            seeds = [mix(self.seed, epoch, index) for index in indices]
-            if self.draws_alone:
-                read = self.dataset.cut if self.late else self.dataset.gather  # type: ignore[attr-defined]
-                return indices, read(indices, seeds)
+            seeds = [mix(self.seed, epoch, index) for index in indices] if self.draws or not self.reader else []
+            if self.reader is not None:
+                batch = self.reader.read(chosen, seeds)
+                return indices, self.reader.finish(batch) if self.draws and not self.late else batch
             return indices, self._gather(indices, seeds)
         except UserError as error:
             return indices, error
@@ -223,7 +226,7 @@ def _collate(dataset: Dataset, samples: list[Any]) -> Any:
     Raises DataError when samples differ in size.
     """
     try:
-        return getattr(dataset, "collate", collate)(samples)
+        return collate_of(dataset)(samples)
     except RuntimeError as error:
         first = [s[0] if isinstance(s, (tuple, list)) else s for s in samples]
         sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})

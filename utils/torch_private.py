@@ -1,0 +1,89 @@
+"""Every private name of torch that is used, each with a test that tells when a torch has lost it.
+
+In: nothing that runs before it is asked. Out: functions with public names.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+from torch.utils.data._utils.pin_memory import pin_memory
+
+__all__ = [
+    "ExceptionWrapper",
+    "computes_in_bf16",
+    "foreach_copy_",
+    "foreach_div_",
+    "foreach_lerp_",
+    "has_step_hooks",
+    "is_batch_norm",
+    "keep_sigchld_handler",
+    "let_iterator_go",
+    "mark_as_stepped",
+    "pin_memory",
+    "pinning_thread",
+    "profiler_runs",
+    "spare_compiler",
+]
+
+foreach_copy_ = torch._foreach_copy_
+foreach_div_ = torch._foreach_div_
+foreach_lerp_ = torch._foreach_lerp_
+
+
+def mark_as_stepped(optimizer: torch.optim.Optimizer) -> None:
+    """Say that the optimizer's step is called: schedulers warn where it seems not to be."""
+    optimizer._opt_called = True  # type: ignore[attr-defined]
+
+
+def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether somebody wants to hear of the optimizer's steps."""
+    own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    module: Any = inspect.getmodule(torch.optim.Optimizer)
+    return bool(own or module._global_optimizer_pre_hooks or module._global_optimizer_post_hooks)
+
+
+def profiler_runs() -> bool:
+    """Return whether a profiler records, which knows an optimizer's steps by a label."""
+    return torch._C._autograd._profiler_enabled()
+
+
+def spare_compiler() -> None:
+    """Mark an optimizer's methods as exempt from the compiler.
+
+    They are wrapped by torch._disable_dynamo, which imports torch._dynamo (1.7 s) only to leave them as they are.
+    """
+    kind = torch.optim.Optimizer
+    for method in (kind.add_param_group, kind.state_dict, kind.load_state_dict, kind.zero_grad):
+        own = inspect.unwrap(method)
+        setattr(own, "__dynamo_disable", own)  # where torch keeps what it found
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Return whether a layer normalises over the batch, in any number of dimensions."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+def computes_in_bf16() -> bool:
+    """Return whether this processor computes in bfloat16 itself; False where torch cannot tell."""
+    tests = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(test() for test in tests)
+
+
+def keep_sigchld_handler() -> None:
+    """Keep torch from putting its own handler for dead worker processes in the place of ours."""
+    signal_handling._SIGCHLD_handler_set = True
+
+
+def pinning_thread(loader: DataLoader) -> Any:
+    """Return the thread that pins a loader's batches, None without one."""
+    return getattr(loader._iterator, "_pin_memory_thread", None)
+
+
+def let_iterator_go(loader: DataLoader) -> None:
+    """Drop a loader's last reference to its iterator, which ends its processes."""
+    loader._iterator = None

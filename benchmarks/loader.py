@@ -26,7 +26,7 @@ CLASSES = [str(i) for i in range(10)]
 class _Floats(Dataset):
     """The same tensors as the peer's, served by the block."""
 
-    in_memory = True
+    reads_batches = True
 
     def __init__(self, inputs: Tensor, labels: Tensor) -> None:
         self.inputs, self.labels = inputs, labels
@@ -34,7 +34,7 @@ class _Floats(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Any) -> tuple[Tensor, Tensor]:
+    def read(self, indices: Any, seeds: Any = ()) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
         return self.inputs.index_select(0, chosen), self.labels.index_select(0, chosen)
 

@@ -131,7 +131,7 @@ def _order(count: int, _: str) -> list[Row]:
 class _Nothing(Dataset):
     """Samples without content."""
 
-    in_memory = True
+    reads_batches = True
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -139,7 +139,7 @@ class _Nothing(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def take(self, indices: Any) -> int:
+    def read(self, indices: Any, seeds: Any = ()) -> int:
         return len(indices)
 
 

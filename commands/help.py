@@ -1,4 +1,4 @@
-"""help: explain a command, a key or a component; list models, data, configs, …
+"""help: explain a command, a key or a component; list models, data, configs and more.
 
 python main.py help [TOPIC]
 

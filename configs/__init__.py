@@ -1,4 +1,7 @@
-"""Config files and the schema they are checked against; no torch is imported here."""
+"""Config files and the schema they are checked against; no torch is imported here.
+
+In: a file or a name, and flags. Out: a Config, or every mistake in it at once. Read schema.py first: every key.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

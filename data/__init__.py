@@ -1,4 +1,7 @@
-"""The datasets: `from data import DogCat` finds the class in the file that defines it, and loads only that file."""
+"""The datasets: `from data import DogCat` finds the class in the file that defines it, and loads only that file.
+
+In: files. Out: samples, and what networks must know of them. Read protocol.py first.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""The networks: every public class of this folder by its name, its file imported only when asked for."""
+"""The networks: every public class of this folder by its name, its file imported only when asked for.
+
+In: what a dataset tells of itself, and arguments of a config. Out: networks. Read basic_module.py first.
+"""
 
 from pathlib import Path
 

@@ -165,7 +165,7 @@ def test_what_has_no_files():
     digits = Digits("train")
     assert with_cache(digits, "ram") is digits
     data = RandomRegression("train")
-    data.in_memory = False
+    data.reads_batches = False
     with pytest.raises(ConfigError, match=r"data\.cache: RandomRegression has no picture files"):
         with_cache(data, "ram")
 
@@ -187,7 +187,9 @@ def test_a_batch_is_made_where_the_pixels_were_put(chain):
     here, there = with_cache(plain, "gpu"), with_cache(plain, "gpu", device=torch.device("meta"))
     assert plain.store.values.device == here.store.values.device == torch.device("cpu")
     for dataset, place in ((here, "cpu"), (there, "meta")):
-        images, labels = dataset.gather([1, 2], [5, 6]) if chain else dataset.take(torch.tensor([1, 2]))
+        images, labels = dataset.read(torch.tensor([1, 2]), [5, 6])
+        if chain:
+            images, labels = dataset.finish((images, labels))
         assert (images.device.type, images.shape, labels.tolist()) == (place, (2, 3, 8, 8), [1, 2])
 
 

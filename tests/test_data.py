@@ -240,7 +240,7 @@ def test_digits_hold_scikit_learns_values(split) -> None:
     from sklearn.datasets import load_digits
 
     dataset, source = Digits(split), load_digits()
-    images, labels = dataset.take(list(range(len(dataset))))
+    images, labels = dataset.read(list(range(len(dataset))))
     numbers = [int(i) for i in dataset.ids]
     assert images.dtype == torch.float32 and labels.dtype == torch.int64
     assert np.array_equal(images[:, 0].numpy(), source.images[numbers] / 16)
@@ -255,8 +255,8 @@ def test_digits_need_no_import_of_scikit_learn() -> None:
 
 def test_take_gives_what_getitem_gives() -> None:
     dataset = Digits("train")
-    images, labels = dataset.take([5, 0, 7])
-    assert dataset.in_memory and images.shape == (3, 1, 8, 8) and labels.dtype == torch.int64
+    images, labels = dataset.read([5, 0, 7])
+    assert dataset.reads_batches and images.shape == (3, 1, 8, 8) and labels.dtype == torch.int64
     for row, i in enumerate([5, 0, 7]):
         assert torch.equal(images[row], dataset[i][0]) and labels[row] == dataset[i][1]
 
@@ -264,6 +264,6 @@ def test_take_gives_what_getitem_gives() -> None:
 def test_a_transform_gets_a_picture_and_hides_take() -> None:
     seen = []
     dataset = Digits("train", transform=lambda picture: seen.append(picture) or torch.zeros(1, 2, 2))
-    assert dataset[0][0].shape == (1, 2, 2) and not dataset.in_memory
+    assert dataset[0][0].shape == (1, 2, 2) and not dataset.reads_batches
     assert seen[0].mode == "L" and seen[0].size == (8, 8) and seen[0].getextrema()[1] == 255
     assert dataset.meta["image_size"] == [2, 2]

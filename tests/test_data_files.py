@@ -119,7 +119,7 @@ def test_cifar_reads_the_published_batches(tmp_path: Path, kind: type, monkeypat
     pixels = write_cifar(tmp_path, kind, monkeypatch)
     train, val, test = (kind(str(tmp_path), split) for split in ("train", "val", "test"))
     assert len(train) == (10 if kind is CIFAR10 else 2) and len(val) == len(test) == 2
-    images, labels = train.take([1, 0])
+    images, labels = train.read([1, 0])
     assert torch.equal(images, torch.from_numpy(pixels[[1, 0]]) / 255) and labels.tolist() == [0, 1]
     assert train.meta["classes"][1] == "thing 1" and train.meta["image_size"] == [32, 32]
 
@@ -152,7 +152,7 @@ def test_cifar10_reads_class_folders(tmp_path: Path) -> None:
         Image.new("RGB", (32, 32)).save(tmp_path / name / "1.png")
     train, test = (CIFAR10(str(tmp_path), split) for split in ("train", "test"))
     assert train.ids == ["cat/1.png", "dog/1.png"] and train.labels.tolist() == [3, 5]
-    assert test[0][1] == 5 and not test.in_memory
+    assert test[0][1] == 5 and not test.reads_batches
     (tmp_path / "train" / "unicorn").mkdir()
     with pytest.raises(DataError, match="unicorn is none of the classes"):
         CIFAR10(str(tmp_path), "train")

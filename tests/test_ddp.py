@@ -18,9 +18,9 @@ from trainer import trainer as module
 close = module.Trainer.close
 
 def note(self, failed=False):
-    weights = torch.cat([t.float().flatten() for t in self.task.state_dict().values()])
+    weights = torch.cat([t.float().flatten() for t in self.state.task.state_dict().values()])
     digest = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
-    facts = dict(weights=digest, rows=len(self.logger.sinks), step=self.progress.step)
+    facts = dict(weights=digest, rows=len(self.logger.sinks), step=self.state.progress.step)
     open(f"rank{{os.environ['RANK']}}.json", "w").write(json.dumps(facts))
     close(self, failed)
 

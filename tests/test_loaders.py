@@ -16,7 +16,7 @@ from data.loading.workers import Threads
 class Numbers(Dataset):
     """So many samples, each its own number."""
 
-    in_memory = True
+    reads_batches = True
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -24,7 +24,7 @@ class Numbers(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def take(self, indices) -> torch.Tensor:
+    def read(self, indices, seeds=()) -> torch.Tensor:
         return torch.as_tensor(indices) * 2
 
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from visdom_server import wait_for
 
 from trainer.watchers.inspector import Inspector
 from utils.sinks.journal import Journal
-from utils.sinks.logger import Logger
+from utils.sinks.logger import Logger, Sink
 from utils.sinks.tensorboard import TensorBoard
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -148,8 +149,10 @@ def test_views_of_a_classifier_are_left_out_elsewhere(run):
     assert given.code == 0 and "left out here" in given.out
 
 
-class Seen:
-    """A board that remembers."""
+class Seen(Sink):
+    """A sink that remembers."""
+
+    shows = frozenset({"histograms"})
 
     def __init__(self):
         self.told = []
@@ -161,14 +164,16 @@ class Seen:
 def test_gradients_are_those_of_the_next_step():
     net = nn.Linear(3, 2)
     frozen = nn.Linear(3, 2).requires_grad_(False)
+    seen, progress = Seen(), SimpleNamespace(step=3)
     task = nn.ModuleDict({"model": net, "frozen": frozen})
-    seen = Seen()
-    inspector = Inspector(task, [seen], every=4, step=3)
-    for step in range(3, 10):
-        for size in (step, 100):  # two steps a row: it is the first one's
-            net(torch.full((1, 3), float(size))).sum().backward()
-            net.weight.grad = net.bias.grad = None
-        inspector.scalars("train", 0, step, {})
+    run = SimpleNamespace(task=task, progress=progress, logger=Logger([seen]))
+    inspector = Inspector(every=4)
+    inspector.begin(run)
+    for step in range(4, 11):
+        net(torch.full((1, 3), float(step))).sum().backward()
+        net.weight.grad = net.bias.grad = None
+        progress.step = step
+        assert inspector.after_step(run, None, {})
     inspector.close()
     assert [(name, step) for name, step, _ in seen.told] == [
         ("weights", 4),

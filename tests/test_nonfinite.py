@@ -58,7 +58,7 @@ def test_skip_leaves_the_batch_out_and_nothing_else(run, spoilt):
     assert given.code == 0, given.err
     assert f"step {BAD}: the loss is nan; its batch is left out (1 of at most 10 in an epoch)" in given.out
     taken = state("a")["update"]["model"]["taken"]
-    assert taken == 25 and state("a")["progress"]["step"] == 26 and state("a")["progress"]["left_out"] == [[1, 3]]
+    assert taken == 25 and state("a")["progress"]["step"] == 26 and state("a")["progress"]["skipped"] == [[1, 3]]
     train = rows("a", phase="train")
     assert [row["step"] for row in train] == list(range(1, 27))
     assert "loss" not in train[BAD - 1] and all("loss" in row for row in train if row["step"] != BAD)
@@ -68,14 +68,14 @@ def test_skip_leaves_the_batch_out_and_nothing_else(run, spoilt):
 def test_skip_puts_back_what_batch_norm_learned_from_the_bad_batch(run, monkeypatch):
     from data.digits import Digits
 
-    take, count = Digits.take, []
+    read, count = Digits.read, []
 
-    def spoilt(self, indices):
-        images, labels = take(self, indices)
+    def spoilt(self, indices, seeds=()):
+        images, labels = read(self, indices, seeds)
         count.append(1)
         return (images * float("inf") if len(count) == 3 else images), labels
 
-    monkeypatch.setattr(Digits, "take", spoilt)
+    monkeypatch.setattr(Digits, "read", spoilt)
     args = ["--model=ResNet34", "--optim=SGD", "--lr=0.01", *PLAIN, "--print-freq=1", "--batch-size=16"]
     given = run("train", "--run=a", *args, "--train.on_nonfinite=skip", "--train.max_steps=4")
     assert given.code == 0, given.err
@@ -106,7 +106,7 @@ def test_of_a_summed_gradient_all_its_batches_are_left_out(run, spoilt, policy, 
     given = run("train", "--run=a", *args, f"--train.on_nonfinite={policy}")
     assert given.code == 0, given.out + given.err
     assert given.out.count("gradient's norm is nan") == 1 and "(3 of at most 30 in an epoch)" in given.out
-    assert state("a")["progress"]["left_out"] == [[1, 3], [1, 4], [1, 5]], "of steps 17 to 19"
+    assert state("a")["progress"]["skipped"] == [[1, 3], [1, 4], [1, 5]], "of steps 17 to 19"
     assert all(value.isfinite().all() for value in state("a")["model"].values())
 
 
@@ -121,7 +121,7 @@ def test_a_window_around_a_batch_that_is_left_out_already(run, spoilt):
 
     def train_epoch(self):
         if not done:
-            done.append(self.progress.skipped.append([1, 4]))
+            done.append(self.state.progress.skipped.append([1, 4]))
         return own(self)
 
     Trainer.train_epoch = train_epoch
@@ -130,7 +130,7 @@ def test_a_window_around_a_batch_that_is_left_out_already(run, spoilt):
     finally:
         Trainer.train_epoch = own
     assert given.code == 0 and given.out.count("gradient's norm is nan") == 1, given.out + given.err
-    assert state("a")["progress"]["left_out"] == [[1, 4], [1, 3], [1, 5], [1, 6]]
+    assert state("a")["progress"]["skipped"] == [[1, 4], [1, 3], [1, 5], [1, 6]]
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
@@ -166,8 +166,10 @@ def test_a_metric_that_is_no_number_is_never_the_best():
     from trainer.progress import Progress
 
     progress = Progress()
-    assert not progress.note(float("nan"), Train()) and progress.best is None
-    assert progress.note(2.0, Train()) and not progress.note(float("nan"), Train()) and progress.best == 2.0
+    assert not progress.update_best(float("nan"), Train()) and progress.best is None
+    assert (
+        progress.update_best(2.0, Train()) and not progress.update_best(float("nan"), Train()) and progress.best == 2.0
+    )
 
 
 def test_an_infinite_gradient_changes_no_weight():

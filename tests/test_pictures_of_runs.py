@@ -11,19 +11,20 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 from torch import nn
-from trainer.watchers.thumbnails import thumbnails
 from visdom_server import Server, wait_for
 
-import trainer.watchers.pictures
 import utils.figures.gallery
 from configs import Component, load
 from trainer.tasks.classification import Classification
-from trainer.watchers.pictures import Drawings
-from trainer.watchers.predictions import draw_predictions
+from trainer.watchers import pictures, predictions
+from trainer.watchers._thumbnails import thumbnails
+from trainer.watchers.pictures import Pictures
+from trainer.watchers.watcher import Watchers
 from utils.errors import DataError
 from utils.figures.curves import draw_confusion
 from utils.figures.fonts import fonts_for, printable, unprintable
 from utils.figures.gallery import Row, draw_gallery
+from utils.sinks.logger import Logger
 
 DRAWN = [flag for flag in TOY if "pictures" not in flag]
 AUGMENTED = """\
@@ -65,18 +66,19 @@ def test_a_run_with_pictures_is_the_run_without(run, tmp_path):
 def test_predictions_are_drawn_now_and_then_and_change_nothing(run, tmp_path, monkeypatch):
     drawn = []
 
-    def draw(*arguments):
-        drawn.append(arguments[5])
-        draw_predictions(*arguments)
+    def draw(drawer, target, of, patience):
+        drawn.append(of)
+        own(drawer, target, of, patience)
 
+    own = predictions.Drawer.draw_predictions
     (tmp_path / "augmented.yaml").write_text(
         AUGMENTED.replace("eval: [", "eval: [{name: RandomRotation, degrees: 9}, ")
     )
     flags = ["augmented.yaml", "--log.visdom=false", "--max-epoch=2"]
     assert run("train", *flags, "--run=plain", "--log.pictures=false").code == 0
-    monkeypatch.setattr(trainer.watchers.pictures, "draw_predictions", draw)
+    monkeypatch.setattr(predictions.Drawer, "draw_predictions", draw)
     assert run("train", *flags, "--run=short").code == 0 and drawn == ["the last weights"]
-    monkeypatch.setattr(trainer.watchers.pictures, "SHARE", 1e9)
+    monkeypatch.setattr(predictions, "TIME_SHARE", 1e9)
     assert run("train", *flags, "--run=drawn").code == 0
     assert drawn[1:] == ["epoch 1", "epoch 2", "the last weights"]
     assert same_run(state("plain"), state("drawn")) and rows("plain") == rows("drawn")
@@ -92,7 +94,7 @@ def test_visdom_shows_the_first_batch_at_once_and_predictions(run, tmp_path, mon
 
     try:
         with monkeypatch.context() as patched:
-            patched.setattr("trainer.trainer.measure", fail)  # at the first validation
+            patched.setattr("trainer.trainer.evaluate", fail)  # at the first validation
             assert run("train", "--run=a", *flags).code == 3
         assert run("train", "--run=b", *flags, "--train.max_steps=3").code == 0
         assert {"samples batch", "predictions", "confusion", "loss"} <= server.windows("b").keys()
@@ -100,40 +102,34 @@ def test_visdom_shows_the_first_batch_at_once_and_predictions(run, tmp_path, mon
         server.kill()
 
 
-def fake_trainer(train_step, transforms=()):
-    """As much of a trainer as drawing asks for; what it says lies in `.said`."""
+def fake_run(folder, transforms=()):
+    """As much of a run as drawing asks for; what it says lies in `.said`."""
     said = []
     transform = types.SimpleNamespace(train=transforms, eval=transforms)
     cfg = types.SimpleNamespace(data=types.SimpleNamespace(transform=transform))
-    console = types.SimpleNamespace(say=said.append)
-    logger = types.SimpleNamespace(backends=[])
-    return types.SimpleNamespace(train_step=train_step, cfg=cfg, console=console, said=said, logger=logger)
+    return types.SimpleNamespace(folder=folder, cfg=cfg, say=said.append, said=said, logger=Logger())
 
 
 def test_the_first_batch_is_drawn_as_it_was_trained_on(tmp_path):
-    seen = []
-    trainer = fake_trainer(
-        lambda batch, update: seen.append(batch) or {}, (Component("Normalize", {"mean": [0.5], "std": [0.25]}),)
-    )
-    drawings = Drawings(trainer, tmp_path)
+    run = fake_run(tmp_path, (Component("Normalize", {"mean": [0.5], "std": [0.25]}),))
+    drawn, watched = Pictures(), Watchers([], run)
+    watched.watchers = watched.of_steps = [drawn]
     pixels = torch.rand(40, 1, 2, 3)
-    for _ in range(2):  # the second batch is not drawn
-        trainer.train_step(((pixels - 0.5) / 0.25, torch.arange(40)), None)
-        pixels = pixels * 0
-    assert len(seen) == 2 and trainer.said == [] and drawings.labels == list(range(32))
-    assert np.allclose(drawings.pictures[0][0, ::32, ::32], seen[0][0][0, 0] * 0.25 * 255 + 127.5, atol=1)
+    for batch in (pixels, pixels * 0):  # the second batch is not drawn
+        watched.after_step(((batch - 0.5) / 0.25, torch.arange(40)), {})
+    assert run.said == [] and drawn.labels == list(range(32))
+    assert np.allclose(drawn.pictures[0][0, ::32, ::32], pixels[0, 0] * 255, atol=1)
     assert size(tmp_path / "samples_batch.png") == (8 * 98 - 2, 4 * 66 - 2)
-    assert trainer.train_step.__name__ == "<lambda>"  # and costs later steps nothing
+    assert watched.of_steps == []  # and costs later steps nothing
 
 
 @pytest.mark.parametrize(
     "batch", [torch.rand(4, 5), (torch.rand(4, 2, 8, 8), 1), {"x": 1}, [], torch.zeros(2, 1, 8, 8).int()]
 )
 def test_a_batch_without_pictures_is_not_drawn(tmp_path, batch):
-    trainer = fake_trainer(lambda batch, update: {"loss": 1})
-    Drawings(trainer, tmp_path)
-    assert trainer.train_step(batch, None) == {"loss": 1}
-    assert trainer.said == [] and list(tmp_path.iterdir()) == []
+    run = fake_run(tmp_path)
+    assert Pictures().after_step(run, batch, {}) is False
+    assert run.said == [] and list(tmp_path.iterdir()) == []
 
 
 def test_thumbnails_are_seen_whatever_their_scale_and_size():
@@ -159,7 +155,8 @@ def test_what_fails_while_drawing_is_a_sentence(run, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no ink\nleft")
 
-    monkeypatch.setattr(trainer.watchers.pictures, "thumbnails", fail)
+    monkeypatch.setattr(pictures, "thumbnails", fail)
+    monkeypatch.setattr(predictions, "thumbnails", fail)
     monkeypatch.setattr("utils.figures.curves.draw_curves", fail)
     result = run("train", "--run=a", *DRAWN, "--train.max_steps=3")
     assert result.code == 0 and run("runs").out.split()[-1] == "finished"
@@ -207,8 +204,8 @@ def galleries(monkeypatch):
 def predict(dataset, tmp_path, patience=60.0):
     cfg, said = load("default"), []
     task = Classification(Told(), classes=["cat", "dog"])
-    device = torch.device("cpu")
-    draw_predictions(task, dataset, cfg, device, tmp_path, "best.pth", said.append, patience)
+    drawer = predictions.Drawer(task, dataset, cfg, torch.device("cpu"), said.append)
+    drawer.draw_predictions(tmp_path / "predictions.png", "best.pth", patience)
     assert said == [] and task.training
 
 
@@ -317,9 +314,7 @@ def test_without_a_font_chinese_is_told_in_a_sentence(run, tmp_path, no_chinese_
     assert unprintable(["猫", "dog"]) == sentence
     assert fonts_for("a猫b") == (["DejaVu Sans"], {"猫"})
     said = []
-    trainer.watchers.pictures._draw_matrices(
-        {"confusion": np.eye(2, dtype=int)}, ["猫", "dog"], tmp_path, "now", said.append
-    )
+    predictions.draw_matrices({"confusion": np.eye(2, dtype=int)}, ["猫", "dog"], tmp_path, "now", said.append)
     assert said == [sentence] and size(tmp_path / "confusion_matrix.png")
     draw_gallery("猫", [Row("猫", [np.zeros((3, 4, 9), np.uint8)], [["猫 a"]])], tmp_path / "gallery.png")
     assert not recwarn.list

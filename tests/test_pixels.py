@@ -57,7 +57,7 @@ def read(dataset, **keys) -> list[torch.Tensor]:
 def test_without_draws_it_is_what_torchvision_gives(photos, chain):
     fast = DogCat(str(photos), "train", make_transform(chain, fast=True), val_fraction=0)
     exact = DogCat(str(photos), "train", make_transform(chain), val_fraction=0)
-    assert fast.draws_alone and not exact.draws_alone
+    assert fast.draws and not exact.draws
     for one, other in zip(read(fast), read(exact), strict=True):
         assert (
             one.shape == other.shape and one.is_contiguous() and torch.allclose(one, other, atol=1.01 / 255 / 0.2)
@@ -145,7 +145,7 @@ def small(chain, fast=True, **changed) -> ImageDataset:
 @pytest.mark.parametrize("chain", [[NORMALIZE], [Component("CenterCrop", {"size": [7, 10]}), NORMALIZE]])
 def test_in_memory_without_draws_it_is_what_torchvision_gives(chain):
     fast, exact = small(chain), small(chain, fast=False)
-    assert fast.draws_alone and not exact.draws_alone
+    assert fast.draws and not exact.draws
     for one, other in zip(read(fast), read(exact), strict=True):
         assert one.is_contiguous() and torch.allclose(one, other, atol=2e-6)
 
@@ -156,7 +156,7 @@ def test_in_memory_a_drawn_place_gives_torchvisions_pixels(crop):
 
     chain = [*([crop] if crop else []), FLIP, Component("RandomVerticalFlip", {}), NORMALIZE]
     dataset, seeds, seen = small(chain), list(range(100, 180)), set()
-    images, labels = dataset.gather([i % 10 for i in range(80)], seeds)
+    images, labels = dataset.finish(dataset.read([i % 10 for i in range(80)], seeds))
     padding = 2 if crop is SHIFT else 0
     for i, (image, seed) in enumerate(zip(images, seeds, strict=True)):
         region = dataset.transform.choose(13 + 2 * padding, 10 + 2 * padding, seed)
@@ -187,10 +187,10 @@ def test_in_memory_loaders_and_a_later_start_give_the_same_bits():
 
 def test_in_memory_what_does_not_fit_is_left_to_torchvision():
     """Pictures of another shape or scale, and a step that torchvision refuses with a sentence of its own."""
-    assert not small([NORMALIZE], values=torch.zeros(10, 2, 10, 13, dtype=torch.uint8)).draws_alone
-    assert not small([NORMALIZE], white=16).draws_alone
-    assert not small([Component("RandomCrop", {"size": 11})]).draws_alone
-    assert small([Component("RandomCrop", {"size": 14, "padding": 2})]).draws_alone
+    assert not small([NORMALIZE], values=torch.zeros(10, 2, 10, 13, dtype=torch.uint8)).draws
+    assert not small([NORMALIZE], white=16).draws
+    assert not small([Component("RandomCrop", {"size": 11})]).draws
+    assert small([Component("RandomCrop", {"size": 14, "padding": 2})]).draws
     assert isinstance(make_transform([SHIFT], fast=True), FusedTransform)
 
 
@@ -336,8 +336,8 @@ def test_an_overridden_sample_is_not_passed_by(photos):
         (photos / name).mkdir()
         (photos / f"cat.{name == 'b':d}.png").rename(photos / name / "1.png")
     transform = make_transform([CROP], fast=True)
-    assert ImageFolder(str(photos), "train", transform, val_fraction=0).draws_alone
-    assert not Own(str(photos), "train", transform, val_fraction=0).draws_alone
+    assert ImageFolder(str(photos), "train", transform, val_fraction=0).draws
+    assert not Own(str(photos), "train", transform, val_fraction=0).draws
 
 
 def test_a_training_by_threads_is_the_training_without(run, tmp_path):

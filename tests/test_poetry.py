@@ -62,7 +62,7 @@ def test_texts_are_cleaned():
 
 def test_a_sample_is_a_window_of_the_row_and_the_next_characters(folder):
     data = Poems(str(folder), "train", length=10)
-    inputs, targets = data.take(list(range(len(data))))
+    inputs, targets = data.read(list(range(len(data))))
     assert inputs.shape == targets.shape == (len(data), 10) and inputs.dtype == torch.int64
     assert torch.equal(inputs[:, 1:], targets[:, :-1]) and torch.equal(inputs[1:, 0], targets[:-1, -1])
     text = "".join(data.vocabulary[i] for i in [int(inputs[0, 0]), *targets.flatten().tolist()])

@@ -274,14 +274,14 @@ def test_the_data_are_what_they_say():
     assert (len(whole), len(once)) == (192, 64)
     assert (whole.inputs.shape, whole.targets.shape) == ((64, 1000), (64, 10))
     assert torch.equal(whole.inputs, once.inputs), "val is the training data"
-    x, y = whole.take([0, 64, 129])
+    x, y = whole.read([0, 64, 129])
     assert torch.equal(x[0], x[1]) and torch.equal(y[2], whole[1][1])
-    assert RandomRegression("test").take([0, 1]).shape == (2, 1000)
+    assert RandomRegression("test").read([0, 1]).shape == (2, 1000)
     train, val = StraightLine("train", noise=0), StraightLine("val", noise=0)
     assert not torch.equal(train.x, val.x)
     assert torch.allclose(train.y, 2 * train.x + 3)
     assert train.x.min() >= 0 and train.x.max() < 4
-    assert torch.equal(train[3][0], train.take([3])[0][0])
+    assert torch.equal(train[3][0], train.read([3])[0][0])
     assert StraightLine("test")[0].shape == (1,)
 
 

@@ -201,8 +201,8 @@ def test_resuming_reads_no_sample_before_its_position(run, monkeypatch):
 
     assert run("train", "--run=a", *TOY, "--train.max_steps=37").code == 0
     taken = []
-    take = Digits.take
-    monkeypatch.setattr(Digits, "take", lambda self, indices: taken.append(len(indices)) or take(self, indices))
+    read = Digits.read
+    monkeypatch.setattr(Digits, "read", lambda self, chosen, seeds: taken.append(len(chosen)) or read(self, chosen))
     assert run("train", "--resume=checkpoints/a", "--train.max_steps=39").code == 0
     assert taken[:3] == [32, 32, 32] or taken[:2] == [32, 32]
     assert sum(taken) <= 2 * 32 + 269 + 64, "batches before step 37 were read again"

@@ -58,8 +58,8 @@ def test_what_does_not_fit_together_is_a_sentence_and_its_run_has_not_begun(run,
     ],
 )
 def test_samples_of_a_beginners_own_dataset_are_told_of_in_words(run, monkeypatch, spoil, words):
-    own = Digits.take
-    monkeypatch.setattr(Digits, "take", lambda self, chosen: spoil(*own(self, chosen)))
+    own = Digits.read
+    monkeypatch.setattr(Digits, "read", lambda self, chosen, seeds: spoil(*own(self, chosen)))
     given = run("train", "--run=a", *TOY)
     assert said(given, 2, words), given.err
 

@@ -109,7 +109,7 @@ def test_pixels_are_read_row_by_row(tmp_path):
     index = int(train.ids[0]) - 1
     assert image.shape == (1, 2, 2) and label == index % 3
     assert torch.allclose(image.flatten() * 255, torch.tensor([0.0, index, 102.0, 255.0]))
-    assert torch.allclose(test.take([0]).flatten(), torch.tensor([0.0, 1.0, 0.2, 0.0]))
+    assert torch.allclose(test.read([0]).flatten(), torch.tensor([0.0, 1.0, 0.2, 0.0]))
     assert (test.ids, test.labels) == (["1", "2"], None)
     assert CSVPixels(root, "train", image_size=[1, 4])[0][0].shape == (1, 1, 4)
 

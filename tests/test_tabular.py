@@ -103,7 +103,7 @@ def test_a_target_is_a_number_or_a_class(houses):
     assert (rooms.meta["classes"], rooms.meta["num_classes"]) == (["3", "4", "5"], 3)
     assert rooms.labels.dtype == torch.int64
     assert "outputs" not in rooms.meta
-    x, y = rooms.take([1, 0])
+    x, y = rooms.read([1, 0])
     assert torch.equal(x[0], rooms[1][0]) and y[1] == rooms[0][1]
 
 

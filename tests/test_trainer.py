@@ -75,7 +75,7 @@ def test_validation_figures_are_scikit_learns(run):
     data = Digits(split="val")
     net = MLP(10, in_channels=1, image_size=(8, 8))
     net.load("checkpoints/a/last.pth")
-    x, y = data.take(list(range(len(data))))
+    x, y = data.read(list(range(len(data))))
     p = net.eval()(x).detach().softmax(1)
     row = rows("a", phase="val")[-1]
     assert row["accuracy"] == accuracy_score(y, p.argmax(1))

@@ -5,7 +5,7 @@ In: a config. Out: a run in checkpoints/. Read trainer.py first: the loop; then 
 
 from importlib import import_module
 
-PUBLIC = {"Trainer": "trainer.trainer", "fit": "trainer.run.session"}
+PUBLIC = {"Trainer": "trainer.trainer", "fit": "trainer.run.fit"}
 
 
 def __getattr__(name: str) -> object:

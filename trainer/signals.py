@@ -60,8 +60,9 @@ class Signals:
             raise Stopped(self.stop)
 
     def across_ranks(self) -> tuple[int, int]:
-        """The stop signal that any rank has had (0: none), and whether any was asked to save."""
-        return dist.any_rank(self.stop), dist.any_rank(self.save)
+        """Return the stop signal that any rank has had (0: none), and whether any was asked to save since last time."""
+        save, self.save = self.save, 0
+        return dist.any_rank(self.stop), dist.any_rank(save)
 
 
 def look_around(trainer: Any, file: str) -> None:

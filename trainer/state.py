@@ -57,14 +57,15 @@ class RunState:
         self.after_step()
         self.update.check_used()
 
-    def roll_back(self, saver: Saver) -> None:
-        """Make everything as it was at the last save."""
+    def roll_back(self, saver: Saver, logger: Logger) -> None:
+        """Make everything as it was at the last save; what the journal holds of later steps never was."""
         assert saver.folder is not None, "a run without checkpoints does not go back"
         saver.wait()
         stored, source, _ = read_newest(saver.folder)
         self.load_state_dict(stored, str(source))
         if not self.update.window_is_finite():  # saved between the batch that is to blame and the step
             self.update.drop()
+        logger.cut(self.progress.journal)
 
     def after_validation(self, numbers: Mapping[str, float], cfg: Config) -> None:
         """Take in a validation's numbers: position, best score, schedulers.

@@ -1,7 +1,6 @@
 """The training loop: `fit`, `train_epoch`, `after_step`, `end_epoch` and `validate` are all of it."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +45,11 @@ class Trainer:
         with self.signals:
             self.save()  # a folder that cannot be written, or too small a disk, is found now, not after an hour
             self.watchers.begin()
-            self.resume_validation()
+            if state.progress.finished(train) or state.progress.validation_due(train):  # resumed: stopped within one
+                self.begin_epoch()
+            if state.progress.validation_due(train):
+                self.validate()
+                self.save()
             while not state.progress.finished(train):
                 done = self.train_epoch()
                 self.console.end()
@@ -132,24 +135,14 @@ class Trainer:
         if self.state.monitor.is_best:
             self.save(last=False)
 
-    def resume_validation(self) -> None:
-        """Validate before training goes on, if the run was stopped within a validation."""
-        p, due = self.state.progress, self.state.progress.validation_due(self.cfg.train)
-        if p.finished(self.cfg.train) or due:
-            self.begin_epoch()
-        if due:
-            self.validate()
-            self.save()
-        self.console.end()
-
     def validate(self) -> None:
         """Evaluate the validation split, log it, see whether it is the best; show what the task can show.
 
         Raises Stopped, after saving, when a signal asked for it; the resumed run begins with this validation.
         """
-        state, p, stopping = self.state, self.state.progress, self.signals.raise_if_stopping
+        state, p, ask = self.state, self.state.progress, self.signals.raise_if_stopping
         try:
-            numbers, extras = evaluate(state.eval_task, self.val_loader, self.cfg, self.device, stopping)
+            numbers, extras = evaluate(state.eval_task, self.val_loader, self.cfg, self.device, ask)
         except Stopped:
             self.handle_signals()
             raise
@@ -170,8 +163,7 @@ class Trainer:
             raise state.explain(error, step, self.train_loader.dataset, indices) from error
         state.update.undo()
         if decision.action == "rollback":
-            state.roll_back(self.saver)
-            self.logger.cut(state.progress.journal)  # what it holds of later steps never was
+            state.roll_back(self.saver, self.logger)
         state.progress.skipped = decision.skipped
         self.console.say(decision.tell(error, step, state.progress.step))
         return decision.action == "rollback"
@@ -182,7 +174,6 @@ class Trainer:
         stop, save = self.signals.across_ranks()
         if stop or save:
             self.save()
-            self.signals.save = 0
         if stop:
             self.saver.wait()
             raise Stopped(stop)
@@ -200,8 +191,7 @@ class Trainer:
     def close(self, failed: bool = False) -> None:
         """Let go of wrappers and the process group; gloo aborts when a wrapper outlives its group."""
         self.console.end()
-        with suppress(Exception):  # what ended the run is told already; a save that mattered was waited for
-            self.saver.wait()
+        self.saver.close()
         self.watchers.close()
         self.logger.close()
         for loader in filter(None, (self.train_loader, self.val_loader)):

@@ -91,7 +91,7 @@ def stop_after(step: int) -> None:
     own = Trainer.after_step
 
     def after_step(self, *arguments: object) -> None:
-        if self.progress.step + 1 == step:
+        if self.state.progress.step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
         own(self, *arguments)
 

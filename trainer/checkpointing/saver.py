@@ -4,6 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ class Saver:
             self.thread.join()
             self.thread = None
         self.check()
+
+    def close(self) -> None:
+        """Wait, and raise nothing: what ended the run is told already, and a save that mattered was waited for."""
+        with suppress(Exception):
+            self.wait()
 
     def _work(self, *arguments: Any) -> None:
         try:

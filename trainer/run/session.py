@@ -1,10 +1,6 @@
-"""fit: a training with its run folder, sinks and watchers, for the command train and for Python."""
+"""A new run in its folder, with sinks, watchers and status around the training."""
 
 from contextlib import suppress
-from pathlib import Path
-
-from torch import nn
-from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
@@ -13,45 +9,15 @@ from trainer.run.report import facts_of, first_words, last_words
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
-from trainer.task import Task
 from trainer.trainer import Trainer
 from trainer.watchers.watcher import Outlets
 from utils import dist
-from utils.errors import ConfigError, NonFiniteError, StorageError, WorkerError
+from utils.errors import NonFiniteError, StorageError, WorkerError
 from utils.runs.folder import ROOT, RunFolder, refuse_name, run_name
 from utils.sinks.console import Console, Output
 from utils.sinks.logger import Logger
 
-__all__ = ["fit", "train"]
-
-
-def fit(
-    cfg: Config | None = None,
-    run: str | None = None,
-    resume: str | Path | None = None,
-    model: nn.Module | None = None,
-    train: Dataset | None = None,
-    val: Dataset | None = None,
-    task: Task | None = None,
-    output: Output = "text",
-) -> Result:
-    """Train a config in a run folder, as the command train does, or go on with the run in the folder `resume`.
-
-    Objects may take the place of what a config names: a network `model`, the datasets `train` and `val`, a `task` with
-    its networks. A run that was trained with them asks for them again. An interrupt saves and returns.
-
-    Raises what the command tells: ConfigError, DataError, CheckpointError, …, all of them UserError.
-    """
-    given = Given(model, train, val, task)
-    if resume is not None:
-        if cfg is not None or run is not None:
-            raise ConfigError("fit(resume=…): a run continues with its stored config and name; leave out cfg and run")
-        from trainer.run.resume import go_on
-
-        return go_on(str(resume), (), output, given)
-    if cfg is None:
-        raise ConfigError('fit: needs a config, as in fit(load("default")), or resume=…')
-    return begin(cfg, "python", run, output, given)
+__all__ = ["begin", "run_in_folder", "train"]
 
 
 def train(cfg: Config, config_name: str, run: str | None, output: Output = "text") -> None:

@@ -1,1 +1,4 @@
-"""What is learned, one task a file; config files name them by class."""
+"""The problems that can be trained, one a file.
+
+In: networks, and batches of a dataset. Out: losses to learn from, meters, predictions. Read classification.py first.
+"""

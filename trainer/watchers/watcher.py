@@ -18,8 +18,7 @@ from trainer.state import RunState
 from trainer.task import Task
 from utils.randomness import same_random_state
 from utils.sinks.console import Console
-from utils.sinks.journal import MemoryJournal
-from utils.sinks.logger import Logger
+from utils.sinks.logger import Logger, MemoryJournal
 
 __all__ = ["Watcher"]
 

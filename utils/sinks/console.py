@@ -53,6 +53,7 @@ class Console(Sink):
         """A new epoch (from 0, of `epochs`) of `total` batches, of which `done` are done already."""
         if self.epoch.done >= self.epoch.total > 0 and not self.epoch.told and self.output == "text":
             self.tell(self.epoch.number, self.epoch.step, best=False)  # no validation fell into it
+        self.end()
         self.epoch = Epoch(epoch, epochs, total, done)
         if self.terminal:
             from tqdm import tqdm

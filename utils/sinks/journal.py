@@ -5,7 +5,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,36 +15,11 @@ from utils.runs.reading import PHASES, read_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-from utils.sinks.logger import Sink
+from utils.sinks.logger import MemoryJournal
 
-__all__ = ["Journal", "MemoryJournal"]
+__all__ = ["Journal"]
 
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make an encoder each time
-
-
-class MemoryJournal(Sink):
-    """The rows of a run that has no folder, in a list."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self.epoch = 0  # of texts to come
-
-    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        self._add({"phase": phase, "epoch": epoch, "step": step, **values})
-
-    def text(self, name: str, step: int, text: str) -> None:
-        self._add({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "text": text})
-
-    def _add(self, row: dict[str, Any]) -> None:
-        self.rows.append({"time": round(time.time(), 3), **row})
-
-    def size(self) -> int:
-        """Return how much there is, in the journal's own unit."""
-        return len(self.rows)
-
-    def cut(self, keep: int) -> None:
-        """Forget what came after a size."""
-        del self.rows[keep:]
 
 
 class Journal(MemoryJournal):

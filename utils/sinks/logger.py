@@ -1,5 +1,6 @@
 """Logger: hands rows, pictures and texts to every sink; the journal is the truth, the others are views of it."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from utils.sinks.journal import MemoryJournal
-
-__all__ = ["Logger", "Sink"]
+__all__ = ["Logger", "MemoryJournal", "Sink"]
 
 
 class Sink:
@@ -43,10 +42,35 @@ class Sink:
         """Show what is left."""
 
 
+class MemoryJournal(Sink):
+    """The rows of a run that has no folder, in a list."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.epoch = 0  # of texts to come
+
+    def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        self._add({"phase": phase, "epoch": epoch, "step": step, **values})
+
+    def text(self, name: str, step: int, text: str) -> None:
+        self._add({"phase": "show", "epoch": self.epoch, "step": step, "name": name, "text": text})
+
+    def _add(self, row: dict[str, Any]) -> None:
+        self.rows.append({"time": round(time.time(), 3), **row})
+
+    def size(self) -> int:
+        """Return how much there is, in the journal's own unit."""
+        return len(self.rows)
+
+    def cut(self, keep: int) -> None:
+        """Forget what came after a size."""
+        del self.rows[keep:]
+
+
 class Logger(Sink):
     """Hands everything on to its sinks, the journal first; has none on ranks other than 0."""
 
-    def __init__(self, sinks: Sequence[Sink] = (), journal: "MemoryJournal | None" = None):
+    def __init__(self, sinks: Sequence[Sink] = (), journal: MemoryJournal | None = None):
         self.journal = journal
         self.sinks: list[Sink] = [*sinks] if journal is None else [journal, *sinks]
 

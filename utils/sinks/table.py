@@ -78,6 +78,7 @@ def _spare(names: Sequence[str]) -> str:
 
 
 def is_rate(name: str) -> bool:
+    """Return whether a number is a learning rate."""
     return name.partition(".")[0].partition("_")[0] == "lr"
 
 

@@ -1,0 +1,44 @@
+"""fit: what the command train does, for Python and notebooks."""
+
+from pathlib import Path
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from configs import Config
+from trainer.build import Given
+from trainer.run.result import Result
+from trainer.run.resume import go_on
+from trainer.run.session import begin
+from trainer.task import Task
+from utils.errors import ConfigError
+from utils.sinks.console import Output
+
+__all__ = ["fit"]
+
+
+def fit(
+    cfg: Config | None = None,
+    run: str | None = None,
+    resume: str | Path | None = None,
+    model: nn.Module | None = None,
+    train: Dataset | None = None,
+    val: Dataset | None = None,
+    task: Task | None = None,
+    output: Output = "text",
+) -> Result:
+    """Train a config in a run folder, as the command train does, or go on with the run in the folder `resume`.
+
+    Objects may take the place of what a config names: a network `model`, the datasets `train` and `val`, a `task` with
+    its networks. A run that was trained with them asks for them again. An interrupt saves and returns.
+
+    Raises what the command tells: ConfigError, DataError, CheckpointError, …, all of them UserError.
+    """
+    given = Given(model, train, val, task)
+    if resume is not None:
+        if cfg is not None or run is not None:
+            raise ConfigError("fit(resume=…): a run continues with its stored config and name; leave out cfg and run")
+        return go_on(str(resume), (), output, given)
+    if cfg is None:
+        raise ConfigError('fit: needs a config, as in fit(load("default")), or resume=…')
+    return begin(cfg, "python", run, output, given)

@@ -31,8 +31,9 @@ class Console(Sink):
 
     def __init__(self, output: Output = "text"):
         self.output = output
+        self.notebook = _in_notebook()
         terminal = sys.stderr.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self.terminal = terminal and output == "text"
+        self.terminal = (terminal or self.notebook) and output == "text"
         self.colour = self.terminal and not os.environ.get("NO_COLOR")  # https://no-color.org
         self.bar: Any = None
         self.table = Table()
@@ -56,10 +57,10 @@ class Console(Sink):
         self.end()
         self.epoch = Epoch(epoch, epochs, total, done)
         if self.terminal:
-            from tqdm import tqdm
-
-            options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "unit": " step", "bar_format": BAR}
-            self.bar = tqdm(total=total, initial=done, desc=f"epoch {epoch + 1}/{epochs}", **options)
+            options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "unit": " step"}
+            options |= {} if self.notebook else {"bar_format": BAR}
+            bar = _notebook_bar() if self.notebook else _terminal_bar()
+            self.bar = bar(total=total, initial=done, desc=f"epoch {epoch + 1}/{epochs}", **options)
             self.looked = float("-inf")
 
     def advance(self, scalars: Mapping[str, Tensor]) -> None:
@@ -182,6 +183,28 @@ class Console(Sink):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             with suppress(OSError):
                 print(f"nothing is printed from here on ({error.strerror}); the run goes on", file=sys.stderr)
+
+
+def _in_notebook() -> bool:
+    """Return whether this runs in a notebook's kernel."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _terminal_bar() -> Any:
+    from tqdm import tqdm
+
+    return tqdm
+
+
+def _notebook_bar() -> Any:
+    """Return a bar of the notebook; one of text where ipywidgets are not installed."""
+    from warnings import catch_warnings, simplefilter
+
+    with catch_warnings():
+        simplefilter("ignore")  # it would rather have them installed
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 def _memory() -> list[str]:

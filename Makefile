@@ -34,7 +34,7 @@ train: $(READY)
 check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy utils configs trainer
+	$(BIN)/mypy utils configs trainer data/loading
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"

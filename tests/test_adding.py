@@ -207,3 +207,38 @@ def test_a_broken_file_breaks_nobody_else(house):
     given = command("check", "--model=Oops")
     assert given.returncode == 2
     assert "broken.py was left out" in given.stderr
+
+
+WATCHER = '''
+"""Counts steps and validations."""
+
+from trainer.watchers.watcher import Watcher
+
+__all__ = ["Counter"]
+
+
+class Counter(Watcher):
+    """Counts what it hears."""
+
+    def __init__(self, word: str = "heard"):
+        self.word, self.steps, self.validations = word, 0, 0
+
+    def after_step(self, run, batch, scalars):
+        self.steps += 1
+
+    def after_validation(self, run, numbers, extras):
+        self.validations += 1
+
+    def end(self, run):
+        run.say(f"{self.word} {self.steps} steps and {self.validations} validations")
+'''
+
+
+def test_a_watcher(house):
+    folder, command = house
+    (folder / "trainer/watchers/counter.py").write_text(WATCHER)
+    assert "Counter              Counts what it hears" in command("help", "watchers").stdout
+    assert "Counter takes no" in command("check", "--log.watchers=[{name: Counter, wrod: saw}]").stderr
+    flags = ["--model=MLP", "--max-epoch=2", "--train.max_steps=50", "--log.visdom=false", "--log.pictures=false"]
+    given = command("train", "--run=a", *flags, "--log.watchers=[{name: Counter, word: saw}]")
+    assert given.returncode == 0 and "saw 50 steps and 2 validations" in given.stdout, given.stderr

@@ -1,0 +1,64 @@
+"""The notebook of the documents runs in a real kernel, with the notebook's own bar."""
+
+import pytest
+from conftest import ROOT
+
+nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+NOTEBOOK = ROOT / "docs/notebook.ipynb"
+
+
+def execute(notebook, folder, monkeypatch):
+    """Run every cell in the folder and return the outputs of each."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    client.execute()
+    return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def shown(outputs) -> str:
+    """What a person reads below a cell."""
+    parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "\n".join(parts)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebook")
+    with pytest.MonkeyPatch.context() as patch:
+        yield execute(nbformat.read(NOTEBOOK, as_version=4), folder, patch)
+
+
+def test_every_cell_does_what_it_says(outputs):
+    _, mistakes, trained, metrics, drawn, mine, best = outputs
+    assert "expected a number, got 'fast'" in shown(mistakes) and "did you mean 'MLP'?" in shown(mistakes)
+    assert "checkpoints/python-MLP-" in shown(trained) and "best accuracy" in shown(trained)
+    assert "'accuracy': 0.9" in shown(metrics)
+    assert any("image/png" in output.get("data", {}) for output in drawn)
+    assert "checkpoints/python-Net-" in shown(mine)
+    assert shown(best).startswith("MLP(")
+
+
+def test_the_bar_is_the_notebooks_own(outputs):
+    kinds = {kind for output in outputs[2] for kind in output.get("data", {})}
+    assert "application/vnd.jupyter.widget-view+json" in kinds or "epoch 1/3" in shown(outputs[2])
+    assert "\r" not in shown(outputs[2]), "a terminal's bar would fill the page"
+
+
+def test_an_interrupt_saves_and_the_run_goes_on(tmp_path, monkeypatch):
+    """As the stop button sends it, while a cell trains."""
+    cells = [
+        "import threading, time, os, signal\nfrom pathlib import Path\nfrom configs import load\nfrom trainer import fit\n"
+        "cfg = load('default', {'log.visdom': False, 'log.print_freq': 1, 'log.pictures': False}, model='MLP')\n"
+        "def stop():\n"
+        "    while not Path('checkpoints/a/log.jsonl').exists() or Path('checkpoints/a/log.jsonl').stat().st_size < 900:\n"
+        "        time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=stop).start()\n"
+        "cut = fit(cfg, run='a')\nprint(cut.stopped, cut.history[-1]['step'] > 0)",
+        "done = fit(resume=cut.folder)\nprint(done.stopped, done.history[-1]['step'])",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    first, second = execute(notebook, tmp_path, monkeypatch)
+    assert "130 True" in shown(first) and "stopped after step" in shown(first)
+    assert "0 240" in shown(second)

@@ -1,0 +1,165 @@
+"""From Python and notebooks: load, fit, its result, objects in the place of names, and the loop without a folder."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import rows, same_run, state
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from configs import ConfigError, load
+from trainer import Trainer, fit
+from trainer.task import Task
+from utils.errors import CheckpointError, UserError
+from utils.meters import Mean
+
+QUIET = {"log.visdom": False, "log.pictures": False, "log.print_freq": 1}
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def small(**leaves):
+    return load("default", {**QUIET, "optim": {"name": "Adam", "lr": 1e-2}}, model="MLP", max_epoch=1, **leaves)
+
+
+def test_fit_makes_the_run_that_the_command_makes(run):
+    result = fit(small(), run="nb1")
+    flags = ["--optim=Adam", "--lr=1e-2", "--model=MLP", "--max-epoch=1", "--print-freq=1"]
+    assert run("train", "--run=typed", *flags, "--log.visdom=false", "--log.pictures=false").code == 0
+    assert same_run(state("nb1"), state("typed")) and rows("nb1") == rows("typed")
+    assert result.folder == Path("checkpoints/nb1") and not result.stopped
+    assert [row["step"] for row in result.history if row["phase"] == "train"] == list(range(1, 41))
+    assert result.metrics["accuracy"] == result.best == rows("nb1", phase="val")[-1]["accuracy"]
+    for task, file in ((result.task, "last.pth"), (result.best_task(), "best.pth")):
+        assert all(torch.equal(p, state("nb1", file)["model"][k]) for k, p in task.model.state_dict().items())
+
+
+def test_a_run_goes_on_and_a_finished_one_is_told(capsys):
+    first = fit(small(max_steps=7), run="a")
+    assert first.history[-1]["step"] == 7
+    with pytest.raises(ConfigError, match="leave out cfg and run"):
+        fit(small(), resume="checkpoints/a")
+    again = fit(resume="checkpoints/a")
+    assert "is finished at" in capsys.readouterr().out and again.best == first.best
+    assert all(map(torch.equal, again.task.state_dict().values(), first.task.state_dict().values()))
+
+
+def test_an_interrupt_saves_and_returns_and_the_run_goes_on():
+    whole = fit(small(max_epoch=3), run="whole")
+
+    def interrupt():
+        while not Path("checkpoints/cut/log.jsonl").exists() or len(rows("cut")) < 5:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    cut = fit(small(max_epoch=3), run="cut")
+    assert cut.stopped == 130 and 5 <= cut.history[-1]["step"] < whole.history[-1]["step"]
+    assert not fit(resume=cut.folder).stopped
+    assert same_run(state("cut"), state("whole")) and rows("cut") == rows("whole")
+
+
+def test_mistakes_are_errors_and_never_an_exit():
+    with pytest.raises(ConfigError, match=r"lr.*expected a number(.|\n)*MPL.*did you mean 'MLP'"):
+        load("default", {"optim.lr": "fast"}, model="MPL")
+    with pytest.raises(ConfigError, match="needs a config"):
+        fit()
+    with pytest.raises(UserError, match="does not exist"):
+        fit(load("mnist", QUIET), run="b")
+    assert not Path("checkpoints/b").exists(), "the mended call may take the name"
+
+
+def test_without_a_folder_the_loop_prints_and_returns_the_history(capsys):
+    history = Trainer(small()).fit()
+    assert [row["step"] for row in history if row["phase"] == "train"] == list(range(1, 41))
+    assert history[-1]["phase"] == "val" and history[-1]["accuracy"] > 0.5
+    assert "accuracy" in capsys.readouterr().out and not Path("checkpoints").exists()
+
+
+def test_what_a_trainer_is_not_handed_changes_nothing():
+    trainer = Trainer(small())
+    trainer.fit()
+    fit(small(), run="a")
+    weights = state("a")["model"]
+    assert all(torch.equal(p, weights[k]) for k, p in trainer.state.task.model.state_dict().items())
+
+
+def pairs(count=64):
+    x = torch.linspace(-1, 1, count).view(-1, 1)
+    return TensorDataset(x, 2 * x + 1)
+
+
+class Line(Task):
+    """A task as one writes it in a cell."""
+
+    metrics = {"loss": "min"}
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def train_step(self, batch, update):
+        loss = nn.functional.mse_loss(self.model(batch[0]), batch[1])
+        update(loss)
+        return {"loss": loss}
+
+    def meters(self):
+        return {"loss": Mean()}
+
+    def val_step(self, batch, meters):
+        meters["loss"].add(nn.functional.mse_loss(self.model(batch[0]), batch[1]), len(batch[0]))
+
+
+def objects():
+    torch.manual_seed(0)
+    net = nn.Linear(1, 1)
+    return {"task": Line(net), "train": pairs(), "val": pairs(10)}
+
+
+def test_objects_take_the_place_of_names_and_are_asked_for_again(run):
+    cfg = load("default", {**QUIET, "data.batch_size": 8, "optim.lr": 0.1}, max_epoch=4)
+    whole = fit(cfg, run="whole", **objects())
+    assert whole.best < 0.01 and whole.task.model.weight.item() == pytest.approx(2, abs=0.1)
+    short = load("default", {**QUIET, "data.batch_size": 8, "optim.lr": 0.1}, max_epoch=4, max_steps=13)
+    fit(short, run="cut", **objects())
+    told = Path("checkpoints/cut/config.yaml").read_text()
+    assert "# task: Line (given from Python); fit(…, task=…) takes it again" in told
+    for command in (["train", "--resume=checkpoints/cut"], ["val", "checkpoints/cut"], ["test", "checkpoints/cut"]):
+        given = run(*command)
+        assert given.code == 4 and "task Line and train TensorDataset and val TensorDataset handed in" in given.err
+    assert "(given from Python)" in run("train", "checkpoints/cut/config.yaml").err, "no config can name it"
+    with pytest.raises(CheckpointError, match=r"fit\(resume=…, val=…\)"):
+        fit(resume="checkpoints/cut", **{k: v for k, v in objects().items() if k != "val"})
+    again = fit(resume="checkpoints/cut", **objects())
+    assert again.history[-1]["step"] == 13, "it ends where its config says"
+
+
+def test_a_network_from_a_cell_learns_in_a_shipped_task():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    result = fit(small(), run="a", model=net)
+    assert result.task.model is net and result.best > 0.5
+    assert "model: Sequential (given from Python)" in Path("checkpoints/a/config.yaml").read_text()
+
+
+def test_hooks_of_an_optimizer_are_heard():
+    trainer, heard = Trainer(small(max_steps=3)), []
+    optimizer = trainer.state.update.steps["model"].optimizer
+    optimizer.register_step_post_hook(lambda *_: heard.append("post"))
+    optimizer.register_step_pre_hook(lambda *_: heard.append("pre"))
+    trainer.fit()
+    assert heard == ["pre", "post"] * 3
+
+
+def test_a_profiler_sees_the_optimizers_label():
+    trainer = Trainer(small(max_steps=2))
+    with torch.profiler.profile() as profiled:
+        trainer.fit()
+    assert "Optimizer.step#Adam.step" in {event.key for event in profiled.key_averages()}

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from utils.config.registry import Library, Registry
+from utils.config.library import Library
+from utils.config.registry import Registry
 
 __all__ = ["COMPONENTS"]
 

@@ -3,7 +3,6 @@
 import ast
 import functools
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,41 +11,13 @@ from typing import Annotated, Any, Never
 
 from utils.config import source
 from utils.config.convert import Component, convert
+from utils.config.library import Definition, Library
 from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
 from utils.words import nearest, suggest
 
-__all__ = ["Library", "Registry"]
-
-Definition = ast.ClassDef | ast.FunctionDef
-
-
-@dataclass(frozen=True)
-class Library:
-    """Classes or functions of an installed package, read from its source where pip put it."""
-
-    package: str  # what is imported: "torch.optim"
-    files: str  # a folder or a file below the top package: "optim"
-    pattern: str = r"^class ([A-Z]\w+)\("  # finds the names; these files are too long to parse them all
-    without: frozenset[str] = frozenset()  # what is not meant for a config file
-
-    def names(self) -> list[str]:
-        """The names that a config file may use."""
-        return [name for name in source.matches(self._path(), self.pattern) if name not in self.without]
-
-    @functools.cache  # noqa: B019 - a handful of libraries, which stay as they were installed
-    def definition(self, name: str) -> Definition | None:
-        """The class or function of a name, be it public or not."""
-        path = source.matches(self._path(), r"^(?:class|def) (\w+)").get(name)
-        return source.defined_in_library(path, name) if path else None
-
-    @functools.cache  # noqa: B019
-    def _path(self) -> Path | None:
-        """Where the source lies; None when the package is not installed."""
-        spec = importlib.util.find_spec(self.package.split(".")[0])  # a top package is found without being imported
-        places = spec.submodule_search_locations if spec else None
-        return Path(places[0]) / self.files if places else None
+__all__ = ["Registry"]
 
 
 @dataclass

@@ -176,13 +176,20 @@ def _print_component(registry: Registry, name: str) -> None:
 
 
 def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
-    """Its type, and what it is when no config sets it."""
+    """Its type, the list that a component is from, and what it is when no config sets it."""
+    kind = type_of(parameter.type)[1]
+    takes = describe(parameter.type) + (f", see help {_listing(kind)}" if kind else "")
     if not parameter.required:
         known = parameter.default is not UNKNOWN and parameter.default is not None
-        return describe(parameter.type) + (f" [{_shown(parameter.default)}]" if known else "")
+        return takes + (f" [{_shown(parameter.default)}]" if known else "")
     if registry.offered is None:
-        return f"{describe(parameter.type)}; needed, unless the data tells it"
-    return f"{describe(parameter.type)}; {'the trainer knows it' if name in registry.offered else 'needed'}"
+        return f"{takes}; needed, unless the data tells it"
+    return f"{takes}; {'the trainer knows it' if name in registry.offered else 'needed'}"
+
+
+def _listing(kind: str) -> str:
+    """The topic that lists the components of a kind."""
+    return next((listing for listing, listed in LISTS.items() if listed == kind), kind)
 
 
 def _prefix(kind: str) -> str:

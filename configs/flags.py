@@ -23,20 +23,24 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
 
     Shorter keys come before longer ones, however they are typed: a component whose name changes starts without the
     arguments it would inherit. A last name that the schema does not have comes after all of them: it belongs to an
-    argument of a component that is chosen then.
+    argument of a component that is chosen then. Where that argument is a component itself, its name comes before what
+    is dotted below it.
     """
     given: dict[str, Flag] = {}  # by key
     early = {flag: keys for flag in flags if (keys := _in_schema(flag))}
+    late = [flag for flag in flags if flag not in early]
     typed = {keys[0] for keys in early.values()}
     for flag, keys in sorted(early.items(), key=lambda item: (item[1][0] in ROOTS, _depth(item[1][0]))):
+        if _depth(keys[0]) > 1:
+            tree = _lay_names(tree, late, given, problems)
         if keys[0] in ROOTS:
             tree = _lay_root(tree, flag, keys[0], typed, given, problems)
         else:
             tree = _lay(tree, flag, keys, given, problems)
-    late = [flag for flag in flags if flag not in early]
-    arguments = {key: to for key, to in argument_types(tree).items() if key not in OF_THE_RUN} if late else {}
+    tree = _lay_names(tree, late, given, problems)
+    arguments = argument_types(tree) if late else {}
     for flag in late:
-        keys = _ending(flag, arguments)
+        keys = [key for key in _ending(flag, arguments) if key not in OF_THE_RUN]
         if not keys:
             problems.add(flag.typed, f"no key '{flag.key}'{key_hint(tree, options)(flag.key, ())}")
         tree = _lay(tree, flag, keys, given, problems)
@@ -45,6 +49,23 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
 
 def _depth(key: str) -> int:
     return key.removesuffix(".name").count(".")
+
+
+def _lay_names(tree: Node, late: list[Flag], given: dict[str, Flag], problems: Problems) -> Node:
+    """The tree with those flags laid over it that name a component among the arguments; they leave `late`.
+
+    Each may bring arguments of its own, for the next one to name.
+    """
+    while late:
+        types = argument_types(tree)
+        meant = {flag: keys for flag in late if (keys := _ending(flag, types))}
+        names = [flag for flag, keys in meant.items() if any(type_of(types[key])[1] for key in keys)]
+        if not names:
+            break
+        flag = min(names, key=lambda one: _depth(meant[one][0]))
+        late.remove(flag)
+        tree = _lay(tree, flag, meant[flag], given, problems)
+    return tree
 
 
 def _lay_root(tree: Node, flag: Flag, key: str, typed: set[str], given: dict[str, Flag], problems: Problems) -> Node:

@@ -4,7 +4,8 @@ import ast
 import functools
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Never
@@ -17,7 +18,7 @@ from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
 from utils.words import nearest, suggest
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "connected"]
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Registry:
     brought: frozenset[str] = frozenset()  # arguments that only the trainer can give
     variants: dict[str, Library] = field(default_factory=dict)  # by family: what a variant may be
     renamed: dict[str, str] = field(default_factory=dict)  # names of old, to suggest the new one
+    # by kind: where arguments are found that are components themselves
+    catalogues: Mapping[str, "Registry"] = field(default_factory=dict, repr=False, compare=False)
 
     def names(self) -> dict[str, str]:
         """Every public name and its module, from reading our files; one that does not parse is left out.
@@ -64,7 +67,7 @@ class Registry:
     def signature(self, name: str) -> Signature:
         """What the constructor takes; for a variant, without the first argument."""
         family, _, variant = name.partition(":")
-        read = read_signature(self._lineage(family))
+        read = read_signature(self._lineage(family), kinds=self.catalogues)
         hidden = list(read.parameters)[:1] if variant else []
         return Signature({k: v for k, v in read.parameters.items() if k not in hidden}, read.open)
 
@@ -126,11 +129,13 @@ class Registry:
     def build(self, spec: Component, key: str, *args: Any, **offered: Any) -> Any:
         """Call the class with the config's arguments; of what is offered it gets what it takes.
 
-        Raises ConfigError when the arguments do not fit, or when the constructor refuses them with a ValueError.
+        An argument that is a component is built first, and is offered the same. Raises ConfigError when the arguments
+        do not fit, or when the constructor refuses them with a ValueError.
         """
         target = self.get(spec.name, key)
         signature = inspect.signature(target)
-        given = {k: v for k, v in offered.items() if k in signature.parameters} | dict(spec.args)
+        given = {k: v for k, v in offered.items() if k in signature.parameters}
+        given |= {k: self._built(spec.name, k, v, f"{key}.{k}", offered) for k, v in spec.args.items()}
         try:
             bound = signature.bind(*args, **given)
         except TypeError as error:
@@ -139,6 +144,15 @@ class Registry:
             return target(*bound.args, **bound.kwargs)
         except ValueError as error:
             raise ConfigError(f"{key}: {spec.name}: {error}") from error
+
+    def _built(self, name: str, argument: str, value: Any, key: str, offered: dict[str, Any]) -> Any:
+        """The value of an argument, with the components in it built."""
+        if isinstance(value, tuple) and any(isinstance(item, Component) for item in value):
+            return tuple(self._built(name, argument, v, f"{key}[{i}]", offered) for i, v in enumerate(value))
+        if not isinstance(value, Component):
+            return value
+        kind = typing.get_args(self.signature(name).parameters[argument].type)[1]
+        return self.catalogues[kind].build(value, key, **offered)
 
     def _source_of(self, error: str, spec: Component, key: str) -> str:
         """Where the argument that an error names should have come from."""
@@ -201,7 +215,7 @@ class Registry:
 
     def _argument(self, node: Node, parameter: Parameter, key: str, problems: Problems) -> Any:
         if parameter.type != list[Never]:
-            return convert(node, parameter.type, key, problems, {})
+            return convert(node, parameter.type, key, problems, self.catalogues)
         # A list of functions: of components of the same kind, as RandomApply(transforms=[…]) takes.
         convert(node, Annotated[tuple[Component, ...], "same"], key, problems, {"same": self})
         return plain_value(node)
@@ -231,6 +245,13 @@ class Registry:
             file = root / (imported[0].replace(".", "/") + ".py")
             return (file if file.is_file() else None), imported[1]
         return path, name
+
+
+def connected(registries: dict[str, Registry]) -> dict[str, Registry]:
+    """The registries by kind, each of which finds in the others the arguments that are components themselves."""
+    for registry in registries.values():
+        registry.catalogues = registries
+    return registries
 
 
 def _is_set(node: ast.Attribute) -> bool:

@@ -75,7 +75,7 @@ def _lay_root(tree: Node, flag: Flag, key: str, typed: set[str], given: dict[str
     alone names that one; or both folders, where the config has the same for both.
     """
     own, alone, keys = tree.at(ROOT), not typed.issuperset(ROOTS), [key]
-    if own is not None and ROOT not in typed and not own.where.startswith("--"):
+    if own is not None and ROOT not in typed and own.where not in problems.flags:
         dataset = tree.at("data.dataset")
         if alone and key == TRAIN:
             return _lay(tree, flag, [ROOT], given, problems)
@@ -111,7 +111,8 @@ def _ending(flag: Flag, types: dict[str, Any]) -> list[str]:
 def _lay(tree: Node, flag: Flag, keys: list[str], given: dict[str, Flag], problems: Problems) -> Node:
     """The tree with the flag laid over it, unless it is unclear or was given before."""
     if len(keys) > 1:
-        problems.add(flag.typed, f"could be {' or '.join(f'--{key}' for key in sorted(keys))}: write it in full")
+        meant = " or ".join(f"{flag.dashes}{key}" for key in sorted(keys))
+        problems.add(flag.typed, f"could be {meant}: write it in full")
     if len(keys) != 1:
         return tree
     key = keys[0]
@@ -119,20 +120,21 @@ def _lay(tree: Node, flag: Flag, keys: list[str], given: dict[str, Flag], proble
     negated = flag.key.startswith("no_") and not key.endswith(flag.key)
     if before is not flag:
         problems.add(flag.typed, f"is the same key as {before.typed}; leave one out")
-    elif message := _bare(flag, key, negated, tree):
+    elif message := flag.wrong or _bare(flag, key, negated, tree):
         problems.add(flag.typed, message)
     else:
-        node = flag_node("false" if negated else flag.text, flag.typed)
+        node = flag_node("false" if negated else flag.text, flag.typed) if negated or not flag.node else flag.node
         return merge(tree, nested(key.split("."), node), Config, "", problems)
     return tree
 
 
 def _bare(flag: Flag, key: str, negated: bool, tree: Node) -> str:
     """What is wrong with a flag that has no value, for a key of that type."""
-    to = (schema_keys() | argument_types(tree)).get(key, Any) if "=" not in flag.typed or negated else Any
+    bare = "=" not in flag.typed and not flag.node
+    to = (schema_keys() | argument_types(tree)).get(key, Any) if bare or negated else Any
     if negated and (flag.text != "true" or not _takes(to, bool)):
         return f"only a key that is true or false has a --no- form, and it takes no value; write --{key}=…"
-    if "=" not in flag.typed and not any(_takes(to, kind) for kind in (bool, str, Any)):
+    if bare and not any(_takes(to, kind) for kind in (bool, str, Any)):
         return f"needs a value: {flag.typed}=…"
     return ""
 

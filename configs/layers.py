@@ -128,7 +128,7 @@ def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, proble
         own = {role: _merge_component(old.get(role), named(node), catalogue) for role, node in over.entries.items()}
         return Node({**kept, **own}, over.where)
     single = named(over)
-    if not lone and (over.where.startswith("--") or "name" not in single.entries):
+    if not lone and (over.where in problems.flags or "name" not in single.entries):
         rest = "" if "name" in single.entries else f".{next(iter(single.entries))}"
         meant = " or ".join(f"{key}.{role}{rest}" for role in old)
         problems.add(over.where, f"{key} has several roles: say which, {meant}")

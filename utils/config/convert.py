@@ -166,7 +166,7 @@ def _match(node: Node, to: Any) -> Any:
         value = _as(node, option)
         if value is not BAD:
             return value
-    return BAD
+    return _match(Node(node.value, node.where), to) if node.quoted and node.text else BAD
 
 
 def _rank(option: Any) -> int:

@@ -18,6 +18,7 @@ from commands._arguments import one_word
 from configs import COMPONENTS, schema
 from configs.comments import key_comments
 from configs.keys import schema_keys, type_of
+from configs.layers import config_files
 from utils.config.cli import Flag
 from utils.config.convert import Component, Roles, describe, to_plain
 from utils.config.registry import Registry
@@ -55,8 +56,8 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         print(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
     elif topic == "configs":
         _print_configs()
-    elif topic in _configs():
-        _print_config(_configs()[topic])
+    elif topic in (files := config_files()):
+        _print_config(files[topic])
     elif topic in LISTS:
         _print_list(COMPONENTS[LISTS[topic]])
     elif (registry := _registry_of(topic)) is not None:
@@ -118,13 +119,10 @@ def _shown(value: Any) -> str:
     return dump_line(value)
 
 
-def _configs() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(Path(schema.__file__).parent.glob("*.yaml"))}
-
-
 def _print_configs() -> None:
-    for name, path in _configs().items():
-        _row(name, _heading(path)[0], 18)
+    for name, path in sorted(config_files().items()):
+        own = "" if path.is_absolute() else f" ({path} in this folder)"
+        _row(name, next(iter(_heading(path)), "") + own, 18)
 
 
 def _print_config(path: Path) -> None:
@@ -138,11 +136,12 @@ def _heading(path: Path) -> list[str]:
 
 
 def _print_list(registry: Registry) -> None:
-    """The components of a kind: a line of their docstring, or for a library's what they take."""
+    """The components of a kind: a line of their docstring, or for a library's what they take; and whose they are."""
     for name in registry.all_names():
         takes = ", ".join(registry.arguments(name)) or "no arguments"
-        own = name in registry.names()
-        _row(name + (":NAME" if name in registry.variants else ""), registry.summary(name) if own else takes, 23)
+        text = registry.summary(name) if name in registry.names() else takes
+        text += f" ({origin})" if (origin := registry.origin(name)) else ""
+        _row(name + (":NAME" if name in registry.variants else ""), text, 23)
         if name in registry.variants:
             _row("", "NAME is one of " + ", ".join(registry.variants[name].names()), 23)
 
@@ -162,7 +161,10 @@ def _registry_of(topic: str) -> Registry | None:
 
 def _print_component(registry: Registry, name: str) -> None:
     kind = next(kind for kind, one in COMPONENTS.items() if one is registry)
-    print(f"{name}: {registry.summary(name)}".rstrip(": ") + f"\n\nAs {_prefix(kind)}, with these arguments:")
+    print(f"{name}: {registry.summary(name)}".rstrip(": ") + "\n")
+    if origin := registry.origin(name):
+        print(f"From {origin}.")
+    print(f"As {_prefix(kind)}, with these arguments:")
     for argument, parameter in registry.arguments(name).items():
         _row(argument, _parameter(registry, argument, parameter))
     if kind == "task" and (flags := registry.method(name, "generate")):

@@ -36,8 +36,8 @@ FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
 COMPONENTS = connected(
     {
-        "model": Registry("models", ROOT / "models", variants={"torchvision": ZOO}),
-        "data": Registry("data", ROOT / "data", brought=frozenset({"split", "transform"})),
+        "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
+        "data": Registry("data", ROOT / "data", here=True, brought=frozenset({"split", "transform"})),
         "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=FROM_COMMAND),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", offered=frozenset()),
         "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),

@@ -10,21 +10,34 @@ from typing import Any
 from configs.components import COMPONENTS
 from configs.keys import kind_of_argument, named, type_of
 from utils.config.convert import Roles, is_component
+from utils.config.places import here
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
 from utils.words import is_slip, suggest
 
-__all__ = ["find_file", "merge", "nested", "read_layers"]
+__all__ = ["config_files", "find_file", "merge", "nested", "read_layers"]
 
 FOLDER = Path(__file__).parent
 
 
+def config_files() -> dict[str, Path]:
+    """The configs by name: the shipped ones, and those of a folder configs/ in the current one, which win."""
+    return {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _folders() -> list[Path]:
+    """Where a config is looked for by its name."""
+    return [*filter(None, [here(FOLDER)]), FOLDER]
+
+
 def find_file(name: str, beside: Path | None = None) -> Path:
-    """The config file of that path, or of that name in configs/; `beside` is the folder where it is looked for first.
+    """The config file of that path, or of that name in configs/: that of the current folder, then the shipped one.
+
+    `beside` is the folder where it is looked for first.
 
     Raises ConfigError, with the nearest names, when there is none.
     """
-    places = [FOLDER / name, FOLDER / f"{name}.yaml"]
+    places = [folder / file for folder in _folders() for file in (name, f"{name}.yaml")]
     if beside is not None:
         places = [beside / name, beside / f"{name}.yaml", *places]
     elif os.path.basename(name) == name and not Path(name).suffix:  # a bare word is a name, whatever else is called so
@@ -39,8 +52,10 @@ def find_file(name: str, beside: Path | None = None) -> Path:
     for kind in ("model", "task", "optim"):
         if name in COMPONENTS[kind].all_names():
             raise ConfigError(f"no config '{name}'; did you mean --{kind}={name}?")
-    known = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
-    hint = suggest(Path(name).stem, known) or ": no such file, and none of that name in configs/ (see help configs)"
+    hint = (
+        suggest(Path(name).stem, config_files())
+        or ": no such file, and none of that name in configs/ (see help configs)"
+    )
     raise ConfigError(f"no config '{name}'{hint}")
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Never
 from utils.config import source
 from utils.config.convert import Component, convert
 from utils.config.library import Definition, Library
+from utils.config.places import Place, users_place
 from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
@@ -25,6 +26,8 @@ __all__ = ["Registry", "connected"]
 class Registry:
     """Classes by name, from the `__all__` of a folder's files and from libraries.
 
+    With `here`, a folder of that name in the current one is looked at first: what it names wins.
+
     A name `family:variant` is the component `family` with `variant` as its first argument.
     """
 
@@ -33,6 +36,7 @@ class Registry:
     libraries: Sequence[Library] = ()
     offered: frozenset[str] | None = None  # arguments the trainer gives if the config does not; None: not known yet
     brought: frozenset[str] = frozenset()  # arguments that only the trainer can give
+    here: bool = False  # whether the current folder may have files of its own
     variants: dict[str, Library] = field(default_factory=dict)  # by family: what a variant may be
     renamed: dict[str, str] = field(default_factory=dict)  # names of old, to suggest the new one
     # by kind: where arguments are found that are components themselves
@@ -41,10 +45,9 @@ class Registry:
     def names(self) -> dict[str, str]:
         """Every public name and its module, from reading our files; one that does not parse is left out.
 
-        Raises ConfigError when two files give the same name.
+        Raises ConfigError when two files of a folder give the same name.
         """
-        own = self.folder is not None and self.folder.is_file()
-        return {name: self.package if own else f"{self.package}.{path.stem}" for name, path in self._public().items()}
+        return {name: place.module(path) for name, (place, path) in self._public().items()}
 
     def all_names(self) -> list[str]:
         """Our names and the libraries', sorted."""
@@ -54,6 +57,14 @@ class Registry:
         """The first line of the docstring."""
         node = next(self._lineage(name.partition(":")[0]))
         return (ast.get_docstring(node) or "" if node else "").strip().split("\n")[0]
+
+    def origin(self, name: str) -> str:
+        """The file of a component of the current folder, and whether it hides one of ours; empty for our own."""
+        place, path = self._public().get(name, (None, None))
+        if not place or not path or place.ours:
+            return ""
+        hides = any(name in other.public() for other in self._places() if other.ours)
+        return f"{place.shown(path)} in this folder" + (", instead of the one that is shipped" if hides else "")
 
     def literal(self, name: str, attribute: str) -> Any:
         """The value of a class attribute that is a literal in the source, its own or inherited; None without one."""
@@ -119,8 +130,11 @@ class Registry:
         if message := self._unknown(name):
             raise ConfigError(f"{key}: {message}" if key else message)
         family, _, variant = name.partition(":")
-        own = self.names().get(family)
-        module = importlib.import_module(own or next(lib.package for lib in self.libraries if name in lib.names()))
+        place, path = self._public().get(family, (None, None))
+        if place and path:
+            module = place.load(path)
+        else:
+            module = importlib.import_module(next(lib.package for lib in self.libraries if name in lib.names()))
         if not hasattr(module, family):
             raise ConfigError(f"{module.__file__}: __all__ names '{family}', but the file does not define it")
         built = getattr(module, family)
@@ -163,18 +177,15 @@ class Registry:
             return f"; set it with --{key}.{name}=…"
         return f"; it is a network, as the config's model.{name}, or comes from the data"
 
-    def _files(self) -> list[Path]:
-        if self.folder is None:
-            return []
-        return [self.folder] if self.folder.is_file() else sorted(self.folder.glob("[!_]*.py"))
+    def _places(self) -> list[Place]:
+        """Where our files lie; what is first wins."""
+        own = [Place(self.package, self.folder)] if self.folder else []
+        return [place for one in own if self.here and (place := users_place(one.folder))] + own
 
-    def _public(self) -> dict[str, Path]:
-        found: dict[str, Path] = {}
-        for path in self._files():
-            for name in source.public_names(path):
-                if name in found:
-                    raise ConfigError(f"{path}: '{name}' is also in {found[name]}; a name may stand in one file only")
-                found[name] = path
+    def _public(self) -> dict[str, tuple[Place, Path]]:
+        found: dict[str, tuple[Place, Path]] = {}
+        for place in reversed(self._places()):
+            found |= {name: (place, path) for name, path in place.public().items()}
         return found
 
     def _unknown(self, name: str) -> str:
@@ -185,13 +196,14 @@ class Registry:
             missing = f"{family} needs a variant, as {family}:{choices[0]}"
             wrong = f"no '{variant}' in {family}{suggest(variant, choices, f'{family}:')}"
             return "" if variant in choices else wrong if variant else missing
-        if own := self._public().get(name):
-            fault = source.fault(own)
-            return f"{own.name}, which defines '{name}', is no Python: {fault}" if fault else ""
+        if name in (own := self._public()):
+            place, path = own[name]
+            fault = source.fault(path)
+            return f"{place.shown(path)}, which defines '{name}', is no Python: {fault}" if fault else ""
         if any(name in lib.names() for lib in self.libraries):
             return ""
-        place = self.package.replace(".", "/") if self.folder else self.libraries[0].package
-        return f"no '{name}' in {place}{self._meant(name)}"
+        known = self.package.replace(".", "/") if self.folder else self.libraries[0].package
+        return f"no '{name}' in {known}{self._meant(name)}"
 
     def _meant(self, name: str) -> str:
         """What may have gone wrong with a name that is not there."""
@@ -199,10 +211,11 @@ class Registry:
             return f"; it is now called '{self.renamed[name]}'"
         if name.lower() in ("none", "no", "off", "false"):
             return "; for none write null"
-        for path in self._files():
+        files = [(place.shown(path), path) for place in self._places() for path in place.files()]
+        for shown, path in files:
             if source.defined(path, name):
-                return f"; {path.name} defines it, but its __all__ does not name it: add it there"
-        broken = "".join(f" ({p.name} was left out: {fault})" for p in self._files() if (fault := source.fault(p)))
+                return f"; {shown} defines it, but its __all__ does not name it: add it there"
+        broken = "".join(f" ({shown} was left out: {fault})" for shown, path in files if (fault := source.fault(path)))
         words = {variant: f"{family}:{variant}" for family, lib in self.variants.items() for variant in lib.names()}
         words |= {own: own for own in self.all_names()}
         near = nearest(name.rpartition(":")[2], words)
@@ -222,7 +235,7 @@ class Registry:
 
     def _lineage(self, name: str) -> Iterator[Definition | None]:
         """The definition of a name and those of its bases; None for each whose source is not found."""
-        todo: list[tuple[Path | None, str]] = [(self._public().get(name), name)]
+        todo: list[tuple[Path | None, str]] = [(self._public().get(name, (None, None))[1], name)]
         seen = set(todo)
         while todo:
             path, name = todo.pop(0)
@@ -241,8 +254,10 @@ class Registry:
         if path is None or self.folder is None or isinstance(base, ast.Attribute):
             return None, name
         if imported := source.import_of(path, name):
-            root = self.folder.parents[self.package.count(".")]
-            file = root / (imported[0].replace(".", "/") + ".py")
+            module = imported[0].lstrip(".")
+            level = len(imported[0]) - len(module)  # of `from ._helper import x`: 1
+            root = path.parents[level - 1] if level else self.folder.parents[self.package.count(".")]
+            file = root / (module.replace(".", "/") + ".py")
             return (file if file.is_file() else None), imported[1]
         return path, name
 

@@ -1,4 +1,4 @@
-"""Models, datasets and configs of the current folder: looked at first, imported alone."""
+"""Models, datasets and configs of the current folder: looked at first, imported alone, read again after an edit."""
 
 import os
 import subprocess
@@ -12,6 +12,8 @@ from conftest import ROOT
 import models
 from configs import COMPONENTS, Component, ConfigError, load
 from configs.layers import config_files
+from utils.config.registry import Registry
+from utils.config.source import public_names
 
 MODELS = COMPONENTS["model"]
 MINE = '''"""Mine."""
@@ -199,6 +201,67 @@ def test_help_tells_what_is_of_this_folder(run, monkeypatch):
     assert given.code == 0 and "model.name: Mine  # configs/mine.yaml:2\n" in given.out
     assert "mine\n" in run("completion", "words", " check ").out
     assert "--model=Mine\n" in run("completion", "words", " check --model=M").out
+
+
+# Edits
+
+
+def test_a_file_that_was_edited_is_read_again_and_no_other(monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = write("models/mine.py", MINE.format(width=8))
+    write("models/other.py", "__all__ = ['Other']\nclass Other: ...\n")
+    first, other = MODELS.get("Mine"), MODELS.get("Other")
+    assert MODELS.get("Mine") is first and MODELS.build(Component("Mine"), "model", num_classes=2).width == 8
+    assert type(MODELS.build(Component("Mine"), "model", num_classes=2)) is first
+    before = path.stat()
+    path.write_text(MINE.format(width=9))
+    later = before.st_mtime_ns // 10**9 * 10**9 + (before.st_mtime_ns + 1) % 10**9
+    os.utime(path, ns=(before.st_atime_ns, later))  # as long as before, and in the same second
+    second = MODELS.get("Mine")
+    assert second is not first and second(2).width == 9 and MODELS.get("Mine") is second is models.Mine
+    assert MODELS.get("Other") is other
+    path.write_text(MINE.format(width=10).replace("num_classes", "classes"))
+    assert MODELS.build(Component("Mine"), "model", classes=2).width == 10
+    assert at("model: {name: Mine, num_classes: 2}")[0].startswith("a.yaml:1: Mine takes no 'model.num_classes'")
+
+
+def test_an_edit_that_fails_is_tried_again():
+    path = write("models/mine.py", MINE.format(width=8))
+    first = MODELS.get("Mine")
+    path.write_text(MINE.format(width=9) + "\nraise RuntimeError('not yet')\n")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not yet"):
+            MODELS.get("Mine")
+    path.write_text("class Mine(:")
+    with pytest.raises(ConfigError, match="no 'Mine' in models"):
+        MODELS.get("Mine")
+    path.write_text(MINE.format(width=9))
+    assert MODELS.get("Mine")(2).width == 9 and MODELS.get("Mine") is not first
+
+
+def test_a_shipped_file_that_was_edited_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    rooms = Registry("rooms_of_ours", write("rooms_of_ours/one.py", MINE.format(width=8)).parent.absolute())
+    write("rooms_of_ours/__init__.py", "")
+    first = rooms.get("Mine")
+    assert first.__module__ == "rooms_of_ours.one" and rooms.get("Mine") is first
+    write("rooms_of_ours/one.py", MINE.format(width=19))
+    assert rooms.get("Mine")(1).width == 19 and rooms.get("Mine") is sys.modules["rooms_of_ours.one"].Mine
+    for name in ("rooms_of_ours", "rooms_of_ours.one"):
+        del sys.modules[name]
+
+
+def test_an_edit_that_leaves_time_or_size_alone_is_noticed():
+    path = write("models/mine.py", "__all__ = ['A']\n")
+    assert public_names(path) == ["A"]
+    before = path.stat()
+    path.write_text("__all__ = ['A', 'B']\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert public_names(path) == ["A", "B"]
+    new = write("models/new.py", "__all__ = ['A', 'C']\n")  # as editors save: a new file in place of the old one
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(path)
+    assert public_names(path) == ["A", "C"]
 
 
 def test_the_command_line_sees_this_folder():

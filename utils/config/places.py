@@ -1,9 +1,11 @@
-"""The files of a registry: found, read for what they offer, and imported when asked for."""
+"""The files of a registry: found, read for what they offer, imported when asked for, and again after an edit."""
 
 import importlib
+import importlib.util
 import os
 import sys
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +14,8 @@ from utils.config import source
 from utils.errors import ConfigError
 
 __all__ = ["Place", "here", "users_place"]
+
+LOADED: dict[str, source.Stamp] = {}  # by module: which state of its file was imported
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,24 @@ class Place:
         return self.package if path == self.folder else f"{self.package}.{path.stem}"
 
     def load(self, path: Path) -> ModuleType:
-        """Import a file.
+        """Import a file; a file that was edited since is run again in the same module.
 
         One of the user's lives in a package of its own, where `from ._helper import x` finds the file beside it.
         """
-        name = self.module(path)
+        name, now = self.module(path), source.stamp(path)
         if not self.ours and self.package not in sys.modules:
             sys.modules[self.package] = ModuleType(self.package, f"The files in {self.folder}.")
             sys.modules[self.package].__path__ = [str(self.folder)]
         if name not in sys.modules:
             importlib.invalidate_caches()  # the file may be younger than Python's list of the folder
             module = importlib.import_module(name)
+        elif LOADED.get(name, now) != now:
+            with suppress(OSError):  # its time is in whole seconds: one of the same second would pass for the new one
+                os.unlink(importlib.util.cache_from_source(str(path)))
+            module = importlib.reload(sys.modules[name])
         else:
             module = sys.modules[name]
+        LOADED[name] = now
         return module
 
 

@@ -123,7 +123,7 @@ class Registry:
         return {k: self._argument(v, takes.get(k, Parameter()), f"{key}.{k}", problems) for k, v in args.items()}
 
     def get(self, name: str, key: str = "") -> Any:
-        """The class or function of that name; imports the one file that holds it.
+        """The class or function of that name; imports the one file that holds it, again if it was edited since.
 
         Raises ConfigError for a name that is not there.
         """

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from commands.help import key_comments
 from configs import COMPONENTS, schema
+from configs.comments import key_comments
 from configs.keys import schema_keys
 from utils.config.convert import describe, flatten, to_plain
 from utils.config.registry import Registry

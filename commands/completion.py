@@ -17,7 +17,7 @@ from commands import found
 from commands.help import LISTS, texts
 from configs import COMPONENTS, known_keys
 from configs.keys import schema_keys, type_of
-from configs.layers import FOLDER
+from configs.layers import config_files
 from utils.config.cli import Flag, as_flag
 from utils.errors import ConfigError
 from utils.runs.folder import ROOT
@@ -93,7 +93,7 @@ def _starting(known: Iterable[str], typed: str) -> list[str]:
 
 def _words(command: str) -> list[str]:
     if command in CONFIGS:
-        return [path.stem for path in FOLDER.glob("*.yaml")]
+        return [*config_files()]
     if command in RUNS:
         return _runs()
     components = [name for registry in COMPONENTS.values() for name in registry.all_names()]

@@ -6,20 +6,19 @@ TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
 configs; one of these, as ResNet34; or a key, as optim.lr or lr.
 """
 
-import ast
 import itertools
 import shutil
 import textwrap
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from commands import found
 from commands._arguments import one_word
 from configs import COMPONENTS, schema
+from configs.comments import key_comments
 from configs.keys import schema_keys, type_of
+from configs.layers import config_files
 from utils.config.cli import Flag
 from utils.config.convert import Component, Roles, describe, to_plain
 from utils.config.registry import Registry
@@ -28,7 +27,7 @@ from utils.config.tree import scalar
 from utils.errors import ConfigError
 from utils.words import suggest
 
-__all__ = ["key_comments", "run", "texts"]
+__all__ = ["run", "texts"]
 
 LISTS = {
     "models": "model",
@@ -57,8 +56,8 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         print(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
     elif topic == "configs":
         _print_configs()
-    elif topic in _configs():
-        _print_config(_configs()[topic])
+    elif topic in (files := config_files()):
+        _print_config(files[topic])
     elif topic in LISTS:
         _print_list(COMPONENTS[LISTS[topic]])
     elif (registry := _registry_of(topic)) is not None:
@@ -120,13 +119,10 @@ def _shown(value: Any) -> str:
     return dump_line(value)
 
 
-def _configs() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(Path(schema.__file__).parent.glob("*.yaml"))}
-
-
 def _print_configs() -> None:
-    for name, path in _configs().items():
-        _row(name, _heading(path)[0], 18)
+    for name, path in sorted(config_files().items()):
+        own = "" if path.is_absolute() else f" ({path} in this folder)"
+        _row(name, next(iter(_heading(path)), "") + own, 18)
 
 
 def _print_config(path: Path) -> None:
@@ -140,11 +136,12 @@ def _heading(path: Path) -> list[str]:
 
 
 def _print_list(registry: Registry) -> None:
-    """The components of a kind: a line of their docstring, or for a library's what they take."""
+    """The components of a kind: a line of their docstring, or for a library's what they take; and whose they are."""
     for name in registry.all_names():
         takes = ", ".join(registry.arguments(name)) or "no arguments"
-        own = name in registry.names()
-        _row(name + (":NAME" if name in registry.variants else ""), registry.summary(name) if own else takes, 23)
+        text = registry.summary(name) if name in registry.names() else takes
+        text += f" ({origin})" if (origin := registry.origin(name)) else ""
+        _row(name + (":NAME" if name in registry.variants else ""), text, 23)
         if name in registry.variants:
             _row("", "NAME is one of " + ", ".join(registry.variants[name].names()), 23)
 
@@ -164,7 +161,10 @@ def _registry_of(topic: str) -> Registry | None:
 
 def _print_component(registry: Registry, name: str) -> None:
     kind = next(kind for kind, one in COMPONENTS.items() if one is registry)
-    print(f"{name}: {registry.summary(name)}".rstrip(": ") + f"\n\nAs {_prefix(kind)}, with these arguments:")
+    print(f"{name}: {registry.summary(name)}".rstrip(": ") + "\n")
+    if origin := registry.origin(name):
+        print(f"From {origin}.")
+    print(f"As {_prefix(kind)}, with these arguments:")
     for argument, parameter in registry.arguments(name).items():
         _row(argument, _parameter(registry, argument, parameter))
     if kind == "task" and (flags := registry.method(name, "generate")):
@@ -176,13 +176,20 @@ def _print_component(registry: Registry, name: str) -> None:
 
 
 def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
-    """Its type, and what it is when no config sets it."""
+    """Its type, the list that a component is from, and what it is when no config sets it."""
+    kind = type_of(parameter.type)[1]
+    takes = describe(parameter.type) + (f", see help {_listing(kind)}" if kind else "")
     if not parameter.required:
         known = parameter.default is not UNKNOWN and parameter.default is not None
-        return describe(parameter.type) + (f" [{_shown(parameter.default)}]" if known else "")
+        return takes + (f" [{_shown(parameter.default)}]" if known else "")
     if registry.offered is None:
-        return f"{describe(parameter.type)}; needed, unless the data tells it"
-    return f"{describe(parameter.type)}; {'the trainer knows it' if name in registry.offered else 'needed'}"
+        return f"{takes}; needed, unless the data tells it"
+    return f"{takes}; {'the trainer knows it' if name in registry.offered else 'needed'}"
+
+
+def _listing(kind: str) -> str:
+    """The topic that lists the components of a kind."""
+    return next((listing for listing, listed in LISTS.items() if listed == kind), kind)
 
 
 def _prefix(kind: str) -> str:
@@ -225,33 +232,3 @@ def _default(key: str) -> Any:
     for part in key.split("."):
         value = getattr(value, part)
     return to_plain(value)
-
-
-def key_comments() -> dict[str, str]:
-    """The comment behind each key in the schema's source, or above a key whose line has no room for it."""
-    source = Path(schema.__file__).read_text(encoding="utf-8")
-    lines = source.split("\n")
-    own = {}
-    for node in ast.parse(source).body:
-        for item in node.body if isinstance(node, ast.ClassDef) else ():
-            if isinstance(item, ast.AnnAssign) and isinstance(node, ast.ClassDef):
-                own[node.name, ast.unparse(item.target)] = _comment(lines, item.lineno - 1, item.end_lineno or 1)
-    return _by_key(schema.Config, "", own)
-
-
-def _comment(lines: list[str], start: int, end: int) -> str:
-    """What is said of lines[start:end], behind them or above."""
-    above = itertools.takewhile(lambda line: line.startswith("#"), map(str.strip, reversed(lines[:start])))
-    return lines[end - 1].partition("  # ")[2].strip() or " ".join(line[1:].strip() for line in [*above][::-1])
-
-
-def _by_key(section: type, prefix: str, own: dict[tuple[str, str], str]) -> dict[str, str]:
-    comments = {}
-    hints = typing.get_type_hints(section)
-    for field in fields(section):
-        nested = hints[field.name]
-        if is_dataclass(nested) and not nested.__module__.startswith("utils"):
-            comments |= _by_key(typing.cast(type, nested), f"{prefix}{field.name}.", own)
-        else:
-            comments[prefix + field.name] = own[section.__name__, field.name]
-    return comments

@@ -3,7 +3,8 @@
 In: a file or a name, and flags. Out: a Config, or every mistake in it at once. Read schema.py first: every key.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
 from configs.schema import Config
-from utils.config.cli import Flag
+from utils.config.cli import Flag, python_flag
 from utils.config.convert import BAD, Component, convert, flatten, to_plain
 from utils.config.tree import Node, Problems, to_node
 from utils.errors import ConfigError
@@ -43,12 +44,25 @@ class Resolved:
     tree: Node
 
 
-def load(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[str] = ()) -> Config:
-    """Read a config by path or by name in configs/, lay the flags over it, check everything.
+def load(
+    name: str | os.PathLike[str] = "default",
+    values: Mapping[str, Any] | Sequence[Flag] = (),
+    options: Sequence[str] = (),
+    /,
+    **keywords: Any,
+) -> Config:
+    """Read a config by path or by name in configs/, lay the values over it, check everything.
 
-    `options` are what the command takes besides keys. Raises ConfigError with one line for each mistake.
+    In Python: `load("default", {"optim.lr": 0.01}, model="LeNet")`. The dict has dotted keys; keywords are sections, or
+    last names that are unique, as on the command line. A command gives flags instead of the dict; its `options` are
+    what it takes besides keys. Raises ConfigError with one line for each mistake.
     """
-    return resolve(name, flags, options).config
+    flags = [python_flag(key, value, f"{key}={value!r}") for key, value in keywords.items()]
+    if isinstance(values, Mapping):
+        flags = [*(python_flag(str(key), value, repr({key: value})) for key, value in values.items()), *flags]
+    else:
+        flags = [*values, *flags]
+    return resolve(os.fspath(name), flags, options).config
 
 
 def resolve(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[str] = ()) -> Resolved:
@@ -76,7 +90,9 @@ def known_keys(name: str, flags: Sequence[Flag] = ()) -> dict[str, Any]:
 
     Raises ConfigError for a file that cannot be read.
     """
-    return schema_keys() | argument_types(_merge(read_layers(find_file(name)), flags, Problems()))
+    return schema_keys() | argument_types(
+        _merge(read_layers(find_file(name)), flags, Problems([f.typed for f in flags]))
+    )
 
 
 def _merge(layers: Sequence[Node], flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Node:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from utils.config.registry import Library, Registry
+from utils.config.library import Library
+from utils.config.registry import Registry, connected
 
 __all__ = ["COMPONENTS"]
 
@@ -33,18 +34,20 @@ TRANSFORMS = Library(
 # output and positive have their one place in the config's section test; the others depend on the command.
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
-COMPONENTS = {
-    "model": Registry("models", ROOT / "models", variants={"torchvision": ZOO}),
-    "data": Registry("data", ROOT / "data", brought=frozenset({"split", "transform"})),
-    "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=FROM_COMMAND),
-    "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", offered=frozenset()),
-    "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),
-    "schedule": Registry(
-        "trainer.optim.schedule",
-        ROOT / "trainer" / "optim" / "schedule.py",
-        [SCHEDULERS],
-        offered=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
-        brought=frozenset({"last_epoch"}),
-    ),
-    "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], offered=frozenset(), renamed=RENAMED),
-}
+COMPONENTS = connected(
+    {
+        "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
+        "data": Registry("data", ROOT / "data", here=True, brought=frozenset({"split", "transform"})),
+        "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=FROM_COMMAND),
+        "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", offered=frozenset()),
+        "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),
+        "schedule": Registry(
+            "trainer.optim.schedule",
+            ROOT / "trainer" / "optim" / "schedule.py",
+            [SCHEDULERS],
+            offered=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
+            brought=frozenset({"last_epoch"}),
+        ),
+        "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], offered=frozenset(), renamed=RENAMED),
+    }
+)

@@ -23,20 +23,24 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
 
     Shorter keys come before longer ones, however they are typed: a component whose name changes starts without the
     arguments it would inherit. A last name that the schema does not have comes after all of them: it belongs to an
-    argument of a component that is chosen then.
+    argument of a component that is chosen then. Where that argument is a component itself, its name comes before what
+    is dotted below it.
     """
     given: dict[str, Flag] = {}  # by key
     early = {flag: keys for flag in flags if (keys := _in_schema(flag))}
+    late = [flag for flag in flags if flag not in early]
     typed = {keys[0] for keys in early.values()}
     for flag, keys in sorted(early.items(), key=lambda item: (item[1][0] in ROOTS, _depth(item[1][0]))):
+        if _depth(keys[0]) > 1:
+            tree = _lay_names(tree, late, given, problems)
         if keys[0] in ROOTS:
             tree = _lay_root(tree, flag, keys[0], typed, given, problems)
         else:
             tree = _lay(tree, flag, keys, given, problems)
-    late = [flag for flag in flags if flag not in early]
-    arguments = {key: to for key, to in argument_types(tree).items() if key not in OF_THE_RUN} if late else {}
+    tree = _lay_names(tree, late, given, problems)
+    arguments = argument_types(tree) if late else {}
     for flag in late:
-        keys = _ending(flag, arguments)
+        keys = [key for key in _ending(flag, arguments) if key not in OF_THE_RUN]
         if not keys:
             problems.add(flag.typed, f"no key '{flag.key}'{key_hint(tree, options)(flag.key, ())}")
         tree = _lay(tree, flag, keys, given, problems)
@@ -47,6 +51,23 @@ def _depth(key: str) -> int:
     return key.removesuffix(".name").count(".")
 
 
+def _lay_names(tree: Node, late: list[Flag], given: dict[str, Flag], problems: Problems) -> Node:
+    """The tree with those flags laid over it that name a component among the arguments; they leave `late`.
+
+    Each may bring arguments of its own, for the next one to name.
+    """
+    while late:
+        types = argument_types(tree)
+        meant = {flag: keys for flag in late if (keys := _ending(flag, types))}
+        names = [flag for flag, keys in meant.items() if any(type_of(types[key])[1] for key in keys)]
+        if not names:
+            break
+        flag = min(names, key=lambda one: _depth(meant[one][0]))
+        late.remove(flag)
+        tree = _lay(tree, flag, meant[flag], given, problems)
+    return tree
+
+
 def _lay_root(tree: Node, flag: Flag, key: str, typed: set[str], given: dict[str, Flag], problems: Problems) -> Node:
     """The tree with a split's folder in it, which is never without effect on that split, nor has one on the other.
 
@@ -54,7 +75,7 @@ def _lay_root(tree: Node, flag: Flag, key: str, typed: set[str], given: dict[str
     alone names that one; or both folders, where the config has the same for both.
     """
     own, alone, keys = tree.at(ROOT), not typed.issuperset(ROOTS), [key]
-    if own is not None and ROOT not in typed and not own.where.startswith("--"):
+    if own is not None and ROOT not in typed and own.where not in problems.flags:
         dataset = tree.at("data.dataset")
         if alone and key == TRAIN:
             return _lay(tree, flag, [ROOT], given, problems)
@@ -90,7 +111,8 @@ def _ending(flag: Flag, types: dict[str, Any]) -> list[str]:
 def _lay(tree: Node, flag: Flag, keys: list[str], given: dict[str, Flag], problems: Problems) -> Node:
     """The tree with the flag laid over it, unless it is unclear or was given before."""
     if len(keys) > 1:
-        problems.add(flag.typed, f"could be {' or '.join(f'--{key}' for key in sorted(keys))}: write it in full")
+        meant = " or ".join(f"{flag.dashes}{key}" for key in sorted(keys))
+        problems.add(flag.typed, f"could be {meant}: write it in full")
     if len(keys) != 1:
         return tree
     key = keys[0]
@@ -98,20 +120,21 @@ def _lay(tree: Node, flag: Flag, keys: list[str], given: dict[str, Flag], proble
     negated = flag.key.startswith("no_") and not key.endswith(flag.key)
     if before is not flag:
         problems.add(flag.typed, f"is the same key as {before.typed}; leave one out")
-    elif message := _bare(flag, key, negated, tree):
+    elif message := flag.wrong or _bare(flag, key, negated, tree):
         problems.add(flag.typed, message)
     else:
-        node = flag_node("false" if negated else flag.text, flag.typed)
+        node = flag_node("false" if negated else flag.text, flag.typed) if negated or not flag.node else flag.node
         return merge(tree, nested(key.split("."), node), Config, "", problems)
     return tree
 
 
 def _bare(flag: Flag, key: str, negated: bool, tree: Node) -> str:
     """What is wrong with a flag that has no value, for a key of that type."""
-    to = (schema_keys() | argument_types(tree)).get(key, Any) if "=" not in flag.typed or negated else Any
+    bare = "=" not in flag.typed and not flag.node
+    to = (schema_keys() | argument_types(tree)).get(key, Any) if bare or negated else Any
     if negated and (flag.text != "true" or not _takes(to, bool)):
         return f"only a key that is true or false has a --no- form, and it takes no value; write --{key}=…"
-    if "=" not in flag.typed and not any(_takes(to, kind) for kind in (bool, str, Any)):
+    if bare and not any(_takes(to, kind) for kind in (bool, str, Any)):
         return f"needs a value: {flag.typed}=…"
     return ""
 

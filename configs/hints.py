@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from configs.components import COMPONENTS
-from configs.keys import argument_types, schema_keys
+from configs.keys import argument_types, schema_keys, type_of
 from utils.config.convert import Hint
 from utils.config.tree import Node
 from utils.words import is_slip, nearest
@@ -56,19 +56,20 @@ def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
         near = nearest(leaf, [name for name in leaves if leaves[name] in own]) or nearest(leaf, leaves)
         if leaf in leaves:
             near = leaf
-        elif not is_slip(leaf, near) and (taking := _taken_by(leaf)):
+        elif not is_slip(leaf, near) and (taking := _taken_by(leaf, tree)):
             return taking
         return f"; did you mean '{leaves[near]}'?" if near else "; python main.py help lists the keys"
 
     return hint
 
 
-def _taken_by(argument: str) -> str:
+def _taken_by(argument: str, tree: Node) -> str:
     """The end of the message when components that were not chosen take an argument of that name."""
-    for kind in ("schedule", "optim", "data", "model", "task"):
+    places = {"schedule": "schedule", "optim": "optim", "data.dataset": "data", "model": "model", "task": "task"}
+    places |= {key: kind for key, to in argument_types(tree).items() if (kind := type_of(to)[1])}
+    for key, kind in places.items():
         registry = COMPONENTS[kind]
         taking = [name for name in registry.all_names() if argument in registry.arguments(name)]
         if taking:
-            flag = "data.dataset" if kind == "data" else kind
-            return f"; it is an argument of {' and '.join(taking[:3])}: add --{flag}={taking[0]}"
+            return f"; it is an argument of {' and '.join(taking[:3])}: add --{key}={taking[0]}"
     return ""

@@ -7,10 +7,10 @@ from typing import Any
 
 from configs.components import COMPONENTS
 from configs.schema import Config
-from utils.config.convert import Component, Roles
+from utils.config.convert import Roles, is_component
 from utils.config.tree import Node
 
-__all__ = ["argument_types", "schema_keys", "type_of"]
+__all__ = ["argument_types", "kind_of_argument", "named", "schema_keys", "type_of"]
 
 
 @functools.cache
@@ -35,7 +35,7 @@ def type_of(to: Any) -> tuple[Any, str]:
 
 
 def argument_types(tree: Node) -> dict[str, Any]:
-    """Dotted key and type of every argument of the chosen components, written down or not."""
+    """Dotted key and type of every argument of the chosen components, written down or not; so of those in them."""
     found: dict[str, Any] = {}
     for key, hint in schema_keys().items():
         inner, catalogue = type_of(hint)
@@ -44,14 +44,32 @@ def argument_types(tree: Node) -> dict[str, Any]:
             lone = list(node.entries) == ["model"]
             for role, component in node.entries.items():
                 found |= _of_component(component, key if lone else f"{key}.{role}", catalogue)
-        elif node and inner is Component:
+        elif node and is_component(inner):
             found |= _of_component(node, key, catalogue)
     return found
 
 
 def _of_component(node: Node, path: str, catalogue: str) -> dict[str, Any]:
+    node = named(node)
     name = node.at("name")
     if name is None or not isinstance(name.value, str):
         return {}
-    written = {f"{path}.{key}": Any for key in node.entries if key != "name"}
-    return written | {f"{path}.{key}": p.type for key, p in COMPONENTS[catalogue].arguments(name.value).items()}
+    found: dict[str, Any] = {f"{path}.{key}": Any for key in node.entries if key != "name"}
+    for key, parameter in COMPONENTS[catalogue].arguments(name.value).items():
+        found[f"{path}.{key}"] = parameter.type
+        inner, kind = type_of(parameter.type)
+        if kind and is_component(inner) and key in node.entries:
+            found |= _of_component(node.entries[key], f"{path}.{key}", kind)
+    return found
+
+
+def named(node: Node) -> Node:
+    """A component's short form, its bare name, as a mapping."""
+    return Node({"name": node}, node.where) if isinstance(node.value, str) else node
+
+
+def kind_of_argument(catalogue: str, name: Node | None, argument: str) -> str:
+    """The kind of an argument that is one component itself; empty for any other argument."""
+    parameter = COMPONENTS[catalogue].arguments(str(name.value)).get(argument) if name else None
+    inner, kind = type_of(parameter.type) if parameter else (None, "")
+    return kind if is_component(inner) else ""

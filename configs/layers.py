@@ -8,23 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from configs.components import COMPONENTS
-from configs.keys import type_of
-from utils.config.convert import Component, Roles
-from utils.config.tree import Node, Problems
+from configs.keys import kind_of_argument, named, type_of
+from utils.config.convert import Roles, is_component
+from utils.config.places import here
+from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
 from utils.words import is_slip, suggest
 
-__all__ = ["find_file", "merge", "named", "nested", "read_layers"]
+__all__ = ["config_files", "find_file", "merge", "nested", "read_layers"]
 
 FOLDER = Path(__file__).parent
 
 
+def config_files() -> dict[str, Path]:
+    """The configs by name: the shipped ones, and those of a folder configs/ in the current one, which win."""
+    return {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _folders() -> list[Path]:
+    """Where a config is looked for by its name."""
+    return [*filter(None, [here(FOLDER)]), FOLDER]
+
+
 def find_file(name: str, beside: Path | None = None) -> Path:
-    """The config file of that path, or of that name in configs/; `beside` is the folder where it is looked for first.
+    """The config file of that path, or of that name in configs/: that of the current folder, then the shipped one.
+
+    `beside` is the folder where it is looked for first.
 
     Raises ConfigError, with the nearest names, when there is none.
     """
-    places = [FOLDER / name, FOLDER / f"{name}.yaml"]
+    places = [folder / file for folder in _folders() for file in (name, f"{name}.yaml")]
     if beside is not None:
         places = [beside / name, beside / f"{name}.yaml", *places]
     elif os.path.basename(name) == name and not Path(name).suffix:  # a bare word is a name, whatever else is called so
@@ -39,8 +52,10 @@ def find_file(name: str, beside: Path | None = None) -> Path:
     for kind in ("model", "task", "optim"):
         if name in COMPONENTS[kind].all_names():
             raise ConfigError(f"no config '{name}'; did you mean --{kind}={name}?")
-    known = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
-    hint = suggest(Path(name).stem, known) or ": no such file, and none of that name in configs/ (see help configs)"
+    hint = (
+        suggest(Path(name).stem, config_files())
+        or ": no such file, and none of that name in configs/ (see help configs)"
+    )
     raise ConfigError(f"no config '{name}'{hint}")
 
 
@@ -85,8 +100,8 @@ def _shown(path: Path) -> str:
 def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) -> Node:
     """`over` laid over `base`, both values of type `to`. What is not a section or a component is replaced."""
     inner, catalogue = type_of(to)
-    if inner is Component:
-        return _merge_component(base, named(over))
+    if catalogue and is_component(inner):
+        return _merge_component(base, named(over), catalogue)
     if inner == Roles:
         return _merge_roles(base, over, catalogue, key, problems)
     if is_dataclass(inner) and isinstance(over.value, dict):
@@ -99,19 +114,20 @@ def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) 
     return over
 
 
-def named(node: Node) -> Node:
-    """A component's short form, its bare name, as a mapping."""
-    return Node({"name": node}, node.where) if isinstance(node.value, str) else node
-
-
-def _merge_component(base: Node | None, over: Node) -> Node:
-    """Arguments are inherited only while the name stays the same."""
+def _merge_component(base: Node | None, over: Node, catalogue: str) -> Node:
+    """Arguments are inherited only while the name stays the same; so are those of a component among them."""
     if base is None or not isinstance(over.value, dict):
         return over
     name, old = over.at("name"), base.at("name")
     if name is not None and old is not None and name.value != old.value:
         return over
-    return Node({**base.entries, **over.entries}, over.where)
+    merged = {**base.entries, **over.entries}
+    for key in base.entries.keys() & over.entries.keys():
+        before, after = base.entries[key], over.entries[key]
+        if (before.entries or after.entries) and (kind := kind_of_argument(catalogue, name or old, key)):
+            kept = before if plain_value(before) is not None else Node({}, before.where)
+            merged[key] = after if plain_value(after) is None else _merge_component(named(kept), named(after), kind)
+    return Node(merged, over.where)
 
 
 def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, problems: Problems) -> Node:
@@ -124,15 +140,15 @@ def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, proble
     lone = list(old) in ([], ["model"])
     if _has_roles(over, old, catalogue):
         kept = {} if lone and "model" not in over.entries else old
-        own = {role: _merge_component(old.get(role), named(node)) for role, node in over.entries.items()}
+        own = {role: _merge_component(old.get(role), named(node), catalogue) for role, node in over.entries.items()}
         return Node({**kept, **own}, over.where)
     single = named(over)
-    if not lone and (over.where.startswith("--") or "name" not in single.entries):
+    if not lone and (over.where in problems.flags or "name" not in single.entries):
         rest = "" if "name" in single.entries else f".{next(iter(single.entries))}"
         meant = " or ".join(f"{key}.{role}{rest}" for role in old)
         problems.add(over.where, f"{key} has several roles: say which, {meant}")
         return Node(old, over.where)
-    return Node({"model": _merge_component(old.get("model"), single)}, over.where)
+    return Node({"model": _merge_component(old.get("model"), single, catalogue)}, over.where)
 
 
 def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
@@ -141,6 +157,9 @@ def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
         return False
     if any(role in old for role in node.entries):
         return True
+    chosen = old["model"].at("name") if "model" in old else None
+    if any(kind_of_argument(catalogue, chosen, key) for key in node.entries):
+        return False
     return any(any(map(_is_name, n.entries)) or _is_known(n, catalogue) for n in node.entries.values())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from utils.config.registry import Registry
 
-registry = Registry(__name__, Path(__file__).parent)
+registry = Registry(__name__, Path(__file__).parent, here=True)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.config.registry import Registry
 
-registry = Registry(__name__, Path(__file__).parent)
+registry = Registry(__name__, Path(__file__).parent, here=True)
 
 
 def __getattr__(name: str) -> object:

@@ -4,8 +4,9 @@ import pytest
 from conftest import ROOT
 
 import main
-from commands.help import LISTS, key_comments
+from commands.help import LISTS
 from configs import COMPONENTS
+from configs.comments import key_comments
 from configs.keys import schema_keys
 
 

@@ -1,26 +1,48 @@
 """The command line as people type it, made unambiguous before fire sees it."""
 
+import numbers
+import os
 import re
 import select
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
 
-from utils.config.tree import Node
+from utils.config.convert import to_plain
+from utils.config.tree import Node, to_node
 from utils.errors import ConfigError
 from utils.words import shortened
 
-__all__ = ["Flag", "as_count", "as_flag", "as_typed", "call", "nobody_reads", "read_arguments", "to_flags", "flag_node"]
+__all__ = [
+    "Flag",
+    "as_count",
+    "as_flag",
+    "as_typed",
+    "call",
+    "flag_node",
+    "nobody_reads",
+    "python_flag",
+    "read_arguments",
+    "to_flags",
+]
 
 KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
 
 @dataclass(frozen=True)
 class Flag:
-    """`--a-b=value`: its key (a_b), its value as text, and the whole as it was typed."""
+    """`--a-b=value`: its key (a_b), its value as text, and the whole as it was typed; or what Python code gave."""
 
     key: str
     text: str
     typed: str
+    node: Node | None = field(default=None, compare=False)  # Python's value
+    wrong: str = ""  # what is wrong with Python's value, if anything
+
+    @property
+    def dashes(self) -> str:
+        """What stands before a key where it was typed: nothing in Python."""
+        return "" if self.node else "--"
 
 
 def as_flag(argument: str) -> "Flag | str":
@@ -41,6 +63,40 @@ def to_flags(options: Mapping[str, object]) -> list[Flag]:
             value = Flag(key.replace("-", "_"), text, f"--{key}={text}")
         flags.append(value)
     return flags
+
+
+def python_flag(key: str, value: object, typed: str) -> Flag:
+    """A key and a value of Python code; `typed` is what messages call the two."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    try:
+        node, wrong = to_node(_plain(value), typed, loose=True), ""
+    except TypeError as error:
+        node, wrong = Node("null", typed), str(error)
+    return Flag(key.replace("-", "_"), text, typed, node, wrong)
+
+
+def _plain(value: Any) -> Any:
+    """A value with components, sections, paths and the numbers of numpy as a config file would hold them.
+
+    Raises TypeError for what no config file can hold.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_plain(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    named = f": give its name, '{value.__name__}'" if isinstance(value, type) else ""
+    got = "a class" if named else f"a value of type {type(value).__name__}"
+    raise TypeError(f"expected a number, text, True, False, None, a list or a dict, got {got}{named}")
 
 
 def as_count(name: str, text: str) -> int:

@@ -10,7 +10,19 @@ from typing import Any, Literal, Protocol
 from utils.config.tree import Node, Problems, plain_value
 from utils.words import is_slip, nearest, shortened, suggest
 
-__all__ = ["BAD", "Catalogue", "Component", "Hint", "Range", "Roles", "convert", "describe", "flatten", "to_plain"]
+__all__ = [
+    "BAD",
+    "Catalogue",
+    "Component",
+    "Hint",
+    "Range",
+    "Roles",
+    "convert",
+    "describe",
+    "flatten",
+    "is_component",
+    "to_plain",
+]
 
 BAD: Any = object()  # what a value becomes whose mistake has been noted
 
@@ -99,8 +111,10 @@ class _Converter:
         return value
 
     def _components(self, node: Node, to: Any, key: str, catalogue: Catalogue) -> Any:
-        """One component, a list of them, or several by role."""
-        if to is Component:
+        """One component, a list of them, or several by role; null where that is allowed."""
+        if type(None) in _options(to) and _as(node, None) is None:
+            return None
+        if is_component(to):
             return self._component(node, key, catalogue)
         if isinstance(node.value, list) and to != Roles:
             return tuple(self._component(item, f"{key}[{i}]", catalogue) for i, item in enumerate(node.value))
@@ -152,7 +166,7 @@ def _match(node: Node, to: Any) -> Any:
         value = _as(node, option)
         if value is not BAD:
             return value
-    return BAD
+    return _match(Node(node.value, node.where), to) if node.quoted and node.text else BAD
 
 
 def _rank(option: Any) -> int:
@@ -179,6 +193,11 @@ def _as(node: Node, to: Any) -> Any:
 
 def _options(to: Any) -> tuple[Any, ...]:
     return typing.get_args(to) if _is_union(to) else (to,)
+
+
+def is_component(to: Any) -> bool:
+    """Whether a value of the type is one component; it may be null besides."""
+    return Component in _options(to)
 
 
 def _items(to: Any, count: int) -> list[Any] | None:

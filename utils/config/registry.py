@@ -3,55 +3,30 @@
 import ast
 import functools
 import importlib
-import importlib.util
 import inspect
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Never
 
 from utils.config import source
 from utils.config.convert import Component, convert
+from utils.config.library import Definition, Library
+from utils.config.places import Place, users_place
 from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
 from utils.words import nearest, suggest
 
-__all__ = ["Library", "Registry"]
-
-Definition = ast.ClassDef | ast.FunctionDef
-
-
-@dataclass(frozen=True)
-class Library:
-    """Classes or functions of an installed package, read from its source where pip put it."""
-
-    package: str  # what is imported: "torch.optim"
-    files: str  # a folder or a file below the top package: "optim"
-    pattern: str = r"^class ([A-Z]\w+)\("  # finds the names; these files are too long to parse them all
-    without: frozenset[str] = frozenset()  # what is not meant for a config file
-
-    def names(self) -> list[str]:
-        """The names that a config file may use."""
-        return [name for name in source.matches(self._path(), self.pattern) if name not in self.without]
-
-    @functools.cache  # noqa: B019 - a handful of libraries, which stay as they were installed
-    def definition(self, name: str) -> Definition | None:
-        """The class or function of a name, be it public or not."""
-        path = source.matches(self._path(), r"^(?:class|def) (\w+)").get(name)
-        return source.defined_in_library(path, name) if path else None
-
-    @functools.cache  # noqa: B019
-    def _path(self) -> Path | None:
-        """Where the source lies; None when the package is not installed."""
-        spec = importlib.util.find_spec(self.package.split(".")[0])  # a top package is found without being imported
-        places = spec.submodule_search_locations if spec else None
-        return Path(places[0]) / self.files if places else None
+__all__ = ["Registry", "connected"]
 
 
 @dataclass
 class Registry:
     """Classes by name, from the `__all__` of a folder's files and from libraries.
+
+    With `here`, a folder of that name in the current one is looked at first: what it names wins.
 
     A name `family:variant` is the component `family` with `variant` as its first argument.
     """
@@ -61,16 +36,18 @@ class Registry:
     libraries: Sequence[Library] = ()
     offered: frozenset[str] | None = None  # arguments the trainer gives if the config does not; None: not known yet
     brought: frozenset[str] = frozenset()  # arguments that only the trainer can give
+    here: bool = False  # whether the current folder may have files of its own
     variants: dict[str, Library] = field(default_factory=dict)  # by family: what a variant may be
     renamed: dict[str, str] = field(default_factory=dict)  # names of old, to suggest the new one
+    # by kind: where arguments are found that are components themselves
+    catalogues: Mapping[str, "Registry"] = field(default_factory=dict, repr=False, compare=False)
 
     def names(self) -> dict[str, str]:
         """Every public name and its module, from reading our files; one that does not parse is left out.
 
-        Raises ConfigError when two files give the same name.
+        Raises ConfigError when two files of a folder give the same name.
         """
-        own = self.folder is not None and self.folder.is_file()
-        return {name: self.package if own else f"{self.package}.{path.stem}" for name, path in self._public().items()}
+        return {name: place.module(path) for name, (place, path) in self._public().items()}
 
     def all_names(self) -> list[str]:
         """Our names and the libraries', sorted."""
@@ -80,6 +57,14 @@ class Registry:
         """The first line of the docstring."""
         node = next(self._lineage(name.partition(":")[0]))
         return (ast.get_docstring(node) or "" if node else "").strip().split("\n")[0]
+
+    def origin(self, name: str) -> str:
+        """The file of a component of the current folder, and whether it hides one of ours; empty for our own."""
+        place, path = self._public().get(name, (None, None))
+        if not place or not path or place.ours:
+            return ""
+        hides = any(name in other.public() for other in self._places() if other.ours)
+        return f"{place.shown(path)} in this folder" + (", instead of the one that is shipped" if hides else "")
 
     def literal(self, name: str, attribute: str) -> Any:
         """The value of a class attribute that is a literal in the source, its own or inherited; None without one."""
@@ -93,7 +78,7 @@ class Registry:
     def signature(self, name: str) -> Signature:
         """What the constructor takes; for a variant, without the first argument."""
         family, _, variant = name.partition(":")
-        read = read_signature(self._lineage(family))
+        read = read_signature(self._lineage(family), kinds=self.catalogues)
         hidden = list(read.parameters)[:1] if variant else []
         return Signature({k: v for k, v in read.parameters.items() if k not in hidden}, read.open)
 
@@ -138,15 +123,18 @@ class Registry:
         return {k: self._argument(v, takes.get(k, Parameter()), f"{key}.{k}", problems) for k, v in args.items()}
 
     def get(self, name: str, key: str = "") -> Any:
-        """The class or function of that name; imports the one file that holds it.
+        """The class or function of that name; imports the one file that holds it, again if it was edited since.
 
         Raises ConfigError for a name that is not there.
         """
         if message := self._unknown(name):
             raise ConfigError(f"{key}: {message}" if key else message)
         family, _, variant = name.partition(":")
-        own = self.names().get(family)
-        module = importlib.import_module(own or next(lib.package for lib in self.libraries if name in lib.names()))
+        place, path = self._public().get(family, (None, None))
+        if place and path:
+            module = place.load(path)
+        else:
+            module = importlib.import_module(next(lib.package for lib in self.libraries if name in lib.names()))
         if not hasattr(module, family):
             raise ConfigError(f"{module.__file__}: __all__ names '{family}', but the file does not define it")
         built = getattr(module, family)
@@ -155,11 +143,13 @@ class Registry:
     def build(self, spec: Component, key: str, *args: Any, **offered: Any) -> Any:
         """Call the class with the config's arguments; of what is offered it gets what it takes.
 
-        Raises ConfigError when the arguments do not fit, or when the constructor refuses them with a ValueError.
+        An argument that is a component is built first, and is offered the same. Raises ConfigError when the arguments
+        do not fit, or when the constructor refuses them with a ValueError.
         """
         target = self.get(spec.name, key)
         signature = inspect.signature(target)
-        given = {k: v for k, v in offered.items() if k in signature.parameters} | dict(spec.args)
+        given = {k: v for k, v in offered.items() if k in signature.parameters}
+        given |= {k: self._built(spec.name, k, v, f"{key}.{k}", offered) for k, v in spec.args.items()}
         try:
             bound = signature.bind(*args, **given)
         except TypeError as error:
@@ -168,6 +158,15 @@ class Registry:
             return target(*bound.args, **bound.kwargs)
         except ValueError as error:
             raise ConfigError(f"{key}: {spec.name}: {error}") from error
+
+    def _built(self, name: str, argument: str, value: Any, key: str, offered: dict[str, Any]) -> Any:
+        """The value of an argument, with the components in it built."""
+        if isinstance(value, tuple) and any(isinstance(item, Component) for item in value):
+            return tuple(self._built(name, argument, v, f"{key}[{i}]", offered) for i, v in enumerate(value))
+        if not isinstance(value, Component):
+            return value
+        kind = typing.get_args(self.signature(name).parameters[argument].type)[1]
+        return self.catalogues[kind].build(value, key, **offered)
 
     def _source_of(self, error: str, spec: Component, key: str) -> str:
         """Where the argument that an error names should have come from."""
@@ -178,18 +177,15 @@ class Registry:
             return f"; set it with --{key}.{name}=…"
         return f"; it is a network, as the config's model.{name}, or comes from the data"
 
-    def _files(self) -> list[Path]:
-        if self.folder is None:
-            return []
-        return [self.folder] if self.folder.is_file() else sorted(self.folder.glob("[!_]*.py"))
+    def _places(self) -> list[Place]:
+        """Where our files lie; what is first wins."""
+        own = [Place(self.package, self.folder)] if self.folder else []
+        return [place for one in own if self.here and (place := users_place(one.folder))] + own
 
-    def _public(self) -> dict[str, Path]:
-        found: dict[str, Path] = {}
-        for path in self._files():
-            for name in source.public_names(path):
-                if name in found:
-                    raise ConfigError(f"{path}: '{name}' is also in {found[name]}; a name may stand in one file only")
-                found[name] = path
+    def _public(self) -> dict[str, tuple[Place, Path]]:
+        found: dict[str, tuple[Place, Path]] = {}
+        for place in reversed(self._places()):
+            found |= {name: (place, path) for name, path in place.public().items()}
         return found
 
     def _unknown(self, name: str) -> str:
@@ -200,13 +196,14 @@ class Registry:
             missing = f"{family} needs a variant, as {family}:{choices[0]}"
             wrong = f"no '{variant}' in {family}{suggest(variant, choices, f'{family}:')}"
             return "" if variant in choices else wrong if variant else missing
-        if own := self._public().get(name):
-            fault = source.fault(own)
-            return f"{own.name}, which defines '{name}', is no Python: {fault}" if fault else ""
+        if name in (own := self._public()):
+            place, path = own[name]
+            fault = source.fault(path)
+            return f"{place.shown(path)}, which defines '{name}', is no Python: {fault}" if fault else ""
         if any(name in lib.names() for lib in self.libraries):
             return ""
-        place = self.package.replace(".", "/") if self.folder else self.libraries[0].package
-        return f"no '{name}' in {place}{self._meant(name)}"
+        known = self.package.replace(".", "/") if self.folder else self.libraries[0].package
+        return f"no '{name}' in {known}{self._meant(name)}"
 
     def _meant(self, name: str) -> str:
         """What may have gone wrong with a name that is not there."""
@@ -214,10 +211,11 @@ class Registry:
             return f"; it is now called '{self.renamed[name]}'"
         if name.lower() in ("none", "no", "off", "false"):
             return "; for none write null"
-        for path in self._files():
+        files = [(place.shown(path), path) for place in self._places() for path in place.files()]
+        for shown, path in files:
             if source.defined(path, name):
-                return f"; {path.name} defines it, but its __all__ does not name it: add it there"
-        broken = "".join(f" ({p.name} was left out: {fault})" for p in self._files() if (fault := source.fault(p)))
+                return f"; {shown} defines it, but its __all__ does not name it: add it there"
+        broken = "".join(f" ({shown} was left out: {fault})" for shown, path in files if (fault := source.fault(path)))
         words = {variant: f"{family}:{variant}" for family, lib in self.variants.items() for variant in lib.names()}
         words |= {own: own for own in self.all_names()}
         near = nearest(name.rpartition(":")[2], words)
@@ -230,14 +228,14 @@ class Registry:
 
     def _argument(self, node: Node, parameter: Parameter, key: str, problems: Problems) -> Any:
         if parameter.type != list[Never]:
-            return convert(node, parameter.type, key, problems, {})
+            return convert(node, parameter.type, key, problems, self.catalogues)
         # A list of functions: of components of the same kind, as RandomApply(transforms=[…]) takes.
         convert(node, Annotated[tuple[Component, ...], "same"], key, problems, {"same": self})
         return plain_value(node)
 
     def _lineage(self, name: str) -> Iterator[Definition | None]:
         """The definition of a name and those of its bases; None for each whose source is not found."""
-        todo: list[tuple[Path | None, str]] = [(self._public().get(name), name)]
+        todo: list[tuple[Path | None, str]] = [(self._public().get(name, (None, None))[1], name)]
         seen = set(todo)
         while todo:
             path, name = todo.pop(0)
@@ -256,10 +254,19 @@ class Registry:
         if path is None or self.folder is None or isinstance(base, ast.Attribute):
             return None, name
         if imported := source.import_of(path, name):
-            root = self.folder.parents[self.package.count(".")]
-            file = root / (imported[0].replace(".", "/") + ".py")
+            module = imported[0].lstrip(".")
+            level = len(imported[0]) - len(module)  # of `from ._helper import x`: 1
+            root = path.parents[level - 1] if level else self.folder.parents[self.package.count(".")]
+            file = root / (module.replace(".", "/") + ".py")
             return (file if file.is_file() else None), imported[1]
         return path, name
+
+
+def connected(registries: dict[str, Registry]) -> dict[str, Registry]:
+    """The registries by kind, each of which finds in the others the arguments that are components themselves."""
+    for registry in registries.values():
+        registry.catalogues = registries
+    return registries
 
 
 def _is_set(node: ast.Attribute) -> bool:

@@ -1,9 +1,12 @@
 """What a constructor takes, read from source text without importing it."""
 
 import ast
-from collections.abc import Iterable
+import typing
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Never, Union
+from typing import Annotated, Any, Literal, Never, Union
+
+from utils.config.convert import Component
 
 __all__ = ["PLAIN", "Parameter", "Signature", "UNKNOWN", "base_name", "read_signature"]
 
@@ -45,16 +48,21 @@ class Signature:
     open: bool = False
 
 
-def read_signature(lineage: Iterable[ast.AST | None], method: str = "__init__") -> Signature:
-    """The signature of a function, or of a class's method: its definition and its bases', None for an unknown one."""
+def read_signature(
+    lineage: Iterable[ast.AST | None], method: str = "__init__", kinds: Container[str] = ()
+) -> Signature:
+    """The signature of a function, or of a class's method: its definition and its bases', None for an unknown one.
+
+    An argument annotated `Annotated[nn.Module, "loss"]` is itself a component, where "loss" is one of the `kinds`.
+    """
     for node in lineage:
         if isinstance(node, ast.FunctionDef):
-            return _of_function(node)
+            return _of_function(node, kinds)
         if not isinstance(node, ast.ClassDef) or node.decorator_list:
             return Signature({}, open=True)  # not found, or a dataclass, whose constructor is made when it runs
         for item in node.body:
             if isinstance(item, ast.FunctionDef) and item.name == method:
-                return _of_function(item, method=True)
+                return _of_function(item, kinds, method=True)
     return Signature({})
 
 
@@ -63,17 +71,17 @@ def base_name(base: ast.expr) -> str:
     return ast.unparse(base.value if isinstance(base, ast.Subscript) else base).split(".")[-1]
 
 
-def _of_function(node: ast.FunctionDef, method: bool = False) -> Signature:
+def _of_function(node: ast.FunctionDef, kinds: Container[str], method: bool = False) -> Signature:
     spec = node.args
     positional = [*spec.posonlyargs, *spec.args]
     defaults: list[ast.expr | None] = [*[None] * (len(positional) - len(spec.defaults)), *spec.defaults]
     pairs = [*zip(positional, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]
-    parameters = {arg.arg: _parameter(arg, default) for arg, default in pairs[1 if method else 0 :]}
+    parameters = {arg.arg: _parameter(arg, default, kinds) for arg, default in pairs[1 if method else 0 :]}
     return Signature(parameters, open=spec.kwarg is not None)
 
 
-def _parameter(arg: ast.arg, default: ast.expr | None) -> Parameter:
-    kind = _type(arg.annotation)
+def _parameter(arg: ast.arg, default: ast.expr | None, kinds: Container[str]) -> Parameter:
+    kind = _type(arg.annotation, kinds)
     if default is None:
         return Parameter(kind)
     try:
@@ -82,17 +90,17 @@ def _parameter(arg: ast.arg, default: ast.expr | None) -> Parameter:
         return Parameter(kind, required=False)
 
 
-def _type(node: ast.expr | None) -> Any:
+def _type(node: ast.expr | None, kinds: Container[str]) -> Any:
     """The type of an annotation as far as a YAML value can have it; Any where it cannot be told."""
     if isinstance(node, ast.Constant):
-        return None if node.value is None else _type(_parsed(node.value))
+        return None if node.value is None else _type(_parsed(node.value), kinds)
     if isinstance(node, ast.Name | ast.Attribute):
         return NAMES.get(ast.unparse(node).split(".")[-1], Any)
     if isinstance(node, ast.BinOp):
-        return _union([_type(node.left), _type(node.right)])
+        return _union([_type(node.left, kinds), _type(node.right, kinds)])
     if isinstance(node, ast.Subscript):
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return _generic(ast.unparse(node.value).split(".")[-1], items)
+        return _generic(ast.unparse(node.value).split(".")[-1], items, kinds)
     return Any
 
 
@@ -104,23 +112,42 @@ def _parsed(text: Any) -> ast.expr | None:
         return None
 
 
-def _generic(name: str, items: list[ast.expr]) -> Any:
+def _generic(name: str, items: list[ast.expr], kinds: Container[str]) -> Any:
     """`Union[...]`, `Optional[...]`, `Literal[...]`, `Annotated[...]` and the list-like types."""
     if name == "Literal":
         values = [item.value for item in items if isinstance(item, ast.Constant)]
         return Literal[tuple(values)] if len(values) == len(items) else Any  # type: ignore[misc]
     if name in ("Union", "Optional"):
-        return _union([*map(_type, items), *([None] if name == "Optional" else [])])
+        return _union([*(_type(item, kinds) for item in items), *([None] if name == "Optional" else [])])
     if name == "Annotated":
-        return _type(items[0])
+        return _annotated(_type(items[0], kinds), items[-1], kinds)
     if name in ("tuple", "Tuple") and len(items) > 1 and ast.unparse(items[-1]) != "...":
-        return tuple[tuple(map(_type, items))]  # type: ignore[misc]
+        return tuple[tuple(_type(item, kinds) for item in items)]  # type: ignore[misc]
     kind = NAMES.get(name, Any)
-    return list[_type(items[0])] if kind == list[Any] else kind  # type: ignore[misc]
+    if kind != list[Any]:
+        return kind
+    inner = _type(items[0], kinds)
+    mark = _mark(inner)
+    return Annotated[tuple[Component, ...], mark] if mark else list[inner]  # type: ignore[valid-type]
+
+
+def _annotated(inner: Any, mark: ast.expr, kinds: Container[str]) -> Any:
+    """A component, where no YAML value can be the type itself and the mark says which kind of component can."""
+    kind = getattr(mark, "value", None)
+    return Annotated[Component, kind] if inner in (Any, Never) and isinstance(kind, str) and kind in kinds else inner
+
+
+def _mark(to: Any) -> str:
+    """The kind of component that a type is; empty for other types."""
+    return typing.get_args(to)[1] if typing.get_origin(to) is Annotated else ""
 
 
 def _union(options: list[Any]) -> Any:
     """A union without what only code can bring; Never where nothing else is left that one would want to write."""
+    for option in options:
+        if mark := _mark(option):  # other ways to write it are not for a config
+            inner = typing.get_args(option)[0]
+            return Annotated[inner | None, mark] if None in options else option
     known = [option for option in options if option is not Never]
     if Any in known:
         return Any

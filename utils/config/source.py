@@ -6,19 +6,26 @@ import re
 import warnings
 from pathlib import Path
 
-__all__ = ["defined", "defined_in_library", "fault", "import_of", "matches", "public_names"]
+__all__ = ["Stamp", "defined", "defined_in_library", "fault", "import_of", "matches", "public_names", "stamp"]
 
+Stamp = tuple[int, int, int]
 # An `__all__` of names and nothing else, which can be read without parsing the file around it.
 PLAIN_NAMES = re.compile(r"^__all__(?:: [^=\n]+)? = ([\[(][^\[\]()#]*[\])])$", re.MULTILINE)
 
 
+def stamp(path: Path) -> Stamp:
+    """What is another after an edit of a file: its time, its size, and which file it is."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 @functools.cache
-def _read(path: Path, changed: int) -> str:
+def _read(path: Path, state: Stamp) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _text(path: Path) -> str:
-    return _read(path, path.stat().st_mtime_ns)  # a notebook's user edits files between two calls
+    return _read(path, stamp(path))  # a notebook's user edits files between two calls
 
 
 @functools.cache

@@ -25,7 +25,8 @@ class Node:
     value: "str | list[Node] | dict[str, Node]"
     where: str  # "configs/dogcat.yaml:12", or a flag as it was typed
     quoted: bool = False
-    text: str = ""  # what stood on the command line, before brackets in it were read as a list or a mapping
+    # what stood on the command line, before brackets in it were read as a list or a mapping; or in Python, in quotes
+    text: str = ""
 
     @property
     def entries(self) -> "dict[str, Node]":
@@ -69,14 +70,17 @@ class Problems:
         return 0, file, int(line) if line.isdecimal() else 0
 
 
-def to_node(value: Any, where: str) -> Node:
-    """The node of a plain Python value; `where` is the place of all of it."""
+def to_node(value: Any, where: str, loose: bool = False) -> Node:
+    """The node of a plain Python value; `where` is the place of all of it.
+
+    `loose`: text may be read as a flag's where no text is asked for, "1e-3" as a number.
+    """
     if isinstance(value, dict):
-        return Node({str(key): to_node(item, where) for key, item in value.items()}, where)
+        return Node({str(key): to_node(item, where, loose) for key, item in value.items()}, where)
     if isinstance(value, (list, tuple)):
-        return Node([to_node(item, where) for item in value], where)
+        return Node([to_node(item, where, loose) for item in value], where)
     if isinstance(value, str):
-        return Node(value, where, quoted=True)
+        return Node(value, where, quoted=True, text=value if loose else "")
     special = {"None": "null", "True": "true", "False": "false", "inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
     return Node(special.get(repr(value), repr(value)), where)
 

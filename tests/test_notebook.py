@@ -5,6 +5,24 @@ from conftest import ROOT
 
 nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
 NOTEBOOK = ROOT / "docs/notebook.ipynb"
+TRAIN_AND_STOP = """
+import os, signal, threading, time
+from pathlib import Path
+from configs import load
+from trainer import fit
+
+journal = Path("checkpoints/a/log.jsonl")
+
+def stop():
+    while not journal.exists() or journal.stat().st_size < 900:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+keys = {"log.visdom": False, "log.print_freq": 1, "log.pictures": False}
+threading.Thread(target=stop).start()
+cut = fit(load("default", keys, model="MLP"), run="a")
+print(cut.stopped, cut.history[-1]["step"] > 0)
+"""
 
 
 def execute(notebook, folder, monkeypatch):
@@ -47,17 +65,7 @@ def test_the_bar_is_the_notebooks_own(outputs):
 
 def test_an_interrupt_saves_and_the_run_goes_on(tmp_path, monkeypatch):
     """As the stop button sends it, while a cell trains."""
-    cells = [
-        "import threading, time, os, signal\nfrom pathlib import Path\nfrom configs import load\nfrom trainer import fit\n"
-        "cfg = load('default', {'log.visdom': False, 'log.print_freq': 1, 'log.pictures': False}, model='MLP')\n"
-        "def stop():\n"
-        "    while not Path('checkpoints/a/log.jsonl').exists() or Path('checkpoints/a/log.jsonl').stat().st_size < 900:\n"
-        "        time.sleep(0.01)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "threading.Thread(target=stop).start()\n"
-        "cut = fit(cfg, run='a')\nprint(cut.stopped, cut.history[-1]['step'] > 0)",
-        "done = fit(resume=cut.folder)\nprint(done.stopped, done.history[-1]['step'])",
-    ]
+    cells = [TRAIN_AND_STOP, "done = fit(resume=cut.folder)\nprint(done.stopped, done.history[-1]['step'])"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     first, second = execute(notebook, tmp_path, monkeypatch)
     assert "130 True" in shown(first) and "stopped after step" in shown(first)

@@ -27,7 +27,8 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 def small(**leaves):
-    return load("default", {**QUIET, "optim": {"name": "Adam", "lr": 1e-2}}, model="MLP", max_epoch=1, **leaves)
+    keys = {**QUIET, "optim": {"name": "Adam", "lr": 1e-2}}
+    return load("default", keys, model="MLP", **{"max_epoch": 1, **leaves})
 
 
 def test_fit_makes_the_run_that_the_command_makes(run):

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from configs import COMPONENTS, Config
 from configs.schema import Train
 from utils import dist
 from utils.errors import CheckpointError, DataError
@@ -112,10 +111,9 @@ class Progress:
 class Monitor:
     """The validation metric that picks best.pth, and whether the weights of now are the best by it."""
 
-    def __init__(self, cfg: Config):
-        """`name` is None for a task that measures nothing."""
-        metrics = COMPONENTS["task"].get(cfg.task.name).metrics
-        self.name: str | None = cfg.train.monitor or next(iter(metrics), None)
+    def __init__(self, train: Train, metrics: Mapping[str, str]):
+        """`metrics`: those of the task; for one that measures nothing the name is None."""
+        self.name: str | None = train.monitor or next(iter(metrics), None)
         self.mode = "min" if metrics.get(self.name) == "min" else "max"
         self.is_best = False  # since the last save
         self.earlier_best: Progress | None = None  # of a best.pth that was measured where a longer run does not look

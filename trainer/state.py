@@ -32,7 +32,7 @@ class RunState:
         """`about`: what a checkpoint tells of the run besides, such as its fingerprint."""
         self.task, self.update, self.meta = task, update, meta
         self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema)
-        self.progress, self.means, self.monitor = Progress(), RowMeans(), Monitor(cfg)
+        self.progress, self.means, self.monitor = Progress(), RowMeans(), Monitor(cfg.train, task.metrics)
         self.about = {"config": to_plain(cfg), "meta": meta, **about}
         self.started = time.monotonic()
 

@@ -58,6 +58,7 @@ class Trainer:
             self.final_validation()
             self.saver.wait()
         self.watchers.end()
+        self.console.flush()
         return self.logger.history()
 
     def begin_epoch(self) -> None:
@@ -179,10 +180,7 @@ class Trainer:
             raise Stopped(stop)
 
     def save(self, copies: Sequence[str] = (), last: bool = True, drop: Sequence[str] = ()) -> None:
-        """Write last.pth, and the same under the names of `copies`; best.pth too, if the weights of now are the best.
-
-        Unless `last`, last.pth stays as it is. The checkpoints in `drop` are removed afterwards.
-        """
+        """Write last.pth, if `last`, and the same as `copies`, and as best.pth if it is the best; remove `drop`."""
         p, monitor = self.state.progress, self.state.monitor
         names = [*([BEST] if monitor.is_best else []), *copies]
         p.journal, p.saved, monitor.is_best = self.logger.size(), p.seconds, False

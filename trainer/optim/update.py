@@ -133,12 +133,13 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
         if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
             raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
     every = getattr(task, "update_every", {})
-    steps = {role: _make_step(role, networks[role], cfg, batches, every.get(role, 1)) for role in cfg.optim}
+    mode = Monitor(cfg.train, getattr(task, "metrics", {})).mode
+    steps = {role: _make_step(role, networks[role], cfg, batches, every.get(role, 1), mode) for role in cfg.optim}
     backup = BufferBackup(task.buffers() if policy == "skip" else ())
     return Updates(steps, cfg.train.precision != "fp32", careful=policy != "stop", backup=backup)
 
 
-def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int) -> OptimizerStep:
+def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int, mode: str) -> OptimizerStep:
     key = "optim" if role == "model" else f"optim.{role}"
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
@@ -148,7 +149,7 @@ def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int)
     schedule, spec = None, cfg.schedule.get(role)
     if spec:
         length = max(1, optimizer_steps(cfg.train, batches, every)), cfg.train.max_epoch
-        schedule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, Monitor(cfg).mode)
+        schedule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, mode)
     return OptimizerStep(net, optimizer, cfg, schedule)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import Config, differences, load_stored
+from configs import COMPONENTS, Config, differences, load_stored
 from trainer.build import NOTHING, Given, build
 from trainer.checkpointing.store import BEST, LAST, Store, read, read_newest
 from trainer.inference.trained import LoadedRun
@@ -57,7 +57,8 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
         console.say(f"passed over {reason}")
     given.refuse_missing(state, source)
     cfg = _changed(state["config"], source, flags, console)
-    progress, monitor = Progress.from_state(state["progress"]), Monitor(cfg)
+    metrics = (given.task or COMPONENTS["task"].get(cfg.task.name)).metrics
+    progress, monitor = Progress.from_state(state["progress"]), Monitor(cfg.train, metrics)
     monitor.earlier_best = _earlier_best(folder.path / BEST, progress)
     if _is_finished(progress, cfg, folder):
         on = progress.continued_by(cfg.train)

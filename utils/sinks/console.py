@@ -77,6 +77,10 @@ class Console(Sink):
             self.bar.close()
             self.bar = None
 
+    def flush(self) -> None:
+        """Print the row of the table that is left: the run is finished."""
+        self._print_waiting()
+
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """A row of the journal. Those of validation are printed when it is known whether they are the best."""
         if phase != "train":

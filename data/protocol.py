@@ -20,19 +20,7 @@ from torch.utils.data import Dataset, default_collate
 
 from utils.errors import ConfigError, DataError
 
-__all__ = [
-    "BatchReader",
-    "Photographed",
-    "batch_reader",
-    "classes_of",
-    "collate_of",
-    "ids_of",
-    "is_on_gpu",
-    "meta_of",
-    "photographed",
-    "read_one",
-    "store_of",
-]
+# No __all__: every name of it in this folder is a dataset.
 
 
 class BatchReader(Protocol):

@@ -135,7 +135,7 @@ def test_objects_take_the_place_of_names_and_are_asked_for_again(run):
     assert "# task: Line (given from Python); fit(…, task=…) takes it again" in told
     for command in (["train", "--resume=checkpoints/cut"], ["val", "checkpoints/cut"], ["test", "checkpoints/cut"]):
         given = run(*command)
-        assert given.code == 4 and "task Line and train TensorDataset and val TensorDataset handed in" in given.err
+        assert given.code == 4 and "train TensorDataset and val TensorDataset and task Line handed in" in given.err
     assert "(given from Python)" in run("train", "checkpoints/cut/config.yaml").err, "no config can name it"
     with pytest.raises(CheckpointError, match=r"fit\(resume=…, val=…\)"):
         fit(resume="checkpoints/cut", **{k: v for k, v in objects().items() if k != "val"})

@@ -58,6 +58,7 @@ def test_the_rule_is_told_what_is_better(monitor, mode):
     rule = {"model": Component("ReduceLROnPlateau")}
     cfg = replace(cfg, schedule=rule, train=replace(cfg.train, monitor=monitor))
     task = torch.nn.ModuleDict({"model": torch.nn.Linear(2, 2)})
+    task.metrics = {"accuracy": "max", "loss": "min"}
     assert make_updates(task, cfg, batches=5).schedules()[0].rule.mode == mode
 
 

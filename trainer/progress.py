@@ -114,7 +114,7 @@ class Monitor:
     def __init__(self, train: Train, metrics: Mapping[str, str]):
         """`metrics`: those of the task; for one that measures nothing the name is None."""
         self.name: str | None = train.monitor or next(iter(metrics), None)
-        self.mode = "min" if metrics.get(self.name) == "min" else "max"
+        self.mode = "min" if self.name is not None and metrics.get(self.name) == "min" else "max"
         self.is_best = False  # since the last save
         self.earlier_best: Progress | None = None  # of a best.pth that was measured where a longer run does not look
 

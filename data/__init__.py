@@ -1,6 +1,6 @@
 """The datasets: `from data import DogCat` finds the class in the file that defines it, and loads only that file.
 
-In: files. Out: samples, and what networks must know of them. Read protocol.py first.
+In: files. Out: samples, and the facts about them that networks need. Read protocol.py first.
 """
 
 from pathlib import Path

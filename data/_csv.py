@@ -1,4 +1,4 @@
-"""Lists and tables in text files, whose faults are told with file and line."""
+"""Read lists and tables from text files; a fault is reported with file and line."""
 
 import csv
 import re
@@ -11,22 +11,22 @@ from utils.files import content
 
 __all__ = ["Faults", "Row", "read_lines", "read_rows", "take_columns"]
 
-# Words of a header, without case and signs; the first one that is there counts.
+# Words of a header, in lower case and without signs; the first one found counts.
 NAME_WORDS = ["path", "filepath", "imagepath", "file", "filename", "imagename", "image", "imageid", "img", "name", "id"]
 LABEL_WORDS = ["label", "labels", "class", "classname", "target", "category"]
 
-Row = tuple[int, list[str]]  # the line it ends in, its cells
+Row = tuple[int, list[str]]  # the number of the row's last line, and its cells
 
 
 @dataclass
 class Faults:
-    """The faults of a text file, told in one sentence."""
+    """The faults of a text file, reported in one sentence."""
 
     path: str
     found: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, message: str) -> None:
-        """Note what is wrong in a line, and what to do."""
+        """Record a fault of a line; the message says how to mend it."""
         self.found.append((line, message))
 
     def check(self) -> None:
@@ -38,7 +38,7 @@ class Faults:
 
 
 def read_lines(path: str, faults: Faults) -> list[str]:
-    """The lines of a UTF-8 file, with their ends. Raises DataError when it is missing or of another kind."""
+    """Return the lines of a UTF-8 file, with their ends. Raises DataError if it is missing or not UTF-8 text."""
     lines = []
     for number, line in enumerate(_content(path).removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True), 1):
         if b"\0" in line:
@@ -59,9 +59,10 @@ def _content(path: str) -> bytes:
 
 
 def read_rows(path: str, faults: Faults) -> list[Row]:
-    """The rows of a CSV file (comma, semicolon or tab) that are not empty; one unlike the first goes to `faults`.
+    """Return the rows of a CSV file (comma, semicolon or tab), without the empty ones.
 
-    Raises DataError when there are none, or when they have one column.
+    A row whose length differs from the first one's is recorded in `faults`. Raises DataError when the file has no rows,
+    or when its rows have one column.
     """
     lines = read_lines(path, faults)
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
@@ -94,7 +95,7 @@ def _parse(lines: list[str], delimiter: str, faults: Faults) -> Iterator[Row]:
 
 
 def take_columns(rows: list[Row], header: bool) -> Iterator[tuple[int, str, str]]:
-    """(line, name, label) of each row: by the header's words, else the first and the second column."""
+    """Yield (line, name, label) of each row: found by the words of the header, otherwise from the first two columns."""
     words = [re.sub(r"\W|_", "", cell.lower()) for cell in rows[0][1]] if header else []
     name = next((words.index(word) for word in NAME_WORDS if word in words), None)
     label = next((words.index(word) for word in LABEL_WORDS if word in words), None)

@@ -1,4 +1,4 @@
-"""What the picture datasets share: finding, reading and splitting pictures, and the dataset that they all are."""
+"""Find, read and split pictures, and the class that all picture datasets share."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -35,12 +35,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 
 def root_option(split: str) -> str:
-    """The flags that say where a split's files are."""
+    """Return the flags that set the folder of a split's files."""
     return f"--data.dataset.root=FOLDER or --{'test' if split == 'test' else 'train'}-data-root=FOLDER"
 
 
 def existing_folder(path: str, split: str) -> str:
-    """The path, with ~ expanded. Raises DataError when no folder is there."""
+    """Return the path, with ~ expanded. Raises DataError when there is no folder at it."""
     path = os.path.expanduser(path)
     if os.path.isdir(path):
         return path
@@ -49,7 +49,7 @@ def existing_folder(path: str, split: str) -> str:
 
 
 def no_pictures(folder: str, split: str) -> DataError:
-    """The error for a folder in which nothing was found."""
+    """Return the error for a folder without pictures."""
     with _listing(folder):
         deeper = next(_walk(folder, ""), "")
     hint = f"; {deeper} lies deeper: --data.dataset=ImageFolder takes folders for classes" if deeper else ""
@@ -57,9 +57,10 @@ def no_pictures(folder: str, split: str) -> DataError:
 
 
 def list_images(folder: str, nested: bool = False) -> list[str]:
-    """The names of the pictures in a folder, sorted; `nested`: in its folders too, as `sub/name`.
+    """Return the sorted names of the pictures in a folder; with `nested` also those in its subfolders, as `sub/name`.
 
-    Goes by suffix, so that a million files need no look at each. Raises DataError when the folder cannot be read.
+    A picture is recognised by its suffix, because opening a million files takes too long. Raises DataError when the
+    folder cannot be read.
     """
     if nested:
         return sorted(_walk(folder, ""))
@@ -69,7 +70,7 @@ def list_images(folder: str, nested: bool = False) -> list[str]:
 
 
 def list_folders(folder: str) -> list[str]:
-    """The names of the folders in a folder, sorted; hidden ones are left out."""
+    """Return the sorted names of the folders in a folder, without hidden ones."""
     return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
 
 
@@ -94,12 +95,12 @@ def _walk(folder: str, prefix: str) -> Iterator[str]:
     for entry in _entries(folder):
         if _is_picture(entry.name):
             yield prefix + entry.name
-        elif entry.is_dir(follow_symlinks=False):  # a link may lead back up, without end
+        elif entry.is_dir(follow_symlinks=False):  # a link may lead to a folder above, which would never end
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
 
 
 def labelled_images(folder: str, classes: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[int]]:
-    """The pictures in the class folders `found`, as `class/name`, and their labels: positions in `classes`.
+    """Return the pictures in the class folders `found`, as `class/name`, and their labels: positions in `classes`.
 
     Raises DataError for a folder that is none of the classes.
     """
@@ -119,9 +120,10 @@ def labelled_images(folder: str, classes: Sequence[str], found: Sequence[str]) -
 
 
 def split_indices(n: int, split: str, fraction: float, seed: int) -> list[int]:
-    """The samples of the split "train" or "val" out of n: a seeded permutation, of which val gets the last fraction.
+    """Return the positions of a split's samples out of n, for the split "train" or "val".
 
-    Raises ValueError for a fraction outside [0, 1], DataError when the split is left without a sample.
+    The order is a seeded permutation, and val gets its last fraction. Raises ValueError for a fraction outside [0, 1],
+    and DataError when the split gets no sample.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"val_fraction={fraction} is not between 0 and 1")
@@ -134,7 +136,7 @@ def split_indices(n: int, split: str, fraction: float, seed: int) -> list[int]:
 
 
 def pick(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
-    """The items at the given positions."""
+    """Return the items at the given positions."""
     return [items[i] for i in indices]
 
 
@@ -142,7 +144,7 @@ def pick(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
 
 
 class ImageDataset(Dataset):
-    """Pictures with an id each and, unless the split has none, a label; nothing changes after construction.
+    """Pictures, each with an id and, except in a split without labels, a label. Nothing changes after construction.
 
     `ids` are texts, `labels` an int64 tensor [N] or None, `classes` the class names in label order.
     """
@@ -163,17 +165,19 @@ class ImageDataset(Dataset):
 
     @property
     def reads_batches(self) -> bool:
-        """Whether `read` may be used: pictures that lie in memory, or a transform that reads a batch at a time."""
+        """Whether `read` may be used: for pictures in memory without a transform, or a transform that reads whole
+        batches.
+        """
         return self.draws or (isinstance(self.store, Pixels) and self.transform is None)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether its batches are made on a GPU, so that neither other processes nor pinned memory are of use."""
+        """Whether batches are made on a GPU; then worker processes and pinned memory do not help."""
         return isinstance(self.store, Pixels) and self.store.values.is_cuda
 
     @property
     def draws(self) -> bool:
-        """Whether `read` needs seeds: no other random numbers are drawn then."""
+        """Whether `read` needs seeds; then it draws no other random numbers."""
         plain = type(self).__getitem__ is ImageDataset.__getitem__ and not hasattr(self, "collate")
         if isinstance(self.store, Pixels):
             fits = getattr(self.transform, "fits", lambda *shape: False)
@@ -184,7 +188,7 @@ class ImageDataset(Dataset):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Any:
-        """(image, label), or the image alone: float32 [C, H, W]. Raises DataError when it cannot be read."""
+        """Return (image, label), or the image alone: float32 [C, H, W]. Raises DataError when it cannot be read."""
         image = self._transformed(index) if self.transform else self.store.tensor(index)
         return image if self.labels is None else (image, int(self.labels[index]))
 
@@ -202,8 +206,8 @@ class ImageDataset(Dataset):
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> Any:
         """Return the batch of these samples: images [B, C, H, W] and labels int64 [B].
 
-        Images are float32; with `draws` they are augmented as the seeds say, and uint8, a quarter of the bytes, until
-        `finish`. Raises DataError for a picture that cannot be read.
+        Images are float32. With `draws` they are augmented by their seeds, and stay uint8 (a quarter of the bytes)
+        until `finish`. Raises DataError for a picture that cannot be read.
         """
         chosen = torch.as_tensor(indices)
         if isinstance(self.store, Pixels) and self.transform is None:
@@ -218,7 +222,7 @@ class ImageDataset(Dataset):
         return self._labelled(images, chosen)
 
     def finish(self, batch: Any) -> Any:
-        """Return the batch with images as float32, normalised, on the device where they are."""
+        """Return the batch with its images normalised as float32, on the device that holds them."""
         normalise = self.transform.normalise  # type: ignore[union-attr]
         return normalise(batch) if self.labels is None else (normalise(batch[0]), batch[1])
 
@@ -227,7 +231,7 @@ class ImageDataset(Dataset):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What a network or another split needs to know; channels and size [H, W] are those of the first sample."""
+        """Facts for networks and other splits; channels and size [H, W] are those of the first sample."""
         with same_random_state():
             sample = read_one(self, 0)
         image = sample if self.labels is None else sample[0]

@@ -1,4 +1,4 @@
-"""Tables in CSV files: reading them with file and line at hand, finding columns, making new ones out of others."""
+"""Read tables from CSV files, find their columns and derive new columns."""
 
 import csv
 import math
@@ -12,47 +12,57 @@ from data._csv import Faults, Row, read_lines
 from utils.errors import DataError
 from utils.words import suggest
 
-__all__ = ["GAPS", "Table", "convert", "derive", "folds", "iter_rows", "number", "read_table", "table_path"]
+__all__ = [
+    "MISSING",
+    "Table",
+    "convert",
+    "derive",
+    "split_fold",
+    "iter_rows",
+    "parse_number",
+    "read_table",
+    "table_path",
+]
 
-GAPS = {"", "na", "n/a", "nan", "null", "none"}  # in a column of numbers, in any case of letters
+MISSING = {"", "na", "n/a", "nan", "null", "none"}  # cells without a number, in any case of letters
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a CSV file, each with the line it ends in."""
+    """The rows of a CSV file, each with the number of its last line."""
 
     path: str
     header: list[str]
     rows: list[Row]
 
     def position(self, column: str) -> int:
-        """Where a column stands. Raises DataError when the file has none of that name."""
+        """Return a column's position. Raises DataError when the file has no column of that name."""
         if column not in self.header:
             near = suggest(column, self.header) or f"; it has {', '.join(self.header[:8])}, …"
             raise DataError(f"{self.path}:1: has no column '{column}'{near}")
         return self.header.index(column)
 
     def cells(self, column: str) -> list[tuple[int, str]]:
-        """(line, text) of each row. Raises DataError when the file has no such column."""
+        """Return (line, text) of each row. Raises DataError when the file has no such column."""
         position = self.position(column)
         return [(line, row[position]) for line, row in self.rows]
 
     def subset(self, chosen: Sequence[int]) -> "Table":
-        """The rows at these positions."""
+        """Return a table of the rows at these positions."""
         return Table(self.path, self.header, [self.rows[i] for i in chosen])
 
 
 def read_table(path: str) -> Table:
-    """A CSV file with a header. Raises DataError, with the line, for what cannot be read."""
+    """Read a CSV file with a header. Raises DataError with the line of a fault."""
     (_, header), *rows = iter_rows(path)
     return Table(path, header, rows)
 
 
 def iter_rows(path: str) -> Iterator[Row]:
-    """The header and then the rows of a CSV file (comma, semicolon or tab), without empty ones.
+    """Yield the header and then the rows of a CSV file (comma, semicolon or tab), without empty ones.
 
-    Raises DataError when the file is missing, is not UTF-8 or has no row below its header; when a column's name stands
-    twice; and, at the end, for the first row of another length.
+    Raises DataError when the file is missing, is not UTF-8 or has no row below its header, or when two columns have the
+    same name. Rows of another length are skipped; at the end the first of them raises DataError.
     """
     faults = Faults(path)
     lines = read_lines(path, faults)
@@ -84,23 +94,24 @@ def _checked(header: list[str], path: str) -> list[str]:
     return header
 
 
-def number(text: str) -> float | None:
-    """The finite number that a cell holds; None for a gap.
+def parse_number(text: str) -> float | None:
+    """Return the finite number in a cell; None for a gap.
 
     Raises ValueError for any other text.
     """
-    if text.lower() in GAPS:
+    if text.lower() in MISSING:
         return None
     value = float(text)
-    if not math.isfinite(value) or "_" in text:  # float() takes 1_000, no table means that
+    if not math.isfinite(value) or "_" in text:  # float() accepts 1_000, which no table means
         raise ValueError(f"'{text}' is no number")
     return value
 
 
-def folds(count: int, fold: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
-    """Positions for training and for validation: a seeded permutation, of which every n-th from the k-th is held out.
+def split_fold(count: int, fold: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
+    """Return the positions for training and for validation.
 
-    `fold` is (k, n). Raises ValueError unless 0 <= k < n and n > 1.
+    They are seeded permutations: validation gets every n-th position of the permutation, from the k-th on. `fold` is
+    (k, n). Raises ValueError unless 0 <= k < n and n > 1.
     """
     import torch
 
@@ -119,10 +130,11 @@ def folds(count: int, fold: Sequence[int], seed: int) -> tuple[list[int], list[i
 
 
 def derive(table: Table, recipes: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The table with further columns: `{plus: […], minus: […]}` adds numbers, `{column: …, pattern: …}` cuts out text.
+    """Return the table with new columns, one for each recipe.
 
-    A gap counts as 0 in a sum. Of a pattern, a regular expression, the first group or else the whole match is taken; no
-    match gives an empty cell. Raises ValueError for another recipe, DataError for what the table does not hold.
+    `{plus: […], minus: […]}` adds and subtracts columns; a gap counts as 0. `{column: …, pattern: …}` cuts text out of
+    a column: the first group of the regular expression, or the whole match if it has no group; an empty cell without a
+    match. Raises ValueError for any other recipe, and DataError for a column or a number that the table lacks.
     """
     for name, recipe in recipes.items():
         if name in table.header:
@@ -153,13 +165,13 @@ def _cut(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _numbers(table: Table, column: str) -> list[float]:
-    return [value or 0.0 for value in convert(table, column, number, "it is added to others")]
+    return [value or 0.0 for value in convert(table, column, parse_number, "it is added to others")]
 
 
 def convert(table: Table, column: str, read: Callable[[str], Any], why: str) -> list[Any]:
-    """Each cell of a column as `read` gives it.
+    """Return `read(text)` for each cell of a column.
 
-    Raises DataError, with the line, for the first that it refuses with a ValueError; `why` ends the sentence.
+    Raises DataError, with the line, for the first cell for which `read` raises ValueError; `why` ends the message.
     """
     faults = Faults(table.path)
     values = []
@@ -173,5 +185,5 @@ def convert(table: Table, column: str, read: Callable[[str], Any], why: str) -> 
 
 
 def table_path(root: str, split: str) -> str:
-    """The file of a split, as Kaggle names them: test.csv, or train.csv for training and validation."""
+    """Return the path of a split's file, named as on Kaggle: test.csv, or train.csv for training and validation."""
     return os.path.join(root, "test.csv" if split == "test" else "train.csv")

@@ -29,7 +29,8 @@ MARKS = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
 
 SEED = 0  # of the split
-FORGOTTEN = 0.5  # how often a word that was found once is read as the unknown one, which has no examples of its own
+# how often a word that was found once is read as unknown, so that the unknown word has examples in training
+UNKNOWN_RATE = 0.5
 FLICKR = ("captions.txt", "captions.csv", "Flickr8k.token.txt", "results_20130124.token")
 NUMBERED = re.compile(r"(.+)#\d+\t(.*)")  # photo.jpg#0 <tab> caption: Flickr's own files
 CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -43,21 +44,22 @@ class Captions(Dataset):
     """Photos with several captions each; a sample is a photo with all of its captions.
 
     `root` holds the photos, in `root/images` or in any folder below, and the file `annotations`: Flickr's text (a CSV
-    with the header `image,caption`, or `photo.jpg#0<tab>caption`), or AI-Challenger's JSON, a list of
-    `{"image_id": "photo.jpg", "caption": ["…", …]}`. Without `annotations` it is found by its usual name, or the one
-    JSON in `root`. Captions are taken apart into lower-case words, Chinese into characters; punctuation is left out,
-    and so is a caption without a word. Of all photos, or the first `photos` of a fixed shuffled order, val has the
-    fraction `val_fraction`; 0 measures on the training photos themselves, to see whether they can be learned by heart.
-    test is every photo of its `root`, without captions.
+    with the header `image,caption`, or lines `photo.jpg#0<tab>caption`), or AI-Challenger's JSON, a list of
+    `{"image_id": "photo.jpg", "caption": ["…", …]}`. Without `annotations` the file is found by its usual name, or is
+    the one JSON in `root`. Captions are split into lower-case words, Chinese into characters. Punctuation and captions
+    without a word are left out. The photos are all photos, or the first `photos` of a fixed shuffled order. The split
+    val has the fraction `val_fraction` of them; 0 validates on the training photos, to see whether they can be learned
+    by heart. The split test has every photo of its `root`, without captions.
 
-    A caption is int64 [words + 2], between start and end marks. Words found fewer than `min_count` times in the
-    training captions are the unknown one. So are new ones elsewhere; that the model may expect them, a word that was
-    found once is read as unknown in half of the samples of the split train, unless `val_fraction` is 0. `pictures` are
-    the photos alone, float32 [3, H, W] in [0, 1]; a task that works on their features gets a dataset `with_features`.
+    A caption is int64 [words + 2], between start and end marks. A word that is found fewer than `min_count` times in
+    the training captions becomes the unknown word, and so does a new word elsewhere. To give the unknown word examples,
+    half of the samples of the split train read a word that was found once as unknown, unless `val_fraction` is 0.
+    `pictures` are the photos alone, float32 [3, H, W] in [0, 1]; a task that works on their features gets a dataset
+    `with_features`.
 
     Raises:
-        ConfigError: by `meta`, a transform whose pictures are not in [0, 1].
-        DataError: no photos, no captions, a file of another shape, or captions of a photo that is not there.
+        ConfigError: from `meta`, for a transform whose pictures are not in [0, 1].
+        DataError: no photos, no captions, a file in another format, or captions of a missing photo.
     """
 
     def __init__(
@@ -77,8 +79,8 @@ class Captions(Dataset):
         if not found:
             raise no_pictures(folder, split)
         captioned: Captioned = {name: [] for name in found} if split == "test" else read_captions(root, annotations)
-        paths = place(captioned, found, folder)
-        train, val = ([], []) if split == "test" else divide(sorted(captioned), val_fraction, photos)
+        paths = locate(captioned, found, folder)
+        train, val = ([], []) if split == "test" else split_photos(sorted(captioned), val_fraction, photos)
         self.ids: list[str] = {"train": train, "val": val, "test": found}[split]
         self.pictures = ImageDataset(Files(folder, [paths[name] for name in self.ids]), self.ids, None, [], transform)
         self.inputs: Any = self.pictures
@@ -93,18 +95,19 @@ class Captions(Dataset):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Any:
-        """(picture or features, its captions), or the first alone for test.
+        """Return (picture or features, its captions), or the first alone for test.
 
         Raises DataError for a photo that cannot be read.
         """
-        captions = [self._forget(caption) for caption in self.captions[index]]
+        captions = [self._hide_rare_words(caption) for caption in self.captions[index]]
         return (self.inputs[index], captions) if captions else self.inputs[index]
 
     def collate(self, samples: list[Any]) -> Any:
-        """(inputs [B, …], words int64 [N, T], lengths, photos int64 [N]) of all N captions; of test inputs alone.
+        """Return (inputs [B, …], words int64 [N, T], lengths, photos int64 [N]) of all N captions; for test inputs
+        alone.
 
-        Caption i belongs to the photo `photos[i]` of the batch; after its start mark it has `lengths[i]` words, its end
-        mark among them, then it is filled up. Lengths are a list, since they are needed on the CPU.
+        Caption i belongs to the photo `photos[i]` of the batch. After its start mark it has `lengths[i]` words, with
+        its end mark, then padding. Lengths are a list, because they are needed on the CPU.
         """
         if isinstance(samples[0], Tensor):
             return torch.stack(samples)
@@ -114,10 +117,10 @@ class Captions(Dataset):
         return torch.stack([x for x, _ in samples]), words, [len(c) - 1 for c in captions], torch.tensor(photos)
 
     def with_features(self, features: Tensor) -> "Captions":
-        """The same photos, of which each is now its row of `features` [photos, D]."""
-        twin = copy.copy(self)
-        twin.inputs = features
-        return twin
+        """Return the same samples with a row of `features` [photos, D] in place of each photo."""
+        copied = copy.copy(self)
+        copied.inputs = features
+        return copied
 
     @property
     def files(self) -> list[str]:
@@ -134,10 +137,10 @@ class Captions(Dataset):
         size = {"in_channels": picture.shape[0], "image_size": list(picture.shape[1:])}
         return {"vocabulary": list(self.vocabulary), "vocabulary_size": len(self.vocabulary), **size}
 
-    def _forget(self, caption: Tensor) -> Tensor:
+    def _hide_rare_words(self, caption: Tensor) -> Tensor:
         if not len(self.rare):
             return caption
-        gone = torch.isin(caption, self.rare) & (torch.rand(len(caption)) < FORGOTTEN)
+        gone = torch.isin(caption, self.rare) & (torch.rand(len(caption)) < UNKNOWN_RATE)
         return caption.masked_fill(gone, UNKNOWN)
 
 
@@ -145,12 +148,12 @@ class Captions(Dataset):
 
 
 def split_words(caption: str) -> list[str]:
-    """The words of a caption in lower case, without punctuation."""
+    """Return the words of a caption in lower case, without punctuation."""
     return WORD.findall(caption.lower())
 
 
 def count_vocabulary(counts: Counter[str], min_count: int) -> list[str]:
-    """The marks, then every word that is found at least `min_count` times, the most frequent first."""
+    """Return the marks, then every word that is found at least `min_count` times, the most frequent first."""
     return [*MARKS, *sorted((w for w in counts if counts[w] >= min_count), key=lambda w: (-counts[w], w))]
 
 
@@ -161,10 +164,10 @@ def _number(words: Sequence[str], numbers: dict[str, int]) -> Tensor:
 # Photos
 
 
-def divide(names: Sequence[str], val_fraction: float, photos: int | None) -> tuple[list[str], list[str]]:
-    """The photos of train and of val, the same ones for 0.
+def split_photos(names: Sequence[str], val_fraction: float, photos: int | None) -> tuple[list[str], list[str]]:
+    """Return the photos of train and of val; with a fraction of 0 both get all of them.
 
-    Raises ValueError for `photos` below 1 or a fraction outside [0, 1], DataError when a split is left without a photo.
+    Raises ValueError for `photos` below 1 or a fraction outside [0, 1], and DataError when a split gets no photo.
     """
     if photos is not None and photos < 1:
         raise ValueError(f"photos={photos} leaves no photo; it must be at least 1")
@@ -175,10 +178,10 @@ def divide(names: Sequence[str], val_fraction: float, photos: int | None) -> tup
     return train, val
 
 
-def place(captioned: Captioned, found: Sequence[str], folder: str) -> dict[str, str]:
-    """Where each captioned photo lies below the folder.
+def locate(captioned: Captioned, found: Sequence[str], folder: str) -> dict[str, str]:
+    """Return the path of each captioned photo below the folder.
 
-    Raises DataError for one that is not there, or lies there twice.
+    Raises DataError for a photo that is missing or found twice.
     """
     exact, paths = set(found), dict[str, list[str]]()
     for path in found:
@@ -197,9 +200,9 @@ def place(captioned: Captioned, found: Sequence[str], folder: str) -> dict[str, 
 
 
 def read_captions(root: str, annotations: str | None) -> Captioned:
-    """The captions by photo, without those that hold no word.
+    """Return the captions by photo, without captions that hold no word.
 
-    Raises DataError when there are none, or the file is missing or of another shape.
+    Raises DataError when there are no captions, or when the file is missing or in another format.
     """
     path = os.path.join(root, annotations) if annotations else _usual(root)
     captioned: Captioned = {}
@@ -221,7 +224,7 @@ def _usual(root: str) -> str:
 
 
 def _read_flickr(path: str) -> Iterator[tuple[str, str]]:
-    """(photo, caption) of each row."""
+    """Yield (photo, caption) of each row."""
     faults = Faults(path)
     lines = read_lines(path, faults)
     return (_numbered if lines and NUMBERED.match(lines[0]) else _rows)(lines, faults)
@@ -247,7 +250,7 @@ def _rows(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
                 faults.add(reader.line_num, f"{told}; put a caption with commas in quotes")
             elif reader.line_num > 1:
                 yield row[header.index("image")].strip(), row[header.index("caption")]
-    except csv.Error as error:  # quotes that are never closed, for one
+    except csv.Error as error:  # for example a quotation mark that is never closed
         faults.add(reader.line_num, f"is no CSV ({error}); mend or remove the row")
     faults.check()
 

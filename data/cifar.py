@@ -20,7 +20,7 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 class CIFAR10(ImageDataset):
     """CIFAR-10's 60,000 photos of ten things, 32x32 RGB; a local copy, or fetched with `download`.
 
-    Reads class folders `root/train/<class>/*.jpg` and `root/test/<class>/*.jpg` where these exist, else
+    Reads class folders `root/train/<class>/*.jpg` and `root/test/<class>/*.jpg` if they exist, otherwise
     `root/cifar-10-batches-py`. Both val and test are the 10,000 test photos.
     """
 
@@ -58,7 +58,7 @@ class CIFAR100(ImageDataset):
 
 
 def _batches(name: str, root: str, split: str, download: bool) -> tuple[Store, list[str], list[int], list[str]]:
-    """Pictures, ids, labels and classes from the published files, whose md5 sums torchvision checks."""
+    """Return pictures, ids, labels and classes from the published files; torchvision checks their md5 sums."""
     root = os.path.expanduser(root) if download else existing_folder(root, split)
     official = _read(name, root, split, download)
     values = torch.from_numpy(official.data).permute(0, 3, 1, 2).contiguous()  # [N, 3, 32, 32]

@@ -1,4 +1,4 @@
-"""Pictures whose labels stand in a CSV file."""
+"""Pictures with labels in a CSV file."""
 
 import os
 import re
@@ -24,16 +24,17 @@ from utils.errors import DataError
 __all__ = ["CSVImages"]
 
 ENDINGS = ["", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]  # a CSV may leave the suffix out
-SEED = 0  # of the split, where no lists say it
+SEED = 0  # of the split, if no lists define it
 
 
 class CSVImages(ImageDataset):
     """Pictures labelled by a CSV file, such as Kaggle's `trainLabels.csv` of `id,label` rows.
 
     Reads `root/<labels>`: with or without a header, separated by comma, semicolon or tab, names with or without suffix.
-    Pictures lie in `root/<images>`, `root` or `root/train`. `lists`, such as `lists/{split}.txt`, names text files with
-    one picture a line, which choose each split's; without it a seeded `val_fraction` is for validation. The test split
-    is its list, else the pictures in `root/test` or in a `root` without CSV; labels it has only where the CSV has them.
+    Pictures lie in `root/<images>`, `root` or `root/train`. `lists`, for example `lists/{split}.txt`, names the text
+    files that choose the pictures of each split, one a line; without it a seeded `val_fraction` is for validation. The
+    test split is its list, otherwise the pictures in `root/test` or in a `root` without a CSV. It has labels only if
+    the CSV has them.
     """
 
     def __init__(
@@ -66,33 +67,33 @@ class CSVImages(ImageDataset):
 
 @dataclass(frozen=True)
 class Table:
-    """Pictures: their names as the text file has them, their paths below root, their labels (None: they have none)."""
+    """Pictures: names as in the text file, paths below root, and labels (None: the pictures have none)."""
 
     names: list[str]
     paths: list[str]
     labels: list[str] | None
 
     def classes(self) -> list[str]:
-        """The different labels in order; numbers by their value."""
+        """Return the distinct labels in order; numbers are ordered by value."""
         found = set(self.labels or ())
         numeric = all(re.fullmatch(r"[+-]?\d+", label) for label in found)
         return sorted(found, key=lambda label: (int(label), label) if numeric else (0, label))
 
     def subset(self, chosen: list[int]) -> "Table":
-        """The rows at these positions."""
+        """Return a table of the rows at these positions."""
         labels = None if self.labels is None else pick(self.labels, chosen)
         return Table(pick(self.names, chosen), pick(self.paths, chosen), labels)
 
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds the file of a picture that is named with or without its suffix."""
+    """Finds a picture's file from its name, with or without its suffix."""
 
     root: str
-    folders: list[str]  # below root, in the order of looking
+    folders: list[str]  # below root, in the order of the search
 
     def find(self, name: str) -> str:
-        """The path below root; empty when there is none."""
+        """Return the path below root; empty if no file is found."""
         endings = [""] if name.lower().endswith(SUFFIXES) else ENDINGS
         for folder, ending in product(self.folders, endings if name else []):
             path = os.path.join(folder, name + ending)
@@ -101,7 +102,7 @@ class Finder:
         return ""
 
     def missing(self, name: str) -> str:
-        """The fault of a name that was not found."""
+        """Return the fault of a name whose file is missing."""
         folders = ", ".join(os.path.join(self.root, folder) for folder in self.folders)
         return f"no picture '{name}' (looked in {folders}); add it or remove the row"
 
@@ -110,7 +111,7 @@ class Finder:
 
 
 def _read_table(path: str, finder: Finder, classes: Sequence[str] | None) -> Table:
-    """The CSV's pictures and labels. Raises DataError with file:line for what is wrong in it."""
+    """Return the CSV's pictures and labels. Raises DataError with file:line for a fault in it."""
     faults = Faults(path)
     rows = read_rows(path, faults)
     lines: dict[str, int] = {}  # by path of the picture
@@ -134,13 +135,13 @@ def _read_table(path: str, finder: Finder, classes: Sequence[str] | None) -> Tab
 
 
 def _is_header(cells: list[str], finder: Finder) -> bool:
-    """Whether a first row names columns: it has no picture, and nothing in it looks like a picture's name."""
+    """Return whether the first row is a header: it has no picture, and no cell looks like a picture's name."""
     like_picture = any(cell.lower().endswith(SUFFIXES) for cell in cells) or cells[0].isdigit()
     return not like_picture and not finder.find(cells[0])
 
 
 def _fault(name: str, label: str, classes: Collection[str] | None) -> str:
-    """What is wrong with the cells of a row."""
+    """Return the fault in the cells of a row; empty if they are good."""
     if not name or not label:
         return f"has no {'label' if name else 'picture'}; fill it in or remove the row"
     if classes and label not in classes:
@@ -152,7 +153,7 @@ def _fault(name: str, label: str, classes: Collection[str] | None) -> str:
 
 
 def _list_path(root: str, lists: str | None, split: str) -> str | None:
-    """The split's list; None where there is none, which only the test split may lack."""
+    """Return the path of the split's list; None without `lists`, and for a test split without a list."""
     if lists is None:
         return None
     if "{split}" not in lists:
@@ -162,8 +163,9 @@ def _list_path(root: str, lists: str | None, split: str) -> str | None:
 
 
 def _listed(path: str, table: Table, finder: Finder, split: str) -> Table:
-    """The pictures that a text file names, one a line; those of train and val must have a label."""
-    finder = Finder(finder.root, [*finder.folders, "test"])  # last: of two pictures alike in name, the labelled one
+    """Return the pictures that a text file names, one a line; those of train and val must have a label."""
+    # the last folder: of two pictures with one name, the labelled one is taken
+    finder = Finder(finder.root, [*finder.folders, "test"])
     faults = Faults(path)
     rows = {picture: row for row, picture in enumerate(table.paths)}
     chosen: dict[str, str] = {}  # name by path
@@ -186,13 +188,13 @@ def _listed(path: str, table: Table, finder: Finder, split: str) -> Table:
 
 
 def _test_folder(root: str, table: Table) -> Table:
-    """The pictures in `test`; in `root` itself where no CSV stands beside them."""
+    """Return the pictures in `test`, or in `root` itself if no CSV is beside them."""
     folder = "test" if os.path.isdir(os.path.join(root, "test")) else ""
     if table.names and not folder:
         raise DataError(f"{root} has no folder test, and no list for the test; set lists or {root_option('test')}")
     files = list_images(os.path.join(root, folder))
     if not files:
         raise no_pictures(os.path.join(root, folder), "test")
-    bare = bool(table.names) and not table.names[0].lower().endswith(SUFFIXES)  # ids look as those of the CSV do
+    bare = bool(table.names) and not table.names[0].lower().endswith(SUFFIXES)  # ids then look like those of the CSV
     names = [os.path.splitext(file)[0] for file in files] if bare else files
     return Table(names, [os.path.join(folder, file) for file in files], None)

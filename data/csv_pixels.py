@@ -1,4 +1,4 @@
-"""Pictures whose pixels stand in the rows of a CSV file, as in Kaggle's Digit Recognizer."""
+"""Pictures whose pixels are in the rows of a CSV file, as in Kaggle's Digit Recognizer."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import torch
 from data._csv import Faults
 from data._images import ImageDataset, existing_folder
 from data._stores import Pixels
-from data._table import folds, iter_rows, table_path
+from data._table import iter_rows, split_fold, table_path
 from utils.errors import DataError
 from utils.words import suggest
 
@@ -19,8 +19,8 @@ __all__ = ["CSVPixels"]
 class CSVPixels(ImageDataset):
     """Pictures as rows of train.csv and test.csv: a column for each grey pixel from 0 to 255, and one for the label.
 
-    The pixels come row by row of the picture, in the order of the columns. Pictures are square unless `image_size`
-    [H, W] says otherwise. A row's id is its number, from 1. `fold` [k, n] holds out fold k of n, drawn with `seed`.
+    The columns are the pixels of the picture, row by row. Pictures are square unless `image_size` [H, W] is given. A
+    row's id is its number, from 1. `fold` [k, n] holds out fold k of n, drawn with `seed`.
 
     Raises DataError, with file and line, for a row that is no picture or has no label.
     """
@@ -43,14 +43,14 @@ class CSVPixels(ImageDataset):
         classes = list(classes or sorted(set(texts), key=lambda text: (len(text), text)))
         chosen = list(range(len(values)))
         if split != "test":
-            training, held_out = folds(len(values), fold, seed)
+            training, held_out = split_fold(len(values), fold, seed)
             chosen = training if split == "train" else held_out
         labels = [classes.index(texts[i]) for i in chosen] if texts else None
         super().__init__(Pixels(values[chosen]), [str(i + 1) for i in chosen], labels, classes, transform)
 
 
 def _read(path: str, label: str, labelled: bool) -> tuple[torch.Tensor, list[str]]:
-    """Pixels uint8 [N, columns] and labels, none where there are none to be."""
+    """Return pixels uint8 [N, columns] and labels, an empty list unless `labelled`."""
     rows = iter_rows(path)
     _, header = next(rows)
     if labelled and label not in header:
@@ -60,7 +60,7 @@ def _read(path: str, label: str, labelled: bool) -> tuple[torch.Tensor, list[str
     for line, cells in rows:
         text = cells.pop(place) if place is not None else ""
         try:
-            pixels += bytes(map(int, cells))  # refuses what is not from 0 to 255
+            pixels += bytes(map(int, cells))  # refuses numbers outside 0 to 255
         except ValueError:
             faults.add(line, "holds something else than whole numbers from 0 to 255; mend or remove the row")
         if labelled and not text:
@@ -72,7 +72,7 @@ def _read(path: str, label: str, labelled: bool) -> tuple[torch.Tensor, list[str
 
 
 def _size(path: str, count: int, image_size: Sequence[int] | None) -> Sequence[int]:
-    """Height and width. Raises DataError when they do not hold `count` pixels."""
+    """Return height and width. Raises DataError when they do not hold `count` pixels."""
     size = image_size or [math.isqrt(count)] * 2
     if len(size) != 2 or math.prod(size) != count:
         how = " x ".join(map(str, image_size)) if image_size else "a square"

@@ -14,11 +14,11 @@ from data._stores import Pixels
 
 __all__ = ["Digits"]
 
-SHARES = {"train": (0.0, 0.70), "val": (0.70, 0.85), "test": (0.85, 1.0)}  # of a seeded permutation
+SPLITS = {"train": (0.0, 0.70), "val": (0.70, 0.85), "test": (0.85, 1.0)}  # of a seeded permutation
 
 
 class Digits(ImageDataset):
-    """1,797 handwritten digits of 8x8 grey pixels; comes with scikit-learn, needs no file.
+    """1,797 handwritten digits of 8x8 grey pixels; they come with scikit-learn, so no file is needed.
 
     70 % are for training, 15 % for validation, 15 % for the test; a sample's id is its number in the whole set.
     """
@@ -31,7 +31,7 @@ class Digits(ImageDataset):
     ) -> None:
         table = _table()
         order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
-        start, end = (round(share * len(order)) for share in SHARES[split])
+        start, end = (round(fraction * len(order)) for fraction in SPLITS[split])
         chosen = order[start:end]
         values, labels = table[:, :-1].byte().view(-1, 1, 8, 8), table[:, -1]
         ids = [str(i) for i in chosen.tolist()]
@@ -39,9 +39,9 @@ class Digits(ImageDataset):
 
 
 def _table() -> Tensor:
-    """Scikit-learn's file of them, int64 [N, 65]: 64 pixels from 0 to 16, and the digit.
+    """Return the digits in scikit-learn's file, int64 [N, 65]: 64 pixels from 0 to 16, and the class.
 
-    Read where it lies: importing scikit-learn to load it takes longer than importing torch.
+    The file is read directly, because importing scikit-learn takes longer than importing torch.
     """
     spec = importlib.util.find_spec("sklearn")
     assert spec is not None and spec.submodule_search_locations, "requirements.txt names scikit-learn"

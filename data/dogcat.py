@@ -17,11 +17,11 @@ LABELS = {"cat.": 0, "dog.": 1}
 
 
 class DogCat(ImageDataset):
-    """Dogs vs Cats as Kaggle gives it: one flat folder, the class in front of each file's name.
+    """Dogs vs Cats as Kaggle gives it: one flat folder, in which each file's name begins with its class.
 
-    Train and val share a folder of `cat.0.jpg`, `dog.0.jpg`, …, 70 % and 30 % of it by a seeded permutation. The test
-    folder holds `1.jpg`, `2.jpg`, …, without labels; the numbers are the ids. `root` is that folder, or the one above
-    it with `train` and `test` inside.
+    Train and val share a folder of `cat.0.jpg`, `dog.0.jpg`, …, and get 70 % and 30 % of it by a seeded permutation.
+    The test folder holds `1.jpg`, `2.jpg`, …, without labels; the numbers are the ids. `root` is that folder, or the
+    one above it with `train` and `test` inside.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class DogCat(ImageDataset):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """As of every picture dataset, and the class whose probability Kaggle asks for."""
+        """The facts of every picture dataset, and the class whose probability Kaggle asks for."""
         return super().meta | {"positive": "dog"}
 
 
 class Stems(Sequence[str]):
-    """File names without their suffix, made when asked for: a second list would double the memory."""
+    """File names without their suffix, made when they are read: a second list would double the memory."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -70,8 +70,8 @@ def _folder(root: str, split: str) -> str:
 
 
 def _labelled(folder: str, names: list[str]) -> tuple[list[str], list[int]]:
-    """Sorted names by class and number, and their labels; only the file's own name counts, not its folder's."""
-    labels, numbers = bytearray(), []  # a pair a name would take 100 MB for a million
+    """Return the names sorted by class and number, and their labels; the folder's name has no influence."""
+    labels, numbers = bytearray(), []  # a list of pairs would take 100 MB for a million names
     for name in names:
         label, number = _class_and_number(folder, name)
         labels.append(label)
@@ -86,7 +86,7 @@ def _labelled(folder: str, names: list[str]) -> tuple[list[str], list[int]]:
 
 def _class_and_number(folder: str, name: str) -> tuple[int, int]:
     kind, number = name[:4], name[4:-4]
-    if kind in LABELS and number.isdecimal():  # as nearly all; the pattern would take twice the time
+    if kind in LABELS and number.isdecimal():  # true for nearly all names; the pattern takes twice the time
         return LABELS[kind], int(number)
     match = re.match(r"([a-z]*)\D*(\d*)", name.lower())
     assert match, "the pattern fits every name"
@@ -98,7 +98,10 @@ def _class_and_number(folder: str, name: str) -> tuple[int, int]:
 
 
 def _numbered(folder: str, names: list[str]) -> list[str]:
-    """The names of a test folder by number. Raises DataError for one without a number, or for a number twice."""
+    """Return the names of a test folder sorted by number.
+
+    Raises DataError for a name without a number, or for a number that occurs twice.
+    """
     for name in names:
         if not os.path.splitext(name)[0].isdecimal():
             path = os.path.join(folder, name)

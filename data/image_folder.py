@@ -1,4 +1,4 @@
-"""Pictures in one folder a class."""
+"""Pictures in one folder for each class."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ FOLDERS = {"train": ["train"], "val": ["val", "valid"], "test": ["test"]}
 
 
 class ImageFolder(ImageDataset):
-    """Pictures of your own in one folder a class, such as `train/cat/1.jpg` and `train/dog/2.jpg`.
+    """Pictures of your own in one folder for each class, such as `train/cat/1.jpg` and `train/dog/2.jpg`.
 
-    Reads `root/train`, `root/val` (or `valid`) and `root/test` where they exist. Class folders directly in `root` are
-    the training set where there is no `train`; where there is no `val`, a seeded `val_fraction` of the training
-    pictures is. Pictures lying flat in `test`, or in a `root` given for the test alone, have no labels.
+    Reads `root/train`, `root/val` (or `valid`) and `root/test` if they exist. Without `train`, class folders directly
+    in `root` are the training set. Without `val`, a seeded `val_fraction` of the training pictures is for validation.
+    Pictures directly in `test`, or directly in a `root` that is only for the test, have no labels.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ def _own_folder(root: str, split: str) -> str | None:
 
 
 def _folder(root: str, split: str) -> str:
-    """Where the pictures of a split are; train and val may share a folder."""
+    """Return the folder of a split's pictures; train and val may share one."""
     shared = None if split == "test" else _own_folder(root, "train")
     return _own_folder(root, split) or shared or root
 
@@ -70,9 +70,9 @@ def _class_folders(root: str, folder: str) -> list[str]:
 
 
 def _class_names(root: str, split: str) -> list[str]:
-    """The class folders of the training set, or of the split itself where there is no training set.
+    """Return the class folders of the training set, or of the split itself if there is no training set.
 
-    Raises DataError when there are not two of them.
+    Raises DataError when there are fewer than two.
     """
     train, own = _folder(root, "train"), _folder(root, split)
     folder = train if _class_folders(root, train) else own

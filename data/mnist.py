@@ -1,4 +1,4 @@
-"""MNIST, and sets in the same files, with a reader of the idx format."""
+"""MNIST and datasets in the same format, and a reader of idx files."""
 
 import gzip
 import math
@@ -37,9 +37,9 @@ class MNIST(ImageDataset):
 
 
 def read_idx(path: str, dimensions: int) -> Tensor:
-    """The uint8 tensor in an idx file, plain or .gz.
+    """Return the uint8 tensor in an idx file, plain or .gz.
 
-    Raises DataError for a file of another kind, and for one that is cut off or too long.
+    Raises DataError for a file in another format, and for one that is cut off or too long.
     """
     try:
         with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
@@ -48,7 +48,7 @@ def read_idx(path: str, dimensions: int) -> Tensor:
                 raise ValueError(f"its magic number is {magic}, not {0x0800 + dimensions}")
             expected, content = math.prod(shape), bytearray()
             while len(content) <= expected and (piece := file.read(1 << 20)):
-                content += piece  # not all at once: a small file may unpack to terabytes, or its head promise them
+                content += piece  # in pieces: a small file may unpack to terabytes, or its header may claim them
     except struct.error:
         raise DataError(f"cannot read {path} (it ends within its head); fetch it again") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:

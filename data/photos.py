@@ -10,9 +10,9 @@ __all__ = ["Photos"]
 
 
 class Photos(ImageDataset):
-    """All pictures below a folder, whatever folders they lie in; a sample is a picture alone.
+    """All pictures in a folder and in the folders below it; a sample is a picture alone.
 
-    A seeded `val_fraction` of them is the split val; the split test has every picture of its `root`. The ids are the
+    A seeded `val_fraction` of them is the split val. The split test has every picture of its `root`. The ids are the
     paths below the root.
     """
 

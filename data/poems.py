@@ -31,15 +31,15 @@ PUNCTUATION = re.compile(r"[，。？！：；、,.?!:;]")
 class Poems(Dataset):
     """Poems from chinese-poetry's JSON files, or from the tang.npz of the book (chapter 9).
 
-    `root` is a folder, of which the files that match `files` are read, else its tang.npz; or it is a file. Texts are
-    cleaned: an editor's brackets and quotation marks go and what they hold stays (`[胡]` becomes 胡), comments in round
-    brackets go, and a lacuna `□` stays as the unknown character. Of poems with the same characters the first stays,
-    before the split is made, so that none is in both. val is `val_fraction` of the poems; test is all of them, for
-    poems in another folder.
+    `root` is a file, or a folder: then the files in it that match `files` are read, otherwise its tang.npz. Texts
+    are cleaned: an editor's brackets and quotation marks are removed and their content stays (`[胡]` becomes 胡),
+    comments in round brackets are removed, and a lacuna `□` stays as the unknown character. Of poems with the same
+    characters only the first is kept, before the split is made, so that no poem is in both splits. val is
+    `val_fraction` of the poems; test is all of them, for poems in another folder.
 
-    Each poem stands between two marks. A sample is a window of that row: inputs [length] and targets [length], which
-    are the next characters, int64; the last window is filled up with end marks. A character that is found fewer than
-    `min_count` times in the training poems is the unknown one, and so is a new one elsewhere.
+    Each poem stands between two marks. A sample is a window of that row: inputs [length] and targets [length], the next
+    characters, int64. The last window is filled up with end marks. A character that is found fewer than `min_count`
+    times in the training poems becomes the unknown character, and so does a new one elsewhere.
 
     Raises:
         ValueError: a length below 1.
@@ -61,13 +61,13 @@ class Poems(Dataset):
     ) -> None:
         if length < 1:
             raise ValueError(f"a window of length={length} holds no character")
-        poems = without_doubles([clean(text) for text in read_poems(root, files)])
+        poems = remove_duplicates([clean(text) for text in read_poems(root, files)])
         if not poems:
             raise DataError(f"no poems in {root}; chinese-poetry's JSON files hold objects with 'paragraphs'")
         if split != "test":
             poems = pick(poems, split_indices(len(poems), split, val_fraction, seed))
         if vocabulary is None:
-            own = split == "val"  # built alone, without what the training set offers
+            own = split == "val"  # the vocabulary comes from the training poems, which a lone val split must read
             vocabulary = Poems(root, "train", files, length, val_fraction, min_count, seed).vocabulary if own else None
         self.vocabulary: list[str] = list(vocabulary or count_vocabulary(poems, min_count))
         self.poems, self.length = poems, length
@@ -77,7 +77,7 @@ class Poems(Dataset):
         return len(self.row) // self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """(inputs [length], targets [length]), int64."""
+        """Return (inputs [length], targets [length]), int64."""
         inputs, targets = self.read([index])
         return inputs[0], targets[0]
 
@@ -89,7 +89,7 @@ class Poems(Dataset):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The characters in the order of their numbers, marks first, and how many there are."""
+        """The characters in the order of their numbers, marks first, and their count."""
         return {"vocabulary": list(self.vocabulary), "vocabulary_size": len(self.vocabulary)}
 
     def _number(self, poems: list[str]) -> Tensor:
@@ -103,12 +103,12 @@ class Poems(Dataset):
 
 
 def clean(text: str) -> str:
-    """A poem's text without brackets, quotation marks, comments and spaces."""
+    """Return a poem's text without brackets, quotation marks, comments and spaces."""
     return BRACKETS.sub("", COMPOSED.sub(UNKNOWN, COMMENT.sub("", text)))
 
 
-def without_doubles(poems: Sequence[str]) -> list[str]:
-    """The poems in their order, the first only of those that differ in nothing but punctuation; none is empty."""
+def remove_duplicates(poems: Sequence[str]) -> list[str]:
+    """Return the poems in order, without empty ones and without copies; copies may differ in punctuation."""
     first: dict[str, str] = {}
     for poem in poems:
         if key := PUNCTUATION.sub("", poem):
@@ -117,7 +117,7 @@ def without_doubles(poems: Sequence[str]) -> list[str]:
 
 
 def count_vocabulary(poems: Sequence[str], min_count: int) -> list[str]:
-    """The marks, then every character that is found at least `min_count` times, the most frequent first."""
+    """Return the marks, then every character that is found at least `min_count` times, the most frequent first."""
     counts = Counter("".join(poems))
     del counts[UNKNOWN]
     return [*MARKS, *sorted((c for c in counts if counts[c] >= min_count), key=lambda c: (-counts[c], c))]
@@ -127,9 +127,9 @@ def count_vocabulary(poems: Sequence[str], min_count: int) -> list[str]:
 
 
 def read_poems(root: str, files: str) -> list[str]:
-    """The texts of all poems in a folder's files, in the order of the files' names.
+    """Return the texts of all poems in a folder's files, in the order of the files' names.
 
-    Raises DataError when there are none, or one cannot be read.
+    Raises DataError when there are no files, or one cannot be read.
     """
     path = Path(os.path.expanduser(root))
     if not path.exists():
@@ -141,7 +141,7 @@ def read_poems(root: str, files: str) -> list[str]:
 
 
 def _read_json(path: Path) -> list[str]:
-    """Each object's paragraphs joined; objects without any are left out."""
+    """Return each object's paragraphs, joined; objects without paragraphs are empty texts."""
     try:
         entries = json.loads(_content(path))
     except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError too
@@ -165,7 +165,7 @@ def _content(path: Path) -> bytes:
 
 
 def _read_npz(path: Path) -> list[str]:
-    """The book's file: `data`, rows of numbers, and `ix2word`, what they stand for: a dict, or an array of text."""
+    """Read the book's file: `data`, rows of numbers, and `ix2word`, the texts of the numbers: a dict, or an array."""
     import io
     import zipfile
 
@@ -184,10 +184,11 @@ def _read_npz(path: Path) -> list[str]:
 
 
 def _words(file: bytes) -> list[str]:
-    """The texts of an .npy file in the order of their numbers. Raises ValueError for what is neither dict nor array.
+    """Return the texts of an .npy file in the order of their numbers. Raises ValueError unless it holds a dict or an
+    array.
 
-    numpy stores a dict as a pickle. Unpickling can run whatever a file says, so its codes are only looked at: after the
-    one that begins a dict, numbers followed by texts.
+    numpy stores a dict as a pickle. Unpickling can run any code that the file holds, so the pickle is only scanned: a
+    code that begins a dict is followed by numbers and texts in turn.
     """
     import io
     import pickletools

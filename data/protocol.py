@@ -1,12 +1,12 @@
-"""What a dataset may offer besides its samples; every other file reads datasets through these functions only.
+"""The optional attributes of a dataset. Every other file reads datasets through these functions only.
 
-A dataset has `__len__` and `__getitem__`. Whatever follows is optional, and each is a plain attribute or method:
+A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain attribute or method:
 
 - `meta`: plain values for models, tasks and the other splits;
 - `ids`: a name for each sample; `labels`: the classes of the samples; `collate(samples)`: makes a batch of samples;
 - `reads_batches`, `read` and, if `draws`, `finish`: see BatchReader;
 - `on_gpu`: whether its batches are made on a GPU;
-- `store`: where its pictures come from, see data/_stores.py, and `transform`: what is done to them;
+- `store`: the source of its pictures, see data/_stores.py, and `transform`: the transforms of them;
 - `pictures`, `files` and `with_features`: see Photographed.
 """
 
@@ -20,49 +20,49 @@ from torch.utils.data import Dataset, default_collate
 
 from utils.errors import ConfigError, DataError
 
-# No __all__: every name of it in this folder is a dataset.
+# It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
 
 
 class BatchReader(Protocol):
-    """A dataset that reads whole batches, with no random numbers but those of the seeds that it is given."""
+    """A dataset that reads whole batches; its only random numbers come from the given seeds."""
 
-    reads_batches: bool  # whether it does so, which may depend on its transform
-    draws: bool  # whether `read` needs seeds; left out: it does not
+    reads_batches: bool  # whether it reads whole batches now; this may depend on its transform
+    draws: bool  # whether `read` needs seeds; a missing attribute means no
 
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> Any:
-        """Return the batch of these samples; with `draws`, as small as it can be sent to another device."""
+        """Return the batch of these samples; with `draws` in a compact form, to be sent to another device."""
 
     def finish(self, batch: Any) -> Any:
-        """Return the batch as networks get it, made on the device where it is; only with `draws`."""
+        """Return the batch as networks take it, made on the device that holds it; called only with `draws`."""
 
 
 class Photographed(Protocol):
-    """A dataset whose pictures a frozen network may turn into features."""
+    """A dataset of pictures that can be replaced by the features of a frozen network."""
 
-    pictures: Dataset  # the pictures alone, through the transform
+    pictures: Dataset  # the pictures alone, after the transform
     files: Sequence[str]  # their paths
 
     def with_features(self, features: Tensor) -> Dataset:
-        """Return the same samples, of which each picture is now its row of `features` [pictures, D]."""
+        """Return the same samples with a row of `features` [pictures, D] in place of each picture."""
 
 
 def batch_reader(dataset: Any) -> BatchReader | None:
-    """Return the dataset if it reads whole batches now."""
+    """Return the dataset if it reads whole batches now, otherwise None."""
     return dataset if getattr(dataset, "reads_batches", False) else None
 
 
 def draws(reader: BatchReader | None) -> bool:
-    """Return whether a dataset reads batches with random numbers of their own seeds."""
+    """Return whether a dataset reads batches whose random numbers come from their own seeds."""
     return getattr(reader, "draws", False)
 
 
 def is_on_gpu(dataset: Any) -> bool:
-    """Return whether batches are made on a GPU, so that neither other processes nor pinned memory are of use."""
+    """Return whether batches are made on a GPU; then worker processes and pinned memory do not help."""
     return getattr(dataset, "on_gpu", False)
 
 
 def read_one(dataset: Any, index: int) -> Any:
-    """Return a sample as batches have it; without torchvision where whole batches are read."""
+    """Return a sample as it is in a batch; does not import torchvision if the dataset reads whole batches."""
     reader = batch_reader(dataset)
     if reader is None or not draws(reader):
         return dataset[index]
@@ -71,14 +71,14 @@ def read_one(dataset: Any, index: int) -> Any:
 
 
 def ids_of(dataset: Any) -> Sequence[Any]:
-    """Return the name of each sample, or else its number."""
+    """Return the name of each sample, or its number if it has no name."""
     return getattr(dataset, "ids", range(len(dataset)))
 
 
 def classes_of(dataset: Any) -> Tensor:
     """Return the class number of each sample, int64 [N].
 
-    Raises DataError for a dataset that does not tell them.
+    Raises DataError for a dataset without class numbers.
     """
     labels = getattr(dataset, "labels", None)
     labels = None if labels is None else torch.as_tensor(labels)
@@ -88,14 +88,14 @@ def classes_of(dataset: Any) -> Tensor:
 
 
 def collate_of(dataset: Any) -> Callable[[list[Any]], Any]:
-    """Return what makes a batch of samples: the dataset's own, or torch's."""
+    """Return the function that makes a batch of samples: the dataset's own, otherwise torch's."""
     return getattr(dataset, "collate", default_collate)
 
 
 def meta_of(dataset: Any) -> dict[str, Any]:
-    """Return what a dataset tells models and other splits.
+    """Return the facts of a dataset for models and other splits.
 
-    Raises ConfigError when it is not plain: a checkpoint could not hold it.
+    Raises ConfigError for values that are not plain, because a checkpoint cannot hold them.
     """
     meta: Mapping[str, Any] = getattr(dataset, "meta", {})
     try:
@@ -107,10 +107,10 @@ def meta_of(dataset: Any) -> dict[str, Any]:
 
 
 def store_of(dataset: Any) -> Any:
-    """Return where its pictures come from, None for a dataset without a store."""
+    """Return the source of a dataset's pictures; None if it has none."""
     return getattr(dataset, "store", None)
 
 
 def photographed(dataset: Any) -> Photographed | None:
-    """Return the dataset if features may take the place of its pictures."""
+    """Return the dataset if features may replace its pictures, otherwise None."""
     return dataset if hasattr(dataset, "pictures") and hasattr(dataset, "with_features") else None

@@ -1,4 +1,4 @@
-"""The random tensors on which PyTorch's first tutorial fits its two-layer networks."""
+"""The random tensors of PyTorch's first tutorial, to which it fits its two-layer networks."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,12 +11,13 @@ __all__ = ["RandomRegression"]
 
 
 class RandomRegression(Dataset):
-    """The tutorial's random inputs and targets: nothing to find out, something to fit; needs no file.
+    """The tutorial's random inputs and targets: they can be fitted, but hold nothing to learn; no file is needed.
 
     Inputs [samples, in_features] and targets [samples, out_features] are drawn from a normal distribution, by default
-    with the tutorial's N, D_in, D_out = 64, 1000, 10. The split val is the training data itself, since noise cannot be
-    predicted; test has the same inputs without targets. An epoch of training goes `passes` times through the samples:
-    in batches of all of them it would else be one step. After Justin Johnson, "Learning PyTorch with Examples".
+    with the tutorial's N, D_in, D_out = 64, 1000, 10. The split val is the training data itself, because noise cannot
+    be predicted. The split test has the same inputs without targets. An epoch of training goes `passes` times through
+    the samples; with one pass, an epoch whose batch is all samples is a single step. After Justin Johnson, "Learning
+    PyTorch with Examples".
     """
 
     reads_batches = True
@@ -44,7 +45,7 @@ class RandomRegression(Dataset):
         return len(self.inputs) * self.passes
 
     def __getitem__(self, index: int) -> Any:
-        """(input [in_features], target [out_features]); without a target in the test split."""
+        """Return (input [in_features], target [out_features]); without a target in the test split."""
         index %= len(self.inputs)
         return (self.inputs[index], self.targets[index]) if self.labelled else self.inputs[index]
 

@@ -1,4 +1,4 @@
-"""Pictures with a mask each, whose grey values say what every pixel shows."""
+"""Pictures with a mask each, whose grey values are the classes of the pixels."""
 
 import os
 import re
@@ -18,23 +18,24 @@ from utils.images import read_image, to_tensor
 
 __all__ = ["MaskFolder"]
 
-MOST = 64  # different values in one mask; a lossy JPEG has more, as it blurs every edge
+MAX_MASK_VALUES = 64  # different values in one mask; a lossy JPEG has more, because it blurs every edge
 
 
 class MaskFolder(Dataset):
     """Pictures and their masks: `root/train/image/7.png` and `root/train/label/7.png`, or both without `train`.
 
-    A mask has the name of its picture, but for the suffix, and its size; `images` and `masks` name the two folders.
-    val is the last `val_fraction` in the order of the names, numbers by value: slices of one block that lie side by
-    side look alike, so that a random choice would give away what is to be found out. The split test is the pictures
-    in `root/test/image`, `root/test`, `root/image` or `root`, the first of these with any.
+    A mask has the size and the name of its picture, except for the suffix; `images` and `masks` name the two folders.
+    The split val is the last `val_fraction` in the order of the names, in which numbers are ordered by value. It is not
+    drawn at random, because neighbouring slices of one block look alike: val would then hold pictures much like the
+    training ones. The split test is the pictures in the first of `root/test/image`, `root/test`, `root/image` and
+    `root` that has any.
 
-    A mask holds a grey value for each class: `mask_values`, by default all that the training masks have. `in_channels`
-    is 1 for grey and 3 for colour, by default as the first picture is. Transforms move picture and mask alike; what one
-    of them leaves empty becomes the first class.
+    A mask holds a grey value for each class: `mask_values`, by default all values of the training masks. `in_channels`
+    is 1 for grey and 3 for colour, by default as in the first picture. Transforms move picture and mask alike; pixels
+    that a transform leaves empty become the first class.
 
     Raises:
-        ValueError: a val_fraction, in_channels or mask_values that cannot be.
+        ValueError: an impossible val_fraction, in_channels or mask_values.
         DataError: no pictures, a picture without a mask, or masks that hold no classes.
     """
 
@@ -69,26 +70,29 @@ class MaskFolder(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        """Image float32 [C, H, W] and mask int64 [H, W] of classes; in the split test image and (H, W) of its file.
+        """Return the image float32 [C, H, W] and its mask int64 [H, W] of classes; for test the image and (H, W) of its
+        file.
 
-        Raises DataError when a file cannot be read, or a mask has another size or another value than it should.
+        Raises DataError when a file cannot be read, or when a mask has a wrong size or an unknown value.
         """
         pair = self.pairs[index]
         image = read_image(pair.image, "L" if self.in_channels == 1 else "RGB")
         size = image.height, image.width
         mask = None if pair.mask is None else self._classes(pair.mask, *size)
-        pixels, mask = self._moved(image, mask) if self.transform else (to_tensor(image), mask)
+        pixels, mask = self._transform_both(image, mask) if self.transform else (to_tensor(image), mask)
         return pixels, size if mask is None else mask.long()
 
-    def _moved(self, image: PIL.Image.Image, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Both after the transforms; both go in as tensors, since Pillow turns pictures about another centre."""
+    def _transform_both(self, image: PIL.Image.Image, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return both after the transforms. Both are passed as tensors, because Pillow rotates pictures about another
+        centre.
+        """
         from torchvision.tv_tensors import Image, Mask
 
         assert self.transform
         return self.transform(Image(image), None if mask is None else Mask(mask))
 
     def _classes(self, path: str, height: int, width: int) -> Tensor:
-        """The mask as the number of each pixel's class, uint8 [H, W]."""
+        """Return the mask as class numbers, uint8 [H, W]."""
         grey = _read_mask(path)
         if grey.shape != (height, width):
             there = "x".join(map(str, reversed(grey.shape)))
@@ -102,7 +106,7 @@ class MaskFolder(Dataset):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Channels, and the classes: how many, by which grey value, and as text."""
+        """Channels, and the classes: their number, their grey values, and these as text."""
         return {
             "in_channels": self.in_channels,
             "num_classes": len(self.mask_values),
@@ -133,7 +137,7 @@ def _check(val_fraction: float, in_channels: int | None, mask_values: Sequence[i
 
 
 def _masked(root: str, images: str, masks: str, split: str) -> list[Pair]:
-    """The pictures and masks of train and val, in their order."""
+    """Return the pictures and masks of train and val, in order."""
     folder = os.path.join(root, "train")
     folder = folder if os.path.isdir(os.path.join(folder, images)) else root
     places = [existing_folder(os.path.join(folder, name), split) for name in (images, masks)]
@@ -147,7 +151,7 @@ def _masked(root: str, images: str, masks: str, split: str) -> list[Pair]:
 
 
 def _unmasked(root: str, images: str) -> list[Pair]:
-    """The pictures of the split test, in their order."""
+    """Return the pictures of the split test, in order."""
     for inner in (f"test/{images}", "test", images, ""):
         folder = os.path.join(root, inner)
         if os.path.isdir(folder) and (pictures := _by_stem(folder)):
@@ -156,7 +160,7 @@ def _unmasked(root: str, images: str) -> list[Pair]:
 
 
 def _by_stem(folder: str) -> dict[str, str]:
-    """The paths of a folder's pictures by their names without suffix, numbers in these by value."""
+    """Return the paths of a folder's pictures by name without suffix; numbers in the names are ordered by value."""
     stems: dict[str, str] = {}
     for name in list_images(folder):
         stem, path = os.path.splitext(name)[0], os.path.join(folder, name)
@@ -167,7 +171,7 @@ def _by_stem(folder: str) -> dict[str, str]:
 
 
 def _natural(name: str) -> list[Any]:
-    """A key by which a10 comes after a9: text and numbers in turn."""
+    """Return a sort key that places a10 after a9: text and numbers in turn."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
@@ -175,7 +179,7 @@ def _natural(name: str) -> list[Any]:
 
 
 def _count_channels(path: str) -> int:
-    """1 for a grey picture, 3 for a colourful one."""
+    """Return 1 for a grey picture, 3 for a coloured one."""
     return 1 if _is_grey(np.asarray(read_image(path))) else 3
 
 
@@ -184,7 +188,7 @@ def _is_grey(pixels: np.ndarray) -> bool:
 
 
 def _read_mask(path: str) -> np.ndarray:
-    """The grey values of a mask, uint8 [H, W]."""
+    """Return the grey values of a mask, uint8 [H, W]."""
     pixels = np.asarray(read_image(path))
     if not _is_grey(pixels):
         raise DataError(f"{path} is coloured, but a mask holds a grey value for each class; turn it to grey values")
@@ -192,16 +196,16 @@ def _read_mask(path: str) -> np.ndarray:
 
 
 def _values(grey: np.ndarray) -> list[int]:
-    """The different values in a mask, in order."""
+    """Return the distinct values in a mask, in order."""
     return np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
 
 
 def _find_values(pairs: Iterable[Pair]) -> list[int]:
-    """The different values in all masks, in order."""
+    """Return the distinct values in all masks, in order."""
     found: set[int] = set()
     for path in (pair.mask for pair in pairs if pair.mask):
         values = _values(_read_mask(path))
-        if len(values) > MOST:
+        if len(values) > MAX_MASK_VALUES:
             raise DataError(
                 f"{path} holds {len(values)} different values, as masks do that were saved as JPEG or resized smoothly;"
                 " save masks as PNG with one value for each class"

@@ -1,4 +1,4 @@
-"""Points about a line whose slope and height are known, for linear regression."""
+"""Points about a line with known slope and height, for linear regression."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,13 +9,13 @@ from torch.utils.data import Dataset
 
 __all__ = ["StraightLine"]
 
-SEEDS = {"train": 0, "val": 1, "test": 2}  # each split has points of its own
+SEEDS = {"train": 0, "val": 1, "test": 2}  # each split has its own points
 
 
 class StraightLine(Dataset):
-    """Points about the line y = w x + b, which a linear regression has to find; needs no file.
+    """Points about the line y = w x + b, which a linear regression has to find; no file is needed.
 
-    x is uniform in [0, 4), `noise` the standard deviation of what is added to y. The test split has no y.
+    x is uniform in [0, 4). `noise` is the standard deviation of the noise in y. The test split has no y.
     """
 
     reads_batches = True
@@ -39,7 +39,7 @@ class StraightLine(Dataset):
         return len(self.x)
 
     def __getitem__(self, index: int) -> Any:
-        """(x [1], y [1]); x alone in the test split."""
+        """Return (x [1], y [1]); x alone in the test split."""
         return (self.x[index], self.y[index]) if self.labelled else self.x[index]
 
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor] | Tensor:

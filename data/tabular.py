@@ -7,26 +7,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data._columns import Columns, encode, fit, fit_classes, fit_number, numbers, standardise
+from data._columns import Columns, encode, fit, fit_classes, fit_number, read_numbers, standardise
 from data._csv import Faults
 from data._images import existing_folder
-from data._table import GAPS, Table, derive, folds, read_table, table_path
+from data._table import MISSING, Table, derive, read_table, split_fold, table_path
 from utils.errors import DataError
 
 __all__ = ["Tabular"]
 
 
 class Tabular(Dataset):
-    """A table in train.csv and test.csv: numbers standardised, categories one-hot, gaps marked; held out fold by fold.
+    """A table in train.csv and test.csv: numbers standardised, categories one-hot, gaps marked; validated fold by fold.
 
-    `target` is the column to predict: a class if `columns.categories` names it, else a number, standardised. `id` is
-    the column with the rows' names; without one they are numbered from 1. Which column is a number and which a category
-    is found out from the training rows, where NA, None or nothing is a gap among numbers and a category of its own
-    among categories. `columns` says the rest: ignore, categories, log, derive, without, rare, clip; see
+    `target` is the column to predict: a class if `columns.categories` names it, otherwise a number, standardised. `id`
+    is the column with the rows' names; without one they are numbered from 1. The training rows decide whether a column
+    holds numbers or categories. There NA, None or nothing is a gap among numbers, and a category of its own among
+    categories. `columns` holds further options: ignore, categories, log, derive, without, rare, clip; see
     data/_columns.py. `fold` [k, n] holds out fold k of n, drawn with `seed`, for validation.
 
-    All that is computed, means, deviations, categories, comes from the training rows; it is `meta["statistics"]`, which
-    a checkpoint keeps and gives back as `statistics`, so that test.csv alone is enough to predict.
+    All statistics (means, deviations, categories) come from the training rows. They are `meta["statistics"]`, which a
+    checkpoint keeps and passes back as `statistics`, so that test.csv alone is enough to predict.
 
     Raises DataError, with file and line, for a table that cannot be read as the training rows were.
     """
@@ -44,13 +44,13 @@ class Tabular(Dataset):
         seed: int = 0,
         statistics: Mapping[str, Any] | None = None,
     ) -> None:
-        options = Columns.of(columns or {})
+        options = Columns.from_config(columns or {})
         root = existing_folder(root, split)
         self.ids: list[str]
         if statistics is None or split != "test":
             whole = derive(read_table(table_path(root, "train")), options.derive)
             ids = _ids(whole, id)
-            training, held_out = folds(len(ids), fold, seed)
+            training, held_out = split_fold(len(ids), fold, seed)
             training = _without(whole, ids, training, options.without)
             chosen = training if split == "train" else held_out
             statistics = statistics or _statistics(whole, whole.subset(training), (target, id), options)
@@ -69,7 +69,7 @@ class Tabular(Dataset):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Any:
-        """(input [in_features], class or number [1]); the input alone in the test split."""
+        """Return (input [in_features], class or number [1]); the input alone in the test split."""
         return self.inputs[index] if self.labels is None else (self.inputs[index], self.labels[index])
 
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor] | Tensor:
@@ -80,7 +80,7 @@ class Tabular(Dataset):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What networks, task and other splits need to know, the statistics among it."""
+        """The facts for networks, task and other splits, with the statistics."""
         found: dict[str, Any] = {"statistics": dict(self.statistics), "in_features": self.inputs.shape[1]}
         if classes := self.statistics.get("classes"):
             return found | {"classes": classes, "num_classes": len(classes)}
@@ -89,7 +89,7 @@ class Tabular(Dataset):
 
 
 def _ids(table: Table, column: str | None) -> list[str]:
-    """The rows' names, each once. Raises DataError for one that is there twice."""
+    """Return the rows' names. Raises DataError for a name that occurs twice."""
     if column is None:
         return [str(i) for i in range(1, len(table.rows) + 1)]
     faults, lines = Faults(table.path), dict[str, int]()
@@ -102,32 +102,36 @@ def _ids(table: Table, column: str | None) -> list[str]:
 
 
 def _without(table: Table, ids: list[str], training: list[int], left_out: Sequence[Any]) -> list[int]:
-    """The training rows but for some. Raises DataError for an id that the table does not hold."""
+    """Return the training rows without the given ids. Raises DataError for an id that the table lacks."""
     names = {str(name) for name in left_out}
     if missing := names - set(ids):
         raise DataError(f"{table.path}: columns.without names the row '{min(missing)}', which is not there; remove it")
     return [i for i in training if ids[i] not in names]
 
 
-def _statistics(whole: Table, training: Table, leave: tuple[str, str | None], options: Columns) -> dict[str, Any]:
-    """Of each column, and of the target: its classes, those of all rows, or its mean and deviation in training."""
-    target = leave[0]
+def _statistics(whole: Table, training: Table, exclude: tuple[str, str | None], options: Columns) -> dict[str, Any]:
+    """Return the statistics of each column, and of the target: its mean and deviation in training, or the classes of
+    all rows.
+    """
+    target = exclude[0]
     whole.position(target)
-    found: dict[str, Any] = {"features": fit(training, options, [name for name in leave if name])}
+    found: dict[str, Any] = {"features": fit(training, options, [name for name in exclude if name])}
     if target in options.categories:
         return found | {"classes": fit_classes(whole, target)}
     return found | {"target": {**fit_number(training, target, options), "clip": None}}
 
 
 def _targets(table: Table, target: str, statistics: Mapping[str, Any]) -> Tensor:
-    """Classes int64 [N] or standardised numbers float32 [N, 1]. Raises DataError for a row without."""
+    """Return classes int64 [N] or standardised numbers float32 [N, 1]. Raises DataError for a row without a target."""
     faults = Faults(table.path)
     for line, text in table.cells(target):
-        if text not in statistics["classes"] if "classes" in statistics else text.lower() in GAPS:
+        if text not in statistics["classes"] if "classes" in statistics else text.lower() in MISSING:
             faults.add(line, f"its {target} '{text}' is nothing to learn from; fill it in or remove the row")
     faults.check()
     if classes := statistics.get("classes"):
         return torch.tensor([classes.index(text) for _, text in table.cells(target)])
     statistic = statistics["target"]
-    values = [value for value in numbers(table, target, statistic["log"]) if value is not None]  # there are no gaps
+    values = [
+        value for value in read_numbers(table, target, statistic["log"]) if value is not None
+    ]  # no gap is left here
     return torch.tensor([standardise(value, statistic) for value in values]).unsqueeze(1)

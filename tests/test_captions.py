@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torchvision import models
 from torchvision.transforms import v2
 
-from data.captions import FORGOTTEN, UNKNOWN, Captions, split_words
+from data.captions import UNKNOWN, UNKNOWN_RATE, Captions, split_words
 from models.captioner import CaptionDecoder, search
 from models.encoder import ImageEncoder
 from trainer.tasks.captioning import Captioning, fit
@@ -159,7 +159,7 @@ def test_the_vocabulary_is_of_the_training_captions_and_plain(photos):
     torch.manual_seed(0)
     yak = train.vocabulary.index("yak")
     read = [train[0][1][2][1].item() for _ in range(400)]
-    assert set(read) == {yak, UNKNOWN} and read.count(UNKNOWN) / 400 == pytest.approx(FORGOTTEN, abs=0.08)
+    assert set(read) == {yak, UNKNOWN} and read.count(UNKNOWN) / 400 == pytest.approx(UNKNOWN_RATE, abs=0.08)
     assert all(torch.equal(a, b) for a, b in zip(val[0][1], val.captions[0], strict=True))
     assert len(train.rare) and not len(Captions(str(photos), "train", val_fraction=0).rare)
 
@@ -544,7 +544,10 @@ def interpolated_bigram(train: Captions, val: Captions) -> float:
     single, pairs, before = Counter(), Counter(), Counter()
     rare = set(train.rare.tolist())
     for caption in (caption.tolist() for captions in train.captions for caption in captions):
-        for share, words in ((1 - FORGOTTEN, caption), (FORGOTTEN, [UNKNOWN if n in rare else n for n in caption])):
+        for share, words in (
+            (1 - UNKNOWN_RATE, caption),
+            (UNKNOWN_RATE, [UNKNOWN if n in rare else n for n in caption]),
+        ):
             single.update({b: share * n for b, n in Counter(words[1:]).items()})
             for a, b in pairwise(words):
                 pairs[a, b] += share

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import DATA, PLAIN, ROOT, rows, same_run, state
 
-from data.poems import Poems, clean, without_doubles
+from data.poems import Poems, clean, remove_duplicates
 from utils.errors import DataError
 
 LINES = ["春眠不覺曉，", "處處聞啼鳥。", "夜來風雨聲，", "花落知多少。", "白日依山盡，", "黃河入海流。", "學習千里目，"]
@@ -57,7 +57,7 @@ def trained(run, folder):
 
 def test_texts_are_cleaned():
     assert clean("[胡]風「吹」{𥫗/戢}□，（一作雨）《歌》 。") == "胡風吹□□，歌。"
-    assert without_doubles(["春。", "夏，", "春，", "", "□"]) == ["春。", "夏，", "□"]
+    assert remove_duplicates(["春。", "夏，", "春，", "", "□"]) == ["春。", "夏，", "□"]
 
 
 def test_a_sample_is_a_window_of_the_row_and_the_next_characters(folder):

@@ -10,7 +10,7 @@ from conftest import DATA, PLAIN, rows, same_run, state
 from tables import COLUMNS, TRAIN, feature, house, table
 
 from data._columns import Columns
-from data._table import derive, folds, number, read_table
+from data._table import derive, parse_number, read_table, split_fold
 from data.tabular import Tabular
 from utils.errors import DataError
 
@@ -24,13 +24,13 @@ def houses(tmp_path):
 
 
 def test_the_folds_part_the_rows_and_their_seed_shuffles_them():
-    parts = [folds(23, (k, 5), seed=0) for k in range(5)]
+    parts = [split_fold(23, (k, 5), seed=0) for k in range(5)]
     assert sorted(i for _, held_out in parts for i in held_out) == list(range(23))
     assert all(sorted(train + held_out) == list(range(23)) for train, held_out in parts)
-    assert folds(23, (0, 5), seed=1) != parts[0] == folds(23, (0, 5), seed=0)
+    assert split_fold(23, (0, 5), seed=1) != parts[0] == split_fold(23, (0, 5), seed=0)
     for wrong in ((5, 5), (-1, 5), (0, 1), (0,)):
         with pytest.raises(ValueError, match="fold k of n"):
-            folds(23, wrong, seed=0)
+            split_fold(23, wrong, seed=0)
 
 
 def test_numbers_are_standardised_over_the_training_rows_alone(houses):
@@ -108,10 +108,10 @@ def test_a_target_is_a_number_or_a_class(houses):
 
 
 def test_numbers_in_cells():
-    assert [number(text) for text in ("", "NA", "nan", "None", "3", "-1e3")] == [None, None, None, None, 3, -1000]
+    assert [parse_number(text) for text in ("", "NA", "nan", "None", "3", "-1e3")] == [None, None, None, None, 3, -1000]
     for text in ("inf", "1_000", "abc", "1,5"):
         with pytest.raises(ValueError):
-            number(text)
+            parse_number(text)
 
 
 # A run on a small table
@@ -242,4 +242,4 @@ def test_the_quirks_of_the_houses():
     odd = [i for i, (_, kind) in enumerate(lines.cells("MSSubClass")) if kind == "150"]
     assert odd and feature(test, "MSSubClass")[1][odd].sum() == 0
     assert derive(lines, {"Age": {"plus": ["YrSold"], "minus": ["GarageYrBlt"]}}).cells("Age")
-    assert len(Columns.of(spec.args["columns"]).log) == 21
+    assert len(Columns.from_config(spec.args["columns"]).log) == 21

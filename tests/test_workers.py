@@ -97,7 +97,7 @@ def test_one_that_dies_as_it_asks_whether_to_end_holds_nobody_up(tmp_path, monke
         stuck.set()
         raise TimeoutError
 
-    for kind in (multiprocessing.synchronize.Event, workers._Flag):
+    for kind in (multiprocessing.synchronize.Event, workers._LockFreeEvent):
         monkeypatch.setattr(kind, "is_set", lambda self, own=kind.is_set: (die(self), own(self))[1])
     before = signal.signal(signal.SIGUSR1, free)
     timer = threading.Timer(20, os.kill, (owner, signal.SIGUSR1))

@@ -1,4 +1,4 @@
-"""Pictures decoded once and kept: in memory, on disk for all runs, or small ones on the GPU."""
+"""Pictures that are decoded once and kept: in memory, on disk for all runs, or small ones on the GPU."""
 
 import copy
 import hashlib
@@ -28,36 +28,44 @@ from utils.runs.folder import ROOT
 __all__ = ["stamp", "with_cache"]
 
 FOLDER = ROOT / ".pixels"
-CHECKSUM = hashlib.sha256().digest_size  # bytes, at the end of a file
+CHECKSUM = hashlib.sha256().digest_size  # bytes of the checksum, which ends a file
 
 
 def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = print, device: torch.device = CPU) -> Any:
-    """The dataset with its pictures kept decoded, as uint8: in `ram`, or on `disk` in checkpoints/.pixels.
+    """Return a copy of the dataset that keeps its pictures decoded, as uint8.
 
-    Their short sides are as long as the first transform needs them: what a Resize asks for, for a RandomResizedCrop
-    so that its smallest square has 0.8 pixels for each one it gives; any other first transform needs all of them. The
-    file has a fingerprint of all that it depends on for a name, and a checksum; it is there whole or not at all, and
-    one process makes it while others wait. `say` is told how large it will be. With `gpu` the pixels of pictures that
-    lie in memory, as MNIST's and CIFAR's do, go to `device`, where batches are made of them.
+        kind  the pictures are kept                   for which datasets
+        ram   in memory, for this run                 pictures in files
+        disk  in checkpoints/.pixels, for all runs    pictures in files
+        gpu   on `device`, which makes the batches    pixels in memory, as those of MNIST and CIFAR
 
-    Pictures that lie in memory are left as they are, but for `gpu`.
+    Pictures in files are first made as small as the first transform allows:
 
-    Raises ConfigError for a dataset without pictures, or whose pixels the GPU cannot take, DataError for a picture that
-    cannot be read, StorageError when the file cannot be written.
+        first transform    the short side is kept at
+        Resize             the size that it asks for
+        RandomResizedCrop  a length at which the smallest square crop has 0.8 pixels for each pixel of the result
+        any other          its full length
+
+    The file's name is a fingerprint of everything that decides its pixels, and the file ends with a checksum. It is
+    written completely or not at all. One process writes it while others wait. `say` announces its size. A dataset in
+    memory is returned unchanged for `ram` and `disk`.
+
+    Raises ConfigError for a dataset without pictures, or with pixels that the GPU cannot take; DataError for a picture
+    that cannot be read; StorageError when the file cannot be written.
     """
     store, reader = store_of(dataset), batch_reader(dataset)
     in_memory = isinstance(store, Pixels) or (reader is not None and not draws(reader))
     if kind is None or (kind != "gpu" and in_memory):
         return dataset
-    twin = copy.copy(dataset)
+    copied = copy.copy(dataset)
     if kind == "gpu":
-        twin.store = _on_gpu(dataset, device)
-        return twin
+        copied.store = _on_gpu(dataset, device)
+        return copied
     if not isinstance(store, Files):
         raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
     files = [os.path.join(store.folder, name) for name in store.names]
-    twin.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
-    return twin
+    copied.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
+    return copied
 
 
 def _on_gpu(dataset: Any, device: torch.device) -> Pixels:
@@ -81,7 +89,7 @@ def _on_gpu(dataset: Any, device: torch.device) -> Pixels:
 
 
 def short_side(transform: Any) -> int | None:
-    """How long the short side of a picture must be for a pipeline; None: as it is."""
+    """Return the length of the short side that a transform needs; None for the full length."""
     steps = getattr(transform, "steps", None) or getattr(transform, "transforms", [None])
     first = steps[0]
     name = getattr(first, "kind", type(first).__name__)
@@ -104,10 +112,10 @@ def _on_disk(files: list[str], side: int | None, say: Callable[[str], None]) -> 
     path = FOLDER / f"{fingerprint(files, side)}.u8"
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock"), say):
-            if (found := _opened(path, len(files))) is None:
+        with _locked(path.with_suffix(".lock"), say):
+            if (found := _open(path, len(files))) is None:
                 _make(path, files, side, say)
-                found = _opened(path, len(files))
+                found = _open(path, len(files))
     except OSError as error:
         raise storage_error(path, error, 0, "make room, or --data.cache=ram") from error
     assert found is not None, "it has just been made"
@@ -115,8 +123,8 @@ def _on_disk(files: list[str], side: int | None, say: Callable[[str], None]) -> 
 
 
 @contextmanager
-def _alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """While no other process has the lock, which dies with its process."""
+def _locked(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock, for which other processes wait; the system frees the lock of a process that ends."""
     taken = FileLock(lock)
     try:
         taken.acquire(timeout=0)
@@ -130,17 +138,17 @@ def _alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def fingerprint(files: list[str], side: int | None) -> str:
-    """A sha256 of what decides the pixels: the files, their size, the library.
+    """Return a sha256 of everything that decides the pixels: the files, the kept size, the library's version.
 
-    Raises DataError for a picture that is gone.
+    Raises DataError for a missing picture.
     """
     return stamp(hashlib.sha256(repr(["RGB", side, version("pillow")]).encode()), files)
 
 
 def stamp(digest: Any, files: Sequence[str]) -> str:
-    """The digest with the files' paths, sizes and times.
+    """Add the files' paths, sizes and times to the digest, and return it as text.
 
-    Raises DataError for a picture that is gone.
+    Raises DataError for a missing picture.
     """
     for file in files:
         try:
@@ -152,14 +160,14 @@ def stamp(digest: Any, files: Sequence[str]) -> str:
 
 
 def _sizes(files: list[str], side: int | None) -> np.ndarray:
-    """Width and height [N, 2] of the pictures as they are kept: never larger than they are."""
+    """Return width and height [N, 2] of the pictures as they are kept; no picture is enlarged."""
     with ThreadPool() as pool:
         whole = pool.map(read_size, files)
     return np.array([_shrunk(size, side) for size in whole], np.int64).reshape(-1, 2)
 
 
 def _shrunk(size: tuple[int, int], side: int | None) -> tuple[int, int]:
-    """As torchvision's Resize computes it."""
+    """Return the size that torchvision's Resize would give."""
     short = min(size)
     if side is None or short <= side:
         return size
@@ -180,7 +188,7 @@ def _fill(packed: Packed, files: list[str]) -> None:
         content = np.asarray(picture).reshape(-1)
         packed.pixels[packed.starts[index] :][: len(content)] = content
 
-    with ThreadPool() as pool:  # decoding and resizing let other threads run
+    with ThreadPool() as pool:  # decoding and resizing release Python's lock
         for _ in pool.imap_unordered(put, range(len(files))):
             pass
 
@@ -189,7 +197,7 @@ def _fill(packed: Packed, files: list[str]) -> None:
 
 
 def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], None]) -> None:
-    for left in path.parent.glob(f"{path.name}.*{TEMPORARY}"):  # of a process that was killed: the lock is ours
+    for left in path.parent.glob(f"{path.name}.*{TEMPORARY}"):  # files of killed processes: this process holds the lock
         left.unlink()
     sizes = _sizes(files, side)
     count = 3 * int(sizes.prod(1).sum())
@@ -197,7 +205,7 @@ def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], N
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with open(temporary, "wb+") as file:
-            if hasattr(os, "posix_fallocate"):  # a full disk is told now
+            if hasattr(os, "posix_fallocate"):  # so that a full disk raises now
                 os.posix_fallocate(file.fileno(), 0, count + sizes.nbytes + CHECKSUM)
             content = np.memmap(file, np.uint8, "r+", shape=(count + sizes.nbytes,))
             _fill(_packed(content[:count], sizes), files)
@@ -212,8 +220,8 @@ def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], N
         temporary.unlink(missing_ok=True)
 
 
-def _opened(path: Path, number: int) -> Packed | None:
-    """The pictures in a file; None where there is none that can be trusted."""
+def _open(path: Path, number: int) -> Packed | None:
+    """Return the pictures in a file; None if it is missing or damaged."""
     try:
         content = np.memmap(path, np.uint8, "r")
     except (OSError, ValueError):  # absent, empty

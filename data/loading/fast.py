@@ -1,4 +1,4 @@
-"""The usual chains of transforms in one go: a part of the picture is read, resized and flipped, batches normalised."""
+"""Fuse the usual chains of transforms: read a part of each picture, resize and flip it, normalise a whole batch."""
 
 import functools
 import math
@@ -19,11 +19,11 @@ __all__ = ["FusedFiles", "FusedTensor", "fuse"]
 RESIZES = ("Resize", "RandomResizedCrop")
 FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")
 CROPS = ("CenterCrop", "RandomCrop")
-TRIES = 10  # of RandomResizedCrop, before it takes the middle
+TRIES = 10  # attempts of RandomResizedCrop, before it takes the middle
 
 
 class Part(NamedTuple):
-    """What is seen of a picture: a box of its pixels, shown at a size."""
+    """A box of a picture's pixels, and the size at which it is shown."""
 
     left: float
     top: float
@@ -33,13 +33,13 @@ class Part(NamedTuple):
     height: int
 
     def crop(self, left: int, top: int, width: int, height: int) -> "Part":
-        """The part of what is shown."""
+        """Return a part of this part; the arguments count shown pixels."""
         across, down = (self.right - self.left) / self.width, (self.bottom - self.top) / self.height
         x, y = self.left + left * across, self.top + top * down
         return Part(x, y, x + width * across, y + height * down, width, height)
 
     def resize(self, width: int, height: int) -> "Part":
-        """The same at another size."""
+        """Return the same box, shown at another size."""
         return self._replace(width=width, height=height)
 
 
@@ -53,10 +53,10 @@ class Step(NamedTuple):
 
 
 class FusedTransform:
-    """A recognised chain. As a callable it is torchvision's own chain, for whatever is no batch of pictures.
+    """A chain of transforms, fused. Called with anything but a batch of pictures, it runs torchvision's own chain.
 
-    Boxes and flips are drawn as torchvision draws them, from Python's generator, seeded for each sample: the numbers
-    are others, their distributions the same.
+    Boxes and flips have torchvision's distributions, but are drawn from Python's generator, which is seeded for each
+    sample. The numbers therefore differ from torchvision's.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class FusedTransform:
         mean: Sequence[float],
         std: Sequence[float],
     ):
-        """`compose` makes torchvision's chain of `specs`; of flips there is the probability, and whether across."""
+        """Store the chain. `compose` makes torchvision's chain of `specs`; a flip is (probability, horizontal)."""
         self.specs, self.compose, self.steps, self.flips = specs, compose, steps, flips
         self.scale = torch.tensor([1 / (255 * s) for s in std]).view(-1, 1, 1)
         self.shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
 
     @functools.cached_property
     def exact(self) -> Any:
-        """torchvision's chain; torchvision takes as long to import as torch itself."""
+        """torchvision's chain, made when it is first used: importing torchvision takes as long as importing torch."""
         return self.compose()
 
     def __call__(self, *inputs: Any) -> Any:
@@ -85,7 +85,7 @@ class FusedTransform:
         return f"{type(self).__name__}({self.specs!r})"
 
     def choose(self, width: int, height: int, seed: int) -> Region:
-        """The region of a picture of this size that the seed chooses."""
+        """Return the region that the seed chooses in a picture of this size."""
         generator = random.Random(seed)
         part = Part(0, 0, width, height, width, height)
         for step in self.steps:
@@ -97,39 +97,40 @@ class FusedTransform:
         return Region(part[:4], (part.width, part.height), across, down)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pictures uint8 [B, C, H, W] as float32, on their device: the same bits on any."""
+        """Return pictures uint8 [B, C, H, W] as float32, on their device; the bits are the same on any device."""
         scale, shift = (numbers.to(pixels.device, non_blocking=True) for numbers in (self.scale, self.shift))
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
 
 
 class FusedFiles(FusedTransform):
-    """A chain with one resize, for pictures in files.
+    """A fused chain with one resize, for pictures in files.
 
-    For a given box the pixels are torchvision's to one unit of 255, but for a JPEG that is decoded smaller, with never
-    less than 0.8 pixels for each of the result across and down: then they differ by less than 4 of 255 in the mean.
+    For a given box the pixels differ from torchvision's by at most 1 of 255. Exception: a JPEG may be decoded at a
+    smaller size, which keeps at least 0.8 pixels for each pixel of the result, across and down. Then the mean
+    difference is below 4 of 255.
     """
 
     def stack(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """Pictures uint8 [H, W, 3] as one [B, 3, H, W]."""
+        """Stack pictures uint8 [H, W, 3] to one tensor [B, 3, H, W]."""
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
 class FusedTensor(FusedTransform):
-    """A chain without a resize, for small pictures in memory: a batch is cut and flipped where it lies.
+    """A fused chain without a resize, for small pictures in memory. It crops and flips a batch on the batch's device.
 
-    For given places the pixels are torchvision's but for rounding in float32.
+    For given boxes and flips the pixels differ from torchvision's only by the rounding of float32.
     """
 
-    padding = 0  # pixels of black on each side, before the crop
+    padding = 0  # black pixels on each side, added before the crop
 
     def fits(self, channels: int, height: int, width: int) -> bool:
-        """Whether it can be done to pictures of this shape; torchvision tells what is wrong with others."""
+        """Return whether the chain can run on pictures of this shape; for others torchvision reports the error."""
         sides = [(height + 2 * self.padding, width + 2 * self.padding), *(step.size for step in self.steps)]
         within = all(one[0] >= two[0] and one[1] >= two[1] for one, two in pairwise(sides))
         return within and len(self.scale) in (1, channels)
 
     def cut(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Of pictures uint8 [B, C, H, W], on any device, the parts [B, C, h, w] that their seeds choose."""
+        """Return the parts [B, C, h, w] that the seeds choose in pictures uint8 [B, C, H, W], on any device."""
         if not (self.steps or self.flips):
             return pixels
         padded = torch.nn.functional.pad(pixels, (self.padding,) * 4)
@@ -141,10 +142,10 @@ class FusedTensor(FusedTransform):
 
 
 def _places(regions: Sequence[Region], width: int, device: torch.device) -> Tensor:
-    """Where the pixels of each region lie in a picture of this width, row by row: int64 [B, h, w]."""
+    """Return the positions of each region's pixels in a picture of this width, row by row: int64 [B, h, w]."""
     w, h = regions[0].size
     numbers = torch.tensor([[int(r.box[0]), int(r.box[1]), r.across, r.down] for r in regions])
-    numbers = numbers.to(device, non_blocking=True)  # else it would wait for the GPU's work
+    numbers = numbers.to(device, non_blocking=True)  # a blocking copy would wait for the GPU's work
     left, top, across, down = numbers.view(-1, 4, 1).unbind(1)  # each [B, 1]
     columns, rows = torch.arange(w, device=device), torch.arange(h, device=device)
     columns = left + torch.where(across > 0, w - 1 - columns, columns)  # [B, w]
@@ -153,10 +154,11 @@ def _places(regions: Sequence[Region], width: int, device: torch.device) -> Tens
 
 
 def fuse(specs: Sequence[Component], compose: Callable[[], Any]) -> FusedTransform | None:
-    """The chain as Fast or Whole, None for another; `compose` makes the same of torchvision's parts.
+    """Return the chain as FusedFiles or FusedTensor, or None if it cannot be fused; `compose` makes the original.
 
-    Recognised are one Resize or RandomResizedCrop (bilinear), crops that fit into what it gives, flips, and Normalize,
-    in that order, where all pictures come out in one size. Without a resize one crop may pad with zeros.
+    A chain can be fused if it is, in this order: one Resize or RandomResizedCrop (bilinear), crops that fit into its
+    result, flips, and Normalize; and if all pictures get the same size. Without a resize, a single crop may pad with
+    zeros.
     """
     last = specs[-1] if specs and specs[-1].name == "Normalize" else None
     body = list(specs[:-1] if last else specs)
@@ -183,7 +185,7 @@ def fuse(specs: Sequence[Component], compose: Callable[[], Any]) -> FusedTransfo
 
 
 def _without_padding(crops: Sequence[Component]) -> tuple[int, Sequence[Component]]:
-    """The padding of a single RandomCrop, if it is zeros, as many on each side; and the crops without it."""
+    """Return the padding of a single RandomCrop, and the crops without it; 0 unless it is zeros, equal on all sides."""
     if len(crops) != 1 or crops[0].name != "RandomCrop":
         return 0, crops
     args = dict(crops[0].args)
@@ -194,17 +196,18 @@ def _without_padding(crops: Sequence[Component]) -> tuple[int, Sequence[Componen
 
 
 def _fit(steps: Sequence[Step]) -> bool:
-    """Whether there is one resize, and then crops that fit into what is there."""
+    """Return whether the steps are one resize, and then crops that fit into its result."""
     kinds = [step.kind for step in steps]
     if not steps or kinds[0] not in RESIZES or any(kind in RESIZES for kind in kinds[1:]):
         return False
-    sizes = [(step.size[0], step.size[-1]) for step in steps]  # of a Resize to one number, at least
+    sizes = [(step.size[0], step.size[-1]) for step in steps]  # for a Resize to one number: the least size
     fits = all(one[0] >= two[0] and one[1] >= two[1] for one, two in pairwise(sizes))
-    return fits and (len(steps[0].size) == 2 or len(steps) > 1)  # else the long side is as long as it is
+    # a lone Resize to one number keeps different long sides
+    return fits and (len(steps[0].size) == 2 or len(steps) > 1)
 
 
 def _step(spec: Component) -> Step | None:
-    """A resize or a crop; None for one that is not bilinear, goes by more than its size, or pads."""
+    """Return the resize or crop; None if it is not bilinear, pads, or takes more than a size."""
     args = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "interpolation": "bilinear", **spec.args}
     size, scale, ratio, _ = (args.pop(name, None) for name in ("size", "scale", "ratio", "antialias"))
     size = [size] if isinstance(size, int) else size
@@ -223,7 +226,7 @@ def _are_numbers(values: Any, least: float = -math.inf, most: float = math.inf) 
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) and least <= v <= most for v in values)
 
 
-# What torchvision's transforms of these names do to the part that is seen, with its own draws
+# The effect of torchvision's transforms of these names on the shown part, with their random numbers
 
 
 def _resize(step: Step, part: Part, generator: random.Random) -> Part:
@@ -240,7 +243,7 @@ def _random_resized_crop(step: Step, part: Part, generator: random.Random) -> Pa
 
 
 def _random_box(step: Step, width: int, height: int, generator: random.Random) -> tuple[int, int, int, int]:
-    """Left, top, width, height."""
+    """Return left, top, width and height of the box."""
     for _ in range(TRIES):
         area = width * height * generator.uniform(*step.scale)
         ratio = math.exp(generator.uniform(*map(math.log, step.ratio)))

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from configs.schema import Data
 from data.loading.samplers import epoch_order
-from data.loading.workers import Threads, Workers, let_go
+from data.loading.workers import Threads, Workers, release_frames
 from data.protocol import batch_reader, collate_of, draws, ids_of, is_on_gpu
 from utils import dist
 from utils.device import CPU, move
@@ -21,12 +21,13 @@ from utils.torch_private import pin_memory
 __all__ = ["Loader"]
 
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
-BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)  # are no losses
-MAX_WORKER_LOSSES = 3  # in one epoch: then the run ends
+# errors of the program; they do not mean that a worker was lost
+PROGRAM_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
+MAX_WORKER_LOSSES = 3  # worker processes that may be lost in one epoch; the last one ends the run
 
 
 class Loader:
-    """A split's batches, from any position of any epoch; reading starts there, nothing before is touched."""
+    """A split's batches, from any position of any epoch; batches before the position are not read."""
 
     def __init__(
         self,
@@ -38,12 +39,13 @@ class Loader:
         least: int = 1,
         device: torch.device = CPU,
     ):
-        """`say` is told when processes were lost and are replaced; a last training batch has `least` samples a rank.
+        """Prepare the batches; they come on `device`.
 
-        Batches come on `device`; pictures whose transforms go in one are sent to a GPU as bytes, and normalised there.
+        `say` announces lost processes that are replaced. A last training batch needs `least` samples on each rank.
+        Pictures of a fused transform are sent to a GPU as bytes and normalised there.
 
-        Raises ConfigError when threads are asked for and the samples draw from the process's random numbers, DataError
-        when there are samples to train on, but too few for a batch.
+        Raises ConfigError when threads are asked for but the samples draw from the process's random numbers; DataError
+        when there are training samples, but too few for a batch.
         """
         if is_on_gpu(dataset):
             cfg = replace(cfg, num_workers=0, pin_memory=False)
@@ -51,7 +53,7 @@ class Loader:
         self.size: int = len(dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
         self.samples = _Samples(dataset, seed, late=device.type == "cuda")
-        self.threaded = self._by_threads()
+        self.threaded = self._use_threads()
         self._workers: Workers | None = None
         self._threads: Threads | None = None
         if training and not len(self):
@@ -65,10 +67,10 @@ class Loader:
             say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
 
     def __len__(self) -> int:
-        """Batches an epoch, the same on every rank."""
+        """Return the number of batches an epoch, the same on every rank."""
         whole = self.cfg.batch_size * dist.world_size()
         rest = self.size % whole
-        # A last batch too small to give each rank enough is left out of training; validation drops nothing.
+        # A last batch with too few samples for each rank is left out of training; validation leaves out nothing.
         enough = rest >= self.least * dist.world_size()
         partial = enough and not self.cfg.drop_last if self.training else rest > 0
         return self.size // whole + partial
@@ -83,44 +85,45 @@ class Loader:
         return samples / self.cfg.batch_size, self.global_weight(number)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
-        """(indices, batch) from batch `start` on, the batch on the device.
+        """Yield (indices, batch) from batch `start` on, the batch on the device.
 
-        Raises what the dataset raised, DataError among it; and WorkerError when processes were lost too often.
+        Raises the dataset's errors, for example DataError, and WorkerError when processes were lost too often.
         """
         batches = self._read_epoch(epoch, start)
-        return batches if self.device.type == "cpu" and not self.samples.late else map(self._arrived, batches)
+        return batches if self.device.type == "cpu" and not self.samples.late else map(self._to_device, batches)
 
-    def _arrived(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
-        """(indices, batch) with the batch on the device."""
+    def _to_device(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
+        """Return (indices, batch) with the batch on the device."""
         batch = move(read[1], self.device)
         return read[0], self.samples.reader.finish(batch) if self.samples.late else batch  # type: ignore[union-attr]
 
     def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
-        """(indices, batch) as they were read; processes that are lost are replaced."""
+        """Yield (indices, batch) as they were read; lost processes are replaced."""
         order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
-        position, losses, count = start, 0, len(self)
-        count -= count > 0 and not len(self._mine(order, count - 1))  # fewer samples are left than there are ranks
+        position, lost, count = start, 0, len(self)
+        # the last batch has fewer samples than there are ranks
+        count -= count > 0 and not len(self._rank_indices(order, count - 1))
         if self._workers is not None and self._workers.count < self.cfg.num_workers:
-            self._workers.close()  # the epoch before had ended carefully
+            self._workers.close()  # the last epoch ended in the careful mode, with one process
             self._workers = None
         while position < count:
             try:
-                wanted = ((epoch, self._mine(order, number)) for number in range(position, count))
-                for indices, batch in self._read(wanted, careful=losses == MAX_WORKER_LOSSES - 1):
+                wanted = ((epoch, self._rank_indices(order, number)) for number in range(position, count))
+                for indices, batch in self._read(wanted, careful=lost == MAX_WORKER_LOSSES - 1):
                     if isinstance(batch, UserError):
                         raise batch
                     yield indices, batch
                     position += 1
             except (UserError, MemoryError):
                 raise
-            except Exception as error:  # a dead process shows in many ways
-                if not self.cfg.num_workers or self.threaded or isinstance(error, BUGS):
+            except Exception as error:  # a dead process causes errors of many types
+                if not self.cfg.num_workers or self.threaded or isinstance(error, PROGRAM_ERRORS):
                     raise
-                losses += 1
-                self._replace(error, losses, self._mine(order, position).tolist())
+                lost += 1
+                self._replace(error, lost, self._rank_indices(order, position).tolist())
 
-    def _by_threads(self) -> bool:
-        """Whether threads read: processes do where samples draw from random numbers that threads would share."""
+    def _use_threads(self) -> bool:
+        """Return whether threads read. Processes read if samples draw random numbers that threads would share."""
         reader = batch_reader(self.dataset)
         if self.cfg.loader == "threads" and reader is None:
             raise ConfigError(
@@ -146,8 +149,8 @@ class Loader:
     def _read_pinned(self, keys: Keys) -> Any:
         return pin_memory(self.samples.__getitems__(keys))
 
-    def _replace(self, error: Exception, losses: int, awaited: list[int]) -> None:
-        """Drop the processes: the next ones go on where these were, and give the same batches.
+    def _replace(self, error: Exception, lost: int, awaited: list[int]) -> None:
+        """End the processes; new ones continue at the same batch and give the same batches.
 
         Raises WorkerError the third time.
         """
@@ -156,38 +159,38 @@ class Loader:
         if "SIGBUS" in reason or "(shm)" in reason:
             reason += ": /dev/shm is full, docker run --shm-size=2g gives more"
         self._workers = None
-        let_go(error)
-        if losses < MAX_WORKER_LOSSES:
-            count = f"{losses} of {MAX_WORKER_LOSSES} in an epoch"
+        release_frames(error)
+        if lost < MAX_WORKER_LOSSES:
+            count = f"{lost} of {MAX_WORKER_LOSSES} in an epoch"
             self.say(f"data workers lost ({reason}); others go on at the same batch ({count})")
             return
         ids = ids_of(self.dataset)
         samples = [str(ids[index]) for index in awaited]
         raise WorkerError(
-            f"the processes that load data were lost {losses} times in one epoch (last: {reason}), the last time at "
+            f"the processes that load data were lost {lost} times in one epoch (last: {reason}), the last time at "
             f"the samples {', '.join(samples[:64])}{', …' if len(samples) > 64 else ''}; --num-workers=0 shows why; "
             "if memory ran out try fewer workers; what was saved is intact, --resume goes on"
         ) from error
 
     def close(self) -> None:
-        """Let processes and threads go: at the interpreter's end torch would take the end of a process for a loss."""
+        """End the processes and threads. At the interpreter's exit torch would report ended processes as lost."""
         if self._threads is not None:
             self._threads.close()
         if self._workers is not None:
             self._workers.close()
         self._workers = self._threads = None
 
-    def _mine(self, order: Tensor, number: int) -> Tensor:
-        """This rank's share of a batch: each sample goes to one rank."""
+    def _rank_indices(self, order: Tensor, number: int) -> Tensor:
+        """Return this rank's part of a batch; each sample goes to one rank."""
         whole = self.cfg.batch_size * dist.world_size()
         return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
 
 
 class _Samples(Dataset):
-    """A dataset read a batch at a time, each sample with random numbers of its own."""
+    """A dataset that is read a batch at a time; each sample has its own random numbers."""
 
     def __init__(self, dataset: Dataset, seed: int, late: bool = False):
-        """`late`: where that can be, batches are left to be finished where they are used."""
+        """Store the dataset. `late`: leave batches unfinished, if the dataset can finish them on the device."""
         self.dataset, self.seed = dataset, seed
         self.reader = batch_reader(dataset)
         self.draws = draws(self.reader)
@@ -197,7 +200,9 @@ class _Samples(Dataset):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitems__(self, keys: Keys) -> tuple[list[int], Any]:
-        """(indices, the collated batch); a UserError in place of the batch, since workers would wrap it."""
+        """Return (indices, the collated batch). A UserError is returned in place of the batch, because workers would
+        wrap it.
+        """
         epoch, chosen = keys[0], torch.as_tensor(keys[1])
         indices = chosen.tolist()
         try:
@@ -221,7 +226,7 @@ class _Samples(Dataset):
 
 
 def _collate(dataset: Dataset, samples: list[Any]) -> Any:
-    """The dataset's own `collate`, or torch's.
+    """Return the batch of samples, made by the dataset's own `collate`, otherwise by torch's.
 
     Raises DataError when samples differ in size.
     """
@@ -230,8 +235,9 @@ def _collate(dataset: Dataset, samples: list[Any]) -> Any:
     except RuntimeError as error:
         first = [s[0] if isinstance(s, (tuple, list)) else s for s in samples]
         sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})
-        told = "equal size" in str(error) or "resize storage" in str(error)  # the latter in a data process
-        if len(sizes) < 2 or not told:
+        # the second text comes from a worker process
+        size_error = "equal size" in str(error) or "resize storage" in str(error)
+        if len(sizes) < 2 or not size_error:
             raise
         raise DataError(
             f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "

@@ -13,7 +13,7 @@ __all__ = ["epoch_order"]
 
 
 def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None) -> Tensor:
-    """Return the order of samples [size] in the epoch of `key` (seed, epoch); without a key, as they stand.
+    """Return the order of samples [size] in the epoch of `key` (seed, epoch); without a key, in the dataset's order.
 
     Raises DataError when classes are to be balanced and the dataset does not tell them.
     """

@@ -11,16 +11,19 @@ from data.loading.fast import fuse
 
 __all__ = ["make_transform"]
 
-# These work on numbers: the picture has become a tensor in [0, 1] before the first of them.
+# These work on numbers: the picture becomes a tensor in [0, 1] before the first of them.
 NEED_FLOAT = {"GaussianNoise", "LinearTransformation", "Normalize", "RandomErasing"}
 CONVERSIONS = {"PILToTensor", "ToDtype", "ToImage", "ToTensor"}
 
 
 def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[Any], torch.Tensor]:
-    """Compose the transforms; unless the list converts by itself, the conversion to a tensor in [0, 1] goes
-    before the first that needs it, or to the end. `fast`: a usual chain can also be done a batch at a time.
+    """Compose the transforms.
 
-    Raises ConfigError when one of them refuses its arguments; of a usual chain only when it is used one by one.
+    The conversion to a tensor in [0, 1] goes before the first transform that needs it, or to the end; a list with its
+    own conversion is left as it is. `fast`: fuse a usual chain, which then also runs on whole batches.
+
+    Raises ConfigError when a transform refuses its arguments; a fused chain only when it is called for a single
+    picture.
     """
     compose = partial(_compose, specs)
     return (fuse(specs, compose) if fast else None) or compose()
@@ -37,7 +40,7 @@ def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:
 
 
 def _build(spec: Component, key: str) -> Any:
-    """One transform; words become torch's types, a list of transforms (RandomApply, RandomChoice) is built too."""
+    """Build one transform; words become torch's types, and the list in RandomApply or RandomChoice is built too."""
     args = {name: _value(name, value, key) for name, value in spec.args.items()}
     return COMPONENTS["transform"].build(Component(spec.name, args), key)
 

@@ -1,4 +1,16 @@
-"""The processes and threads that load data; a process's death is noticed while a batch of it is awaited, only then."""
+"""The processes and threads that load data, and the guards against processes that die or hang.
+
+A worker process may die (killed, out of memory) or hang (a dead disk). The training process must then get an error at
+once, must keep its state intact, and must never wait for ever. The cases, and the answer to each:
+
+- A process dies. Torch's handler of SIGCHLD would raise anywhere, even in the middle of an optimizer's step. `_Watch`
+  takes its place and raises only while the program waits for a batch.
+- A process hangs. `_Watch` also sets a timer (SIGALRM), because torch's own timeout does not cover every wait.
+- A process dies with a lock. `_LockFreeEvent` is an Event without a lock, so that nobody waits for that lock.
+- A batch cannot be sent, for example because shared memory is full. `_Queue` sends the error in its place.
+- A process dies in half a message. Torch's pinning thread may wait for the rest; `_bound_pinning` limits that wait.
+- The training process dies. Its worker processes are killed too (`_start_worker`).
+"""
 
 import copy
 import ctypes
@@ -29,27 +41,28 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from utils.errors import WorkerError
 from utils.torch_private import ExceptionWrapper, keep_sigchld_handler, let_iterator_go, pinning_thread
 
-__all__ = ["Threads", "Workers", "let_go"]
+__all__ = ["Threads", "Workers", "release_frames"]
 
 PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
-WAITING = ("multiprocessing.connection", "selectors")
-HANDING_OVER = "multiprocessing.resource_sharer"  # of a tensor: who interrupts it has a process complain that lives
-AGAIN = 0.01  # s until it is looked again whether the program waits
-PINNED = 10.0  # s until torch's thread that pins is taken to hang in half a message
+WAITING_MODULES = ("multiprocessing.connection", "selectors")
+# hands a tensor over; interrupted here, a live process would report an error
+RESOURCE_SHARER = "multiprocessing.resource_sharer"
+RETRY_INTERVAL = 0.01  # s between two looks whether the program waits
+PIN_TIMEOUT = 10.0  # s to wait for torch's pinning thread, which may hang in half a message
 
 
 class Threads:
-    """Threads that read ahead, a batch each, in the training process; nothing is copied from one to the other."""
+    """Threads that read ahead in the training process, one batch each; no data is copied between processes."""
 
     def __init__(self, count: int, timeout: float):
-        """`timeout`: seconds without a batch until they count as frozen; 0: never."""
+        """Start the threads. `timeout`: seconds without a batch after which they count as frozen; 0: never."""
         self.pool, self.ahead, self.timeout = ThreadPool(count), 2 * count, timeout or None
         self._use_one_core_each(count)
 
     def batches(self, read: Callable[[Any], Any], wanted: Iterator[Any]) -> Iterator[Any]:
-        """What `read` gives for what is wanted, in that order.
+        """Yield `read(key)` for each wanted key, in order.
 
-        Raises what `read` raised, and WorkerError when no batch came in time.
+        Raises the errors of `read`, and WorkerError when no batch came in time.
         """
         waiting = deque(self.pool.apply_async(read, (key,)) for key in islice(wanted, self.ahead))
         while waiting:
@@ -64,51 +77,54 @@ class Threads:
             yield batch
 
     def _use_one_core_each(self, count: int) -> None:
-        """Else each would call up a team of torch's threads of its own, as many as there are cores."""
+        """Let each thread use one core; otherwise each starts as many of torch's own threads as there are cores."""
         before, together = torch.get_num_threads(), threading.Barrier(count)
 
         def limit() -> None:
-            torch.get_num_threads()  # a thread's first call of torch takes over what was set last
+            torch.get_num_threads()  # a thread's first call of torch copies the last setting
             torch.set_num_threads(1)
-            together.wait()  # else one of them would take two of these calls
+            together.wait()  # otherwise one thread could take two of these calls
 
         for done in [self.pool.apply_async(limit) for _ in range(count)]:
             done.get()
         torch.set_num_threads(before)
 
     def close(self) -> None:
-        """Let them go; a frozen one is not waited for."""
+        """End the threads, without waiting for a frozen one."""
         self.pool.terminate()
 
 
 class Workers:
-    """A DataLoader and its processes, from their start to their end."""
+    """A DataLoader and its worker processes, from their start to their end."""
 
     def __init__(self, samples: Dataset, count: int, ahead: int, timeout: float, pin: bool):
-        """`samples[keys]` is a whole batch; each process reads `ahead` of them; `timeout`: seconds, as of threads."""
+        """Prepare the loader. `samples[keys]` is a whole batch, and each process reads `ahead` of them.
+
+        `timeout`: seconds without a batch after which the processes count as frozen; 0: never.
+        """
         self.count, self.order = count, _Order()
         context = copy.copy(multiprocessing.get_context("fork" if sys.platform == "linux" else None))
-        context.Event = _Flag  # type: ignore[method-assign, assignment]
+        context.Event = _LockFreeEvent  # type: ignore[method-assign, assignment]
         context.Queue = partial(_Queue, ctx=context)  # type: ignore[method-assign, assignment]
         self.loader = DataLoader(
             samples,
             batch_sampler=self.order,
             num_workers=count,
             multiprocessing_context=context,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             pin_memory=pin,
             timeout=timeout,
             worker_init_fn=partial(_start_worker, os.getpid()),
             persistent_workers=True,
             prefetch_factor=ahead,
-            generator=torch.Generator(),  # else a loader draws its workers' seed from the run's random numbers
+            generator=torch.Generator(),  # otherwise the workers' seed comes from the run's random numbers
         )
         self.processes: Sequence[BaseProcess] = ()
 
     def batches(self, wanted: Iterator[tuple[int, Tensor]]) -> Iterator[Any]:
-        """The batches of these epochs and samples, in that order; the processes are started by the first call."""
+        """Yield the batches of these epochs and samples, in order; the first call starts the processes."""
         self.order.wanted = wanted
-        with _Watch.installed().over(self.processes, self.loader.timeout):
+        with _Watch.installed().watching(self.processes, self.loader.timeout):
             before = set(multiprocessing.active_children())
             iterator = iter(self.loader)
             self.processes = self.processes or [p for p in multiprocessing.active_children() if p not in before]
@@ -117,22 +133,24 @@ class Workers:
     def _watched(self, iterator: Iterator[Any]) -> Iterator[Any]:
         watch, end = _Watch.installed(), object()
         while True:
-            with watch.over(self.processes, self.loader.timeout):
+            with watch.watching(self.processes, self.loader.timeout):
                 batch = next(iterator, end)
             if batch is end:
                 return
             yield batch
 
     def kill(self) -> str:
-        """End the processes, also a frozen one, for which torch would wait for ever; tell of one that was dead."""
-        dead = _dead(self.processes)
+        """Kill the processes and return the name of one that was dead before; torch would wait for ever for a frozen
+        one.
+        """
+        dead = _describe_death(self.processes)
         self._bound_pinning()
         for process in self.processes:
             process.kill()
         return dead
 
     def close(self) -> None:
-        """Let the processes end in order; those that do not, as torch found, are ended."""
+        """Let the processes end in order; torch kills those that do not end."""
         processes, self.processes = self.processes, ()
         self._bound_pinning()
         let_iterator_go(self.loader)  # the last reference to it, except after an error
@@ -140,13 +158,16 @@ class Workers:
             process.kill()
 
     def _bound_pinning(self) -> None:
-        """Torch's thread that pins may hang in half a message of a process that was killed, and torch joins it."""
+        """Limit the join of torch's pinning thread, which may hang in half a message of a killed process."""
         if pinning := pinning_thread(self.loader):
-            pinning.join = partial(pinning.join, PINNED)
+            pinning.join = partial(pinning.join, PIN_TIMEOUT)
 
 
-class _Flag:
-    """What torch needs of an Event, without its lock: a process killed in `is_set` keeps that, and `set` never ends."""
+class _LockFreeEvent:
+    """The part of an Event that torch uses, without its lock.
+
+    A process that is killed in `is_set` would keep the lock, and `set` would wait for ever.
+    """
 
     def __init__(self) -> None:
         self.raised = RawValue("b", 0)
@@ -159,7 +180,7 @@ class _Flag:
 
 
 class _Queue(Queue):
-    """A batch that cannot be sent, for want of shared memory say, is told of; else it would be awaited in vain."""
+    """A queue that sends the error if a batch cannot be sent; otherwise the training process would wait for ever."""
 
     def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
         if multiprocessing.parent_process() and isinstance(item, tuple):
@@ -178,14 +199,15 @@ class _Order(Sampler):
         return ((epoch, chosen.tolist()) for epoch, chosen in self.wanted)  # a tensor would go by shared memory
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
 def _start_worker(parent: int, number: int) -> None:
-    """Ctrl-C goes to every process of the terminal; the training process alone decides what follows.
+    """Ignore Ctrl-C, which reaches every process of the terminal: the training process alone decides how to end.
 
-    It ends with the training process: torch's own watch begins too late for one that is killed right after the start.
+    The worker is killed when the training process dies. Torch's own check starts too late for a training process that
+    is killed right after the start.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -197,8 +219,8 @@ def _start_worker(parent: int, number: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def let_go(error: BaseException | None) -> None:
-    """Empty the frames that an error holds: a loader in them must end before others take its place."""
+def release_frames(error: BaseException | None) -> None:
+    """Clear the frames that an error holds: an old loader in them must end before a new one starts."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -206,11 +228,12 @@ def let_go(error: BaseException | None) -> None:
 
 
 class _Watch:
-    """A handler that raises for processes which are dead (SIGCHLD) or silent (SIGALRM), only while they are waited for.
+    """A signal handler that raises for a dead process (SIGCHLD) or a silent one (SIGALRM), only during a wait for a
+    batch.
 
-    Torch's own raises for a dead one wherever the program happens to be: in the middle of an optimizer's step, say,
-    which then has changed half of the weights; or within a lock, which then is taken for ever. Its own timeout does
-    not hold while a tensor is handed over.
+    Torch's own handler raises for a dead process at any place of the program. In the middle of an optimizer's step,
+    half of the weights would have changed; within a lock, the lock would stay taken for ever. Torch's own timeout does
+    not cover the time in which a tensor is handed over.
     """
 
     def __init__(self) -> None:
@@ -220,7 +243,9 @@ class _Watch:
 
     @classmethod
     def installed(cls) -> "_Watch":
-        """The one that is in place, put there if it is not; signals reach the main thread only."""
+        """Return the current handler, installed if necessary. Outside the main thread, which gets no signals, return a
+        new one.
+        """
         if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
             return cls()
         current: Any = signal.getsignal(signal.SIGCHLD)
@@ -234,20 +259,20 @@ class _Watch:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         late = bool(self.processes) and time.monotonic() >= self.deadline
-        reason = _dead(self.processes) or late * "no batch came within data.worker_timeout"
-        if reason and frame is not None and not _waits(frame, late):
-            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        reason = _describe_death(self.processes) or late * "no batch came within data.worker_timeout"
+        if reason and frame is not None and not _is_waiting(frame, late):
+            signal.setitimer(signal.ITIMER_REAL, RETRY_INTERVAL)
         elif reason:
             raise RuntimeError(reason)
 
     @contextmanager
-    def over(self, processes: Sequence[BaseProcess], timeout: float) -> Iterator[None]:
-        """Raise RuntimeError if one of them dies, or has died before; or after `timeout` seconds, if that is not 0."""
+    def watching(self, processes: Sequence[BaseProcess], timeout: float) -> Iterator[None]:
+        """Raise RuntimeError if a process dies or has died before, or after `timeout` seconds unless that is 0."""
         self.processes, self.deadline = processes, time.monotonic() + (timeout or float("inf"))
         try:
             self(signal.SIGCHLD, None)
             if timeout and self.in_place:
-                signal.setitimer(signal.ITIMER_REAL, timeout + 1)  # torch's own comes first, where it comes
+                signal.setitimer(signal.ITIMER_REAL, timeout + 1)  # torch's own timeout comes first, where it works
             yield
         finally:
             self.processes = ()
@@ -255,19 +280,19 @@ class _Watch:
                 signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _waits(frame: FrameType, late: bool) -> bool:
-    """Whether the program waits for another process there, and may be interrupted: no lock would stay taken."""
+def _is_waiting(frame: FrameType, late: bool) -> bool:
+    """Return whether the program waits for another process at this frame, so that an error leaves no lock taken."""
     module, callers, place = frame.f_globals.get("__name__"), [], frame.f_back
     while place is not None and place.f_globals is not globals():
         callers.append(place.f_globals.get("__name__"))
         place = place.f_back
-    if HANDING_OVER in (module, *callers):
+    if RESOURCE_SHARER in (module, *callers):
         return late
-    return module in WAITING or (module == "threading" and frame.f_code.co_name == "wait")
+    return module in WAITING_MODULES or (module == "threading" and frame.f_code.co_name == "wait")
 
 
-def _dead(processes: Sequence[BaseProcess]) -> str:
-    """What became of the first one that is no more; empty when all live."""
+def _describe_death(processes: Sequence[BaseProcess]) -> str:
+    """Return how the first dead process ended; empty if all live."""
     for process in processes:
         if not process.is_alive():
             code = process.exitcode or 0

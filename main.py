@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from commands import QUICK, found
-from utils.config.cli import call, nobody_reads
+from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError, UserError
 from utils.words import suggest
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130  # before the training began, or after it ended: there is nothing to save
     except BrokenPipeError:
-        if not nobody_reads():
+        if not output_is_closed():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as in `help | head`: nobody is there to be told
     return 0

@@ -182,9 +182,9 @@ def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
     if not parameter.required:
         known = parameter.default is not UNKNOWN and parameter.default is not None
         return takes + (f" [{_shown(parameter.default)}]" if known else "")
-    if registry.offered is None:
+    if registry.available is None:
         return f"{takes}; needed, unless the data tells it"
-    return f"{takes}; {'the trainer knows it' if name in registry.offered else 'needed'}"
+    return f"{takes}; {'the trainer knows it' if name in registry.available else 'needed'}"
 
 
 def _listing(kind: str) -> str:

@@ -17,7 +17,7 @@ from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
 from configs.schema import Config
 from utils.config.cli import Flag, python_flag
-from utils.config.convert import BAD, Component, convert, flatten, to_plain
+from utils.config.convert import INVALID, Component, convert, flatten, to_plain
 from utils.config.tree import Node, Problems, to_node
 from utils.errors import ConfigError
 from utils.words import suggest
@@ -119,9 +119,9 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
 
 
 def _check_monitor(config: Config, tree: Node, problems: Problems) -> None:
-    monitor = config.train.monitor if config.train is not BAD else None
+    monitor = config.train.monitor if config.train is not INVALID else None
     metrics = COMPONENTS["task"].literal(config.task.name, "metrics")
-    if monitor is not BAD and monitor is not None and metrics is not None and monitor not in metrics:
+    if monitor is not INVALID and monitor is not None and metrics is not None and monitor not in metrics:
         hint = suggest(monitor, metrics)
         message = f"train.monitor: {config.task.name} has no metric '{monitor}'{hint}"
         problems.add(_place(tree, "train.monitor"), message)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from utils.config.library import Library
-from utils.config.registry import Registry, connected
+from utils.config.registry import Registry, connect
 
 __all__ = ["COMPONENTS"]
 
@@ -34,20 +34,20 @@ TRANSFORMS = Library(
 # output and positive have their one place in the config's section test; the others depend on the command.
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
-COMPONENTS = connected(
+COMPONENTS = connect(
     {
         "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
-        "data": Registry("data", ROOT / "data", here=True, brought=frozenset({"split", "transform"})),
-        "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", brought=FROM_COMMAND),
-        "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", offered=frozenset()),
-        "optim": Registry("torch.optim", None, [OPTIMIZERS], offered=frozenset()),
+        "data": Registry("data", ROOT / "data", here=True, from_trainer=frozenset({"split", "transform"})),
+        "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
+        "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
+        "optim": Registry("torch.optim", None, [OPTIMIZERS], available=frozenset()),
         "schedule": Registry(
             "trainer.optim.schedule",
             ROOT / "trainer" / "optim" / "schedule.py",
             [SCHEDULERS],
-            offered=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
-            brought=frozenset({"last_epoch"}),
+            available=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
+            from_trainer=frozenset({"last_epoch"}),
         ),
-        "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], offered=frozenset(), renamed=RENAMED),
+        "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], available=frozenset(), renamed=RENAMED),
     }
 )

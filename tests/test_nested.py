@@ -74,8 +74,8 @@ def catalogues(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "__init__.py").write_text("")
         (folder / "all.py").write_text(textwrap.dedent(text))
-        offered = frozenset() if kind == "loss" else None
-        registry = Registry(folder.name, folder, offered=offered, catalogues=COMPONENTS)
+        available = frozenset() if kind == "loss" else None
+        registry = Registry(folder.name, folder, available=available, catalogues=COMPONENTS)
         monkeypatch.setitem(COMPONENTS, kind, registry)
     yield
     for name in [name for name in sys.modules if name.startswith("nested_")]:

@@ -1,4 +1,4 @@
-"""What every other room may use, and what uses none of them.
+"""Tools for all other rooms, which import none of them.
 
-In: plain values. Out: errors in words, files written whole, random numbers, devices. Read errors.py first.
+In: plain values. Out: readable errors, files written whole, random numbers, devices. Read errors.py first.
 """

@@ -1,4 +1,4 @@
-"""From YAML and flags to typed, frozen values; no torch is imported here.
+"""From YAML and flags to typed, frozen values, without importing torch.
 
-In: text with its places. Out: dataclasses, components, and every mistake with its place. Read convert.py first.
+In: text with its places. Out: dataclasses, components, and each mistake with its place. Read convert.py first.
 """

@@ -1,4 +1,4 @@
-"""The command line as people type it, made unambiguous before fire sees it."""
+"""Read the command line as people type it, and make it unambiguous for fire."""
 
 import numbers
 import os
@@ -20,7 +20,7 @@ __all__ = [
     "as_typed",
     "call",
     "flag_node",
-    "nobody_reads",
+    "output_is_closed",
     "python_flag",
     "read_arguments",
     "to_flags",
@@ -31,22 +31,24 @@ KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
 @dataclass(frozen=True)
 class Flag:
-    """`--a-b=value`: its key (a_b), its value as text, and the whole as it was typed; or what Python code gave."""
+    """A flag `--a-b=value`: its key (a_b), its value as text, and its full text; or a key and a value from
+    Python code.
+    """
 
     key: str
     text: str
     typed: str
-    node: Node | None = field(default=None, compare=False)  # Python's value
-    wrong: str = ""  # what is wrong with Python's value, if anything
+    node: Node | None = field(default=None, compare=False)  # the value from Python
+    wrong: str = ""  # the fault of the value from Python, if it has one
 
     @property
     def dashes(self) -> str:
-        """What stands before a key where it was typed: nothing in Python."""
+        """The dashes before a typed key; empty for a key from Python."""
         return "" if self.node else "--"
 
 
 def as_flag(argument: str) -> "Flag | str":
-    """A typed flag as a Flag; any other word as it is. fire parses each value with this."""
+    """Return a typed flag as a Flag, and any other word unchanged. fire parses each value with this."""
     if not argument.startswith("--"):
         return argument
     key, equals, text = argument[2:].partition("=")
@@ -54,7 +56,7 @@ def as_flag(argument: str) -> "Flag | str":
 
 
 def to_flags(options: Mapping[str, object]) -> list[Flag]:
-    """Flags of a command's keyword arguments; a notebook may give plain values: train("dogcat", lr=0.1)."""
+    """Return the flags in a command's keyword arguments; a notebook may pass plain values: train("dogcat", lr=0.1)."""
     plain = {True: "true", False: "false", None: "null"}
     flags = []
     for key, value in options.items():
@@ -66,7 +68,7 @@ def to_flags(options: Mapping[str, object]) -> list[Flag]:
 
 
 def python_flag(key: str, value: object, typed: str) -> Flag:
-    """A key and a value of Python code; `typed` is what messages call the two."""
+    """Return the flag for a key and a value of Python code; messages quote it as `typed`."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     try:
         node, wrong = to_node(_plain(value), typed, loose=True), ""
@@ -76,9 +78,9 @@ def python_flag(key: str, value: object, typed: str) -> Flag:
 
 
 def _plain(value: Any) -> Any:
-    """A value with components, sections, paths and the numbers of numpy as a config file would hold them.
+    """Return a value as a config file would hold it: converts components, sections, paths and numpy's numbers.
 
-    Raises TypeError for what no config file can hold.
+    Raises TypeError for a value that no config file can hold.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return to_plain(value)
@@ -100,7 +102,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_count(name: str, text: str) -> int:
-    """The whole number that an option of a command was given.
+    """Return the whole number that was passed to a command's option.
 
     Raises ConfigError for other text.
     """
@@ -110,7 +112,7 @@ def as_count(name: str, text: str) -> int:
 
 
 def as_typed(key: str, flags: Sequence[Flag]) -> str:
-    """The flag that set a dotted key, as it was typed."""
+    """Return the flag that set a dotted key, as it was typed."""
     last = key.rpartition(".")[2]
     found = [flag.typed for flag in flags if flag.key == key]
     found += [flag.typed for flag in flags if flag.key.rpartition(".")[2].removeprefix("no_") == last]
@@ -118,17 +120,17 @@ def as_typed(key: str, flags: Sequence[Flag]) -> str:
 
 
 def read_arguments(arguments: Sequence[str]) -> list[str]:
-    """What fire is given: words, then `--key=<the flag as typed>`, so that it has nothing left to guess.
+    """Return the arguments for fire: words, then `--key=<the flag as typed>`, so that fire need not guess.
 
-    Left alone, fire runs a command that was asked for `--help`, reads `--a b` as a=b, `-- --x` as its own
-    flags and a one-letter flag as any parameter that begins with the letter.
+    Otherwise fire would run a command that was asked for `--help`, read `--a b` as a=b, take `-- --x` as its own flags,
+    and take a one-letter flag as any parameter that begins with that letter.
 
     Raises ConfigError with a line for each argument that cannot be understood.
     """
     words: list[str] = []
     flags: dict[str, str] = {}
     wrong: list[str] = []
-    bare = ""  # the flag before, if it had no value
+    bare = ""  # the previous flag, if it had no value
     for argument in arguments:
         typed = f"--{argument}" if _is_assignment(argument) else argument
         if bare and not typed.startswith("--"):
@@ -145,10 +147,10 @@ def read_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def call(command: Callable[..., None], arguments: Sequence[str], quick: bool) -> None:
-    """Call a command with what was typed behind its name: through fire, a quick one as a notebook would.
+    """Call a command with the arguments typed after its name: through fire, or directly if it is `quick`.
 
-    Importing fire, which imports asyncio, takes longer than all that a quick command does. Raises ConfigError for
-    arguments that cannot be understood.
+    Importing fire, which imports asyncio, takes longer than a quick command does. Raises ConfigError for arguments that
+    cannot be understood.
     """
     given = read_arguments(arguments)
     if quick:
@@ -162,9 +164,9 @@ def call(command: Callable[..., None], arguments: Sequence[str], quick: bool) ->
     fire.Fire(SetParseFn(as_flag)(command), command=given, name="main.py")
 
 
-def nobody_reads() -> bool:
-    """Whether a pipe that broke is the one behind what is printed; a dataset may have one of its own."""
-    if not hasattr(select, "poll"):  # Windows, which tells of it in another way
+def output_is_closed() -> bool:
+    """Return whether the broken pipe is the program's own output; a dataset may have a pipe of its own."""
+    if not hasattr(select, "poll"):  # Windows, which reports a closed pipe in another way
         return True
     watch = select.poll()
     watch.register(1, 0)
@@ -172,7 +174,7 @@ def nobody_reads() -> bool:
 
 
 def _add(flags: dict[str, str], typed: str) -> str:
-    """Note a flag; what is wrong with it, if anything."""
+    """Add a flag to `flags` and return its fault; empty if it is good."""
     flag = as_flag(typed)
     if not isinstance(flag, Flag) or not KEY.match(typed[2:].partition("=")[0]):
         meant = typed.lstrip("-–—")
@@ -187,27 +189,27 @@ def _add(flags: dict[str, str], typed: str) -> str:
 
 
 def _is_assignment(argument: str) -> bool:
-    """`key=value` without dashes is a flag too."""
+    """Return whether the argument is `key=value` without dashes, which is a flag too."""
     key, equals, _ = argument.partition("=")
     return bool(equals) and not argument.startswith("-") and bool(KEY.match(key))
 
 
 def flag_node(text: str, where: str) -> Node:
-    """The node of a flag's text, which may be a list or a mapping in brackets."""
+    """Return the node of a flag's text, which may be a list or a mapping in brackets."""
     if text[:1] in ("[", "{"):
         from utils.config.yaml_text import parse_text  # PyYAML takes as long to import as the rest of `help`
 
         try:
-            return Node(_placed(parse_text(text, where), where).value, where, text=text)
+            return Node(_with_place(parse_text(text, where), where).value, where, text=text)
         except ConfigError:
-            pass  # then it is text that begins with a bracket
+            pass  # text that begins with a bracket
     return Node(text, where)
 
 
-def _placed(node: Node, where: str) -> Node:
-    """The same tree with one place for all of it: a command line has no lines."""
+def _with_place(node: Node, where: str) -> Node:
+    """Return the same tree with one place for all nodes: a command line has no lines."""
     if isinstance(node.value, dict):
-        return Node({key: _placed(item, where) for key, item in node.value.items()}, where)
+        return Node({key: _with_place(item, where) for key, item in node.value.items()}, where)
     if isinstance(node.value, list):
-        return Node([_placed(item, where) for item in node.value], where)
+        return Node([_with_place(item, where) for item in node.value], where)
     return Node(node.value, where, node.quoted)

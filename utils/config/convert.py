@@ -1,4 +1,4 @@
-"""From a tree of nodes to typed, frozen dataclasses: every value checked, every mistake named."""
+"""From a tree of nodes to typed, frozen dataclasses: each value is checked, each mistake is reported."""
 
 import dataclasses
 import types
@@ -11,7 +11,7 @@ from utils.config.tree import Node, Problems, plain_value
 from utils.words import is_slip, nearest, shortened, suggest
 
 __all__ = [
-    "BAD",
+    "INVALID",
     "Catalogue",
     "Component",
     "Hint",
@@ -24,23 +24,23 @@ __all__ = [
     "to_plain",
 ]
 
-BAD: Any = object()  # what a value becomes whose mistake has been noted
+INVALID: Any = object()  # the result for a value whose mistake was recorded
 
 
 @dataclass(frozen=True)
 class Component:
-    """A class to build: its name, and the arguments that its constructor takes."""
+    """A class to build: its name and its constructor's arguments."""
 
     name: str
     args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-Roles = dict[str, Component]  # one component a network, by the network's role; a lone one has the role "model"
+Roles = dict[str, Component]  # components by the roles of the networks; a single one has the role "model"
 
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the largest value allowed, in `Annotated[int, Range(1)]`."""
+    """The least and the largest allowed value, in `Annotated[int, Range(1)]`."""
 
     least: float = float("-inf")
     largest: float = float("inf")
@@ -52,13 +52,14 @@ class Range:
 
 
 class Catalogue(Protocol):
-    """Where a component's name is looked up, and its arguments are checked, without importing it."""
+    """A source of components that checks a component's name and arguments without importing it."""
 
     def check(self, name: Node, args: dict[str, Node], key: str, problems: Problems) -> dict[str, Any]:
-        """The arguments, converted; mistakes go to `problems`."""
+        """Return the converted arguments; mistakes go to `problems`."""
 
 
-Hint = Callable[[str, Iterable[str]], str]  # the end of the message on an unknown key, of it and its section's names
+# the end of the message about an unknown key, from the key and the names of its section
+Hint = Callable[[str, Iterable[str]], str]
 
 
 def _near(key: str, names: Iterable[str]) -> str:
@@ -74,13 +75,13 @@ def convert(
     catalogues: Mapping[str, Catalogue],
     hint: Hint = _near,
 ) -> Any:
-    """The value of `node` as type `to`, or BAD with the mistake noted. `key` is its dotted name."""
+    """Return the value of `node` as type `to`, or INVALID after recording the mistake. `key` is its dotted name."""
     return _Converter(problems, catalogues, hint).value(node, to, key)
 
 
 @dataclass(frozen=True)
 class _Converter:
-    """Walks a tree of nodes and a type side by side."""
+    """Walks through a tree of nodes and a type at the same time."""
 
     problems: Problems
     catalogues: Mapping[str, Catalogue]
@@ -93,15 +94,15 @@ class _Converter:
         if is_dataclass(to):
             return self._section(node, typing.cast(type, to), key)
         value = _match(node, to)
-        if value is not BAD:
+        if value is not INVALID:
             return value
         items = _items(to, len(node.value)) if isinstance(node.value, list) else None
         if not isinstance(node.value, list) or items is None:
-            return self._wrong(node, f"{key}: expected {describe(to)}, got {_shown(node)}{_remedy(node, to)}")
+            return self._wrong(node, f"{key}: expected {describe(to)}, got {_quoted(node)}{_suggestion(node, to)}")
         return tuple(self.value(v, t, f"{key}[{i}]") for i, (v, t) in enumerate(zip(node.value, items, strict=True)))
 
     def _annotated(self, node: Node, to: Any, key: str) -> Any:
-        """A range-checked number, or a component of the catalogue that the annotation names."""
+        """Return a range-checked number, or a component of the catalogue that the annotation names."""
         inner, mark = typing.get_args(to)
         if isinstance(mark, str):
             return self._components(node, inner, key, self.catalogues[mark])
@@ -111,7 +112,7 @@ class _Converter:
         return value
 
     def _components(self, node: Node, to: Any, key: str, catalogue: Catalogue) -> Any:
-        """One component, a list of them, or several by role; null where that is allowed."""
+        """Return one component, a list of them, or several by role; None for null if the type allows it."""
         if type(None) in _options(to) and _as(node, None) is None:
             return None
         if is_component(to):
@@ -121,7 +122,7 @@ class _Converter:
         if isinstance(node.value, dict) and to == Roles:
             prefix = {role: key if list(node.value) == ["model"] else f"{key}.{role}" for role in node.value}
             return {role: self._component(item, prefix[role], catalogue) for role, item in node.value.items()}
-        return self._wrong(node, f"{key}: expected {describe(to)}, got {_shown(node)}")
+        return self._wrong(node, f"{key}: expected {describe(to)}, got {_quoted(node)}")
 
     def _component(self, node: Node, key: str, catalogue: Catalogue) -> Any:
         args = dict(node.value) if isinstance(node.value, dict) else {"name": node}
@@ -131,7 +132,7 @@ class _Converter:
             message = f"no key '{slips[0]}'; did you mean 'name'?" if slips else "needs a name, as in {name: ResNet34}"
             return self._wrong(node, f"{key}: {message}")
         if not isinstance(name.value, str) or name.value in ("", "null", "~"):
-            return self._wrong(name, f"{key}: expected a name, got {_shown(name)}")
+            return self._wrong(name, f"{key}: expected a name, got {_quoted(name)}")
         return Component(name.value, catalogue.check(name, args, key, self.problems))
 
     def _section(self, node: Node, to: type, key: str) -> Any:
@@ -139,7 +140,7 @@ class _Converter:
         prefix = f"{key}." if key else ""
         if not isinstance(node.value, dict):
             return self._wrong(
-                node, f"{key}: expected a section of keys, as {prefix}{next(iter(hints))}, got {_shown(node)}"
+                node, f"{key}: expected a section of keys, as {prefix}{next(iter(hints))}, got {_quoted(node)}"
             )
         for name, item in node.value.items():
             if name not in hints:
@@ -148,11 +149,11 @@ class _Converter:
 
     def _wrong(self, node: Node, message: str) -> Any:
         self.problems.add(node.where, message)
-        return BAD
+        return INVALID
 
 
 def _range_outside(to: Any) -> Any:
-    """`Annotated[int, Range(1)] | None` as `Annotated[int | None, Range(1)]`; other types as they are."""
+    """Return `Annotated[int, Range(1)] | None` as `Annotated[int | None, Range(1)]`, and other types unchanged."""
     marked = [option for option in typing.get_args(to) if typing.get_origin(option) is typing.Annotated]
     if not _is_union(to) or not marked:
         return to
@@ -161,34 +162,34 @@ def _range_outside(to: Any) -> Any:
 
 
 def _match(node: Node, to: Any) -> Any:
-    """What a node is as the first type of a union that it fits, else BAD; lists are left to the caller."""
+    """Return a node's value as the first type of a union that fits, otherwise INVALID; the caller handles lists."""
     for option in sorted(_options(to), key=_rank):
         value = _as(node, option)
-        if value is not BAD:
+        if value is not INVALID:
             return value
-    return _match(Node(node.value, node.where), to) if node.quoted and node.text else BAD
+    return _match(Node(node.value, node.where), to) if node.quoted and node.text else INVALID
 
 
 def _rank(option: Any) -> int:
-    """What is tried first: "null" is null where null is allowed, 3 rather than 3.0, and text only if nothing else."""
+    """Return an option's rank: null before text "null", 3 before 3.0, and text last."""
     return {int: 1, float: 2, str: 3, Any: 4}.get(option, 0)
 
 
 def _as(node: Node, to: Any) -> Any:
-    """A node as one type that is no union, else BAD."""
+    """Return a node's value as one type that is no union, otherwise INVALID."""
     if to is Any or (to is dict and isinstance(node.value, dict)):
         return plain_value(node)
     text = node.value if isinstance(node.value, str) else node.text
     if to is str and (text or node.value == ""):
         return text
     if not isinstance(node.value, str):
-        return BAD
+        return INVALID
     plain = plain_value(node)
     if typing.get_origin(to) is Literal:
-        return next((a for a in typing.get_args(to) if a == text or (a == plain and type(a) is type(plain))), BAD)
+        return next((a for a in typing.get_args(to) if a == text or (a == plain and type(a) is type(plain))), INVALID)
     if to is float and type(plain) is int:
         return float(plain)
-    return plain if type(plain) is (type(None) if to is None else to) and to is not str else BAD
+    return plain if type(plain) is (type(None) if to is None else to) and to is not str else INVALID
 
 
 def _options(to: Any) -> tuple[Any, ...]:
@@ -196,12 +197,12 @@ def _options(to: Any) -> tuple[Any, ...]:
 
 
 def is_component(to: Any) -> bool:
-    """Whether a value of the type is one component; it may be null besides."""
+    """Return whether a value of the type is one component; the type may also allow null."""
     return Component in _options(to)
 
 
 def _items(to: Any, count: int) -> list[Any] | None:
-    """The types of a list's items; None where no list of that length may be."""
+    """Return the types of a list's items; None if the type allows no list of that length."""
     for option in _options(to):
         inner = typing.get_args(option)
         if typing.get_origin(option) is list or (typing.get_origin(option) is tuple and inner[1:] == (...,)):
@@ -218,11 +219,11 @@ def _is_union(to: Any) -> bool:
 BOOLEANS = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
 
 
-def _remedy(node: Node, to: Any) -> str:
-    """What to write instead, where that can be guessed."""
+def _suggestion(node: Node, to: Any) -> str:
+    """Return a proposal for the value; empty if there is none."""
     if not isinstance(node.value, str):
         return ""
-    if node.quoted and _match(Node(node.value, node.where), to) is not BAD:
+    if node.quoted and _match(Node(node.value, node.where), to) is not INVALID:
         return " (without the quotes it would be one)"
     choices = [_word(a) for one in _options(to) if typing.get_origin(one) is Literal for a in typing.get_args(one)]
     meant = BOOLEANS.get(node.value.lower(), "") if bool in _options(to) or "true" in choices else ""
@@ -230,7 +231,7 @@ def _remedy(node: Node, to: Any) -> str:
     return f"; did you mean '{meant}'?" if meant else ""
 
 
-def _shown(node: Node) -> str:
+def _quoted(node: Node) -> str:
     if isinstance(node.value, str):
         return f"'{shortened(node.value, 60)}'" if node.value else "nothing"
     return f"a list of {len(node.value)}" if isinstance(node.value, list) else "keys and values"
@@ -253,7 +254,7 @@ PLURALS = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or 
 
 
 def describe(to: Any) -> str:
-    """A type in words: `int` is "a whole number"."""
+    """Return a type in words: `int` is "a whole number"."""
     origin, inner = typing.get_origin(to), typing.get_args(to)
     if origin is typing.Annotated:
         return f"{describe(inner[0])}, {inner[1]}" if isinstance(inner[1], Range) else describe(inner[0])
@@ -268,7 +269,7 @@ def describe(to: Any) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, components and tuples as dicts and lists, as a config file would hold them."""
+    """Return dataclasses, components and tuples as dicts and lists, as a config file would hold them."""
     if isinstance(value, Component):
         return {"name": value.name, **{k: to_plain(v) for k, v in value.args.items()}} if value.args else value.name
     if is_dataclass(value):
@@ -281,7 +282,7 @@ def to_plain(value: Any) -> Any:
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted keys; lists stay whole."""
+    """Return nested dicts as one dict with dotted keys; lists stay whole."""
     if not isinstance(tree, Mapping) or not tree:
         return {prefix: tree}
     return {k: v for key, sub in tree.items() for k, v in flatten(sub, f"{prefix}.{key}" if prefix else key).items()}

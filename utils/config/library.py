@@ -1,4 +1,4 @@
-"""Components of an installed package: their names and definitions, read from its source without importing it."""
+"""Components of an installed package: read their names and definitions from its source, without importing it."""
 
 import ast
 import functools
@@ -15,26 +15,26 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 @dataclass(frozen=True)
 class Library:
-    """Classes or functions of an installed package, read from its source where pip put it."""
+    """Classes or functions of an installed package, read from its installed source."""
 
-    package: str  # what is imported: "torch.optim"
+    package: str  # the module to import: "torch.optim"
     files: str  # a folder or a file below the top package: "optim"
-    pattern: str = r"^class ([A-Z]\w+)\("  # finds the names; these files are too long to parse them all
-    without: frozenset[str] = frozenset()  # what is not meant for a config file
+    pattern: str = r"^class ([A-Z]\w+)\("  # finds the names; these files are too long to be parsed whole
+    without: frozenset[str] = frozenset()  # names that are not for a config file
 
     def names(self) -> list[str]:
-        """The names that a config file may use."""
+        """Return the names that a config file may use."""
         return [name for name in source.matches(self._path(), self.pattern) if name not in self.without]
 
-    @functools.cache  # noqa: B019 - a handful of libraries, which stay as they were installed
+    @functools.cache  # noqa: B019 - a few libraries, whose files do not change
     def definition(self, name: str) -> Definition | None:
-        """The class or function of a name, be it public or not."""
+        """Return the class or function of a name, which need not be public."""
         path = source.matches(self._path(), r"^(?:class|def) (\w+)").get(name)
         return source.defined_in_library(path, name) if path else None
 
     @functools.cache  # noqa: B019
     def _path(self) -> Path | None:
-        """Where the source lies; None when the package is not installed."""
-        spec = importlib.util.find_spec(self.package.split(".")[0])  # a top package is found without being imported
+        """Return the path of the source; None if the package is not installed."""
+        spec = importlib.util.find_spec(self.package.split(".")[0])  # find_spec does not import a top package
         places = spec.submodule_search_locations if spec else None
         return Path(places[0]) / self.files if places else None

@@ -1,4 +1,6 @@
-"""The files of a registry: found, read for what they offer, imported when asked for, and again after an edit."""
+"""The files of a registry: find them, read their public names, import one when it is needed, and again after an
+edit.
+"""
 
 import importlib
 import importlib.util
@@ -15,25 +17,25 @@ from utils.errors import ConfigError
 
 __all__ = ["Place", "here", "users_place"]
 
-LOADED: dict[str, source.Stamp] = {}  # by module: which state of its file was imported
+LOADED: dict[str, source.Stamp] = {}  # by module: the state of its file at the import
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder of Python files, or one file, and the package that they are imported from."""
+    """A folder of Python files, or one file, and the package from which they are imported."""
 
     package: str
     folder: Path
-    ours: bool = True  # part of the program; otherwise the user's, in the current folder
+    ours: bool = True  # a part of the program; otherwise the user's, in the current folder
 
     def files(self) -> list[Path]:
-        """The files that may hold components: those whose names do not begin with _."""
+        """Return the files that may hold components: their names do not begin with _."""
         return [self.folder] if self.folder.is_file() else sorted(self.folder.glob("[!_]*.py"))
 
     def public(self) -> dict[str, Path]:
-        """Every public name and its file.
+        """Return each public name with its file.
 
-        Raises ConfigError when two files give the same name.
+        Raises ConfigError when two files define the same name.
         """
         found: dict[str, Path] = {}
         for path in self.files():
@@ -44,27 +46,28 @@ class Place:
         return found
 
     def shown(self, path: Path) -> str:
-        """The name of one of the files in messages; the user's with its folder."""
+        """Return a file's name for messages; a file of the user has its folder in front."""
         return path.name if self.ours else f"{path.parent.name}/{path.name}"
 
     def module(self, path: Path) -> str:
-        """The name of a file's module."""
+        """Return the name of a file's module."""
         return self.package if path == self.folder else f"{self.package}.{path.stem}"
 
     def load(self, path: Path) -> ModuleType:
-        """Import a file; a file that was edited since is run again in the same module.
+        """Import a file; run an edited file again in the same module.
 
-        One of the user's lives in a package of its own, where `from ._helper import x` finds the file beside it.
+        A file of the user belongs to a package of its own, in which `from ._helper import x` finds the file beside it.
         """
         name, now = self.module(path), source.stamp(path)
         if not self.ours and self.package not in sys.modules:
             sys.modules[self.package] = ModuleType(self.package, f"The files in {self.folder}.")
             sys.modules[self.package].__path__ = [str(self.folder)]
         if name not in sys.modules:
-            importlib.invalidate_caches()  # the file may be younger than Python's list of the folder
+            importlib.invalidate_caches()  # the file may be newer than Python's list of the folder
             module = importlib.import_module(name)
         elif LOADED.get(name, now) != now:
-            with suppress(OSError):  # its time is in whole seconds: one of the same second would pass for the new one
+            # the bytecode's time is in whole seconds: an edit in the same second would not be noticed
+            with suppress(OSError):
                 os.unlink(importlib.util.cache_from_source(str(path)))
             module = importlib.reload(sys.modules[name])
         else:
@@ -74,13 +77,13 @@ class Place:
 
 
 def here(folder: Path) -> Path | None:
-    """The folder of that name in the current one; None when there is none, or when it is that very folder."""
+    """Return the current folder's subfolder of that name; None if there is none, or if it is that very folder."""
     found = Path(folder.name)
     return found if os.path.isdir(found) and not os.path.samefile(found, folder) else None
 
 
 def users_place(folder: Path) -> Place | None:
-    """The files of the user's folder of that name, each folder with a package of its own; None without one."""
+    """Return the user's folder of that name, each folder with its own package; None if there is none."""
     path = here(folder)
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""A folder is a registry: names are read from its source, and only the file asked for is imported."""
+"""A folder is a registry: names are read from its source, and only the needed file is imported."""
 
 import ast
 import functools
@@ -19,47 +19,50 @@ from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
 from utils.words import nearest, suggest
 
-__all__ = ["Registry", "connected"]
+__all__ = ["Registry", "connect"]
 
 
 @dataclass
 class Registry:
     """Classes by name, from the `__all__` of a folder's files and from libraries.
 
-    With `here`, a folder of that name in the current one is looked at first: what it names wins.
+    With `here`, a folder of that name in the current folder is searched first, and its names override ours.
 
     A name `family:variant` is the component `family` with `variant` as its first argument.
     """
 
     package: str
-    folder: Path | None  # of our own files; a file instead of a folder holds them all
+    folder: Path | None  # with our own files; or one file that holds them all
     libraries: Sequence[Library] = ()
-    offered: frozenset[str] | None = None  # arguments the trainer gives if the config does not; None: not known yet
-    brought: frozenset[str] = frozenset()  # arguments that only the trainer can give
-    here: bool = False  # whether the current folder may have files of its own
-    variants: dict[str, Library] = field(default_factory=dict)  # by family: what a variant may be
-    renamed: dict[str, str] = field(default_factory=dict)  # names of old, to suggest the new one
-    # by kind: where arguments are found that are components themselves
+    # arguments that the trainer passes if the config does not; None: not known yet
+    available: frozenset[str] | None = None
+    from_trainer: frozenset[str] = frozenset()  # arguments that only the trainer can pass
+    here: bool = False  # whether the current folder may add files
+    variants: dict[str, Library] = field(default_factory=dict)  # by family: its variants
+    renamed: dict[str, str] = field(default_factory=dict)  # by old name: the new name, for a suggestion
+    # by kind: the registries of arguments that are components themselves
     catalogues: Mapping[str, "Registry"] = field(default_factory=dict, repr=False, compare=False)
 
     def names(self) -> dict[str, str]:
-        """Every public name and its module, from reading our files; one that does not parse is left out.
+        """Return each public name with its module, read from our files; a file that does not parse is skipped.
 
-        Raises ConfigError when two files of a folder give the same name.
+        Raises ConfigError when two files of a folder define the same name.
         """
         return {name: place.module(path) for name, (place, path) in self._public().items()}
 
     def all_names(self) -> list[str]:
-        """Our names and the libraries', sorted."""
+        """Return our names and the libraries', sorted."""
         return sorted({*self.names(), *(name for lib in self.libraries for name in lib.names())})
 
     def summary(self, name: str) -> str:
-        """The first line of the docstring."""
+        """Return the first line of a component's docstring."""
         node = next(self._lineage(name.partition(":")[0]))
         return (ast.get_docstring(node) or "" if node else "").strip().split("\n")[0]
 
     def origin(self, name: str) -> str:
-        """The file of a component of the current folder, and whether it hides one of ours; empty for our own."""
+        """Return the file of a component of the current folder, and whether it replaces one of ours; empty for
+        our own.
+        """
         place, path = self._public().get(name, (None, None))
         if not place or not path or place.ours:
             return ""
@@ -67,7 +70,9 @@ class Registry:
         return f"{place.shown(path)} in this folder" + (", instead of the one that is shipped" if hides else "")
 
     def literal(self, name: str, attribute: str) -> Any:
-        """The value of a class attribute that is a literal in the source, its own or inherited; None without one."""
+        """Return a class attribute that is a literal in the source, the class's own or inherited; None if there is
+        none.
+        """
         for node in self._lineage(name):
             for item in node.body if node else ():
                 targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
@@ -76,19 +81,21 @@ class Registry:
         return None
 
     def signature(self, name: str) -> Signature:
-        """What the constructor takes; for a variant, without the first argument."""
+        """Return the constructor's signature; that of a variant has no first argument."""
         family, _, variant = name.partition(":")
         read = read_signature(self._lineage(family), kinds=self.catalogues)
         hidden = list(read.parameters)[:1] if variant else []
         return Signature({k: v for k, v in read.parameters.items() if k not in hidden}, read.open)
 
     def networks(self, name: str) -> dict[str, bool] | None:
-        """The arguments that only code can give, such as networks, and whether they are needed; None: any."""
+        """Return the arguments that only code can pass, such as networks, with whether they are required; None: any."""
         read = self.signature(name)
         return None if read.open else {k: v.required for k, v in read.parameters.items() if v.only_code}
 
     def attributes(self, name: str) -> set[str] | None:
-        """What a class sets on itself, `self.generator = …`, its bases' too; None where a base is not found."""
+        """Return the attributes that a class and its bases set on self (`self.generator = …`); None if a base is not
+        found.
+        """
         found: set[str] = set()
         for definition in self._lineage(name):
             if definition is None:
@@ -97,12 +104,14 @@ class Registry:
         return found
 
     def arguments(self, name: str) -> dict[str, Parameter]:
-        """What a config may set: the constructor's arguments without those that only the trainer can give."""
+        """Return the arguments that a config may set: those of the constructor that do not come from the
+        trainer only.
+        """
         found = self.signature(name).parameters
-        return {k: v for k, v in found.items() if k not in self.brought and not v.only_code}
+        return {k: v for k, v in found.items() if k not in self.from_trainer and not v.only_code}
 
     def method(self, name: str, method: str) -> dict[str, Parameter]:
-        """What a method takes; nothing where there is none."""
+        """Return the arguments of a method; empty if there is no such method."""
         return read_signature(self._lineage(name), method).parameters
 
     def check(self, name: Node, args: dict[str, Node], key: str, problems: Problems) -> dict[str, Any]:
@@ -123,9 +132,9 @@ class Registry:
         return {k: self._argument(v, takes.get(k, Parameter()), f"{key}.{k}", problems) for k, v in args.items()}
 
     def get(self, name: str, key: str = "") -> Any:
-        """The class or function of that name; imports the one file that holds it, again if it was edited since.
+        """Return the class or function of that name, imported from its file, and again if the file was edited.
 
-        Raises ConfigError for a name that is not there.
+        Raises ConfigError for an unknown name.
         """
         if message := self._unknown(name):
             raise ConfigError(f"{key}: {message}" if key else message)
@@ -140,16 +149,16 @@ class Registry:
         built = getattr(module, family)
         return functools.partial(built, variant) if variant else built
 
-    def build(self, spec: Component, key: str, *args: Any, **offered: Any) -> Any:
-        """Call the class with the config's arguments; of what is offered it gets what it takes.
+    def build(self, spec: Component, key: str, *args: Any, **available: Any) -> Any:
+        """Call the class with the config's arguments, and with those of `available` that its signature names.
 
-        An argument that is a component is built first, and is offered the same. Raises ConfigError when the arguments
+        An argument that is a component is built first, with the same `available`. Raises ConfigError when the arguments
         do not fit, or when the constructor refuses them with a ValueError.
         """
         target = self.get(spec.name, key)
         signature = inspect.signature(target)
-        given = {k: v for k, v in offered.items() if k in signature.parameters}
-        given |= {k: self._built(spec.name, k, v, f"{key}.{k}", offered) for k, v in spec.args.items()}
+        given = {k: v for k, v in available.items() if k in signature.parameters}
+        given |= {k: self._build_argument(spec.name, k, v, f"{key}.{k}", available) for k, v in spec.args.items()}
         try:
             bound = signature.bind(*args, **given)
         except TypeError as error:
@@ -159,17 +168,17 @@ class Registry:
         except ValueError as error:
             raise ConfigError(f"{key}: {spec.name}: {error}") from error
 
-    def _built(self, name: str, argument: str, value: Any, key: str, offered: dict[str, Any]) -> Any:
-        """The value of an argument, with the components in it built."""
+    def _build_argument(self, name: str, argument: str, value: Any, key: str, available: dict[str, Any]) -> Any:
+        """Return an argument's value, with the components in it built."""
         if isinstance(value, tuple) and any(isinstance(item, Component) for item in value):
-            return tuple(self._built(name, argument, v, f"{key}[{i}]", offered) for i, v in enumerate(value))
+            return tuple(self._build_argument(name, argument, v, f"{key}[{i}]", available) for i, v in enumerate(value))
         if not isinstance(value, Component):
             return value
         kind = typing.get_args(self.signature(name).parameters[argument].type)[1]
-        return self.catalogues[kind].build(value, key, **offered)
+        return self.catalogues[kind].build(value, key, **available)
 
     def _source_of(self, error: str, spec: Component, key: str) -> str:
-        """Where the argument that an error names should have come from."""
+        """Return a hint at the source of the argument that an error names."""
         name = error.partition("'")[2].partition("'")[0]
         if "missing" not in error:
             return ""
@@ -178,7 +187,7 @@ class Registry:
         return f"; it is a network, as the config's model.{name}, or comes from the data"
 
     def _places(self) -> list[Place]:
-        """Where our files lie; what is first wins."""
+        """Return the places of our files; an earlier place overrides a later one."""
         own = [Place(self.package, self.folder)] if self.folder else []
         return [place for one in own if self.here and (place := users_place(one.folder))] + own
 
@@ -189,7 +198,7 @@ class Registry:
         return found
 
     def _unknown(self, name: str) -> str:
-        """Why the name cannot be used; empty when it can."""
+        """Return the reason why a name cannot be used; empty if it can."""
         family, _, variant = name.partition(":")
         if family in self.variants:
             choices = self.variants[family].names()
@@ -203,10 +212,10 @@ class Registry:
         if any(name in lib.names() for lib in self.libraries):
             return ""
         known = self.package.replace(".", "/") if self.folder else self.libraries[0].package
-        return f"no '{name}' in {known}{self._meant(name)}"
+        return f"no '{name}' in {known}{self._hint(name)}"
 
-    def _meant(self, name: str) -> str:
-        """What may have gone wrong with a name that is not there."""
+    def _hint(self, name: str) -> str:
+        """Return a hint for an unknown name."""
         if name in self.renamed:
             return f"; it is now called '{self.renamed[name]}'"
         if name.lower() in ("none", "no", "off", "false"):
@@ -222,19 +231,19 @@ class Registry:
         return broken + (f"; did you mean '{words[near]}'?" if near else suggest(name, self.all_names()))
 
     def _missing(self, takes: dict[str, Parameter], args: dict[str, Node]) -> list[str]:
-        if self.offered is None:
+        if self.available is None:
             return []
-        return [k for k, p in takes.items() if p.required and k not in args and k not in self.offered]
+        return [k for k, p in takes.items() if p.required and k not in args and k not in self.available]
 
     def _argument(self, node: Node, parameter: Parameter, key: str, problems: Problems) -> Any:
         if parameter.type != list[Never]:
             return convert(node, parameter.type, key, problems, self.catalogues)
-        # A list of functions: of components of the same kind, as RandomApply(transforms=[…]) takes.
+        # A list of functions is a list of components of the same kind, as in RandomApply(transforms=[…]).
         convert(node, Annotated[tuple[Component, ...], "same"], key, problems, {"same": self})
         return plain_value(node)
 
     def _lineage(self, name: str) -> Iterator[Definition | None]:
-        """The definition of a name and those of its bases; None for each whose source is not found."""
+        """Yield the definition of a name and those of its bases; None for each whose source is not found."""
         todo: list[tuple[Path | None, str]] = [(self._public().get(name, (None, None))[1], name)]
         seen = set(todo)
         while todo:
@@ -249,21 +258,21 @@ class Registry:
         return next((node for lib in self.libraries if (node := lib.definition(name))), None)
 
     def _base(self, path: Path | None, base: ast.expr) -> tuple[Path | None, str]:
-        """File (None: a library's) and name of a base of a class in `path`."""
+        """Return the file (None: a library's) and the name of a base of a class in `path`."""
         name = base_name(base)
         if path is None or self.folder is None or isinstance(base, ast.Attribute):
             return None, name
         if imported := source.import_of(path, name):
             module = imported[0].lstrip(".")
-            level = len(imported[0]) - len(module)  # of `from ._helper import x`: 1
+            level = len(imported[0]) - len(module)  # 1 for `from ._helper import x`
             root = path.parents[level - 1] if level else self.folder.parents[self.package.count(".")]
             file = root / (module.replace(".", "/") + ".py")
             return (file if file.is_file() else None), imported[1]
         return path, name
 
 
-def connected(registries: dict[str, Registry]) -> dict[str, Registry]:
-    """The registries by kind, each of which finds in the others the arguments that are components themselves."""
+def connect(registries: dict[str, Registry]) -> dict[str, Registry]:
+    """Let each registry find arguments that are components in the others; returns the same registries by kind."""
     for registry in registries.values():
         registry.catalogues = registries
     return registries
@@ -277,4 +286,4 @@ def _literal(node: ast.expr | None) -> Any:
     try:
         return ast.literal_eval(node) if node is not None else None
     except (ValueError, TypeError):
-        return None  # known only when it runs
+        return None  # a value that is known only at run time

@@ -1,4 +1,4 @@
-"""What a constructor takes, read from source text without importing it."""
+"""Read a constructor's arguments from source text, without importing it."""
 
 import ast
 import typing
@@ -12,23 +12,23 @@ __all__ = ["PLAIN", "Parameter", "Signature", "UNKNOWN", "base_name", "read_sign
 
 UNKNOWN: Any = object()  # a default that is not a literal
 
-# What the names in an annotation let a YAML value be; a name that is not here may be anything.
+# The YAML values that a name in an annotation allows; other names allow any value.
 NAMES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None, "Number": int | float}
 NAMES |= dict.fromkeys(["list", "tuple", "List", "Tuple", "Sequence", "Iterable"], list[Any])
 NAMES |= dict.fromkeys(["dict", "Dict", "Mapping"], dict)
 # A config file names these by a word: `root: data/photos`, `interpolation: bicubic`, `dtype: float32`.
 NAMES |= dict.fromkeys(["Path", "PathLike", "InterpolationMode", "dtype"], str)
-# No YAML value is one of these: only code can bring them.
+# No YAML value is one of these: only code can pass them.
 CODE = ["Tensor", "Parameter", "ParamsT", "Module", "ModuleList", "Optimizer", "LRScheduler", "Generator", "Callable"]
 NAMES |= dict.fromkeys(CODE, Never)
 
-# Bases whose constructor takes nothing.
+# Bases whose constructor takes no arguments.
 PLAIN = {"object", "ABC", "Protocol", "Generic", "Module", "Dataset", "IterableDataset"}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument: the type its value must have (Any where the source does not say), and its default."""
+    """One argument: the type of its value (Any if the source does not say), and its default."""
 
     type: Any = Any
     required: bool = True
@@ -36,13 +36,13 @@ class Parameter:
 
     @property
     def only_code(self) -> bool:
-        """Whether no config can give it, as a network or a function."""
+        """Whether only code can pass it, for example a network or a function."""
         return self.type is Never
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a class or a function; `open` when it also takes others (**kwargs)."""
+    """The arguments of a class or a function; `open` if it also takes others (**kwargs)."""
 
     parameters: dict[str, Parameter]
     open: bool = False
@@ -51,15 +51,16 @@ class Signature:
 def read_signature(
     lineage: Iterable[ast.AST | None], method: str = "__init__", kinds: Container[str] = ()
 ) -> Signature:
-    """The signature of a function, or of a class's method: its definition and its bases', None for an unknown one.
+    """Return the signature of a function, or of a class's method.
 
-    An argument annotated `Annotated[nn.Module, "loss"]` is itself a component, where "loss" is one of the `kinds`.
+    `lineage` is its definition and those of its bases, with None for an unknown one. An argument annotated
+    `Annotated[nn.Module, "loss"]` is itself a component, if "loss" is one of the `kinds`.
     """
     for node in lineage:
         if isinstance(node, ast.FunctionDef):
             return _of_function(node, kinds)
         if not isinstance(node, ast.ClassDef) or node.decorator_list:
-            return Signature({}, open=True)  # not found, or a dataclass, whose constructor is made when it runs
+            return Signature({}, open=True)  # not found, or a dataclass, whose constructor does not exist in the source
         for item in node.body:
             if isinstance(item, ast.FunctionDef) and item.name == method:
                 return _of_function(item, kinds, method=True)
@@ -67,7 +68,7 @@ def read_signature(
 
 
 def base_name(base: ast.expr) -> str:
-    """The last name of a base class as it is written: `nn.Module` gives Module, `Dataset[int]` gives Dataset."""
+    """Return the last name of a base class: Module for `nn.Module`, Dataset for `Dataset[int]`."""
     return ast.unparse(base.value if isinstance(base, ast.Subscript) else base).split(".")[-1]
 
 
@@ -91,7 +92,7 @@ def _parameter(arg: ast.arg, default: ast.expr | None, kinds: Container[str]) ->
 
 
 def _type(node: ast.expr | None, kinds: Container[str]) -> Any:
-    """The type of an annotation as far as a YAML value can have it; Any where it cannot be told."""
+    """Return the part of an annotation's type that a YAML value can have; Any if it is unknown."""
     if isinstance(node, ast.Constant):
         return None if node.value is None else _type(_parsed(node.value), kinds)
     if isinstance(node, ast.Name | ast.Attribute):
@@ -105,7 +106,7 @@ def _type(node: ast.expr | None, kinds: Container[str]) -> Any:
 
 
 def _parsed(text: Any) -> ast.expr | None:
-    """The annotation in quotes."""
+    """Return the annotation in quotes, parsed."""
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, TypeError):
@@ -113,7 +114,7 @@ def _parsed(text: Any) -> ast.expr | None:
 
 
 def _generic(name: str, items: list[ast.expr], kinds: Container[str]) -> Any:
-    """`Union[...]`, `Optional[...]`, `Literal[...]`, `Annotated[...]` and the list-like types."""
+    """Return the type of `Union[...]`, `Optional[...]`, `Literal[...]`, `Annotated[...]` and the list-like types."""
     if name == "Literal":
         values = [item.value for item in items if isinstance(item, ast.Constant)]
         return Literal[tuple(values)] if len(values) == len(items) else Any  # type: ignore[misc]
@@ -132,20 +133,20 @@ def _generic(name: str, items: list[ast.expr], kinds: Container[str]) -> Any:
 
 
 def _annotated(inner: Any, mark: ast.expr, kinds: Container[str]) -> Any:
-    """A component, where no YAML value can be the type itself and the mark says which kind of component can."""
+    """Return a component's type, if no YAML value fits the type itself and the mark names a kind of component."""
     kind = getattr(mark, "value", None)
     return Annotated[Component, kind] if inner in (Any, Never) and isinstance(kind, str) and kind in kinds else inner
 
 
 def _mark(to: Any) -> str:
-    """The kind of component that a type is; empty for other types."""
+    """Return the kind of component that a type is; empty for other types."""
     return typing.get_args(to)[1] if typing.get_origin(to) is Annotated else ""
 
 
 def _union(options: list[Any]) -> Any:
-    """A union without what only code can bring; Never where nothing else is left that one would want to write."""
+    """Return the union without the options that only code can pass; Never if none is left, or only null."""
     for option in options:
-        if mark := _mark(option):  # other ways to write it are not for a config
+        if mark := _mark(option):  # a config writes it as a component only
             inner = typing.get_args(option)[0]
             return Annotated[inner | None, mark] if None in options else option
     known = [option for option in options if option is not Never]

@@ -9,12 +9,12 @@ from pathlib import Path
 __all__ = ["Stamp", "defined", "defined_in_library", "fault", "import_of", "matches", "public_names", "stamp"]
 
 Stamp = tuple[int, int, int]
-# An `__all__` of names and nothing else, which can be read without parsing the file around it.
+# An `__all__` of plain names, which can be read without parsing the whole file.
 PLAIN_NAMES = re.compile(r"^__all__(?:: [^=\n]+)? = ([\[(][^\[\]()#]*[\])])$", re.MULTILINE)
 
 
 def stamp(path: Path) -> Stamp:
-    """What is another after an edit of a file: its time, its size, and which file it is."""
+    """Return the values that change when a file is edited: its time, its size and its inode."""
     found = path.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
@@ -30,7 +30,7 @@ def _text(path: Path) -> str:
 
 @functools.cache
 def _parse(text: str) -> ast.Module | str:
-    """The tree; of text that is not Python, why not."""
+    """Return the tree; for text that is not Python, the reason."""
     try:
         with warnings.catch_warnings(action="ignore"):  # a stray backslash in a library's docstring is not our concern
             return ast.parse(text)
@@ -41,18 +41,20 @@ def _parse(text: str) -> ast.Module | str:
 
 
 def fault(path: Path) -> str:
-    """Why a file is not Python; empty when it is."""
+    """Return the reason why a file is not Python; empty if it is."""
     tree = _parse(_text(path))
     return tree if isinstance(tree, str) else ""
 
 
 def defined(path: Path, name: str) -> ast.ClassDef | ast.FunctionDef | None:
-    """The class or function of that name at the top of a file."""
+    """Return the class or function of that name at the top level of a file."""
     return _named(_parse(_text(path)), name)
 
 
 def defined_in_library(path: Path, name: str) -> ast.ClassDef | ast.FunctionDef | None:
-    """As `defined`, parsing that part of the file only: a library's may have thousands of lines."""
+    """Return the same as `defined`, but parse only that part of the file: a library's file may have thousands
+    of lines.
+    """
     text = _text(path)
     start = re.search(rf"^(class|def) {re.escape(name)}\b", text, re.MULTILINE)
     if start is None:
@@ -70,7 +72,7 @@ def _named(tree: ast.Module | str, name: str) -> ast.ClassDef | ast.FunctionDef 
 
 
 def import_of(path: Path, name: str) -> tuple[str, str] | None:
-    """Module and name where a file's `from module import name` has it from; a dot for each level of a relative one."""
+    """Return module and name of a file's `from module import name`, with a dot for each level of a relative import."""
     for node in getattr(_parse(_text(path)), "body", []):
         for alias in node.names if isinstance(node, ast.ImportFrom) else ():
             if name == (alias.asname or alias.name):
@@ -79,7 +81,7 @@ def import_of(path: Path, name: str) -> tuple[str, str] | None:
 
 
 def public_names(path: Path) -> list[str]:
-    """The literal `__all__` of a file; it may be broken elsewhere, as most files are not parsed for it."""
+    """Return the literal `__all__` of a file; most files are not parsed for it, so the rest may be broken."""
     return _public_names(_text(path))
 
 
@@ -104,7 +106,7 @@ def _names(value: ast.expr | str) -> list[str]:
 
 @functools.cache
 def matches(folder: Path | None, pattern: str) -> dict[str, Path]:
-    """What a pattern finds in the source of an installed library: name and file."""
+    """Return the names that a pattern finds in the source of an installed library, each with its file."""
     if folder is None:
         return {}
     files = [folder] if folder.is_file() else sorted(folder.glob("*.py"))

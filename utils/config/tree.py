@@ -1,4 +1,4 @@
-"""Configs as trees of nodes that remember where they were written."""
+"""Configs as trees of nodes that remember their places."""
 
 import re
 from collections.abc import Sequence
@@ -15,26 +15,26 @@ INTEGER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 WORDS |= {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
-MAX_DIGITS = 100  # what is longer is no number that anybody meant, and Python refuses to read it from 4,300 on
+MAX_DIGITS = 100  # a longer number is a mistake, and Python refuses to read one of more than 4,300 digits
 
 
 @dataclass
 class Node:
-    """A scalar's text, a list of nodes or a mapping of them, and the place it was written."""
+    """A scalar's text, a list of nodes or a mapping of them, and the place of it."""
 
     value: "str | list[Node] | dict[str, Node]"
     where: str  # "configs/dogcat.yaml:12", or a flag as it was typed
     quoted: bool = False
-    # what stood on the command line, before brackets in it were read as a list or a mapping; or in Python, in quotes
+    # the text on the command line, before its brackets were read as a list or a mapping; or a text from Python
     text: str = ""
 
     @property
     def entries(self) -> "dict[str, Node]":
-        """The mapping; empty where the value is none."""
+        """The mapping; empty for any other value."""
         return self.value if isinstance(self.value, dict) else {}
 
     def at(self, key: str) -> "Node | None":
-        """The node under a dotted key."""
+        """Return the node at a dotted key; None if there is none."""
         node: Node | None = self
         for name in key.split("."):
             node = node.entries.get(name) if node else None
@@ -42,14 +42,14 @@ class Node:
 
 
 class Problems:
-    """Collects every mistake, so that they can be told together: files line by line, then flags as they were typed."""
+    """Collects all mistakes to report them together: those in files line by line, then those in flags as typed."""
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
         self.flags = list(flags)
         self.found: list[tuple[str, str]] = []  # place and message
 
     def add(self, where: str, message: str) -> None:
-        """Note a mistake: its place, which is a flag as it was typed or file:line, and what is wrong there."""
+        """Record a mistake: its place (file:line, or a flag as it was typed), and a message."""
         if (where, message) not in self.found:
             self.found.append((where, message))
 
@@ -71,9 +71,9 @@ class Problems:
 
 
 def to_node(value: Any, where: str, loose: bool = False) -> Node:
-    """The node of a plain Python value; `where` is the place of all of it.
+    """Return the node of a plain Python value; `where` is the place of all its nodes.
 
-    `loose`: text may be read as a flag's where no text is asked for, "1e-3" as a number.
+    `loose`: a text may be read like a flag's text if the type is not text, so that "1e-3" becomes a number.
     """
     if isinstance(value, dict):
         return Node({str(key): to_node(item, where, loose) for key, item in value.items()}, where)
@@ -86,7 +86,7 @@ def to_node(value: Any, where: str, loose: bool = False) -> Node:
 
 
 def plain_value(node: Node) -> Any:
-    """The Python value a node has where no type asks for another: numbers, true and false, null, else text."""
+    """Return a node's value if no type is asked for: a number, true, false or null, otherwise text."""
     if isinstance(node.value, list):
         return [plain_value(item) for item in node.value]
     if isinstance(node.value, dict):
@@ -95,7 +95,7 @@ def plain_value(node: Node) -> Any:
 
 
 def scalar(text: str) -> Any:
-    """What text without quotes stands for: a number, true, false or null, else itself."""
+    """Return the value of text without quotes: a number, true, false or null, otherwise the text itself."""
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     if len(text) > MAX_DIGITS or not NUMBER.fullmatch(text):

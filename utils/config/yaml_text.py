@@ -1,4 +1,4 @@
-"""YAML text: read as a tree of nodes with the place of each, and written so that it is read back as the same."""
+"""YAML text: read it as a tree of nodes with their places, and write it so that it reads back the same."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ["dump_line", "dump_yaml", "parse_text", "read_yaml"]
 
 MAX_BYTES, MAX_DEPTH = 1_000_000, 20
 
-# What PyYAML says, and what one does about it.
+# PyYAML's messages, and a remedy for each.
 REMEDIES = {
     "found character '\\t'": "indent with spaces, not with tabs",
     "cannot start any token": "put text that begins with it in quotes",
@@ -31,7 +31,7 @@ REMEDIES = {
 
 
 def read_yaml(path: Path, name: str) -> Node:
-    """Read a YAML file; `name` is what messages call it.
+    """Read a YAML file; messages call it `name`.
 
     Raises ConfigError for a file that is not YAML, is too large or too deep, gives a key twice or uses aliases.
     """
@@ -86,7 +86,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _node(node: yaml.Node, name: str, where: str) -> Node:
-    """Turn PyYAML's node to ours; a mapping's value is placed at its key's line."""
+    """Turn PyYAML's node into ours; a mapping's value is placed at its key's line."""
     if isinstance(node, yaml.ScalarNode):
         return Node(node.value, where, quoted=node.style is not None)
     if isinstance(node, yaml.SequenceNode):
@@ -104,13 +104,13 @@ def _node(node: yaml.Node, name: str, where: str) -> Node:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `parse_text` reads back as the same value."""
+    """Writes text that `parse_text` reads back as the same value."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None if isinstance(scalar(text), str) else "'"
     if re.search("[\x85\u2028\u2029]", text):
-        style = '"'  # PyYAML writes these line ends as they are, and reads a line end
+        style = '"'  # PyYAML would write these line ends raw, and read them as plain line ends
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -126,11 +126,11 @@ _Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]
 
 
 def dump_yaml(value: Any) -> str:
-    """YAML text of plain values, keys in their order."""
+    """Return plain values as YAML text, with the keys in order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
 
 
 def dump_line(value: Any) -> str:
-    """YAML text of plain values in one line, as one writes it behind a key or in a flag."""
+    """Return plain values as one line of YAML text, as it stands after a key or in a flag."""
     flow = yaml.dump([value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1e9, default_flow_style=True)
     return flow.strip()[1:-1]

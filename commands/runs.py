@@ -91,20 +91,20 @@ def _read_all() -> tuple[list[Run], list[str]]:
 def _orders() -> dict[str, Callable[[Run], tuple]]:
     """What a run is sorted by, in each order; the newest of equals goes first."""
     return {
-        "newest": lambda one: (-one.heard,),
+        "newest": lambda one: (-one.last_seen,),
         "run": lambda one: (one.name,),
         "best": _by_best,
-        "epochs": lambda one: (-one.epochs, -one.steps, -one.heard),
-        "time": lambda one: (-one.seconds, -one.heard),
+        "epochs": lambda one: (-one.epochs, -one.steps, -one.last_seen),
+        "time": lambda one: (-one.seconds, -one.last_seen),
     }
 
 
 def _by_best(one: Run) -> tuple:
     """Only values of one metric can be compared, so each metric has its place in the table; runs without come last."""
     if one.best is None or one.monitor is None:
-        return True, "", 0.0, -one.heard
+        return True, "", 0.0, -one.last_seen
     smaller_is_better = metrics_of(one.names("task")[0]).get(one.monitor) == "min"
-    return False, one.monitor, one.best if smaller_is_better else -one.best, -one.heard
+    return False, one.monitor, one.best if smaller_is_better else -one.best, -one.last_seen
 
 
 def _check_filters(options: Mapping[str, str], runs: Sequence[Run]) -> None:
@@ -166,7 +166,7 @@ def _cells(one: Run) -> dict[str, str]:
 
 def _config_of(one: Run) -> str:
     """The config's name; of a run that repeats another one's config.yaml that run's."""
-    path = PurePath(one.told or "-")
+    path = PurePath(one.config_name or "-")
     return path.parent.name if path.name == "config.yaml" and path.parent.name else path.stem
 
 

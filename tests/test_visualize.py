@@ -16,7 +16,7 @@ import torch
 from tests.visdom_server import PATIENCE, Server, odd_server, wait_for
 from utils.images import picture_grid
 from utils.sinks import visdom_sender
-from utils.sinks.visdom_windows import thinned
+from utils.sinks.visdom_windows import downsample
 from utils.visualize import Visualizer
 
 
@@ -107,10 +107,10 @@ def test_long_traces_are_thinned_and_keep_their_spikes(server):
 def test_thinning_at_its_edges(count):
     x = np.arange(count, dtype=float)
     y = np.where(x % 3 == 0, np.nan, x)
-    kept, values = thinned(x, y)
+    kept, values = downsample(x, y)
     assert len(kept) <= 2000 and (kept[0], kept[-1]) == (0, count - 1)
     assert np.array_equal(values, y[kept.astype(int)], equal_nan=True)
-    gone, _ = thinned(x, np.full(count, np.nan))
+    gone, _ = downsample(x, np.full(count, np.nan))
     assert len(gone) <= 2000
 
 

@@ -1,4 +1,4 @@
-"""The device a run is on: choosing it, its number formats, and moving batches to it."""
+"""The device of a run: choose it, set its number format, and move batches to it."""
 
 import functools
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(use_gpu: str | bool) -> torch.device:
-    """The GPU of this process's local rank, or the CPU.
+    """Return the GPU of this process's local rank, or the CPU.
 
     Raises ConfigError when a GPU is asked for and there is none.
     """
@@ -37,26 +37,26 @@ def choose_device(use_gpu: str | bool) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; without that it is many times slower than float32."""
+    """Return whether the device computes in bfloat16 itself; otherwise bfloat16 is many times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return computes_in_bf16()
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Forward passes in the precision of the config."""
+    """Return a context in which forward passes have the config's precision."""
     if precision == "fp32":
         return nullcontext()
-    # Its cache of converted weights would outlive an optimizer's step: a generator would learn from the old critic.
+    # The cache of converted weights would outlive an optimizer's step: a generator would learn from the old critic.
     return torch.autocast(device.type, DTYPES[precision], cache_enabled=False)
 
 
 def move(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors on the device; from pinned memory they are copied while the GPU computes."""
+    """Return the batch with its tensors on the device; from pinned memory they are copied while the GPU computes."""
     if device.type == "cpu":
         return batch
-    computing, copying = torch.cuda.current_stream(device), _copying(device)
-    with torch.cuda.stream(copying):  # on the computing stream a copy would wait for the step before to end
+    computing, copying = torch.cuda.current_stream(device), _copy_stream(device)
+    with torch.cuda.stream(copying):  # on the computing stream a copy would wait for the previous step
         moved = _moved(batch, device, computing)
     computing.wait_stream(copying)
     return moved
@@ -65,7 +65,7 @@ def move(batch: Any, device: torch.device) -> Any:
 def _moved(batch: Any, device: torch.device, user: torch.cuda.Stream) -> Any:
     if isinstance(batch, Tensor):
         moved = batch.to(device, non_blocking=True)
-        moved.record_stream(user)  # else its memory would be given away when the copying stream is done with it
+        moved.record_stream(user)  # otherwise its memory is free again as soon as the copying stream is done
         return moved
     if isinstance(batch, dict):
         return {key: _moved(value, device, user) for key, value in batch.items()}
@@ -77,6 +77,6 @@ def _moved(batch: Any, device: torch.device, user: torch.cuda.Stream) -> Any:
 
 
 @functools.cache
-def _copying(device: torch.device) -> torch.cuda.Stream:
-    """The stream on which a device is sent its batches."""
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream that copies batches to a device."""
     return torch.cuda.Stream(device)

@@ -1,4 +1,4 @@
-"""torchrun's process group, or a group of one; every function works in both."""
+"""torchrun's process group, or a group of one process; every function works in both."""
 
 import os
 from typing import Any
@@ -16,14 +16,14 @@ def start(device: torch.device) -> None:
 
 
 def launched() -> bool:
-    """Whether torchrun, or what does the same, has started this process as one of a group."""
+    """Return whether torchrun, or a similar launcher, started this process as one of a group."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def stop(failed: bool = False) -> None:
-    """Leave the group together: a rank that leaves while another still talks makes gloo abort.
+    """Leave the group together with the other ranks: gloo aborts when a rank leaves while another still communicates.
 
-    One that has failed leaves without a word: the others may wait for it elsewhere, and torchrun ends them.
+    A failed rank does not wait for the others, which may wait for it elsewhere; torchrun ends them.
     """
     if dist.is_initialized() and not failed:
         dist.barrier()
@@ -31,27 +31,27 @@ def stop(failed: bool = False) -> None:
 
 
 def rank() -> int:
-    """This process's number in the group, from 0."""
+    """Return this process's number in the group, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def local_rank() -> int:
-    """The rank within this machine, which is the number of the GPU to use."""
+    """Return the rank within this machine, which is the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes files and talks to people, also before the group is joined."""
+    """Return whether this process writes files and messages; works also before the group is joined."""
     return rank() == 0 if dist.is_initialized() else not launched() or os.environ["RANK"] == "0"
 
 
 def gather(value: Any) -> list[Any]:
-    """The plain value of every rank, in their order, on every rank."""
+    """Return the plain values of all ranks, in rank order, on every rank."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -60,7 +60,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def broadcast(value: Any) -> Any:
-    """Rank 0's plain value, on every rank."""
+    """Return rank 0's plain value, on every rank."""
     if world_size() == 1:
         return value
     box = [value]
@@ -69,5 +69,5 @@ def broadcast(value: Any) -> Any:
 
 
 def any_rank(flag: int) -> int:
-    """The largest of the ranks' numbers: a wish of one rank is every rank's."""
+    """Return the largest number of all ranks, so that one rank's request counts for all."""
     return flag if world_size() == 1 else max(gather(flag))

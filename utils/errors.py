@@ -1,4 +1,4 @@
-"""The errors that are told to the user in one sentence, each with its exit code."""
+"""The errors that the user sees as one sentence, each with its exit code."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ __all__ = [
 
 
 class UserError(Exception):
-    """Something the user can mend; the text says what is wrong, where, and what to do."""
+    """An error that the user can mend; its text names the fault, its place and the remedy."""
 
     exit_code = 1
 
@@ -33,19 +33,19 @@ class DataError(UserError):
 
 
 class CheckpointError(UserError):
-    """No checkpoint there, or none that can be used."""
+    """A checkpoint that is missing or cannot be used."""
 
     exit_code = 4
 
 
 class StorageError(UserError):
-    """A file that could not be written: disk full, folder not writable."""
+    """A file that could not be written: the disk is full, or the folder is not writable."""
 
     exit_code = 5
 
 
 class NonFiniteError(UserError):
-    """A loss or a gradient that is not finite; `steps`: those that may be to blame, if it is not the last alone."""
+    """A loss or a gradient that is not finite; `steps` are the suspects, if it is not the last step alone."""
 
     exit_code = 6
 
@@ -55,7 +55,7 @@ class NonFiniteError(UserError):
 
 
 class WorkerError(UserError):
-    """The processes that load data were lost."""
+    """Too many processes that load data were lost."""
 
     exit_code = 7
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Files that are written completely or not at all, even if the program dies meanwhile."""
 
 import errno
 import os
@@ -12,24 +12,26 @@ from utils.errors import StorageError
 
 __all__ = ["TEMPORARY", "content", "open_regular", "write_atomic", "fsync", "storage_error", "write_durably"]
 
-TEMPORARY = ".tmp"  # the suffix of a file that is being written
+TEMPORARY = ".tmp"  # the suffix of a file while it is written
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file to read; of those that are not regular a pipe would never end. Raises OSError."""
+    """Open a file for reading. Raises OSError, also for a file that is not regular: reading from a pipe may
+    never end.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
     return open(path, "rb")
 
 
 def content(path: Path) -> bytes:
-    """What a regular file holds. Raises OSError."""
+    """Return the bytes of a regular file. Raises OSError."""
     with open_regular(path) as file:
         return file.read()
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write a file through a temporary one in the same folder; an older file of that name stays if it fails.
+    """Write a file through a temporary one in the same folder; if that fails, an older file of that name stays.
 
     Raises StorageError when it cannot be written.
     """
@@ -52,13 +54,13 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
 
 
 def fsync(stream: BinaryIO) -> None:
-    """Wait until what was written is on the disk. Raises OSError."""
+    """Wait until the written bytes are on the disk. Raises OSError."""
     stream.flush()
     os.fsync(stream.fileno())
 
 
 def storage_error(path: Path, error: OSError, size: int, after: str = "") -> StorageError:
-    """The words for a file of `size` bytes that could not be written; `after` is said at the end."""
+    """Return the error for a file of `size` bytes that could not be written; `after` replaces the advice at its end."""
     reason = error.strerror or str(error)
     try:
         free = f", {shutil.disk_usage(path.parent).free / 1e6:,.0f} MB free"

@@ -1,28 +1,22 @@
-"""Pictures in files: read with care for whatever they are, written whole or not at all."""
+"""Pictures in files: read safely whatever their content is, and written completely or not at all."""
 
-import io
-import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from utils.files import write_atomic
-
-if TYPE_CHECKING:
-    pass
 import functools
 import importlib
+import io
+import math
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from utils.errors import ConfigError, DataError
+from utils.files import write_atomic
 
 __all__ = [
     "DENSITY",
@@ -36,18 +30,19 @@ __all__ = [
     "picture_grid",
 ]
 
-# Pillow goes by content, not by name; without this list a file called cat.jpg could start Ghostscript.
+# Pillow goes by content, not by name. Without this list, a file called cat.jpg could start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
-REDUCTIONS = (8, 4, 2)  # of a JPEG, which can be decoded at such a part of its size
-DENSITY = 0.8  # pixels of a reduced picture for each one wanted; the filter of a full resize blurs more than that
-APP1, SCAN = b"\xff\xe1", b"\xff\xda"  # marks in a JPEG: of EXIF and XMP data, of the pixels' begin
-ORIENTATION = 0x0112  # of EXIF; 1: upright
-TURNED = (5, 6, 7, 8)  # width is height then
+REDUCTIONS = (8, 4, 2)  # a JPEG can be decoded at one of these parts of its size
+# pixels of a reduced picture for each pixel of the result; the filter of a full resize blurs more than that
+DENSITY = 0.8
+APP1, SCAN = b"\xff\xe1", b"\xff\xda"  # marks in a JPEG: EXIF and XMP data, the start of the pixels
+ORIENTATION = 0x0112  # the EXIF tag; 1: upright
+TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 class Region(NamedTuple):
-    """What is wanted of a picture: a box (left, top, right, bottom) at a size (width, height), mirrored or not."""
+    """A region of a picture: a box (left, top, right, bottom), shown at a size (width, height), mirrored or not."""
 
     box: tuple[float, ...]
     size: tuple[int, int]
@@ -56,9 +51,9 @@ class Region(NamedTuple):
 
 
 def read_image(path: str, mode: str = "RGB") -> Image.Image:
-    """The picture in a file, turned upright as its EXIF data say, in a Pillow mode.
+    """Return the picture in a file in a Pillow mode, turned upright by its EXIF data.
 
-    Of an animation it is the first frame. Raises DataError, with the path, for whatever cannot be read.
+    An animation gives its first frame. Raises DataError, with the path, for anything that cannot be read.
     """
     try:
         _check_regular(path)
@@ -73,27 +68,29 @@ def read_image(path: str, mode: str = "RGB") -> Image.Image:
 
 
 def read_size(path: str) -> tuple[int, int]:
-    """Width and height of the picture in a file once it is upright; by its head alone. Raises as `read_image`."""
+    """Return width and height of a file's picture when it is upright, from its header alone. Raises as `read_image`
+    does.
+    """
     try:
         _check_regular(path)
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(ORIENTATION, 1) in TURNED else (width, height)
     except Exception:
-        return read_image(path).size  # or its error
+        return read_image(path).size  # or raise its error
 
 
 def read_region(path: str, choose: Callable[[int, int], Region]) -> np.ndarray:
-    """The region of the picture in a file that `choose(width, height)` names, as uint8 [H, W, 3].
+    """Return the region of the picture in a file that `choose(width, height)` returns, as uint8 [H, W, 3].
 
-    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the box still has 0.8 pixels for each one wanted; by
-    simplejpeg, if that is installed, which gives the same values. Raises DataError as `read_image` does.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size, if the box then still has 0.8 pixels for each pixel of the result.
+    simplejpeg decodes it if it is installed, with the same values. Raises DataError as `read_image` does.
     """
     try:
         _check_regular(path)
         with open(path, "rb", buffering=0) as file:
             found = _read_jpeg(file.read(), choose)
-    except Exception:  # whatever it is, the other way accepts it or says what is wrong
+    except Exception:  # read_image accepts the file, or reports its fault
         found = None
     if found is None:
         image = read_image(path)
@@ -102,11 +99,14 @@ def read_region(path: str, choose: Callable[[int, int], Region]) -> np.ndarray:
 
 
 def cut(image: Image.Image, region: Region, whole: tuple[int, int] | None = None) -> np.ndarray:
-    """The region of a picture that had the size `whole`, as uint8 [H, W, C], C at most 3; antialiased, bilinear."""
+    """Return a region as uint8 [H, W, C], C at most 3, antialiased and bilinear; it counts pixels of the size
+    `whole`.
+    """
     width, height = image.size
     across, down = (width / whole[0], height / whole[1]) if whole else (1, 1)
     left, top, right, bottom = region.box
-    box = (left * across, top * down, min(right * across, width), min(bottom * down, height))  # above by a rounding
+    # rounding may exceed the border
+    box = (left * across, top * down, min(right * across, width), min(bottom * down, height))
     if box != (0, 0, width, height) and all(map(float.is_integer, map(float, box))):
         image, box = image.crop(box), (0, 0, box[2] - box[0], box[3] - box[1])
     part = image if image.size == region.size == box[2:] else image.resize(region.size, Image.Resampling.BILINEAR, box)
@@ -115,7 +115,7 @@ def cut(image: Image.Image, region: Region, whole: tuple[int, int] | None = None
 
 
 def _read_jpeg(data: bytes, choose: Callable[[int, int], Region]) -> np.ndarray | None:
-    """None for what is no JPEG, or one to be turned."""
+    """Return the region of a JPEG; None for any other file, and for a JPEG that must be turned."""
     if data[:2] != b"\xff\xd8":
         return None
     tagged = APP1 in data[: data.find(SCAN)]
@@ -131,7 +131,7 @@ def _read_jpeg(data: bytes, choose: Callable[[int, int], Region]) -> np.ndarray 
 
 
 def _read_by_simplejpeg(data: bytes, choose: Callable[[int, int], Region]) -> np.ndarray | None:
-    """None where it is not installed, and for what Pillow might take otherwise."""
+    """Return the region; None without simplejpeg, and for a file that Pillow may read differently."""
     library = _simplejpeg()
     if library is None:
         return None
@@ -142,8 +142,8 @@ def _read_by_simplejpeg(data: bytes, choose: Callable[[int, int], Region]) -> np
         region = choose(width, height)
         w, h = _reduced((width, height), region)
         least = {} if (w, h) == (width, height) else {"min_width": w, "min_height": h, "min_factor": 1}
-        pixels = library.decode_jpeg(data, "RGBX", **least)  # as Pillow has them in memory: nothing is copied
-    except ValueError:  # its word for a damaged file
+        pixels = library.decode_jpeg(data, "RGBX", **least)  # Pillow's memory layout, so that nothing is copied
+    except ValueError:  # simplejpeg's error for a damaged file
         return None
     image = Image.frombuffer("RGBX", pixels.shape[1::-1], pixels, "raw", "RGBX", 0, 1)
     return cut(image, region, (width, height))
@@ -158,7 +158,7 @@ def _simplejpeg() -> Any:
 
 
 def _reduced(whole: tuple[int, int], region: Region) -> tuple[int, int]:
-    """The size at which to decode, so that the box has enough pixels for those that are wanted."""
+    """Return the size at which to decode, so that the box has enough pixels for the result."""
     left, top, right, bottom = region.box
     most = min((right - left) / region.size[0], (bottom - top) / region.size[1])
     factor = next((factor for factor in REDUCTIONS if factor * DENSITY <= most), 1)
@@ -166,7 +166,7 @@ def _reduced(whole: tuple[int, int], region: Region) -> tuple[int, int]:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """The picture as float32 [C, H, W] in [0, 1]."""
+    """Return the picture as float32 [C, H, W] in [0, 1]."""
     pixels = torch.from_numpy(np.array(image))
     return (pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]).float().div_(255)
 
@@ -174,7 +174,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 def write_image(path: str | Path, pixels: Tensor | np.ndarray) -> None:
     """Write a picture [C, H, W] or [H, W], uint8 or floats in [0, 1], C = 1 or 3, in the format of the suffix.
 
-    Raises ConfigError for a suffix that is no picture's or a folder, StorageError when it cannot be written.
+    Raises ConfigError for a folder, or a suffix without a picture format, and StorageError when it cannot be written.
     """
     kind = WRITTEN.get(Path(path).suffix.lower())
     if kind is None or Path(path).is_dir():
@@ -193,7 +193,7 @@ def write_image(path: str | Path, pixels: Tensor | np.ndarray) -> None:
 
 
 def _check_regular(path: str) -> None:
-    """Pillow would wait for ever on a pipe."""
+    """Raise OSError for a file that is empty or not regular: Pillow would wait for ever on a pipe."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a regular file")
@@ -204,7 +204,7 @@ def _check_regular(path: str) -> None:
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode:
         return image  # convert() would copy it
-    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would cut off at 255 and leave a white picture
+    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip at 255 and leave a white picture
         image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the way that Pillow's own warning recommends
@@ -212,7 +212,10 @@ def _as_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def picture_grid(pictures: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:
-    """Pictures [N, C, H, W] or one [C, H, W], uint8 or floats in [0, 1], C = 1 or 3, as uint8 [3, H', W'] on white."""
+    """Arrange pictures [N, C, H, W] or one [C, H, W] in a grid, uint8 [3, H', W'] on white.
+
+    The pictures are uint8 or floats in [0, 1], and C is 1 or 3.
+    """
     if pictures.ndim == 3:
         return picture_grid(pictures[None], columns, gap=0)
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or not pictures.size:

@@ -1,4 +1,4 @@
-"""The random numbers of python, numpy and torch: seeds that are functions of numbers, and states to go back to."""
+"""The random numbers of python, numpy and torch: seeds from other numbers, and states to return to."""
 
 import hashlib
 import random
@@ -13,20 +13,20 @@ __all__ = ["mix", "random_state", "same_random_state", "seed_all", "set_random_s
 
 
 def mix(*numbers: int) -> int:
-    """A seed of 63 bits that is a function of some numbers."""
+    """Return a seed of 63 bits, a function of the given numbers."""
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def seed_all(seed: int) -> None:
-    """Seed python, numpy and torch. torch.manual_seed would do for torch, at a hundred times the price a sample."""
+    """Seed python, numpy and torch. torch.manual_seed takes a hundred times as long, which counts for each sample."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every random number generator, as plain values and tensors."""
+    """Return the state of every random number generator, as plain values and tensors."""
     name, keys, *rest = np.random.get_state()
     state: dict[str, Any] = {
         "python": random.getstate(),
@@ -39,7 +39,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Continue where `random_state` was taken."""
+    """Restore the state that `random_state` returned."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = state["numpy"]
@@ -51,7 +51,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def same_random_state() -> Iterator[None]:
-    """Whatever is drawn within, afterwards it is as if nothing had been."""
+    """Restore the random state at the end, as if nothing had been drawn within."""
     before = random_state()
     try:
         yield

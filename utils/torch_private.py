@@ -1,6 +1,6 @@
-"""Every private name of torch that is used, each with a test that tells when a torch has lost it.
+"""All private names of torch that the program uses, each with a test that fails when torch changes it.
 
-In: nothing that runs before it is asked. Out: functions with public names.
+In: nothing; no work is done at import. Out: functions with public names.
 """
 
 import inspect
@@ -36,19 +36,19 @@ foreach_lerp_ = torch._foreach_lerp_
 
 
 def mark_as_stepped(optimizer: torch.optim.Optimizer) -> None:
-    """Say that the optimizer's step is called: schedulers warn where it seems not to be."""
+    """Tell torch that the optimizer's step is called; otherwise schedulers warn."""
     optimizer._opt_called = True  # type: ignore[attr-defined]
 
 
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether somebody wants to hear of the optimizer's steps."""
+    """Return whether hooks are registered for the optimizer's steps."""
     own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     module: Any = inspect.getmodule(torch.optim.Optimizer)
     return bool(own or module._global_optimizer_pre_hooks or module._global_optimizer_post_hooks)
 
 
 def profiler_runs() -> bool:
-    """Return whether a profiler records, which knows an optimizer's steps by a label."""
+    """Return whether a profiler records; it needs the label that an optimizer puts on its steps."""
     return torch._C._autograd._profiler_enabled()
 
 
@@ -60,7 +60,7 @@ def spare_compiler() -> None:
     kind = torch.optim.Optimizer
     for method in (kind.add_param_group, kind.state_dict, kind.load_state_dict, kind.zero_grad):
         own = inspect.unwrap(method)
-        setattr(own, "__dynamo_disable", own)  # where torch keeps what it found
+        setattr(own, "__dynamo_disable", own)  # torch looks for its result here
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -69,18 +69,18 @@ def is_batch_norm(module: nn.Module) -> bool:
 
 
 def computes_in_bf16() -> bool:
-    """Return whether this processor computes in bfloat16 itself; False where torch cannot tell."""
+    """Return whether this processor computes in bfloat16 itself; False if torch cannot tell."""
     tests = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(test() for test in tests)
 
 
 def keep_sigchld_handler() -> None:
-    """Keep torch from putting its own handler for dead worker processes in the place of ours."""
+    """Keep torch from replacing our handler for dead worker processes by its own."""
     signal_handling._SIGCHLD_handler_set = True
 
 
 def pinning_thread(loader: DataLoader) -> Any:
-    """Return the thread that pins a loader's batches, None without one."""
+    """Return the thread that pins a loader's batches; None if there is none."""
     return getattr(loader._iterator, "_pin_memory_thread", None)
 
 

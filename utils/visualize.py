@@ -1,4 +1,4 @@
-"""Live curves, pictures and text in the browser: visdom, as in the book, but unable to stop or slow a run."""
+"""Live curves, pictures and text in the browser: visdom, as in the book, but it never stops or slows a run."""
 
 import contextlib
 import html
@@ -20,23 +20,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Visualizer"]
 
-MAX_LINE = 2000  # characters of a line of a text window
+MAX_LINE = 2000  # characters in a line of a text window
 
 
 class Visualizer:
     """A visdom environment that is filled in the background.
 
-    No call waits for the server, returns anything, or raises: what cannot be shown costs one warning line. Windows are
-    kept and sent whole, so a server that starts late, or again and empty, shows everything. `warn` (default: a line on
-    stderr) gets the warnings, one about the server in a run; it may be called from a thread. In a forked process every
-    call does nothing. A method that is not defined here is the visdom client's: `vis.histogram(X, win="weights")`; such
-    a call waits for a server too (the newest 100 do), but is made only once.
+    No call waits for the server, returns anything, or raises: a value that cannot be shown costs one warning line.
+    Windows are kept and sent whole, so that a server that starts late, or restarts empty, shows everything. `warn`
+    (default: a line on stderr) gets the warnings, one about the server in a run; it may be called from a thread. In a
+    forked process every call does nothing.
+
+    A method that is not defined here is the visdom client's: `vis.histogram(X, win="weights")`. Such a call also waits
+    for a server (the newest 100 do), but is made only once.
     """
 
     def __init__(
         self, env: str = "main", host: str = "127.0.0.1", port: int = 8097, warn: Callable[[str], None] | None = None
     ) -> None:
-        self.env = re.sub(r"[^\w.-]", "_", env)[:100] or "main"  # the server makes a file and an address of it
+        self.env = re.sub(r"[^\w.-]", "_", env)[:100] or "main"  # the server uses it in a file name and an address
         self._warn = warn or (lambda message: print(message, file=sys.stderr, flush=True))
         self._warned: set[str] = set()
         self._sender = Sender(self.env, host, port, self._warn_once)
@@ -57,7 +59,7 @@ class Visualizer:
 
     def images(self, name: str, array: "Tensor | np.ndarray") -> None:
         """Show a picture [C, H, W], or the first 64 of [N, C, H, W]: uint8, or floats in [0, 1]; C is 1 or 3."""
-        with self.told(name):
+        with self.warning_on_error(name):
             self._change(name, _show, Pictures, array[:64])
 
     def img(self, name: str, tensor: "Tensor | np.ndarray") -> None:
@@ -65,7 +67,7 @@ class Visualizer:
         self.images(name, tensor)
 
     def img_many(self, pictures: "Mapping[str, Tensor | np.ndarray]") -> None:
-        """Show several: {window: pictures}."""
+        """Show pictures in several windows: {window: pictures}."""
         for name, tensor in pictures.items():
             self.images(name, tensor)
 
@@ -74,16 +76,16 @@ class Visualizer:
         self._change(name, _show, Matrix, matrix, list(labels))
 
     def spread(self, name: str, values: "Mapping[str, Tensor | np.ndarray]", logarithmic: bool = False) -> None:
-        """Show the histograms of several tensors below each other; `logarithmic`: of their values' sizes."""
+        """Show the histograms of several tensors below each other; `logarithmic`: of the sizes of their values."""
         self._change(name, _show, Spread, values, logarithmic)
 
     def log(self, info: object, win: str = "log_text", when: float | None = None) -> None:
         """Add a line with the time (now, or `when` in s since 1970) to a text window, which holds the newest 500."""
-        told = time.strftime("[%m-%d %H:%M:%S] ", time.localtime(when))
-        self._change(win, _add_line, told + str(info)[:MAX_LINE])
+        warning_on_error = time.strftime("[%m-%d %H:%M:%S] ", time.localtime(when))
+        self._change(win, _add_line, warning_on_error + str(info)[:MAX_LINE])
 
     def close(self, timeout: float = 2.0) -> bool:
-        """Send what can be sent within `timeout` seconds; whether that was all. Later calls do nothing."""
+        """Send as much as possible within `timeout` seconds. Returns whether that was all. Later calls do nothing."""
         return os.getpid() != self._owner or self._sender.stop(timeout)
 
     def __getattr__(self, method: str) -> Callable[..., None]:
@@ -97,18 +99,18 @@ class Visualizer:
             self._sender.put(name, lambda windows: fill(windows, *arguments))
 
     def _change(self, window: str, fill: Callable[..., None], *arguments: Any) -> None:
-        with self.told(window):
-            self.row(window, fill, window, *map(_kept, arguments))
+        with self.warning_on_error(window):
+            self.row(window, fill, window, *map(_copied, arguments))
 
     def _call(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if os.getpid() != self._owner or self._sender.stopping.is_set():
             return
-        with self.told(method):
-            self._sender.call(method, methodcaller(method, *_escaped(_kept(args)), **_escaped(_kept(kwargs))))
+        with self.warning_on_error(method):
+            self._sender.call(method, methodcaller(method, *_escaped(_copied(args)), **_escaped(_copied(kwargs))))
 
     @contextlib.contextmanager
-    def told(self, what: str) -> Iterator[None]:
-        """Whatever the values are: the run matters more than its picture."""
+    def warning_on_error(self, what: str) -> Iterator[None]:
+        """Turn any error within into a warning: the run matters more than its picture."""
         try:
             yield
         except Exception as error:
@@ -134,20 +136,20 @@ def _show(windows: Windows, window: str, kind: type, *content: Any) -> None:
     windows.put(kind(window, *content))
 
 
-def _kept(value: Any) -> Any:
-    """A copy that does not change with the value; tensors as arrays."""
-    if hasattr(value, "detach"):  # a tensor, without importing torch to know it
+def _copied(value: Any) -> Any:
+    """Return a copy that does not change with the value; tensors become arrays."""
+    if hasattr(value, "detach"):  # a tensor, recognised without importing torch
         value = value.detach().cpu()
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     if isinstance(value, Mapping):
-        return {key: _kept(item) for key, item in value.items()}
+        return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_kept(item) for item in value]
+        return [_copied(item) for item in value]
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _escaped(value: Any) -> Any:
-    """The same with texts that are harmless to a browser."""
+    """Return the same value with its texts escaped for a browser."""
     if isinstance(value, str):
         return html.escape(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Curves of several runs in one picture: a panel a metric, a line a run."""
+"""Curves of several runs in one picture: a panel for each metric, a line for each run."""
 
 import math
 import statistics
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_comparison"]
 
-# Told apart without colour by dashes and markers, whose numbers have no common divisor: 28 runs before two are alike.
+# Dashes and markers distinguish runs without colour. Their numbers have no common divisor: 28 runs before two look
+# alike.
 DASHES = ("-", "--", ":", "-.")
 MARKERS = "os^DvPX"
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")  # Okabe and Ito, 2008
-MOST = 60  # points of a line
-MARKS = 8  # on a line with many points, which more of them would hide
-WIDEST = 32  # characters of a run's name
-STEEP = 100  # so many times its median is a value that would press all others flat
+MAX_POINTS = 60  # points of a line
+MAX_MARKS = 8  # markers on a line with many points; more of them would hide it
+MAX_NAME = 32  # characters of a run's name
+STEEP_RATIO = 100  # a value this many times the median would flatten all others
 
 Lines = dict[str, dict[int, float]]  # run: step: value
 
@@ -31,8 +32,8 @@ Lines = dict[str, dict[int, float]]  # run: step: value
 def draw_comparison(runs: Mapping[str, Curves], target: Path) -> list[str]:
     """Draw runs by name into a PNG: a panel for each metric of the validation, the train loss and the learning rate.
 
-    Gives the names as the legend has them: one that no font here can show becomes its number. Raises StorageError where
-    the picture cannot be written.
+    Returns the names in the legend: a name that no font here can show becomes its number. Raises StorageError when the
+    picture cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -52,7 +53,9 @@ def draw_comparison(runs: Mapping[str, Curves], target: Path) -> list[str]:
 
 
 def _panels(runs: Mapping[str, Curves]) -> dict[str, Lines]:
-    """What is compared, by title: the validation; of the training the loss and what is not validated; rates last."""
+    """Return the lines by title: validation metrics, then train losses and metrics without validation, then learning
+    rates.
+    """
     found: dict[str, Lines] = {}
     names = list(dict.fromkeys(name for curves in runs.values() for name in curves))
     measured = {name for curves in runs.values() for name, phases in curves.items() if "val" in phases}
@@ -78,9 +81,9 @@ def _draw_panel(axes: "Axes", title: str, lines: Sequence[Mapping[int, float]]) 
     is_rate = name.startswith("lr")
     drawn = [dict(sorted(points.items())) if is_rate else _smoothed(points) for points in lines]
     for number, points in enumerate(drawn):
-        every = max(1, len(points) // MARKS)
-        start = every * number // len(lines)  # markers of runs that are alike stand beside one another
-        width = 2.2 - 1.2 * number / len(lines)  # and a run below another one is still seen
+        every = max(1, len(points) // MAX_MARKS)
+        start = every * number // len(lines)  # so that markers of similar runs are beside one another
+        width = 2.2 - 1.2 * number / len(lines)  # so that a run below another one is still seen
         axes.plot(list(points), list(points.values()), markevery=(start, every), linewidth=width, **_style(number))
     if _is_steep([value for points in drawn for value in points.values()]) and not is_rate:
         axes.set_yscale("log")
@@ -94,22 +97,24 @@ def _title(title: str, smoothed: bool) -> str:
 
 
 def _smoothed(points: Mapping[int, float]) -> dict[int, float]:
-    """In the order of steps; many points as the means of neighbours, each at its last: dashes get lost in noise."""
+    """Sort by steps, and average neighbours if there are many points: noise hides dashes. Each mean is at its last
+    step.
+    """
     steps = sorted(points)
-    size = math.ceil(len(steps) / MOST) if len(steps) > 2 * MOST else 1
+    size = math.ceil(len(steps) / MAX_POINTS) if len(steps) > 2 * MAX_POINTS else 1
     groups = [steps[start : start + size] for start in range(0, len(steps), size)]
     finite = {group[-1]: [points[step] for step in group if math.isfinite(points[step])] for group in groups}
     return {step: statistics.fmean(values) if values else math.nan for step, values in finite.items()}
 
 
 def _is_steep(values: Sequence[float]) -> bool:
-    """Whether a few values are so large that the others can only be seen on a logarithmic axis."""
+    """Return whether a few values are so large that the others need a logarithmic axis."""
     finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) > STEEP * statistics.median(finite)
+    return bool(finite) and min(finite) > 0 and max(finite) > STEEP_RATIO * statistics.median(finite)
 
 
 def _add_legend(figure: "Figure", labels: Sequence[str], family: Sequence[str], beside: int) -> None:
-    """Names below the panels, where they cover no curve."""
+    """Add the names below the panels, where they cover no curve."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], linewidth=1.4, **_style(number)) for number in range(len(labels))]
@@ -120,7 +125,9 @@ def _add_legend(figure: "Figure", labels: Sequence[str], family: Sequence[str], 
 
 
 def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that are not too long, cut in the middle, and the fonts that have them; without a font its number."""
-    short = [name if len(name) <= WIDEST else f"{name[: WIDEST // 2]}…{name[1 - WIDEST // 2 :]}" for name in names]
+    """Return the names, long ones cut in the middle, and the fonts for them; without a font a name is its number."""
+    short = [
+        name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2]}…{name[1 - MAX_NAME // 2 :]}" for name in names
+    ]
     family, missing = fonts_for("".join(short))
     return [f"#{number}" if missing & set(name) else name for number, name in enumerate(short, 1)], family

@@ -1,4 +1,4 @@
-"""How a run is drawn: curves, a confusion matrix and grids of pictures, as PNG files."""
+"""Draw a run: curves, a confusion matrix and grids of pictures, as PNG files."""
 
 import io
 import math
@@ -32,23 +32,23 @@ DPI = 100
 PANEL = (4.8, 3.4)  # inches
 HEAD = 0.4  # inches, for a title above all panels
 STEP = "step (batches)"
-SHARES = ("accuracy", "auc", "f1", "mean_iou", "top5")
-UNITS = {**dict.fromkeys(SHARES, "0 to 1"), "log_loss": "nats", "rmse": "unit of the target"}
-# Told apart without colour too; the markers also show a phase that has a single point.
+FRACTIONS = ("accuracy", "auc", "f1", "mean_iou", "top5")
+UNITS = {**dict.fromkeys(FRACTIONS, "0 to 1"), "log_loss": "nats", "rmse": "unit of the target"}
+# Distinct without colour too; the markers also show a phase that has a single point.
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": "tab:blue", "linestyle": "-", "marker": "o"},
     "val": {"color": "tab:orange", "linestyle": "--", "marker": "s"},
     "test": {"color": "tab:green", "linestyle": ":", "marker": "^"},
 }
-NUMBERED = 20  # classes, at most, whose cells hold their numbers
-ROOM = 7  # places, at most, of names that stand side by side
+MAX_NUMBERED = 20  # up to this many classes, the cells hold their numbers
+MAX_HORIZONTAL = 7  # characters of the longest name that is written horizontally
 
 
 def draw_curves(journal: Path, target: Path) -> bool:
-    """Draw a run's `log.jsonl` into a PNG: a panel a metric over the steps, train and val together, rates last.
+    """Draw a run's `log.jsonl` into a PNG: a panel for each metric over the steps, train and val together, rates last.
 
-    Lines that are not whole (a run may have died while writing) are passed over. Gives False, and writes nothing, where
-    there is nothing to draw. Raises StorageError where the picture cannot be written.
+    Incomplete lines (a run may have died while writing) are skipped. Returns False, and writes nothing, if there is
+    nothing to draw. Raises StorageError when the picture cannot be written.
     """
     panels = read_curves(journal)
     if not panels:
@@ -87,7 +87,10 @@ def _draw_panel(axes: "Axes", name: str, phases: Mapping[str, Mapping[int, float
 
 
 def finish_panel(axes: "Axes", name: str, last: int) -> None:
-    """Label the axes of a metric over the steps to the `last` one; a rate starts at 0, a constant one is no noise."""
+    """Label the axes of a metric over the steps up to the `last` one.
+
+    The axis of a learning rate starts at 0, so that a constant rate does not look like noise.
+    """
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel(STEP)
@@ -100,17 +103,17 @@ def finish_panel(axes: "Axes", name: str, last: int) -> None:
 
 
 def axis_label(name: str) -> str:
-    """A metric's name with its unit."""
+    """Return a metric's name with its unit."""
     if name.startswith("lr"):
         return "learning rate"
     return f"{name} ({UNITS[name]})" if name in UNITS else name
 
 
 def draw_confusion(matrix: Any, classes: Sequence[str], target: Path, title: str = "confusion matrix") -> None:
-    """Draw a confusion matrix [C, C] of counts, rows = truth, into a PNG: the colour is the share of the row.
+    """Draw a confusion matrix [C, C] of counts, rows = truth, into a PNG; the colour is the fraction of the row.
 
-    The first class is at the top. Up to 20 classes, each cell holds its count and its rate. Raises ValueError where
-    matrix and class names do not go together, StorageError where the picture cannot be written.
+    The first class is at the top. Up to 20 classes, each cell holds its count and its rate. Raises ValueError when
+    matrix and class names do not match, StorageError when the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -127,18 +130,18 @@ def draw_confusion(matrix: Any, classes: Sequence[str], target: Path, title: str
     _label(axes, classes)
     right = counts.trace() / max(counts.sum(), 1)
     axes.set_title(f"{title}\n{counts.sum():,} in all, {_percent(float(right))} right", fontsize=10)
-    if len(classes) <= NUMBERED:
+    if len(classes) <= MAX_NUMBERED:
         _number_cells(axes, counts, rates)
     write_figure(figure, target)
 
 
 def _label(axes: "Axes", classes: Sequence[str]) -> None:
-    """Names at both axes, thinned out where there are very many."""
+    """Write the names at both axes, only some of them if there are very many."""
     names, family = printable(classes)
     places = list(range(0, len(names), math.ceil(len(names) / 60)))
     style: dict[str, Any] = {"fontsize": 9 if len(names) <= 40 else 7, "parse_math": False, "family": family}
     longest = max(sum(1 if sign.isascii() else 2 for sign in name) for name in names)
-    upright = len(names) > NUMBERED or longest > ROOM
+    upright = len(names) > MAX_NUMBERED or longest > MAX_HORIZONTAL
     axes.set_xticks(places, [names[place] for place in places], rotation=90 if upright else 0, **style)
     axes.set_yticks(places, [names[place] for place in places], **style)
     axes.set_xlabel("prediction (class)")
@@ -157,7 +160,7 @@ def _number_cells(axes: "Axes", counts: np.ndarray, rates: np.ndarray) -> None:
 
 
 def _percent(rate: float) -> str:
-    """Rounded, but a few mistakes are not none, nor almost all all."""
+    """Return a rounded percentage, in which a few mistakes are not 0 %, and almost all is not 100 %."""
     if 0 < rate < 0.005:
         return "<1%"
     return ">99%" if 0.995 <= rate < 1 else f"{rate:.0%}"

@@ -1,4 +1,4 @@
-"""Which fonts can show a text: matplotlib's own has no Chinese, so that an installed one is looked for."""
+"""Find fonts that can show a text: matplotlib's own has no Chinese, so an installed one is searched."""
 
 from collections.abc import Iterable, Sequence
 
@@ -27,36 +27,38 @@ CJK_FONTS = (
     "Arial Unicode MS",
 )
 ADVICE = "install one, such as Noto Sans CJK SC"
-LONGEST = 18  # characters of a name
+MAX_LENGTH = 18  # characters of a name
 
 
 def fonts_for(text: Iterable[str]) -> tuple[list[str], set[str]]:
-    """Families that show the most of a text, matplotlib's own first; and its characters that none of them has."""
+    """Return the font families that show the most of a text, matplotlib's own first, and the characters that
+    none has.
+    """
     from matplotlib.font_manager import findfont, fontManager, get_font
 
-    family, missing = [OWN], set(text) - _signs_of(get_font(findfont(OWN)))
+    family, missing = [OWN], set(text) - _characters_of(get_font(findfont(OWN)))
     if missing:
         installed = {entry.name: entry.fname for entry in fontManager.ttflist if entry.name in CJK_FONTS}
-        left = {name: missing - _signs_of(get_font(installed[name])) for name in CJK_FONTS if name in installed}
+        left = {name: missing - _characters_of(get_font(installed[name])) for name in CJK_FONTS if name in installed}
         best = min(left, key=lambda name: len(left[name]), default=OWN)
         if len(left.get(best, missing)) < len(missing):
             return [OWN, best], left[best]
     return family, missing
 
 
-def _signs_of(font: object) -> set[str]:
+def _characters_of(font: object) -> set[str]:
     return set(map(chr, font.get_charmap()))  # type: ignore[attr-defined]
 
 
 def printable(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names cut to a length, and fonts that have them; a name that no font here can show becomes its number."""
+    """Return names cut to a length, and fonts for them; a name that no font here can show becomes its number."""
     family, missing = fonts_for("".join(names))
-    short = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names]
+    short = [name if len(name) <= MAX_LENGTH else name[: MAX_LENGTH - 1] + "…" for name in names]
     return [f"#{number}" if missing & set(name) else name for number, name in enumerate(short)], family
 
 
 def unprintable(names: Sequence[str]) -> str:
-    """A sentence on the names that `printable` gives as numbers; "" where there is none."""
+    """Return a sentence about the names that `printable` replaces by numbers; empty if there is none."""
     shown, _ = printable(names)
     told = [f"{new} is {old}" for new, old in zip(shown, names, strict=True) if new.startswith("#") and new != old]
     return f"{', '.join(told)}: no font here has these characters; {ADVICE}" if told else ""

@@ -1,7 +1,7 @@
-"""Metrics over a split, each exact when the parts of several processes are merged.
+"""Metrics over a split, exact also when the parts of several processes are merged.
 
-In: predictions and targets, a batch at a time. Out: numbers. `from utils.meters import Mean` loads only its file.
-Read classification.py first.
+In: predictions and targets, a batch at a time. Out: numbers. `from utils.meters import Mean` loads only its file. Read
+classification.py first.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every meter can do, and the mean of a value."""
+"""The base class of all meters, and the mean of a value."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -8,19 +8,21 @@ from torch import Tensor
 
 __all__ = ["Meter", "Mean"]
 
-State = dict[str, Any]  # python numbers and tensors only: what torch.load(weights_only=True) accepts
+State = dict[str, Any]  # python numbers and tensors only, which torch.load(weights_only=True) accepts
 
 
 class Meter(ABC):
-    """What every meter can do. Any split of the samples into batches, and any order of merging, gives one value."""
+    """The base class of all meters. Any split of the samples into batches, and any order of merging, gives one
+    value.
+    """
 
     @abstractmethod
     def add(self, *args: Any) -> None:
-        """Take in one batch; a ValueError says in words what is wrong with it."""
+        """Add one batch. Raises ValueError with the fault of a wrong batch."""
 
     @abstractmethod
     def state(self) -> State:
-        """Everything added so far, as python numbers and tensors on the CPU."""
+        """Return everything added so far, as python numbers and tensors on the CPU."""
 
     @abstractmethod
     def merge(self, state: State) -> None:
@@ -28,7 +30,7 @@ class Meter(ABC):
 
     @abstractmethod
     def value(self) -> Any:
-        """The measure as a float, or None where it is undefined (no samples, for one)."""
+        """Return the measure as a float; None if it is undefined, for example without samples."""
 
 
 class Average(Meter):
@@ -40,8 +42,8 @@ class Average(Meter):
         self._meter = AverageValueMeter()
 
     def _add_sum(self, total: float, n: int) -> None:
-        # Torchnet wants the sum. The deviation it also keeps means nothing for n > 1 and can be the root of a
-        # negative number: its warning is of no interest.
+        # Torchnet wants the sum. The deviation that it also keeps has no meaning for n > 1, and can be the root of a
+        # negative number; its warning is of no interest.
         if n:
             with np.errstate(invalid="ignore"):
                 self._meter.add(total, n)

@@ -1,4 +1,4 @@
-"""BLEU: how many of a sentence's word sequences stand in one of its reference sentences."""
+"""BLEU: the fraction of a sentence's word sequences that occur in one of its reference sentences."""
 
 import math
 from collections import Counter
@@ -15,8 +15,8 @@ class Bleu(Meter):
     """BLEU of a whole corpus, in [0, 1], without smoothing.
 
     Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", 2002: the geometric mean of the
-    precisions of 1 to `order` words in a row, less for sentences that are shorter than their references. Where a
-    sentence has fewer words than a sequence, one miss is counted, as in nltk's corpus_bleu, which gives the same value.
+    precisions of 1 to `order` words in a row, reduced for sentences that are shorter than their references. A sentence
+    with fewer words than a sequence counts as one miss, as in nltk's corpus_bleu, which gives the same value.
     """
 
     def __init__(self, order: int = 4) -> None:
@@ -27,7 +27,7 @@ class Bleu(Meter):
         self._length = self._wanted = 0
 
     def add(self, sentence: Sentence, references: Sequence[Sentence]) -> None:
-        """Add a sentence and its references, each a sequence of words. Raises ValueError where there is none."""
+        """Add a sentence and its references, each a sequence of words. Raises ValueError without a reference."""
         if not references:
             raise ValueError("a sentence needs a reference at least")
         for n in range(1, self.order + 1):
@@ -37,7 +37,8 @@ class Bleu(Meter):
             self._hits[n - 1] += (counts & allowed).total()
             self._total[n - 1] += max(1, counts.total())
         self._length += len(sentence)
-        self._wanted += min((abs(len(r) - len(sentence)), len(r)) for r in references)[1]  # of the nearest reference
+        # the length of the nearest reference
+        self._wanted += min((abs(len(r) - len(sentence)), len(r)) for r in references)[1]
 
     def state(self) -> State:
         return {"hits": [*self._hits], "total": [*self._total], "length": self._length, "wanted": self._wanted}

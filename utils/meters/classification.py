@@ -1,7 +1,8 @@
-"""Running measures of a model: fed batch by batch, stored in a checkpoint, merged over processes.
+"""Measures of a classifier: fed batch by batch, stored in a checkpoint, merged over processes.
 
-Torchnet's meters do the counting where theirs is right (means and confusion matrices); what they lack stands here: half
-precision, gradients, checks in words, and states that can be merged. It is imported where used: it brings in visdom.
+Torchnet's meters count where they are correct (means and confusion matrices). This file adds half precision, gradients,
+checks with messages, and states that can be merged. Torchnet is imported only where it is used, because it imports
+visdom.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ __all__ = ["AUC", "F1", "Accuracy", "Confusion", "LogLoss"]
 
 
 class Confusion(Meter):
-    """How often each class was taken for each: row = truth, column = prediction."""
+    """How often each class was predicted as each: row = truth, column = prediction."""
 
     def __init__(self, num_classes: int) -> None:
         from torchnet.meter import ConfusionMeter
@@ -42,14 +43,14 @@ class Confusion(Meter):
         self._meter.conf += counts
 
     def value(self) -> np.ndarray:
-        """The counts, an integer array [C, C]."""
+        """Return the counts, an integer array [C, C]."""
         return self._meter.conf.copy()
 
 
 class Accuracy(Average):
     """The fraction of samples, in [0, 1], whose true class is among the `k` highest scores.
 
-    Of equal scores the first counts as the higher, as in argmax; a row with a NaN is a miss.
+    Of equal scores the first counts as the higher, as in argmax. A row with a NaN is a miss.
     """
 
     def __init__(self, k: int = 1) -> None:
@@ -81,8 +82,8 @@ class Accuracy(Average):
 class F1(Meter):
     """The harmonic mean of precision and recall, from a confusion matrix.
 
-    Of the class `positive` where one is given (the usual choice for two classes); else the plain mean over the classes
-    that occur in truth or predictions. None where no class concerned occurs.
+    With `positive` it is that of this class, the usual choice for two classes. Without it, it is the plain mean over
+    the classes that occur in truth or predictions. It is None if no such class occurs.
     """
 
     def __init__(self, num_classes: int, positive: int | None = None) -> None:
@@ -112,7 +113,7 @@ class F1(Meter):
 
 
 class LogLoss(Average):
-    """The mean of -log p(true class), in nats, from logits: the softmax is taken here, in double precision."""
+    """The mean of -log p(true class), in nats, from logits: the softmax is computed here, in double precision."""
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Add logits [N, C], not probabilities, and the true classes [N]."""
@@ -121,10 +122,10 @@ class LogLoss(Average):
 
 
 class AUC(Meter):
-    """The area under the ROC curve over all samples; of several classes, the mean of one against rest.
+    """The area under the ROC curve over all samples; for several classes, the mean of one against the rest.
 
-    Every score is kept until the end, since an area is no sum: 12 bytes a sample for two classes, 8 (C + 1) for C.
-    None while fewer than two classes occur in the truth; a class of several that never occurs is left out of the mean.
+    Every score is kept until the end, because an area is no sum: 12 bytes a sample for two classes, 8 (C + 1) for C. It
+    is None while fewer than two classes occur in the truth. A class that never occurs is left out of the mean.
     """
 
     def __init__(self) -> None:
@@ -175,14 +176,17 @@ class AUC(Meter):
 
 
 def _ranking(logits: Tensor) -> Tensor:
-    """What the samples are ranked by: for two classes [N], how far the second leads; else probabilities [N, C]."""
+    """Return the values that rank the samples: the second logit minus the first [N] for two classes, otherwise [N, C].
+
+    For more classes they are probabilities.
+    """
     if logits.shape[1] == 2:
-        return logits[:, 1] - logits[:, 0]  # orders as the probability does, without its ties near 0 and 1
+        return logits[:, 1] - logits[:, 0]  # gives the order of the probabilities, without their ties near 0 and 1
     return logits.double().softmax(1)
 
 
 def _predictions(outputs: Tensor, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Predicted and true classes, each int64 [N] in [0, num_classes) on the CPU."""
+    """Return predicted and true classes, each int64 [N] in [0, num_classes) on the CPU."""
     outputs = torch.as_tensor(outputs)
     if outputs.dim() == 2:
         if outputs.shape[1] != num_classes:
@@ -196,7 +200,7 @@ def _predictions(outputs: Tensor, targets: Tensor, num_classes: int) -> tuple[Te
 
 
 def _scores_and_classes(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores [N, C] as floats and true classes [N], checked, on the CPU."""
+    """Return scores [N, C] as floats and true classes [N], checked, on the CPU."""
     scores = torch.as_tensor(scores)
     if scores.dim() != 2 or scores.shape[1] < 2:
         raise ValueError(f"scores must be [N, C] with at least 2 classes, not {list(scores.shape)}")
@@ -207,13 +211,13 @@ def _scores_and_classes(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 
 
 def _floats(values: Tensor) -> Tensor:
-    """On the CPU, without gradient; half precision is widened, double precision kept."""
+    """Return the values on the CPU, without gradient; half precision is widened, double precision kept."""
     values = values.detach()
     return values.to("cpu", torch.float64 if values.dtype == torch.float64 else torch.float32)
 
 
 def _classes(values: Tensor, name: str) -> Tensor:
-    """Class numbers as int64 [N] on the CPU."""
+    """Return class numbers as int64 [N] on the CPU."""
     values = torch.as_tensor(values).detach()
     if values.dim() != 1:
         raise ValueError(f"{name} must be class numbers of shape [N], not {list(values.shape)}")

@@ -6,11 +6,12 @@ __all__ = ["area_under_roc"]
 
 
 def area_under_roc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """How often a true sample is ranked above a false one, ties counting half (Mann and Whitney, 1947).
+    """Return how often a true sample ranks above a false one; a tie counts half (Mann and Whitney, 1947).
 
-    `truth`: bool [N], of both kinds; `scores`: [N]. As scikit-learn has it, whose import takes half as long as torch's.
+    `truth`: bool [N], of both kinds; `scores`: [N]. The value is scikit-learn's, whose import takes half as long as
+    torch's.
     """
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum() - (counts - 1) / 2)[places]  # from 1; of equal scores the middle
+    ranks = (counts.cumsum() - (counts - 1) / 2)[places]  # from 1; equal scores share their mean rank
     positives, negatives = int(truth.sum()), int((~truth).sum())
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))

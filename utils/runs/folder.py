@@ -1,4 +1,4 @@
-"""checkpoints/<run>/: named, made once, owned by one process."""
+"""checkpoints/<run>/: named, created once, and owned by one process."""
 
 import json
 import os
@@ -25,23 +25,23 @@ __all__ = [
 ]
 
 ROOT = Path("checkpoints")
-OURS = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
-LOOKED_AT = 0.3  # s: who lists the runs takes each lock for a moment
+CHECKPOINT_NAME = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
+LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class RunFolder:
-    """A run's folder and the lock on it, which dies with its process."""
+    """A run's folder and the lock on it; the system frees the lock when its process ends."""
 
     def __init__(self, path: Path, config: str | None = None):
-        """`config`: what a new run was told to be; of one that is there its status says it."""
+        """Open the folder. `config` is the config of a new run; that of an existing run is read from its status."""
         self.path = path
         self.config = config or self.status().get("config")
         self.lock = FileLock(path / ".lock")
 
     @classmethod
     def create(cls, name: str, config: str | None = None) -> "RunFolder":
-        """Make the folder of a new run of a config, told by its name or path.
+        """Make the folder of a new run; `config` is its config's name or path.
 
         Raises ConfigError for a name that exists or is not portable, StorageError when it cannot be made.
         """
@@ -65,25 +65,25 @@ class RunFolder:
         Raises ConfigError when another process has it, StorageError when the folder is not writable.
         """
         try:
-            self.lock.acquire(timeout=LOOKED_AT)
+            self.lock.acquire(timeout=LOCK_TIMEOUT)
         except Timeout as error:
             raise ConfigError(f"{self.path}: in use by process {self._owner()}; wait or stop it") from error
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
-        # Under the new owner's number, long before the run says anything: others are told who has it.
+        # Write the new owner's number at once, so that other processes can report who has the lock.
         self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
 
     def release(self) -> None:
-        """Let go of the lock, so that this process or another may continue the run."""
+        """Release the lock, so that this process or another may continue the run."""
         self.lock.release()
 
     def remove(self) -> None:
-        """Of a run that has not begun: its name is free again, and no --resume finds it."""
-        shutil.rmtree(self.path, ignore_errors=True)  # while nobody else can own it
+        """Remove a run that has not begun, so that its name is free again and no --resume finds it."""
+        shutil.rmtree(self.path, ignore_errors=True)  # while the lock keeps others out
         self.lock.release()
 
     def _owner(self) -> object:
-        """The process that holds the lock; the moment after it took it, the one before it is still named."""
+        """Return the process that holds the lock; just after it took it, the status may still name the one before."""
         for _ in range(20):
             pid = self.status().get("pid", "?")
             if isinstance(pid, int) and _lives(pid):
@@ -92,24 +92,27 @@ class RunFolder:
         return pid
 
     def status(self) -> dict[str, Any]:
-        """What the run said of itself last."""
+        """Return the status that the run wrote last; empty if there is none."""
         try:
             return dict(json.loads((self.path / "status.json").read_text()))
         except (OSError, ValueError):
             return {}
 
     def finish(self) -> None:
-        """Say that the run is finished, and otherwise what it said of itself last."""
+        """Write that the run is finished, and keep the rest of its last status."""
         self.set_status(**{**self.status(), "state": "finished", "pid": os.getpid()})
 
     def set_status(self, state: str, **facts: Any) -> None:
-        """State is running, finished, stopped or failed; a run that says running and holds no lock has crashed."""
+        """Write the status.
+
+        The state is running, finished, stopped or failed. A run with the state running that holds no lock has crashed.
+        """
         facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), "config": self.config, **facts}
         write_atomic(self.path / "status.json", (json.dumps(facts) + "\n").encode())
 
 
 def refuse_name(name: str) -> None:
-    """Raises ConfigError for a run's name that exists or is not portable."""
+    """Raise ConfigError for a run's name that exists or is not portable."""
     if not LEGAL.fullmatch(name):
         raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
     where = ROOT / name
@@ -118,25 +121,25 @@ def refuse_name(name: str) -> None:
 
 
 def run_path(word: str) -> Path:
-    """The path, or the folder of the run of that name."""
+    """Return the path, or the folder of the run of that name."""
     return ROOT / word if os.path.exists(ROOT / word) and not os.path.exists(word) else Path(word)
 
 
 def refuse_absent(path: Path, asked: str) -> None:
-    """Raises CheckpointError, with the name of a run that is like it."""
+    """Raise CheckpointError if the path does not exist, with the name of a similar run."""
     if not os.path.exists(path):
         names = [run.name for run in ROOT.glob("[!.]*")] if path.parent in (Path(), ROOT) else []
         raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{suggest(path.name, names)}")
 
 
 def refuse_unless_run(path: Path, asked: str) -> None:
-    """Raises CheckpointError for what is no run folder, nor a checkpoint with a name that a run gives."""
+    """Raise CheckpointError unless it is a run folder, or a checkpoint with one of a run's file names."""
     refuse_absent(path, asked)
     try:
         names = os.listdir(path) if path.is_dir() else [path.name]
     except OSError as error:
         raise CheckpointError(f"{asked}: {path} cannot be read ({error.strerror})") from error
-    if not any(OURS.fullmatch(name) for name in names):
+    if not any(CHECKPOINT_NAME.fullmatch(name) for name in names):
         what = "holds no checkpoint of a run" if path.is_dir() else "is no checkpoint of a run"
         raise CheckpointError(f"{asked}: {path} {what}")
 
@@ -147,12 +150,12 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # another user's
+        return True  # it belongs to another user
     return True
 
 
 def run_name(config: str, model: str) -> str:
-    """The name a run gets when it is given none: config, model and time, portable everywhere."""
+    """Return a name for a run without one: config, model and time, portable everywhere."""
     parts = [Path(config).stem, model, time.strftime("%m%d-%H%M%S")]
     base = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).lstrip(".-")
     taken = [base, *(f"{base}-{i}" for i in range(2, 1000))]
@@ -160,7 +163,7 @@ def run_name(config: str, model: str) -> str:
 
 
 def newest_unfinished() -> Path:
-    """The run that was worked on last and is not finished.
+    """Return the unfinished run that was trained last.
 
     Raises CheckpointError when there is none.
     """

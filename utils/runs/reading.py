@@ -1,4 +1,4 @@
-"""Run folders as plain values: what a run was told, how far it came and what it measured; loads nothing heavy."""
+"""Run folders as plain values: the config of a run, its progress and its metrics; imports nothing heavy."""
 
 import json
 import math
@@ -30,45 +30,46 @@ __all__ = [
 
 STATES = ("running", "finished", "stopped", "crashed", "failed")
 PHASES = ("train", "val", "test")
-NO_METRICS = ("time", "phase", "epoch", "step")  # what else a row of the journal holds
+NO_METRICS = ("time", "phase", "epoch", "step")  # the other keys in a row of the journal
 
-Curves = dict[str, dict[str, dict[int, float]]]  # metric: phase: step: value; what was not finite is nan
-Metrics = Callable[[str], Mapping[str, str]]  # of a task's name: its metrics, and whether min or max is better
+Curves = dict[str, dict[str, dict[int, float]]]  # metric: phase: step: value; nan for a value that was not finite
+# from a task's name: its metrics, each with "min" or "max", whichever is better
+Metrics = Callable[[str], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder tells it."""
+    """A run, read from its folder."""
 
     path: Path
     config: Mapping[str, Any]  # keys and values of its config.yaml
     state: str  # one of STATES
-    epochs: int  # that are done
+    epochs: int  # finished epochs
     steps: int
     seconds: float  # of training
-    heard: float  # when it last wrote something, in s since 1970
+    last_seen: float  # time of its last message, in s since 1970
     monitor: str | None = None  # the metric that picks its best checkpoint
-    best: float | None = None  # the best value of it
-    told: str | None = None  # the name or path of the config that it was begun with
+    best: float | None = None  # the best value of that metric
+    config_name: str | None = None  # the name or path of the config with which it began
 
     @property
     def name(self) -> str:
         return _printable(self.path.name)
 
     def setting(self, key: str) -> Any:
-        """The value under a dotted key of its config, None where there is none."""
+        """Return the value at a dotted key of its config; None if there is none."""
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
     def names(self, key: str) -> list[str]:
-        """The names of the components under a key: one, or one a role."""
+        """Return the names of the components at a key: one, or one for each role."""
         return component_names(self.setting(key))
 
 
 def component_names(value: Any) -> list[str]:
-    """The names in a component as a config holds it: a name, a name with arguments, or several by role."""
+    """Return the names in a component as a config holds it: a name, a name with arguments, or several by role."""
     if not isinstance(value, Mapping):
         return [value] if isinstance(value, str) else []
     if "name" in value:
@@ -77,7 +78,9 @@ def component_names(value: Any) -> list[str]:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders in `root` that are not hidden, be there a whole run in them or not, by name; none without `root`."""
+    """Return the folders in `root` that are not hidden, by name, even if they hold no whole run; none without
+    `root`.
+    """
     try:
         with os.scandir(root) as entries:
             return sorted(root / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -86,18 +89,18 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def run_labels(paths: Sequence[Path]) -> list[str]:
-    """What to call runs: their folders' names, or their paths where two folders have the same name."""
+    """Return names for runs: their folders' names, or their paths if two folders have the same name."""
     names = [path.absolute().name for path in paths]
     return list(map(_printable, names if len(set(names)) == len(names) else map(str, paths)))
 
 
 def _printable(text: str) -> str:
-    """Without what would break a line or colour a terminal; a folder can have any name."""
+    """Replace signs that would break a line or colour a terminal; a folder can have any name."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def find_run(word: str, root: Path) -> Path:
-    """The run folder of that name in `root`, or of that path.
+    """Return the run folder of that name in `root`, or of that path.
 
     Raises CheckpointError, with the nearest name, when there is none.
     """
@@ -112,9 +115,9 @@ def find_run(word: str, root: Path) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The keys and values of a run's config.yaml.
+    """Return the keys and values of a run's config.yaml.
 
-    Raises CheckpointError where it cannot be read.
+    Raises CheckpointError when it cannot be read.
     """
     file = path / "config.yaml"
     try:
@@ -127,14 +130,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_run(path: Path, metrics: Metrics) -> Run:
-    """A run from its config.yaml, its status.json, and as long as the status is not its last word, its log.jsonl.
+    """Read a run from its config.yaml and its status.json, and while it is running also from its log.jsonl.
 
-    Raises CheckpointError where one of them is missing or damaged.
+    Raises CheckpointError when one of them is missing or damaged.
     """
     run = _read_status(path, read_config(path))
     if run.state != "running":
         return run
-    return _caught_up(replace(run, state="running" if _is_owned(path) else "crashed"), metrics)
+    return _add_journal(replace(run, state="running" if _is_owned(path) else "crashed"), metrics)
 
 
 def _read_status(path: Path, config: dict[str, Any]) -> Run:
@@ -144,8 +147,8 @@ def _read_status(path: Path, config: dict[str, Any]) -> Run:
         done = int(facts["epoch"]), int(facts["step"]), float(facts["seconds"]), float(facts["time"])
         state = STATES[STATES.index(facts["state"])]
         monitor, best = facts["monitor"], facts["best"]
-        best, told = None if best is None else float(best), facts.get("config")
-        return Run(path, config, state, *done, monitor and str(monitor), best, told and str(told))
+        best, config_name = None if best is None else float(best), facts.get("config")
+        return Run(path, config, state, *done, monitor and str(monitor), best, config_name and str(config_name))
     except FileNotFoundError as error:
         raise CheckpointError(f"{file}: is missing") from error
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -153,9 +156,9 @@ def _read_status(path: Path, config: dict[str, Any]) -> Run:
 
 
 def _is_owned(path: Path) -> bool:
-    """Whether a process holds the run's lock; the lock of a dead process is free."""
+    """Return whether a process holds the run's lock; the lock of a dead process is free."""
     lock = path / ".lock"
-    if not lock.exists():  # a copied folder: whoever trains has the original
+    if not lock.exists():  # a copied folder: a process that trains has the original
         return False
     from filelock import FileLock, Timeout
 
@@ -165,36 +168,38 @@ def _is_owned(path: Path) -> bool:
     except Timeout:
         return True
     except OSError:
-        return True  # cannot be tried here, so its word is taken for it
+        return True  # the lock cannot be tried here, so the status is believed
 
 
-def _caught_up(run: Run, metrics: Metrics) -> Run:
-    """The run with what its journal adds: the status is written when a run begins and when it ends."""
+def _add_journal(run: Run, metrics: Metrics) -> Run:
+    """Update the run from its journal: the status is written only when a run begins and when it ends."""
     rows = list(read_rows(run.path / "log.jsonl"))
     if not rows:
         return run
     values = _curves(rows).get(run.monitor or "", {}).get("val", {}).values()
     best = best_value(values, metrics(run.names("task")[0]).get(run.monitor or ""))
-    heard = max(run.heard, float(rows[-1]["time"]))
+    last_seen = max(run.last_seen, float(rows[-1]["time"]))
     return replace(
         run,
         epochs=max(run.epochs, rows[-1]["epoch"]),
         steps=max(run.steps, rows[-1]["step"]),
-        seconds=run.seconds + heard - run.heard,
-        heard=heard,
+        seconds=run.seconds + last_seen - run.last_seen,
+        last_seen=last_seen,
         best=run.best if best is None else best,
     )
 
 
 def best_value(values: Iterable[float], better: str | None) -> float | None:
-    """The smallest or largest finite value, as `better` is min or max; None where there is none, or no better."""
+    """Return the smallest or largest finite value, for `better` "min" or "max"; None without a value or without
+    `better`.
+    """
     finite = [value for value in values if math.isfinite(value)]
     choose = {"min": min, "max": max}.get(better or "")
     return choose(finite) if choose and finite else None
 
 
 def read_curves(journal: Path) -> Curves:
-    """The numbers of a run's log.jsonl; of two rows of one phase and step, as a resumed run leaves them, the later."""
+    """Return the numbers of a run's log.jsonl. If a resumed run wrote a phase and step twice, the later row counts."""
     return _curves(read_rows(journal))
 
 
@@ -213,7 +218,7 @@ def _has_points(phases: Mapping[str, Mapping[int, float]]) -> bool:
 
 
 def read_rows(journal: Path, phases: Collection[str] = PHASES) -> Iterator[dict[str, Any]]:
-    """The rows of these phases in a journal, if there is one; lines that are damaged are left out."""
+    """Yield a journal's rows of these phases, if there is a journal; damaged lines are skipped."""
     if not os.path.isfile(journal):
         return
     with journal.open(encoding="utf-8", errors="replace") as lines:

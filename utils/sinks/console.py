@@ -1,4 +1,4 @@
-"""What a run says while it goes: a bar and a table on a terminal, plain lines elsewhere, JSON for scripts."""
+"""The output of a run while it trains: a bar and a table on a terminal, plain lines elsewhere, JSON for scripts."""
 
 import json
 import math
@@ -21,13 +21,13 @@ __all__ = ["Console", "Output"]
 
 Output = Literal["text", "quiet", "json"]
 LINE_PERIOD = 10.0  # s between two lines of progress where there is no bar
-BAR_PERIOD = 1.0  # s between two looks at what the bar tells besides its count
+BAR_PERIOD = 1.0  # s between two updates of the text beside the bar's count
 BAR = "{desc} {bar} {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left{postfix}"
-BOLD, GREEN = "1", "32"  # of a terminal's colours
+BOLD, GREEN = "1", "32"  # colours of a terminal
 
 
 class Console(Sink):
-    """A sink that prints; `say` is for sentences, `tell` for what an epoch has come to."""
+    """A sink that prints; `say` prints a sentence, `tell` the results of an epoch."""
 
     def __init__(self, output: Output = "text"):
         self.output = output
@@ -38,12 +38,12 @@ class Console(Sink):
         self.bar: Any = None
         self.table = Table()
         self.epoch = Epoch(0, 0, 0, 0)
-        self.waiting: dict[str, str] = {}  # a row of the table that came too soon to be printed
+        self.waiting: dict[str, str] = {}  # a row of the table that came too early to be printed
         self.values: dict[str, float] = {}  # of the last train row
-        self.printed = self.looked = float("-inf")
+        self.printed = self.last_look = float("-inf")
 
     def say(self, text: str) -> None:
-        """One line, above the bar if there is one."""
+        """Print a line, above the bar if there is one."""
         if self.output == "json":
             self._write({"phase": "note", "text": text})
         else:
@@ -51,9 +51,9 @@ class Console(Sink):
             self._print(self._wrapped(text))
 
     def begin(self, epoch: int, epochs: int, total: int, done: int) -> None:
-        """A new epoch (from 0, of `epochs`) of `total` batches, of which `done` are done already."""
-        if self.epoch.done >= self.epoch.total > 0 and not self.epoch.told and self.output == "text":
-            self.tell(self.epoch.number, self.epoch.step, best=False)  # no validation fell into it
+        """Begin an epoch (from 0, of `epochs`) of `total` batches, of which `done` are already done."""
+        if self.epoch.done >= self.epoch.total > 0 and not self.epoch.reported and self.output == "text":
+            self.tell(self.epoch.number, self.epoch.step, best=False)  # no validation came in this epoch
         self.end()
         self.epoch = Epoch(epoch, epochs, total, done)
         if self.terminal:
@@ -61,28 +61,28 @@ class Console(Sink):
             options |= {} if self.notebook else {"bar_format": BAR}
             bar = _notebook_bar() if self.notebook else _terminal_bar()
             self.bar = bar(total=total, initial=done, desc=f"epoch {epoch + 1}/{epochs}", **options)
-            self.looked = float("-inf")
+            self.last_look = float("-inf")
 
     def advance(self, scalars: Mapping[str, Tensor]) -> None:
-        """One batch more, and what it gave."""
+        """Count one more batch, with its losses."""
         self.epoch.done += 1
         if self.bar is not None:
             self.bar.update()
-            if time.monotonic() - self.looked >= BAR_PERIOD:
-                self._look(scalars)
+            if time.monotonic() - self.last_look >= BAR_PERIOD:
+                self._update_bar(scalars)
 
     def end(self) -> None:
-        """No bar from here on."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
     def flush(self) -> None:
-        """Print the row of the table that is left: the run is finished."""
+        """Print the remaining row of the table at the end of the run."""
         self._print_waiting()
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """A row of the journal. Those of validation are printed when it is known whether they are the best."""
+        """Take a row of the journal. A row of validation is printed later, when it is known whether it is the best."""
         if phase != "train":
             self.epoch.measured = dict(values)
             return
@@ -91,13 +91,13 @@ class Console(Sink):
         if self.output == "json":
             self._write({"phase": phase, "epoch": epoch, "step": step, **values})
         elif not self.terminal and time.monotonic() - self.printed >= LINE_PERIOD:
-            self._print(f"{self.epoch.progress()}  {_shown(values)}")
+            self._print(f"{self.epoch.progress()}  {_format(values)}")
             self.table.shown = []
 
     def tell(self, epoch: int, step: int, best: bool) -> None:
-        """A line on the epoch so far, after its validation; `best`: none was better."""
+        """Print a line about the epoch so far, after its validation; `best`: it is the best validation yet."""
         seconds, measured = time.monotonic() - self.epoch.start, self.epoch.measured
-        self.epoch.told = True
+        self.epoch.reported = True
         if self.output == "json":
             known = {"is_best": best, "seconds": round(seconds, 3)}
             self._write({"phase": "val", "epoch": epoch, "step": step, **measured, **known})
@@ -108,8 +108,10 @@ class Console(Sink):
             self._print_waiting()
 
     def done(self, facts: Mapping[str, Any]) -> None:
-        """The last words: steps, epochs, seconds, folder, files, next (a command), and of the best validation monitor
-        (the metric), best (its value, None where nothing was measured), best_epoch and best_file.
+        """Print the end of the run.
+
+        `facts` are steps, epochs, seconds, folder, files and next (a command). About the best validation they hold
+        monitor (the metric), best (its value, None without a validation), best_epoch and best_file.
         """
         if self.output == "json":
             self._write({"phase": "done", **facts})
@@ -133,18 +135,19 @@ class Console(Sink):
         self.end()
         self._print_waiting()
 
-    def _look(self, scalars: Mapping[str, Tensor]) -> None:
-        """What the bar tells beside its count: memory, and the losses of the last row, before it those of this batch.
+    def _update_bar(self, scalars: Mapping[str, Tensor]) -> None:
+        """Show memory and losses beside the bar's count: those of the last row, before the first row those of this
+        batch.
 
-        A device is asked for a number once in a while, not each step: it would have to wait.
+        A device is asked for a number once in a while, not each step, because each question waits for it.
         """
-        self.looked = time.monotonic()
+        self.last_look = time.monotonic()
         values = self.values or {name: float(value.detach()) for name, value in scalars.items()}
         losses = [f"{name} {number(value)}" for name, value in values.items() if not is_rate(name)]
-        self.bar.set_postfix_str(", ".join([*losses[:2], *_memory()]))  # and draws it
+        self.bar.set_postfix_str(", ".join([*losses[:2], *_memory()]))  # this also draws the bar
 
     def _wrapped(self, text: str) -> str:
-        """On a terminal, lines that break between words."""
+        """Return the text, on a terminal wrapped between words."""
         if not self.terminal:
             return text
         whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": "  "}
@@ -167,12 +170,16 @@ class Console(Sink):
         self._put(f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text)
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        """A line of JSON, which has no word for what is not finite; in one piece, as other threads write too."""
+        """Print a line of JSON, with null for a value that is not finite; in one piece, because other threads write
+        too.
+        """
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._put(json.dumps(plain, ensure_ascii=False))
 
     def _put(self, line: str) -> None:
-        """A terminal that is gone, a pipe without a reader, or a full disk behind it, is no reason to end a run."""
+        """Print a line. If the terminal or the pipe's reader is gone, or the disk is full, the run goes on in silence.
+        187 the unwritten rest would fail again at the end
+        """
         try:
             if self.bar is not None:
                 self.bar.write(line, file=sys.stdout)
@@ -202,24 +209,24 @@ def _terminal_bar() -> Any:
 
 
 def _notebook_bar() -> Any:
-    """Return a bar of the notebook; one of text where ipywidgets are not installed."""
+    """Return a bar of the notebook, or a bar of text without ipywidgets."""
     from warnings import catch_warnings, simplefilter
 
     with catch_warnings():
-        simplefilter("ignore")  # it would rather have them installed
+        simplefilter("ignore")  # it warns that ipywidgets are missing
         from tqdm.auto import tqdm
     return tqdm
 
 
 def _memory() -> list[str]:
-    """What the process holds in memory, where the system tells; and of its GPU's."""
-    told = []
+    """Return the process's memory, if the system reports it, and the GPU's."""
+    memory = []
     with suppress(OSError, ValueError), open("/proc/self/statm") as stream:
-        told.append(f"{int(stream.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB")
+        memory.append(f"{int(stream.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB")
     if torch.cuda.is_initialized():
-        told.append(f"GPU {torch.cuda.memory_reserved() / 1e6:,.0f} MB")
-    return told
+        memory.append(f"GPU {torch.cuda.memory_reserved() / 1e6:,.0f} MB")
+    return memory
 
 
-def _shown(values: Mapping[str, float]) -> str:
+def _format(values: Mapping[str, float]) -> str:
     return "  ".join(f"{k} {v:.3g}" if is_rate(k) else f"{k} {number(v)}" for k, v in values.items())

@@ -1,4 +1,4 @@
-"""log.jsonl: the truth about a run, of which all other sinks are views."""
+"""log.jsonl: the truth about a run; all other sinks are views of it."""
 
 import errno
 import json
@@ -19,14 +19,14 @@ from utils.sinks.logger import MemoryJournal
 
 __all__ = ["Journal"]
 
-encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make an encoder each time
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make an encoder for each row
 
 
 class Journal(MemoryJournal):
-    """log.jsonl, one JSON object a line, written before any other sink sees the row; it keeps no rows in memory."""
+    """log.jsonl, one JSON object a line; it writes each row before any other sink sees it, and keeps none in memory."""
 
     def __init__(self, path: Path, keep: int = 0):
-        """`keep`: how many bytes belong to the state that is resumed; rows after it are cut off."""
+        """Open the journal. `keep`: the bytes that belong to the resumed state; later rows are cut off."""
         super().__init__()
         self.path = path
         try:
@@ -36,7 +36,7 @@ class Journal(MemoryJournal):
         self.cut(keep)
 
     def cut(self, keep: int) -> None:
-        """Forget what was written after the first `keep` bytes."""
+        """Remove everything after the first `keep` bytes."""
         try:
             if self.stream.seek(0, os.SEEK_END) > keep:
                 self.stream.truncate(keep)
@@ -48,11 +48,11 @@ class Journal(MemoryJournal):
         row = {"time": round(time.time(), 3), **row}
         try:
             line = encode(row)
-        except ValueError:  # JSON has no word for a value that is not finite; null keeps the line readable for all
+        except ValueError:  # JSON has no value that is not finite; null keeps the line readable for all programs
             line = encode({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
         whole = (line + "\n").encode()
         try:
-            if (written := self.stream.write(whole)) < len(whole):  # on a half the next row would be written
+            if (written := self.stream.write(whole)) < len(whole):  # otherwise the next row would follow half a row
                 self.cut(self.size() - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -60,7 +60,7 @@ class Journal(MemoryJournal):
 
     @staticmethod
     def read(path: Path) -> list[dict[str, Any]]:
-        """Return the rows of a journal except damaged ones; none where there is no journal."""
+        """Return the rows of a journal except damaged ones; none if there is no journal."""
         return list(read_rows(path, (*PHASES, "show")))
 
     def size(self) -> int:
@@ -68,14 +68,14 @@ class Journal(MemoryJournal):
         return os.fstat(self.stream.fileno()).st_size
 
     def sync(self) -> None:
-        """Make sure that the rows are on disk."""
+        """Wait until the rows are on the disk."""
         try:
             os.fsync(self.stream.fileno())
         except OSError as error:
             raise self._failure(error) from error
 
     def images(self, name: str, step: int, images: "Tensor") -> None:
-        """A file beside the journal, and its name in it."""
+        """Write a file beside the journal, and its name into the journal."""
         from utils.images import write_image
 
         stem = "samples" if name == "samples" else f"samples_{name}"

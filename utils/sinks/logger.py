@@ -1,4 +1,4 @@
-"""Logger: hands rows, pictures and texts to every sink; the journal is the truth, the others are views of it."""
+"""Logger: passes rows, pictures and texts to every sink; the journal is the truth, the others are views of it."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,11 @@ __all__ = ["Logger", "MemoryJournal", "Sink"]
 
 
 class Sink:
-    """A view of the run; what it does not show it inherits. `shows` names what is costly to make."""
+    """A view of the run; a method that it does not override shows nothing. `shows` names outputs that are costly to
+    make.
+    """
 
-    shows: frozenset[str] = frozenset()  # of "histograms", "pictures" (files) and "events" (of TensorBoard)
+    shows: frozenset[str] = frozenset()  # any of "histograms", "pictures" (files) and "events" (of TensorBoard)
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Show a row: the values of a phase (train, val or test) after `step` training steps."""
@@ -39,15 +41,15 @@ class Sink:
         """Call `write` with a tensorboardX.SummaryWriter, later and in another thread."""
 
     def close(self) -> None:
-        """Show what is left."""
+        """Show the rest, and end."""
 
 
 class MemoryJournal(Sink):
-    """The rows of a run that has no folder, in a list."""
+    """The rows of a run without a folder, in a list."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.epoch = 0  # of texts to come
+        self.epoch = 0  # the epoch of the next texts
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
         self._add({"phase": phase, "epoch": epoch, "step": step, **values})
@@ -59,50 +61,50 @@ class MemoryJournal(Sink):
         self.rows.append({"time": round(time.time(), 3), **row})
 
     def size(self) -> int:
-        """Return how much there is, in the journal's own unit."""
+        """Return the size, in the journal's own unit."""
         return len(self.rows)
 
     def cut(self, keep: int) -> None:
-        """Forget what came after a size."""
+        """Remove everything after a size."""
         del self.rows[keep:]
 
 
 class Logger(Sink):
-    """Hands everything on to its sinks, the journal first; has none on ranks other than 0."""
+    """Passes everything to its sinks, the journal first; has none on ranks other than 0."""
 
     def __init__(self, sinks: Sequence[Sink] = (), journal: MemoryJournal | None = None):
         self.journal = journal
         self.sinks: list[Sink] = [*sinks] if journal is None else [journal, *sinks]
 
     def size(self) -> int:
-        """Return how much the journal holds, in its own unit."""
+        """Return the journal's size, in its own unit."""
         return self.journal.size() if self.journal is not None else 0
 
     def cut(self, keep: int) -> None:
-        """Have the journal forget what came after a size."""
+        """Have the journal remove everything after a size."""
         if self.journal is not None:
             self.journal.cut(keep)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Say to which epoch the pictures and texts to come belong."""
+        """Set the epoch of the next pictures and texts."""
         if self.journal is not None:
             self.journal.epoch = epoch
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the rows of a journal in memory; none of one on disk, which has a file for them."""
+        """Return the rows of a journal in memory; none for one on disk, which has a file for them."""
         return self.journal.rows if self.journal is not None else []
 
     def validation(
         self, epoch: int, step: int, numbers: Mapping[str, float], extras: Mapping[str, Any], labels: Sequence[str]
     ) -> None:
-        """Show a validation: its row, if anything was measured, and matrices."""
+        """Show a validation: its row, if it has numbers, and matrices."""
         if numbers:
             self.scalars("val", epoch, step, numbers)
         for name, matrix in extras.items():
             self.matrix(name, step, matrix, labels)
 
     def shown(self, kind: str) -> bool:
-        """Return whether any sink shows what is costly to make."""
+        """Return whether any sink shows this costly kind of output."""
         return any(kind in sink.shows for sink in self.sinks)
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""The table of a training on a terminal: a row an epoch."""
+"""The table of a training on a terminal: a row for each epoch."""
 
 import math
 import time
@@ -19,10 +19,10 @@ class Epoch:
         self.sums: dict[str, list[float]] = {}  # name: sum over steps, steps
         self.rates: dict[str, float] = {}
         self.measured: dict[str, float] = {}  # by the last validation
-        self.told = False
+        self.reported = False
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """A row stands for the steps since the one before, or since the epoch began."""
+        """Add a train row, which is the mean of the steps since the previous row, or since the epoch began."""
         steps = step - self.step if self.step else self.done - self.first or 1
         self.step = step
         for name, value in values.items():
@@ -33,13 +33,15 @@ class Epoch:
                 self.sums[name] = [old[0] + steps * value, old[1] + steps]
 
     def position(self) -> str:
-        """Epochs that are done, of how many: 3/10, or 2.50/10 in the middle of the third."""
+        """Return the finished epochs of all: 3/10, or 2.50/10 in the middle of the third."""
         if self.done >= self.total:
             return f"{self.number + 1}/{self.of}"
         return f"{self.number + self.done / self.total:.2f}/{self.of}"
 
     def columns(self) -> dict[str, str]:
-        """Means of training, measures of validation, learning rates; of two with one name it is said which is which."""
+        """Return means of training, metrics of validation and learning rates; train and val are named if both have the
+        metric.
+        """
         train = {name: total / steps for name, (total, steps) in self.sums.items()}
         both = train.keys() & self.measured.keys()
         named = {f"train {name}" if name in both else name: value for name, value in train.items()}
@@ -47,7 +49,7 @@ class Epoch:
         return {name: number(value) for name, value in named.items()} | {k: f"{v:.3g}" for k, v in self.rates.items()}
 
     def progress(self) -> str:
-        """How far it is, how fast, and how long it will take."""
+        """Return the progress, the speed and the remaining time."""
         seconds = time.monotonic() - self.start
         rate = (self.done - self.first) / seconds if seconds > 0 else 0.0
         left = f"{clock((self.total - self.done) / rate)} left" if rate else "? left"
@@ -55,13 +57,15 @@ class Epoch:
 
 
 class Table:
-    """Rows of one width; the head is repeated when the columns change, or when something else was printed."""
+    """Rows of one width. The head is repeated when the columns change, or after another line was printed."""
 
     def __init__(self) -> None:
         self.shown: list[str] = []  # the columns under the last head
 
     def lines(self, row: Mapping[str, str], width: int) -> tuple[str, str]:
-        """The head, empty where it still stands above, and the row, both with the columns that fit into `width`."""
+        """Return the head (empty if the last one is still valid) and the row, with the columns that fit into
+        `width`.
+        """
         widths = {name: max(len(name), len(text), COLUMN if name != "best" else 0) for name, text in row.items()}
         names = list(row)
         while sum(widths[name] + 2 for name in names) - 2 >= width and (spare := _spare(names)):
@@ -72,7 +76,7 @@ class Table:
 
 
 def _spare(names: Sequence[str]) -> str:
-    """The column that is missed least: of the numbers the last one, rates later; none where few are left."""
+    """Return the least important column: the last number, then a rate; empty if few are left."""
     numbers = [name for name in names[1:-2] if not is_rate(name)]
     return numbers[-1] if len(numbers) > 2 else next((name for name in names if is_rate(name)), "")
 
@@ -83,7 +87,7 @@ def is_rate(name: str) -> bool:
 
 
 def clock(seconds: float) -> str:
-    """Seconds below a minute, else minutes:seconds or hours:minutes:seconds."""
+    """Return seconds below a minute, otherwise minutes:seconds or hours:minutes:seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -91,7 +95,7 @@ def clock(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """A number in at most `COLUMN` characters."""
+    """Return a number in at most `COLUMN` characters."""
     size = abs(value)
     if not math.isfinite(value) or (size and size < 1e-3) or size >= 1e6:
         return f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, written by tensorboardX on a thread of their own."""
+"""Event files for TensorBoard, written by tensorboardX in a separate thread."""
 
 import math
 import os
@@ -23,35 +23,36 @@ if TYPE_CHECKING:
 
 __all__ = ["TensorBoard"]
 
-PERIOD = 0.5  # s between two looks for what is to be written
-SHOWN = 5.0  # s until TensorBoard can see what was written
-PATIENCE = 60.0  # s, at most, that a save and the end of a run wait for what is being written
+PERIOD = 0.5  # s between two passes that write
+FLUSH_PERIOD = 5.0  # s until TensorBoard can see a written row
+MAX_WAIT = 60.0  # s, at most, that a save and the end of a run wait for the thread
 
 Write = Callable[[Any], object]  # adds to a tensorboardX.SummaryWriter
 
 
 class TensorBoard(Sink):
-    """A sink that only notes what is to be written: tensorboardX takes 35 µs a scalar.
+    """A sink that queues its output for a thread, because tensorboardX takes 35 µs a scalar.
 
-    What cannot be written costs one warning line, and the run its event files from there on, but not the run.
+    An output that cannot be written costs one warning line. If the files cannot be written any more, the run goes on
+    without them.
     """
 
     shows = frozenset({"histograms", "events"})
 
     def __init__(self, folder: Path, purge_step: int | None = None, warn: Callable[[str], None] = print):
-        """`purge_step`: what earlier files hold of this step and later ones is not shown."""
+        """Prepare the thread. `purge_step`: TensorBoard hides this step and later ones in earlier files."""
         self._folder, self._purge_step, self._warn = folder, purge_step, warn
-        self._notes: deque[Write] = deque()
+        self._pending: deque[Write] = deque()
         self._stopping, self._due = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
-        self._told = False
+        self._warned = False
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
         self.event(_Row(time.time(), phase, step, values))
 
     def replay(self, journal: Path, step: int) -> None:
-        """Write what a journal holds of that step and later ones once more: it was purged."""
+        """Write a journal's rows from that step on once more, because they were purged."""
         for row in Journal.read(journal):
             if row["step"] < step:
                 continue
@@ -71,7 +72,7 @@ class TensorBoard(Sink):
         self.event(lambda writer: writer.add_text(name, text.replace("\n", "  \n"), step))  # Markdown's end of line
 
     def histograms(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """A histogram for each array; they must not change afterwards."""
+        """Write a histogram for each array; the arrays must not change afterwards."""
         for tag, array in values.items():
             finite = array[np.isfinite(array)]
             if finite.size:
@@ -81,30 +82,30 @@ class TensorBoard(Sink):
         """Have the thread call `write` with a tensorboardX.SummaryWriter."""
         if os.getpid() != self._owner or self._stopping.is_set():
             return
-        self._notes.append(write)
+        self._pending.append(write)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="tensorboard", daemon=True)
             self._thread.start()
 
     def sync(self) -> None:
-        """Have all that was noted so far on the disk: the run is about to be saved."""
+        """Wait until everything queued so far is on the disk, before the run is saved."""
         written = threading.Event()
         self.event(methodcaller("flush"))
         self.event(lambda writer: written.set())
         self._due.set()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + MAX_WAIT
         while not written.wait(0.05) and not self._stopping.is_set() and time.monotonic() < end:
             pass
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the rest, and end the thread."""
         self._stopping.set()
         self._due.set()
         if self._thread is not None and os.getpid() == self._owner:
-            self._thread.join(PATIENCE)
+            self._thread.join(MAX_WAIT)
 
     def _run(self) -> None:
-        self._due.wait(PERIOD)  # the run has just begun, and has other things to do
+        self._due.wait(PERIOD)  # the run has just begun, and has other work
         try:
             writer = _open(self._folder, self._purge_step)
             flushed = time.monotonic()
@@ -112,29 +113,30 @@ class TensorBoard(Sink):
                 self._due.wait(PERIOD)
                 self._due.clear()
                 self._write(writer)
-                if time.monotonic() > flushed + SHOWN:
+                if time.monotonic() > flushed + FLUSH_PERIOD:
                     writer.flush()
                     flushed = time.monotonic()
             self._write(writer)
             writer.close()
         except Exception as error:  # the journal has it all
             self._stopping.set()
-            self._notes.clear()
+            self._pending.clear()
             self._warn(f"{self._folder}: no more event files for TensorBoard: {' '.join(str(error).split())}")
 
     def _write(self, writer: Any) -> None:
-        for _ in range(len(self._notes)):
-            note = self._notes.popleft()
+        for _ in range(len(self._pending)):
+            write = self._pending.popleft()
             try:
-                note(writer)
-            except (ValueError, TypeError, AssertionError, RuntimeError, ImportError) as error:  # not the disk
-                if not self._told:
-                    self._told = True
+                write(writer)
+            # not errors of the disk
+            except (ValueError, TypeError, AssertionError, RuntimeError, ImportError) as error:
+                if not self._warned:
+                    self._warned = True
                     self._warn(f"tensorboard: not everything is shown: {' '.join(str(error).split())}")
 
 
 class _Row:
-    """The scalars of a row in one event, not one each."""
+    """The scalars of a row in one event, instead of one event each."""
 
     __slots__ = ("phase", "step", "time", "values")
 
@@ -159,7 +161,7 @@ def _add_picture(name: str, file: Path, step: int, writer: Any) -> None:
 
 
 def _open(folder: Path, purge_step: int | None) -> Any:
-    """A SummaryWriter without tensorboardX's own queue and thread, whose `flush` would not wait for the queue."""
+    """Return a SummaryWriter without tensorboardX's own queue and thread; its `flush` would not wait for that queue."""
     from tensorboardX import SummaryWriter
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.writer import FileWriter
@@ -173,7 +175,8 @@ def _open(folder: Path, purge_step: int | None) -> Any:
     class Files(FileWriter):
         def __init__(self, **options: Any) -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            # Names hold the second only: the file of a run that is resumed at once must be another, and sort behind.
+            # Names hold only the second. A run that is resumed at once needs another name, which sorts behind the
+            # first.
             suffix = f".{purge_step or 0:09d}.{os.getpid()}"
             self.event_writer = Events(str(folder / "events"), suffix)
             self._default_metadata: dict[str, Any] = {}

@@ -42,11 +42,11 @@ class VisdomBoard(Sink):
         self.visualizer.heatmap(name, matrix, labels)
 
     def histograms(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Of the gradients the sizes: they differ by powers of ten between layers."""
+        """Show the histograms; for gradients those of their sizes, which differ by powers of ten between layers."""
         self.visualizer.spread(name, values, logarithmic=name == "gradients")
 
     def replay(self, journal: Path) -> None:
-        """Show what a journal holds, with the pictures that lie beside it."""
+        """Show a journal's rows, and the pictures beside it."""
         pictures: dict[str, str] = {}
         for row in Journal.read(journal):
             name = str(row.get("name"))
@@ -66,7 +66,7 @@ class VisdomBoard(Sink):
         from PIL import Image
 
         if file.is_file():
-            with self.visualizer.told(name), Image.open(file, formats=["PNG"]) as image:
+            with self.visualizer.warning_on_error(name), Image.open(file, formats=["PNG"]) as image:
                 self.visualizer.images(name, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
     def close(self) -> None:
@@ -81,13 +81,13 @@ def fill_row(
     values: Mapping[str, float | None],
     when: float,
 ) -> None:
-    """Add a row of the journal, of the time `when` in s since 1970, to the windows it belongs to."""
+    """Add a row of the journal to its windows; `when` is its time in s since 1970."""
     for name, value in values.items():
-        # The rates of several networks in one window.
+        # the rates of several networks share one window
         rate = name.removeprefix("lr_") if name == "lr" or name.startswith("lr_") else ""
         pane = windows.curves("learning rate" if rate else name)
         pane.add(rate or phase, step, math.nan if value is None else value)
     if phase != "train" and values:
-        told = time.strftime("[%m-%d %H:%M:%S]", time.localtime(when))
+        stamp = time.strftime("[%m-%d %H:%M:%S]", time.localtime(when))
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
-        windows.lines("log").add(f"{told} epoch {epoch + 1}, step {step}, {phase}: {shown}")
+        windows.lines("log").add(f"{stamp} epoch {epoch + 1}, step {step}, {phase}: {shown}")

@@ -1,4 +1,4 @@
-"""The thread through which a visdom server is told what its windows should show, whatever the server does meanwhile."""
+"""The thread that sends the windows' content to a visdom server, and never stops the run for it."""
 
 import contextlib
 import http.client
@@ -13,9 +13,9 @@ from utils.sinks.visdom_windows import Send, Windows
 
 __all__ = ["Sender"]
 
-TIMEOUT = 2.0  # s, of each request: what a frozen server may cost the sender
+TIMEOUT = 2.0  # s, of each request: the longest wait for a frozen server
 PERIOD = 0.25  # s between two passes of the sender: at most 4 updates of a window a second
-SHARE = 0.1  # of one core, at most, for the sender: very long curves are sent less often
+MAX_CPU = 0.1  # fraction of one core, at most, for the sender: very long curves are sent less often
 RETRY = 3.0  # s between two attempts to reach a server
 SAVE_PERIOD = 10.0  # s between two requests to store the environment on the server's disk
 MAX_CALLS = 100  # calls of the visdom client that wait for a server
@@ -24,13 +24,13 @@ Change = Callable[[Windows], None]
 
 
 class Sender:
-    """The run puts changes in and goes on; the thread makes them, and sends every window that changed as a whole.
+    """A queue of changes and a thread that makes them; it sends each changed window as a whole.
 
-    So nothing is lost when the server is not there, or comes again without what it knew, and nothing is there twice.
+    So nothing is lost when the server is missing, or restarts empty, and nothing is shown twice.
     """
 
     def __init__(self, env: str, host: str, port: int, warn_once: Callable[[str, str], None]) -> None:
-        """`warn_once` gets a topic and a sentence, on the thread."""
+        """Prepare the thread. `warn_once` gets a topic and a sentence, and is called on the thread."""
         self._env, self._address, self._warn_once = env, (host, port), warn_once
         self._inbox: deque[tuple[str, Change]] = deque()
         self._windows = Windows()
@@ -43,8 +43,8 @@ class Sender:
         self._all_sent = False  # true at the end only
 
     def put(self, what: str, change: Change) -> None:
-        """Have the thread make a change; `what` is what a failure is told of."""
-        self._inbox.append((what, change))  # no lock: a deque's append is whole
+        """Have the thread make a change; a warning about it names `what`."""
+        self._inbox.append((what, change))  # no lock: a deque's append is atomic
         if self._thread is None:
             self._start()
 
@@ -53,7 +53,7 @@ class Sender:
         self.put(method, lambda windows: self._calls.append((method, call)))
 
     def stop(self, timeout: float) -> bool:
-        """Have the thread send what is left, and end; whether all was sent within `timeout` seconds."""
+        """Have the thread send the rest, and end. Returns whether all was sent within `timeout` seconds."""
         self.stopping.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -72,7 +72,7 @@ class Sender:
             try:
                 pause = self._pass(last)
                 self._all_sent = last
-            except Exception as error:  # whatever it is, the run goes on
+            except Exception as error:  # the run goes on after any error
                 self._warn_once("the server", str(error))
                 self._connection, pause = None, RETRY
         self._connection = self._client = None
@@ -80,11 +80,11 @@ class Sender:
     def _make_changes(self) -> None:
         for _ in range(len(self._inbox)):
             what, change = self._inbox.popleft()
-            with self._told(what):
+            with self._warn_on_error(what):
                 change(self._windows)
 
     def _pass(self, last: bool) -> float:
-        """Send what changed; gives the seconds to wait before the next pass."""
+        """Send the changed windows. Returns the seconds to wait before the next pass."""
         if self._connection is None or not self._connection.is_open():
             self._connect()
         began = time.thread_time()
@@ -95,11 +95,11 @@ class Sender:
         if self._unsaved and (last or time.monotonic() > self._saved + SAVE_PERIOD):
             self._unsaved, self._saved = False, time.monotonic()
             self._client.save([self._env])
-        return max(PERIOD, (time.thread_time() - began) / SHARE)
+        return max(PERIOD, (time.thread_time() - began) / MAX_CPU)
 
     def _send(self, what: str, send: Send) -> None:
         self._unsaved = True
-        with self._told(what):
+        with self._warn_on_error(what):
             send(self._client)
 
     def _connect(self) -> None:
@@ -107,13 +107,13 @@ class Sender:
         import visdom
 
         self._client = visdom.Visdom(env=self._env, send=False, use_incoming_socket=False)
-        self._client.send = True  # only now, or it would post and print
+        self._client.send = True  # set only now, otherwise it would post and print
         self._client._handle_post = lambda url, data=None: connection.post(urlsplit(url).path, data or "{}")
-        self._windows.change_all()  # whatever the server was told before, it may have forgotten
+        self._windows.change_all()  # a new server knows none of the windows
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """A failure that is not the server's costs one line."""
+    def _warn_on_error(self, what: str) -> Iterator[None]:
+        """Turn an error that is not the server's into one warning line."""
         try:
             yield
         except _ServerError:
@@ -123,13 +123,13 @@ class Sender:
 
 
 class _ServerError(Exception):
-    """There is no server, or it cannot be relied on; the text is a sentence for the user."""
+    """A server that is missing or unreliable; the text is a sentence for the user."""
 
 
 class _Connection(http.client.HTTPConnection):
-    """A single connection: once it breaks, the server may have forgotten all it was told."""
+    """A single connection; when it breaks, the server may have lost the windows."""
 
-    # Not `requests`: it connects again behind our back, and through a proxy where the environment names one.
+    # Not `requests`: it would connect again unnoticed, and through a proxy if the environment names one.
 
     auto_open = 0
 
@@ -144,7 +144,7 @@ class _Connection(http.client.HTTPConnection):
             raise self._trouble("does not answer as visdom does")
 
     def post(self, path: str, body: str) -> str:
-        """The server's answer; raises _ServerError where none comes, or an error does."""
+        """Return the server's answer. Raises _ServerError if there is none, or if it is an error."""
         try:
             self.request("POST", path, body.encode())
             answer = self.getresponse()
@@ -160,7 +160,8 @@ class _Connection(http.client.HTTPConnection):
         return _ServerError(f"{server} {what}; curves go to the run folder, and sending is tried again")
 
     def is_open(self) -> bool:
-        """Whether the server has not hung up."""
+        """Return whether the server has not hung up."""
         from urllib3.util import wait_for_read
 
-        return self.sock is not None and not wait_for_read(self.sock, timeout=0)  # nothing is due but an end
+        # nothing to read is expected, except the end
+        return self.sock is not None and not wait_for_read(self.sock, timeout=0)

@@ -1,4 +1,4 @@
-"""What windows of visdom show: curves, a text, pictures, a matrix; and the messages that fill them."""
+"""The content of visdom's windows (curves, a text, pictures, a matrix), and the messages that show it."""
 
 import html
 import math
@@ -11,45 +11,45 @@ import numpy as np
 
 from utils.images import picture_grid
 
-__all__ = ["MOST", "Curves", "Lines", "Matrix", "Pane", "Pictures", "Spread", "Windows", "thinned"]
+__all__ = ["MAX_POINTS", "Curves", "Lines", "Matrix", "Pane", "Pictures", "Spread", "Windows", "downsample"]
 
-MOST = 2000  # points of a trace, at most, that are sent
-MARKED = 50  # points of a trace, at most, that get markers: a line through one point would not be seen
+MAX_POINTS = 2000  # points of a trace, at most, that are sent
+MAX_MARKED = 50  # points of a trace, at most, that get markers: a line through one point would be invisible
 MAX_LINES = 500  # of a text window
 COLOURS = {"train": "#1f77b4", "val": "#ff7f0e", "test": "#2ca02c"}  # the same in every window, and as in curves.png
 SIZE = {"width": 400, "height": 310}  # pixels of a window: three beside each other on a common screen
 MARGIN = {"l": 58, "r": 14, "t": 42, "b": 50}
-BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]  # of plotly, which would cover the title
+BUTTONS = ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]  # plotly's, which would cover the title
 BLUES = [[0, "#f4f8fc"], [0.5, "#6baed6"], [1, "#08306b"]]
 BINS = 40
 
-Send = Callable[[Any], object]  # fills a window through the visdom client that it is given
+Send = Callable[[Any], object]  # fills a window through the visdom client
 
 
 class Windows:
-    """The windows of one environment by name, and which of them changed since they were last asked for."""
+    """The windows of one environment by name, and the names of those that changed since `take_changed`."""
 
     def __init__(self) -> None:
         self._panes: dict[str, Any] = {}
         self._changed: dict[str, None] = {}  # a set that keeps its order
 
     def _pane(self, window: str, kind: type) -> Any:
-        """The content of a window; a new one where it is of another kind."""
+        """Return the content of a window; a new one if it is of another kind."""
         self._changed[window] = None
         if not isinstance(self._panes.get(window), kind):
             self._panes[window] = kind(window)
         return self._panes[window]
 
     def curves(self, window: str) -> "Curves":
-        """A window of curves, which are going to change."""
+        """Return a window of curves, and count it as changed."""
         return self._pane(window, Curves)
 
     def lines(self, window: str) -> "Lines":
-        """A window of text, which is going to change."""
+        """Return a window of text, and count it as changed."""
         return self._pane(window, Lines)
 
     def put(self, pane: "Pane") -> None:
-        """Show this instead of what the window shows."""
+        """Replace a window's content."""
         self._panes[pane.window] = pane
         self._changed[pane.window] = None
 
@@ -58,13 +58,13 @@ class Windows:
         self._changed = dict.fromkeys(self._panes)
 
     def take_changed(self) -> list[tuple[str, Send]]:
-        """How to fill each window that changed; they count as unchanged from now on."""
+        """Return the names of the changed windows, each with a function that fills it; they then count as unchanged."""
         changed, self._changed = self._changed, {}
         return [(window, self._panes[window].send) for window in changed]
 
 
 class Pane:
-    """A window's content."""
+    """The content of a window."""
 
     def __init__(self, window: str) -> None:
         self.window, self.title = window, html.escape(window)
@@ -84,7 +84,7 @@ class Curves(Pane):
         self.traces: dict[str, tuple[array, array]] = {}
 
     def add(self, trace: str, x: float | None, y: float) -> None:
-        """A point of one trace; without x the points are counted. What is not finite makes a gap."""
+        """Add a point to one trace; without x the points are counted. A value that is not finite makes a gap."""
         xs, ys = self.traces.setdefault(trace, (array("d"), array("d")))
         xs.append(len(xs) if x is None else x)
         ys.append(y)
@@ -92,9 +92,9 @@ class Curves(Pane):
     def send(self, client: Any) -> None:
         data, seen = [], set[float]()
         for name, (xs, ys) in self.traces.items():
-            x, y = (_finite(values) for values in thinned(np.asarray(xs), np.asarray(ys)))
+            x, y = (_finite(values) for values in downsample(np.asarray(xs), np.asarray(ys)))
             line = {"width": 1.6} | ({"color": COLOURS[name]} if name in COLOURS else {})
-            mode = "lines+markers" if len(x) <= MARKED else "lines"
+            mode = "lines+markers" if len(x) <= MAX_MARKED else "lines"
             trace = {"name": html.escape(name), "x": x, "y": y, "type": "scatter", "mode": mode}
             data.append(trace | {"line": line, "marker": {"size": 5}})
             seen |= {value for value in y if value is not None}
@@ -126,7 +126,9 @@ class Pictures(Pane):
     """A picture, or a grid of them."""
 
     def __init__(self, window: str, array: np.ndarray) -> None:
-        """`array`: [C, H, W] or [N, C, H, W], uint8 or floats in [0, 1]. Raises ValueError for another shape."""
+        """Store the pictures: [C, H, W] or [N, C, H, W], uint8 or floats in [0, 1]. Raises ValueError for another
+        shape.
+        """
         super().__init__(window)
         self.grid = picture_grid(array)  # uint8 [3, H, W]
 
@@ -142,7 +144,7 @@ class Matrix(Pane):
     """A confusion matrix: rows are the truth, the first class is at the top."""
 
     def __init__(self, window: str, matrix: np.ndarray, labels: Sequence[str]) -> None:
-        """`matrix`: counts [C, C]. Raises ValueError where the labels are not as many."""
+        """Store the counts [C, C]. Raises ValueError if there are not C labels."""
         super().__init__(window)
         if matrix.shape != (len(labels), len(labels)):
             raise ValueError(f"a matrix of shape {list(matrix.shape)} does not go with {len(labels)} labels")
@@ -165,10 +167,10 @@ class Matrix(Pane):
 
 
 class Spread(Pane):
-    """The histograms of several tensors below each other: a row a tensor, the colour is the share of its values."""
+    """The histograms of several tensors below each other: a row for each; the colour is the fraction of its values."""
 
     def __init__(self, window: str, values: Mapping[str, np.ndarray], logarithmic: bool) -> None:
-        """`logarithmic`: of the decimal logarithm of the sizes of what is not 0."""
+        """Compute the histograms; `logarithmic`: of log10 of the absolute values, without zeros."""
         super().__init__(window)
         finite = {name: array[np.isfinite(array)] for name, array in values.items()}
         if logarithmic:
@@ -191,14 +193,14 @@ class Spread(Pane):
         self._plot(client, [{"type": "heatmap", "x": x, "y": names, "z": cells, "name": "", **style}], layout)
 
 
-def thinned(x: np.ndarray, y: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
-    """A trace of at most so many points: its ends, and the smallest and largest of each stretch, so that spikes stay.
+def downsample(x: np.ndarray, y: np.ndarray, limit: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Return a trace of at most `limit` points: its ends, and the least and largest of each stretch, to keep spikes.
 
-    In a long trace what is not finite makes a gap only where a whole stretch is so.
+    In a long trace, values that are not finite make a gap only if they fill a whole stretch.
     """
-    if len(x) <= most:
+    if len(x) <= limit:
         return x, y
-    size = math.ceil((len(x) - 2) / (most // 2 - 1))
+    size = math.ceil((len(x) - 2) / (limit // 2 - 1))
     inner = np.full(size * math.ceil((len(y) - 2) / size), np.nan)
     inner[: len(y) - 2] = y[1:-1]
     stretches = np.where(np.isfinite(inner), inner, np.nan).reshape(-1, size)
@@ -210,12 +212,12 @@ def thinned(x: np.ndarray, y: np.ndarray, most: int = MOST) -> tuple[np.ndarray,
 
 
 def _label(text: str) -> dict[str, Any]:
-    """An axis' title close to it."""
+    """Return an axis's title, placed close to the axis."""
     return {"text": text, "standoff": 6, "font": {"size": 12}}
 
 
 def _numbers(cells: Sequence[Sequence[float | None]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The counts as texts on the cells, white on the dark ones."""
+    """Return the counts as texts on the cells, white on the dark ones."""
     top = max((cell or 0 for row in cells for cell in row), default=0)
     return [
         {

@@ -17,7 +17,7 @@ Statistic = dict[str, Any]  # plain values that a checkpoint keeps for a column
 
 @dataclass(frozen=True)
 class Columns:
-    """The user's options for the columns of a table; everything else is inferred from the training rows."""
+    """The user's options for the columns of a table; all other facts come from the training rows."""
 
     ignore: Sequence[str] = ()  # columns that the network does not see
     # columns of labels, even if they look like numbers; the target too, for classification

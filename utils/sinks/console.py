@@ -190,7 +190,7 @@ class Console(Sink):
             self.output, self.terminal = "quiet", False
             if self.bar is not None:
                 self.bar.disable, self.bar = True, None
-            with suppress(OSError):  # what is left unwritten would fail again at the end
+            with suppress(OSError):  # the unwritten rest would fail again at the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             with suppress(OSError):
                 print(f"nothing is printed from here on ({error.strerror}); the run goes on", file=sys.stderr)

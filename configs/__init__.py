@@ -1,6 +1,6 @@
-"""Config files and the schema they are checked against; no torch is imported here.
+"""Config files, and the schema that checks them; torch is not imported here.
 
-In: a file or a name, and flags. Out: a Config, or every mistake in it at once. Read schema.py first: every key.
+In: a file or a name, and flags. Out: a Config, or all mistakes in it at once. Read schema.py first: every key.
 """
 
 import os
@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Resolved:
-    """A checked config, and the tree that tells where each value came from."""
+    """A checked config, and the tree with the place of each value."""
 
     config: Config
     tree: Node
@@ -51,11 +51,11 @@ def load(
     /,
     **keywords: Any,
 ) -> Config:
-    """Read a config by path or by name in configs/, lay the values over it, check everything.
+    """Read a config by path or by name in configs/, override its keys with `values`, and check everything.
 
     In Python: `load("default", {"optim.lr": 0.01}, model="LeNet")`. The dict has dotted keys; keywords are sections, or
-    last names that are unique, as on the command line. A command gives flags instead of the dict; its `options` are
-    what it takes besides keys. Raises ConfigError with one line for each mistake.
+    last names that are unique, as on the command line. A command passes flags instead of the dict; its `options` are
+    its flags that are not keys. Raises ConfigError with one line for each mistake.
     """
     flags = [python_flag(key, value, f"{key}={value!r}") for key, value in keywords.items()]
     if isinstance(values, Mapping):
@@ -66,17 +66,17 @@ def load(
 
 
 def resolve(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[str] = ()) -> Resolved:
-    """As `load`, with the tree that says where each value was written."""
+    """Return the same as `load`, with the tree of the places."""
     return _check(read_layers(find_file(name)), flags, options)
 
 
 def load_stored(stored: dict[str, Any], source: Path, flags: Sequence[Flag] = ()) -> Config:
-    """The config that a checkpoint holds, with flags laid over it."""
+    """Return the config in a checkpoint, with its keys overridden by flags."""
     return _check([to_node(stored, str(source))], flags).config
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """What two configs have otherwise: (old, new) by dotted key, in order."""
+    """Return the differences of two configs: (old, new) by dotted key, in order."""
     one, other = flatten(to_plain(old)), flatten(to_plain(new))
     for these, those in ((one, other), (other, one)):
         for key in [key for key in these if f"{key}.name" in those]:  # a component without arguments is its name
@@ -86,7 +86,7 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def known_keys(name: str, flags: Sequence[Flag] = ()) -> dict[str, Any]:
-    """Every key that a config with these flags has, and its type; what is wrong with a value is passed over.
+    """Return every key of a config with these flags, and its type; wrong values are ignored.
 
     Raises ConfigError for a file that cannot be read.
     """
@@ -112,7 +112,7 @@ def _check(layers: Sequence[Node], flags: Sequence[Flag], options: Sequence[str]
 
 
 def _check_together(config: Config, tree: Node, problems: Problems) -> None:
-    """What only several keys together can tell."""
+    """Check the values that depend on one another."""
     if isinstance(config.task, Component):
         _check_monitor(config, tree, problems)
     check_roles(config, tree, problems)

@@ -1,4 +1,4 @@
-"""What each key means: the comments of the schema's source."""
+"""The meaning of each key: the comments in the schema's source."""
 
 import ast
 import itertools
@@ -12,7 +12,7 @@ __all__ = ["key_comments"]
 
 
 def key_comments() -> dict[str, str]:
-    """The comment behind each key in the schema's source, or above a key whose line has no room for it."""
+    """Return the comment of each key in the schema's source: behind the key, or above it if its line has no room."""
     source = Path(schema.__file__).read_text(encoding="utf-8")
     lines = source.split("\n")
     own = {}
@@ -24,7 +24,7 @@ def key_comments() -> dict[str, str]:
 
 
 def _comment(lines: list[str], start: int, end: int) -> str:
-    """What is said of lines[start:end], behind them or above."""
+    """Return the comment of lines[start:end], behind them or above."""
     above = itertools.takewhile(lambda line: line.startswith("#"), map(str.strip, reversed(lines[:start])))
     return lines[end - 1].partition("  # ")[2].strip() or " ".join(line[1:].strip() for line in [*above][::-1])
 

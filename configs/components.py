@@ -1,4 +1,4 @@
-"""Where each kind of component is found; names and arguments are read from source, nothing is imported."""
+"""The source of each kind of component; names and arguments are read from it, without importing it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ __all__ = ["COMPONENTS"]
 ROOT = Path(__file__).parent.parent
 ZOO = Library("torchvision.models", "models", pattern=r"^@register_model\(\)[^:]*?\bdef (\w+)")
 
-# The transforms of the book's day, and what they are called now.
+# Transforms of the book's time, and their present names.
 RENAMED = {"Scale": "Resize", "RandomSizedCrop": "RandomResizedCrop"}
 
 OPTIMIZERS = Library(
@@ -22,7 +22,7 @@ OPTIMIZERS = Library(
 SCHEDULERS = Library(
     "torch.optim.lr_scheduler",
     "optim/lr_scheduler.py",
-    # these take functions or other schedulers, which no YAML can write
+    # these take functions or other schedulers, which YAML cannot hold
     without=frozenset({"ChainedScheduler", "LambdaLR", "LRScheduler", "MultiplicativeLR", "SequentialLR"}),
 )
 TRANSFORMS = Library(
@@ -31,7 +31,7 @@ TRANSFORMS = Library(
     without=frozenset({"Transform", "Lambda", "LinearTransformation"}),  # these take a function, a matrix
 )
 
-# output and positive have their one place in the config's section test; the others depend on the command.
+# output and positive have a single place, the config's section test; the others depend on the command.
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
 COMPONENTS = connect(

@@ -1,4 +1,4 @@
-"""What a key that is not there may have meant."""
+"""Guess the meaning of an unknown key."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from utils.words import is_slip, nearest
 
 __all__ = ["key_hint"]
 
-# What other frameworks call it. They are not accepted, so that there is one name for a thing, but they are understood.
+# Names from other frameworks. They are not accepted, so that a thing has one name, but lead to a suggestion.
 SYNONYMS = {
     "amp": "precision",
     "batch": "batch_size",
@@ -40,9 +40,9 @@ SYNONYMS = {
 
 
 def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
-    """A function that ends the message on an unknown key: of the key as written, and the names that its section has.
+    """Return a function that makes the end of the message about an unknown key, from the key and its section's names.
 
-    `options` are what a command takes besides keys.
+    `options` are the command's own flags, which are no keys.
     """
 
     def hint(key: str, names: Iterable[str]) -> str:
@@ -52,19 +52,19 @@ def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
         own = [f"{section}.{name}" if section else name for name in names]
         sections = [k.rpartition(".")[0] for k in schema_keys() if "." in k]
         known = [*reversed(argument_types(tree)), *sections, *reversed(schema_keys()), *options, *own]
-        leaves = {k.rpartition(".")[2]: k for k in known}  # of two with that name the later one
+        leaves = {k.rpartition(".")[2]: k for k in known}  # of two keys with that last name, the later one
         near = nearest(leaf, [name for name in leaves if leaves[name] in own]) or nearest(leaf, leaves)
         if leaf in leaves:
             near = leaf
-        elif not is_slip(leaf, near) and (taking := _taken_by(leaf, tree)):
+        elif not is_slip(leaf, near) and (taking := _components_taking(leaf, tree)):
             return taking
         return f"; did you mean '{leaves[near]}'?" if near else "; python main.py help lists the keys"
 
     return hint
 
 
-def _taken_by(argument: str, tree: Node) -> str:
-    """The end of the message when components that were not chosen take an argument of that name."""
+def _components_taking(argument: str, tree: Node) -> str:
+    """Return the end of the message, if components that were not chosen take an argument of that name."""
     places = {"schedule": "schedule", "optim": "optim", "data.dataset": "data", "model": "model", "task": "task"}
     places |= {key: kind for key, to in argument_types(tree).items() if (kind := type_of(to)[1])}
     for key, kind in places.items():

@@ -1,4 +1,4 @@
-"""Every key there is: those of the schema, and the arguments of the components that a config has chosen."""
+"""All keys: those of the schema, and the arguments of the components that a config has chosen."""
 
 import functools
 import typing
@@ -15,7 +15,7 @@ __all__ = ["argument_types", "kind_of_argument", "named", "schema_keys", "type_o
 
 @functools.cache
 def schema_keys() -> dict[str, Any]:
-    """Every dotted key of the schema, sections left out, and its type."""
+    """Return every dotted key of the schema, without sections, and its type."""
     return _below(Config, "")
 
 
@@ -27,7 +27,7 @@ def _below(section: Any, prefix: str) -> dict[str, Any]:
 
 
 def type_of(to: Any) -> tuple[Any, str]:
-    """A type without its annotation, and the catalogue that its components come from."""
+    """Return a type without its annotation, and the catalogue of its components; empty if it has none."""
     if typing.get_origin(to) is typing.Annotated:
         inner, mark = typing.get_args(to)
         return inner, mark if isinstance(mark, str) else ""
@@ -35,7 +35,7 @@ def type_of(to: Any) -> tuple[Any, str]:
 
 
 def argument_types(tree: Node) -> dict[str, Any]:
-    """Dotted key and type of every argument of the chosen components, written down or not; so of those in them."""
+    """Return dotted key and type of every argument of the chosen components, set or not, and of components in them."""
     found: dict[str, Any] = {}
     for key, hint in schema_keys().items():
         inner, catalogue = type_of(hint)
@@ -64,12 +64,12 @@ def _of_component(node: Node, path: str, catalogue: str) -> dict[str, Any]:
 
 
 def named(node: Node) -> Node:
-    """A component's short form, its bare name, as a mapping."""
+    """Return a component's short form, its bare name, as a mapping."""
     return Node({"name": node}, node.where) if isinstance(node.value, str) else node
 
 
 def kind_of_argument(catalogue: str, name: Node | None, argument: str) -> str:
-    """The kind of an argument that is one component itself; empty for any other argument."""
+    """Return the kind of an argument that is a single component; empty for any other argument."""
     parameter = COMPONENTS[catalogue].arguments(str(name.value)).get(argument) if name else None
     inner, kind = type_of(parameter.type) if parameter else (None, "")
     return kind if is_component(inner) else ""

@@ -1,4 +1,4 @@
-"""Layers of a config laid over one another: schema defaults, base files, the file, the command line."""
+"""The layers of a config, each overriding the one before: schema defaults, base files, the file, the command line."""
 
 import os
 import typing
@@ -21,26 +21,26 @@ FOLDER = Path(__file__).parent
 
 
 def config_files() -> dict[str, Path]:
-    """The configs by name: the shipped ones, and those of a folder configs/ in the current one, which win."""
+    """Return the configs by name: the shipped ones, overridden by those in the folder configs/ of the current
+    folder.
+    """
     return {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
 
 
 def _folders() -> list[Path]:
-    """Where a config is looked for by its name."""
+    """Return the folders in which a config's name is searched."""
     return [*filter(None, [here(FOLDER)]), FOLDER]
 
 
 def find_file(name: str, beside: Path | None = None) -> Path:
-    """The config file of that path, or of that name in configs/: that of the current folder, then the shipped one.
+    """Return the config file of that path, or of that name in configs/ of the current folder, or the shipped one.
 
-    `beside` is the folder where it is looked for first.
-
-    Raises ConfigError, with the nearest names, when there is none.
+    `beside` is a folder that is searched first. Raises ConfigError, with the nearest names, when there is none.
     """
     places = [folder / file for folder in _folders() for file in (name, f"{name}.yaml")]
     if beside is not None:
         places = [beside / name, beside / f"{name}.yaml", *places]
-    elif os.path.basename(name) == name and not Path(name).suffix:  # a bare word is a name, whatever else is called so
+    elif os.path.basename(name) == name and not Path(name).suffix:  # a bare word is a name, even if a file is called so
         places.append(Path(name))
     else:
         places.insert(0, Path(name))
@@ -60,13 +60,13 @@ def find_file(name: str, beside: Path | None = None) -> Path:
 
 
 def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:
-    """A file's tree, behind those of the file that its `base:` names and so on; `above` are the files that led here.
+    """Return a file's tree after the trees of its bases; `above` are the files that led here.
 
     Raises ConfigError for a file that cannot be read, and for a file that is its own base.
     """
     from utils.config.yaml_text import read_yaml  # PyYAML takes as long to import as the rest of `help`
 
-    tree = read_yaml(path, _shown(path))
+    tree = read_yaml(path, _name(path))
     if not isinstance(tree.value, dict):
         raise ConfigError(f"{tree.where}: a config holds keys and values, as 'model: ResNet34' with a space behind ':'")
     base = tree.value.pop("base", None)
@@ -75,12 +75,12 @@ def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:
     above = [*above, path.resolve()]
     below = _base_file(base, path)
     if below.resolve() in above:
-        raise ConfigError(f"{base.where}: base: {_shown(below)} is built on this file; a config cannot be its own base")
+        raise ConfigError(f"{base.where}: base: {_name(below)} is built on this file; a config cannot be its own base")
     return [*read_layers(below, above), tree]
 
 
 def _base_file(base: Node, path: Path) -> Path:
-    """The file that `base:` names: beside the file that says so, else in configs/."""
+    """Return the file that `base:` names: beside the file with that line, otherwise in configs/."""
     if not isinstance(base.value, str) or not base.value:
         raise ConfigError(f"{base.where}: base: expected the name of one config file")
     try:
@@ -89,8 +89,8 @@ def _base_file(base: Node, path: Path) -> Path:
         raise ConfigError(f"{base.where}: base: {error}") from error
 
 
-def _shown(path: Path) -> str:
-    """The path from here, if the file lies below."""
+def _name(path: Path) -> str:
+    """Return the path relative to the current folder, if the file is in it."""
     try:
         return path.resolve().relative_to(Path.cwd()).as_posix()
     except ValueError:
@@ -98,7 +98,9 @@ def _shown(path: Path) -> str:
 
 
 def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) -> Node:
-    """`over` laid over `base`, both values of type `to`. What is not a section or a component is replaced."""
+    """Return `base` with the values of `over`, both of type `to`. Only sections and components are merged, others
+    replaced.
+    """
     inner, catalogue = type_of(to)
     if catalogue and is_component(inner):
         return _merge_component(base, named(over), catalogue)
@@ -115,7 +117,7 @@ def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) 
 
 
 def _merge_component(base: Node | None, over: Node, catalogue: str) -> Node:
-    """Arguments are inherited only while the name stays the same; so are those of a component among them."""
+    """Merge two components: arguments are inherited only while the name stays the same, and so in components within."""
     if base is None or not isinstance(over.value, dict):
         return over
     name, old = over.at("name"), base.at("name")
@@ -131,7 +133,7 @@ def _merge_component(base: Node | None, over: Node, catalogue: str) -> Node:
 
 
 def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, problems: Problems) -> Node:
-    """One component a role; a component without a role is the role "model"; null or {} is none at all."""
+    """Merge components by role; a single one has the role "model", and null or {} means none."""
     old = base.entries if base else {}
     if over.value == {} or (over.value in ("null", "~") and not over.quoted):
         return Node({}, over.where)
@@ -152,7 +154,7 @@ def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, proble
 
 
 def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
-    """Whether a mapping's keys are roles, not the arguments of a single component."""
+    """Return whether a mapping's keys are roles, and not the arguments of a single component."""
     if any(_is_name(key) and not n.entries for key, n in node.entries.items()):
         return False
     if any(role in old for role in node.entries):
@@ -168,12 +170,12 @@ def _is_known(node: Node, catalogue: str) -> bool:
 
 
 def _is_name(key: str) -> bool:
-    """Whether a key is meant to be `name`."""
+    """Return whether a key is `name`, or a slip of it."""
     return key == "name" or is_slip(key, "name")
 
 
 def nested(path: list[str], node: Node) -> Node:
-    """The tree that holds just this value: ["optim", "lr"] gives {optim: {lr: …}}."""
+    """Return the tree that holds just this value: ["optim", "lr"] gives {optim: {lr: …}}."""
     for name in reversed(path):
         node = Node({name: node}, node.where)
     return node

@@ -1,4 +1,4 @@
-"""Whether the networks of `model:`, the optimizers of `optim:` and the rules of `schedule:` are those of the task."""
+"""Check that the networks of `model:`, the optimizers of `optim:` and the schedulers of `schedule:` fit the task."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["check_roles"]
 
 
 def check_roles(config: Config, tree: Node, problems: Problems) -> None:
-    """Add a line for each role that the task does not know, or that it needs and nobody gives."""
+    """Add a line for each role that is unknown to the task, and for each required role that is missing."""
     model, optim, schedule = (_roles(section) for section in (config.model, config.optim, config.schedule))
     if isinstance(config.task, Component):
         if model is not None:
@@ -38,7 +38,7 @@ def _check_networks(task: str, roles: list[str], tree: Node, problems: Problems)
 
 
 def _check_optimizers(task: str, roles: list[str], tree: Node, problems: Problems) -> None:
-    """A task may build networks itself, so that every attribute of it may be one that learns."""
+    """Check the roles of the optimizers. A task may build networks itself, so any attribute of it may be one."""
     learns = COMPONENTS["task"].attributes(task)
     for role in roles:
         if learns is not None and role not in learns:
@@ -54,7 +54,7 @@ def _no_optimizer(role: str, roles: list[str]) -> str:
 
 
 def _roles(section: Any) -> list[str] | None:
-    """The roles of a section; None for one that could not be read."""
+    """Return the roles of a section; None if it could not be read."""
     return list(section) if isinstance(section, dict) else None
 
 

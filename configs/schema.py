@@ -18,15 +18,15 @@ Schedule = Annotated[Roles, "schedule"]
 
 @dataclass(frozen=True)
 class Transforms:
-    """What is done to a picture before the network sees it; names from torchvision.transforms.v2."""
+    """The transforms of a picture before the network gets it; names from torchvision.transforms.v2."""
 
-    train: TransformList = ()  # while training: random crops, flips, …
-    eval: TransformList = ()  # while validating and testing; a picture becomes a tensor in [0, 1] before Normalize
+    train: TransformList = ()  # for training: random crops, flips, …
+    eval: TransformList = ()  # for validation and test; a picture becomes a tensor in [0, 1] before Normalize
 
 
 @dataclass(frozen=True)
 class Data:
-    """Which dataset, and how it is served."""
+    """The dataset, and how its batches are made."""
 
     dataset: Annotated[Component, "data"] = Component("Digits")  # a class in data/
     train_data_root: str | None = None  # folder with the files of the splits train and val
@@ -34,11 +34,13 @@ class Data:
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
     batch_size: Count = 32  # samples a step, in each process
     num_workers: Annotated[int, Range(0)] = 0  # processes or threads that load data; 0: the training process does it
-    loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads where augmentation allows it
-    pixels: Literal["fast", "exact"] = "fast"  # fast: usual chains in one go, JPEGs decoded as small as will do
-    # keep pictures decoded, as small as crops allow; disk: for all runs; gpu: small ones that lie in memory, as MNIST's
+    loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads if the augmentation allows it
+    # fast: usual transforms in one pass, JPEGs decoded at a reduced size where it suffices
+    pixels: Literal["fast", "exact"] = "fast"
+    # keep pictures decoded, as small as the crops allow; ram: for this run; disk: for all runs; gpu: small pictures
+    # that lie in memory, as MNIST's
     cache: Literal["ram", "disk", "gpu"] | None = None
-    shuffle: bool = True  # a new order of the training samples each epoch, fixed by (seed, epoch)
+    shuffle: bool = True  # a new order of the training samples each epoch, a function of (seed, epoch)
     balance_classes: bool = False  # draw every class equally often; with replacement
     drop_last: bool = False  # leave out a last training batch that is not full
     pin_memory: bool = True  # with a GPU: copy batches while it computes
@@ -47,63 +49,65 @@ class Data:
 
 @dataclass(frozen=True)
 class Train:
-    """The loop: how long, on what, how exactly."""
+    """The loop: its length, its device and its precision."""
 
     max_epoch: Count = 10  # passes over the training set
     max_steps: Count | None = None  # end after so many steps (a step is one batch)
     max_minutes: Annotated[float, Range(0)] | None = None  # end after so many minutes of training, with a save
     seed: Annotated[int, Range(0, 2**31)] = 0  # decides weights, order of samples, augmentation, dropout
-    use_gpu: Literal["auto", True, False] = "auto"  # train on a GPU; auto: when there is one
-    # numbers of the forward pass (autocast); auto: bf16 where the machine computes in it, else fp32
+    use_gpu: Literal["auto", True, False] = "auto"  # train on a GPU; auto: if there is one
+    # number format of the forward pass (autocast); auto: bf16 if the machine computes in it, otherwise fp32
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    tf32: bool = True  # on a GPU: products of fp32 numbers with 10 bits behind the point, several times as fast
+    tf32: bool = True  # on a GPU: multiply fp32 numbers with a fraction of 10 bits, several times as fast
     channels_last: Literal["auto", True, False] = "auto"  # layout of convolutions; auto: where bf16 or fp16 is fast
     keep_memory: bool = True  # keep freed memory for the next step, instead of asking Linux for the same pages again
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
-    deterministic: bool = False  # only algorithms that give the same bits each time: on a GPU others may not
+    deterministic: bool = False  # only algorithms that give the same bits each time; on a GPU others may not
     accumulate: Count = 1  # batches an optimizer step
-    clip: Annotated[float, Range(0)] | None = None  # largest norm of the gradient; longer ones are cut
-    # look for gradients that are not finite; null: on a CPU, where clip computes their norm
+    # largest norm of the gradient; a longer gradient is scaled down to it
+    clip: Annotated[float, Range(0)] | None = None
+    # check that gradients are finite; null: on a CPU, if clip computes their norm
     check_gradients: bool | None = None
-    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # leave the batch out: now, or from the last save on
+    # stop, or leave the batch out: skip goes on, rollback returns to the last save
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
     monitor: str | None = None  # validation metric that picks best.pth; null: the task's first
     early_stop: Count | None = None  # end after so many validations without a better one
-    val_steps: Count | None = None  # validate each so many steps; null: after each epoch
-    save_steps: Count | None = None  # save each so many steps, besides each epoch
-    save_minutes: Annotated[float, Range(0)] | None = None  # save each so many minutes, besides each epoch
-    save_in_background: bool = True  # write checkpoints while the next steps are taken; false: wait for each
-    keep_top: Annotated[int, Range(0)] = 0  # how many of the best epochs stay as epoch-NNN.pth
-    keep_every: Count | None = None  # each so many epochs, epoch-NNN.pth stays
+    val_steps: Count | None = None  # steps between two validations; null: after each epoch
+    save_steps: Count | None = None  # steps between two saves, besides one each epoch
+    save_minutes: Annotated[float, Range(0)] | None = None  # minutes between two saves, besides one each epoch
+    save_in_background: bool = True  # write checkpoints while the next steps are computed; false: wait for each
+    keep_top: Annotated[int, Range(0)] = 0  # number of the best epochs that stay as epoch-NNN.pth
+    keep_every: Count | None = None  # epochs between two that stay as epoch-NNN.pth
     load_model_path: str | None = None  # weights to begin with: a run's checkpoint or a state_dict
 
 
 @dataclass(frozen=True)
 class Log:
-    """Where numbers and pictures go, besides the run folder's journal log.jsonl."""
+    """The outputs of numbers and pictures, besides the run folder's journal log.jsonl."""
 
     print_freq: Count = 20  # steps between two train rows
-    visdom: bool = True  # live curves, when a visdom server listens
-    visdom_host: str = "127.0.0.1"  # where the visdom server is
-    visdom_port: Annotated[int, Range(1, 65535)] = 8097  # where the visdom server listens
+    visdom: bool = True  # live curves, if a visdom server listens
+    visdom_host: str = "127.0.0.1"  # host of the visdom server
+    visdom_port: Annotated[int, Range(1, 65535)] = 8097  # port of the visdom server
     env: str | None = None  # visdom environment; null: the run's name
     tensorboard: bool = False  # event files for TensorBoard, in tensorboard/ of the run folder
     histograms: Count | None = None  # steps between two histograms of weights and gradients; null: none
-    pr_curves: bool = False  # of a classifier, for TensorBoard, at the end: precision over recall for each class
-    embedding: bool = False  # the same: the validation samples as its last layer sees them
-    graph: bool = False  # the same: the graph of its network; needs the package tensorboard
-    watchers: WatcherList = ()  # what else looks on while the run trains: classes of trainer/watchers/
+    pr_curves: bool = False  # for a classifier, in TensorBoard, at the end: precision over recall for each class
+    embedding: bool = False  # the same, but the last layer's features of the validation samples
+    graph: bool = False  # the same, but the graph of its network; needs the package tensorboard
+    watchers: WatcherList = ()  # further observers of the run: classes of trainer/watchers/
     pictures: bool = True  # draw the first batch, and at the end curves, confusion matrix and predictions, as PNG
-    debug_file: str = "/tmp/debug"  # when this file is there, training stops in a debugger; delete it and type c
+    debug_file: str = "/tmp/debug"  # if this file exists, training stops in a debugger; delete it and type c
 
 
 @dataclass(frozen=True)
 class Test:
-    """How the test split's predictions are written."""
+    """The file with the test split's predictions."""
 
     result_file: str | None = None  # the CSV; null: submission.csv in the run folder
-    output: Literal["probability", "label", "class"] = "probability"  # what a classifier writes
-    positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset says
+    output: Literal["probability", "label", "class"] = "probability"  # the output of a classifier
+    positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset's choice
     sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
 
 
@@ -111,11 +115,11 @@ class Test:
 class Config:
     """One run."""
 
-    task: Annotated[Component, "task"] = Component("Classification")  # what is learned: a class in trainer/tasks/
+    task: Annotated[Component, "task"] = Component("Classification")  # the training task: a class in trainer/tasks/
     model: Model = field(default_factory=lambda: {"model": Component("ResNet34")})  # a class in models/
     data: Data = field(default_factory=Data)  # dataset, transforms, loader
     optim: Optim = field(default_factory=lambda: {"model": Component("SGD")})  # the optimizer: a class in torch.optim
-    schedule: Schedule = field(default_factory=dict)  # the learning rate's rule: torch's or the book's; null: none
+    schedule: Schedule = field(default_factory=dict)  # the learning rate's scheduler: torch's or the book's; null: none
     train: Train = field(default_factory=Train)  # the loop
     log: Log = field(default_factory=Log)  # curves and pictures
     test: Test = field(default_factory=Test)  # predictions

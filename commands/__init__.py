@@ -1,6 +1,6 @@
 """The commands, one file each, imported when it is called.
 
-In: the words and flags that were typed. Out: what the command prints and leaves. Read train.py first.
+In: the typed words and flags. Out: the command's output and files. Read train.py first.
 """
 
 import importlib
@@ -12,21 +12,21 @@ from utils.config.cli import Flag, to_flags
 __all__ = ["QUICK", "found"]
 
 FIRST = ("train", "val", "test", "generate", "check", "selftest", "help")  # in the help's order; the others follow
-QUICK = ("check", "completion", "diff", "help", "runs")  # done before fire would be imported
+QUICK = ("check", "completion", "diff", "help", "runs")  # these end before fire would be imported
 
 
 def found() -> dict[str, Callable[..., None]]:
-    """Return the commands by name, which are the files of this folder.
+    """Return the commands by name; each is a file of this folder.
 
-    A file's docstring is what the help says: `name: one sentence.`, the usage, and more in further paragraphs. Its
-    function `run` gets the words and the flags, --debug apart.
+    A file's docstring is the command's help: `name: one sentence.`, the usage, and further paragraphs. Its function
+    `run` gets the words and the flags, without --debug.
     """
     files = {path.stem: path for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
     return {name: _command(files[name]) for name in [*FIRST, *(n for n in files if n not in FIRST)]}
 
 
 def _command(path: Path) -> Callable[..., None]:
-    """Return the command of a file, which takes words and flags as they are."""
+    """Return the command of a file, which takes words and flags unparsed."""
 
     def call(*words: str, **flags: Flag) -> None:
         from commands._arguments import split

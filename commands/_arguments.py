@@ -1,4 +1,4 @@
-"""Words and flags of a command: its own options apart from the keys of the config."""
+"""The words and flags of a command: separate its own options from the config's keys."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def split(flags: Sequence[Flag], known: Sequence[str]) -> tuple[dict[str, str], 
 
 
 def one_word(command: str, words: Sequence[str], *more: str | None) -> str:
-    """Return the only word that was typed, or "" where there is none.
+    """Return the only typed word, or "" if there is none.
 
     Raises ConfigError for several.
     """
@@ -36,9 +36,9 @@ def one_word(command: str, words: Sequence[str], *more: str | None) -> str:
 
 
 def checkpoint_and_keys(command: str, words: Sequence[str], flags: Sequence[Flag]) -> tuple[str, list[Flag]]:
-    """Return the checkpoint that a command works on, which --load-model-path may name, and the other flags.
+    """Return the checkpoint of the command, which --load-model-path may name, and the other flags.
 
-    Raises ConfigError where no checkpoint is named.
+    Raises ConfigError when no checkpoint is named.
     """
     path = [flag for flag in flags if flag.key in ("load_model_path", "train.load_model_path")]
     checkpoint = one_word(command, words, *(flag.text for flag in path))

@@ -47,7 +47,7 @@ arguments: `python main.py help optimizers`, `python main.py help transforms`, `
 
 
 def reference() -> str:
-    """The page, as Markdown."""
+    """Return the page, as Markdown."""
     sections = [_section(name, *title) for name, title in TITLES.items()]
     lists = [_components(COMPONENTS[kind], *title) for kind, title in LISTED.items()]
     return "\n".join([INTRO, *sections, *lists]) + TORCH
@@ -69,7 +69,7 @@ def _components(registry: Registry, title: str, text: str) -> str:
 
 
 def _one(registry: Registry, name: str) -> Iterator[str]:
-    """A component's sentence and its arguments."""
+    """Yield a component's sentence and its arguments."""
     yield f"- **{name}**: {registry.summary(name)}"
     if arguments := registry.arguments(name):
         yield "  " + "; ".join(f"`{key}` {_argument(parameter)}" for key, parameter in arguments.items())

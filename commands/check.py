@@ -1,10 +1,10 @@
-"""check: tell every mistake in a config and its flags, and start nothing.
+"""check: report all mistakes in a config and its flags, and start nothing.
 
 python main.py check [CONFIG] [--key=value …] [--print]
 
-CONFIG and flags are those of train: put check in its place.
+CONFIG and flags are those of train: replace train by check.
 
-  --print      every key, its value and where the value was written
+  --print      every key, its value and the place of the value
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from utils.config.yaml_text import dump_line
 
 __all__ = ["run"]
 
-OPTIONS = ("config", "run", "quiet", "json", "print", "debug")  # train's as well: one checks it first
+OPTIONS = ("config", "run", "quiet", "json", "print", "debug")  # with train's options: a user checks that command first
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Print that the config is right, and with --print all of it with the place where each value was written.
+    """Print that the config is right; with --print also all its values, each with its place.
 
     Raises ConfigError with a line for each mistake.
     """
@@ -35,7 +35,9 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 def _place(node: Node, key: str) -> str:
-    """Where a value was written: by the deepest node on the way to it; a lone component's role is not in the key."""
+    """Return the place of a value: that of the deepest node on its path. A single component's role is not in
+    the key.
+    """
     for name in key.split("."):
         inside = node.entries if name in node.entries else getattr(node.at("model"), "entries", {})
         node = inside.get(name, node)

@@ -1,11 +1,11 @@
-"""completion: a script that lets bash or zsh complete commands, configs, keys, component names and run folders.
+"""completion: a script with which bash or zsh complete commands, configs, keys, component names and run folders.
 
 python main.py completion bash|zsh
 
   source <(python main.py completion bash)      in ~/.bashrc, or
   source <(python main.py completion zsh)       in ~/.zshrc, after compinit
 
-With it the Tab key completes what follows `python main.py`.
+Then the Tab key completes words after `python main.py`.
 """
 
 import re
@@ -26,7 +26,7 @@ from utils.words import suggest
 __all__ = ["candidates", "run"]
 
 SCRIPTS = {
-    # Bash breaks words at = and : and wants only what follows; readline completes file names where nothing is found.
+    # Bash splits words at = and :, and takes only the rest. If nothing is found, readline completes file names.
     "bash": r"""
 _main_py() {
     local script="${COMP_WORDS[1]}" line="${COMP_LINE:0:COMP_POINT}" word before reply
@@ -59,7 +59,7 @@ CONFIGS = ("train", "check", "selftest")  # and these a config
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Print a shell's script; or, for `words` and the line typed so far, what may stand at its end.
+    """Print a shell's script; or, for `words` and the line typed so far, the completions of its last word.
 
     Raises ConfigError for another shell.
     """
@@ -74,7 +74,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 def candidates(line: str) -> list[str]:
-    """What the last word of a line may become; the line is what follows `main.py`, with a space at its start."""
+    """Return the completions of a line's last word; the line is the text after `main.py`, with a space at its start."""
     words = line.split()
     typed = "" if line[-1:].isspace() else words.pop()
     if not words:
@@ -106,7 +106,7 @@ def _runs() -> list[str]:
 
 
 def _flags(command: str, given: Sequence[str], typed: str) -> list[str]:
-    """Options of the command as its help tells them, then keys: by their last name, in full once some is typed."""
+    """Return the options in the command's help, then keys: by last name, in full too once some letters are typed."""
     _, _, more = texts(command, found().get(command))
     options = re.findall(r"^  (--[\w.-]+=?)", more, re.MULTILINE)
     if command not in (*CONFIGS, "val", "test", "generate"):
@@ -120,24 +120,24 @@ def _flags(command: str, given: Sequence[str], typed: str) -> list[str]:
 
 
 def _last_names() -> set[str]:
-    """The last names that mean a key of the schema, whatever components there are."""
+    """Return the last names that mean a key of the schema, whatever components there are."""
     return {key.rpartition(".")[2] for key in schema_keys()}
 
 
 def _keys(given: Sequence[str]) -> dict[str, Any]:
-    """The keys of the config that a line names, or of its run, with the flags so far."""
+    """Return the keys of the config that a line names, or of its run, with the flags so far."""
     flags = [flag for word in given if isinstance(flag := as_flag(word), Flag)]
     named = [flag.text for flag in flags if flag.key == "config"] + [word for word in given if not word.startswith("-")]
     for name in [*(f"{name}/config.yaml" for name in named), *named, "default"]:
         try:
             return known_keys(name, flags)
         except ConfigError:
-            continue  # no such file, or not one that can be read
+            continue  # no such file, or one that cannot be read
     return {}
 
 
 def _values(given: Sequence[str], typed: str) -> list[str]:
-    """What may stand behind the = of a flag."""
+    """Return the completions after the = of a flag."""
     head = typed.partition("=")[0]
     key = head[2:].replace("-", "_")
     if key in ("config", "resume"):
@@ -148,7 +148,7 @@ def _values(given: Sequence[str], typed: str) -> list[str]:
 
 
 def _choices(to: Any) -> list[str]:
-    """The values of a type that has but a few, or the components it may name."""
+    """Return the values of a type that has only a few, or the components that it may name."""
     inner, catalogue = type_of(to)
     if catalogue:
         registry = COMPONENTS[catalogue]

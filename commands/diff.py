@@ -1,4 +1,4 @@
-"""diff: the keys in which two runs or configs differ, and beside them what the runs measured.
+"""diff: print the keys in which two runs or configs differ, and the metrics of the runs.
 
 python main.py diff RUN RUN
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from commands.runs import columns, metrics_of, options_of, shown, width
+from commands.runs import columns, format_number, metrics_of, options_of, width
 from configs import load
 from utils.config.cli import Flag
 from utils.config.convert import to_plain
@@ -25,24 +25,24 @@ from utils.runs.reading import Curves, best_value, component_names, find_run, re
 
 __all__ = ["run"]
 
-NONE = "-"  # stands for a key or a metric that only the other side has
+NONE = "-"  # in place of a key or a metric that only the other side has
 GAP = "  "
-PHASES = ("val", "test", "train")  # as they are listed
+PHASES = ("val", "test", "train")  # in the order of the list
 
 Rows = dict[str, tuple[str, str]]  # the two texts beside a key or a metric
 
 
 class Side(NamedTuple):
-    """One of the two: the values of its config by dotted key, and its metrics by name, as they are printed."""
+    """One of the two: its config's values by dotted key and its metrics by name, as printed."""
 
     keys: dict[str, str]
     metrics: dict[str, str]
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Print what differs between two run folders or YAML files.
+    """Print the differences of two run folders or YAML files.
 
-    Raises ConfigError unless there are two of them, CheckpointError for one that is not there or is damaged.
+    Raises ConfigError unless there are two of them, CheckpointError for one that is missing or damaged.
     """
     options_of(flags, ())
     if len(words) != 2:
@@ -73,7 +73,9 @@ def _read(path: Path) -> Side:
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and values as YAML text; of a list each item, `train[0].size`, but numbers together; null is none."""
+    """Yield dotted keys and values as YAML text: an item of a list as `train[0].size`, a list of numbers whole, no
+    null.
+    """
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from _flat(item, f"{key}.{name}" if key else name)
@@ -85,7 +87,7 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _measured(curves: Curves, better: Mapping[str, str]) -> dict[str, str]:
-    """The best and the last value of each metric; of a metric that is not known to be better up or down the last."""
+    """Return the best and the last value of each metric; only the last if better is neither min nor max."""
     found: dict[str, str] = {}
     for phase in PHASES:
         for name in dict.fromkeys([*better, *curves]):
@@ -101,11 +103,11 @@ def _measured(curves: Curves, better: Mapping[str, str]) -> dict[str, str]:
 
 
 def _at(step: int, value: float) -> str:
-    return f"{shown(value)} at step {step}"
+    return f"{format_number(value)} at step {step}"
 
 
 def _differing(left: dict[str, str], right: dict[str, str]) -> Rows:
-    """The keys that differ, section by section; a component without arguments is written as its name alone."""
+    """Return the keys that differ, section by section; a component without arguments is written as its name alone."""
     left = {f"{key}.name" if f"{key}.name" in right else key: text for key, text in left.items()}
     right = {f"{key}.name" if f"{key}.name" in left else key: text for key, text in right.items()}
     sections = list(dict.fromkeys(key.partition(".")[0] for key in [*left, *right]))
@@ -114,7 +116,7 @@ def _differing(left: dict[str, str], right: dict[str, str]) -> Rows:
 
 
 def _table(labels: Sequence[str], parts: Sequence[Rows]) -> list[str]:
-    """Three columns; what is too long for its own goes on in the next line, for the difference may be at its end."""
+    """Return a table of three columns. Long texts are wrapped, because the difference may be at their end."""
     rows = [("", *labels), *((key, *texts) for part in parts for key, texts in part.items())]
     key, left, right = (max(map(width, column)) for column in zip(*rows, strict=True))
     room = max(columns() - key - 2 * len(GAP), 20)

@@ -1,8 +1,8 @@
-"""generate: make what a generative task makes, from a checkpoint.
+"""generate: let a generative task produce its output, from a checkpoint.
 
 python main.py generate CHECKPOINT [--key=value …]
 
-CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+CHECKPOINT is a run folder (its best, otherwise its last) or a .pth file.
 The flags are those of the task's own generate: help TASK names them.
 """
 
@@ -31,7 +31,7 @@ __all__ = ["run"]
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Call the task's `generate` with the flags that it takes; the others are keys of the config.
 
-    Raises ConfigError when the task generates nothing, or a flag is none of its and no key.
+    Raises ConfigError when the task generates nothing, or when a flag is neither one of its arguments nor a key.
     """
     checkpoint, keys = checkpoint_and_keys("generate", words, flags)
     trained = LoadedRun(checkpoint)
@@ -51,7 +51,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 def _convert(make: Callable[..., str], flags: Sequence[Flag]) -> dict[str, Any]:
-    """The arguments of a task's `generate`, typed as its signature says.
+    """Return the arguments of a task's `generate`, converted to the types of its signature.
 
     Raises ConfigError with a line for each mistake.
     """

@@ -41,9 +41,9 @@ LISTS = {
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Print the help of a topic; all of it in short without one.
+    """Print the help of a topic; without a topic an overview.
 
-    Raises ConfigError for a topic there is not.
+    Raises ConfigError for an unknown topic.
     """
     if flags:
         raise ConfigError(f"{flags[0].typed}: help takes a topic: python main.py help {flags[0].key}")
@@ -97,7 +97,7 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
 
 
 def texts(name: str, command: Callable | None) -> tuple[str, str, str]:
-    """Usage, summary and the rest of a command's help; that of a file in commands/ is its docstring."""
+    """Return usage, summary and the rest of a command's help; for a file in commands/ it is the docstring."""
     first, *rest = str(command.__doc__).strip().split("\n\n")
     summary = first.partition(": ")[2].replace("\n", " ")
     usage = rest.pop(0).strip().removeprefix("python main.py ") if rest else name
@@ -105,11 +105,11 @@ def texts(name: str, command: Callable | None) -> tuple[str, str, str]:
 
 
 def _with_default(comment: str, default: Any) -> str:
-    return comment if default in (None, [], {}) else f"{comment} [{_shown(default)}]"
+    return comment if default in (None, [], {}) else f"{comment} [{_format(default)}]"
 
 
-def _shown(value: Any) -> str:
-    """A value as one writes it behind a flag."""
+def _format(value: Any) -> str:
+    """Return a value as it is written after a flag."""
     if isinstance(value, str) and scalar(value) == value:
         return value
     if isinstance(value, bool | int):
@@ -130,13 +130,15 @@ def _print_config(path: Path) -> None:
 
 
 def _heading(path: Path) -> list[str]:
-    """The comment that a config opens with."""
+    """Return the comment at the start of a config."""
     lines = path.read_text(encoding="utf-8").split("\n")
     return [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
 
 
 def _print_list(registry: Registry) -> None:
-    """The components of a kind: a line of their docstring, or for a library's what they take; and whose they are."""
+    """Print the components of a kind: a line of the docstring, or a library's arguments; and the file of the user's
+    own.
+    """
     for name in registry.all_names():
         takes = ", ".join(registry.arguments(name)) or "no arguments"
         text = registry.summary(name) if name in registry.names() else takes
@@ -151,7 +153,7 @@ def _components() -> dict[str, Registry]:
 
 
 def _registry_of(topic: str) -> Registry | None:
-    """Where a component of that name is found, `torchvision:resnet18` included."""
+    """Return the registry of a component, also for `torchvision:resnet18`; None if there is none."""
     for registry in COMPONENTS.values():
         family, _, variant = topic.partition(":")
         if topic in registry.all_names() or (family in registry.variants and variant):
@@ -171,24 +173,24 @@ def _print_component(registry: Registry, name: str) -> None:
         print("\nAs flags of python main.py generate CHECKPOINT:")
         for flag, parameter in flags.items():
             takes = describe(parameter.type)
-            told = "; needed" if parameter.required else _parameter(registry, flag, parameter).removeprefix(takes)
-            _row(f"--{flag.replace('_', '-')}", takes + told)
+            rest = "; needed" if parameter.required else _parameter(registry, flag, parameter).removeprefix(takes)
+            _row(f"--{flag.replace('_', '-')}", takes + rest)
 
 
 def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
-    """Its type, the list that a component is from, and what it is when no config sets it."""
+    """Return an argument's type, the list of its components, and its default."""
     kind = type_of(parameter.type)[1]
     takes = describe(parameter.type) + (f", see help {_listing(kind)}" if kind else "")
     if not parameter.required:
         known = parameter.default is not UNKNOWN and parameter.default is not None
-        return takes + (f" [{_shown(parameter.default)}]" if known else "")
+        return takes + (f" [{_format(parameter.default)}]" if known else "")
     if registry.available is None:
         return f"{takes}; needed, unless the data tells it"
     return f"{takes}; {'the trainer knows it' if name in registry.available else 'needed'}"
 
 
 def _listing(kind: str) -> str:
-    """The topic that lists the components of a kind."""
+    """Return the topic that lists the components of a kind."""
     return next((listing for listing, listed in LISTS.items() if listed == kind), kind)
 
 
@@ -198,7 +200,7 @@ def _prefix(kind: str) -> str:
 
 
 def _print_keys(topic: str) -> bool:
-    """Keys of the schema of that dotted or last name, or below that section; whether there was one."""
+    """Print the keys of the schema with that dotted or last name, or in that section. Returns whether there was one."""
     keys = schema_keys()
     found = [key for key in keys if topic in (key, key.rpartition(".")[2]) or key.startswith(f"{topic}.")]
     for key in found:
@@ -212,7 +214,9 @@ def _print_keys(topic: str) -> bool:
 
 
 def _print_arguments(topic: str) -> bool:
-    """Components that take an argument of that name, those alike in a line; whether there was one."""
+    """Print the components that take an argument of that name, equal ones in one line. Returns whether there
+    was one.
+    """
     section, _, name = topic.rpartition(".")
     kinds = [kind for kind in COMPONENTS if section in ("", kind, _prefix(kind))]
     lines: dict[str, list[str]] = {}

@@ -1,14 +1,14 @@
-"""plot: the curves of a run, or of several runs together, as a PNG; and what a checkpoint predicts.
+"""plot: draw the curves of a run, or of several runs together, as a PNG; and a checkpoint's predictions.
 
 python main.py plot RUN… [--out=FILE] [--predictions]
 
 RUN is a run folder or its name in checkpoints/. One run is drawn into its
-curves.png, several into checkpoints/comparison.png, a line a run. Nothing is
-trained.
+curves.png, several into checkpoints/comparison.png, a line for each run.
+Nothing is trained.
 
   --out=FILE     another PNG
-  --predictions  of one run also confusion_matrix.png and predictions.png: how
-                 its best checkpoint does on the validation data
+  --predictions  of one run also confusion_matrix.png and predictions.png: the
+                 results of its best checkpoint on the validation data
 """
 
 import math
@@ -27,10 +27,10 @@ __all__ = ["run"]
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Draw the curves of the runs that the words name, one or several; of one, if asked, its predictions too.
+    """Draw the curves of one or several runs; of one run, if asked, its predictions too.
 
-    Raises ConfigError without a run and for a file that is no PNG, CheckpointError for a run that is not there or has
-    written no numbers, StorageError where the picture cannot be written.
+    Raises ConfigError without a run and for a file that is no PNG, CheckpointError for a run that is missing or has no
+    numbers, StorageError when the picture cannot be written.
     """
     options = options_of([_filled(flag) for flag in flags], ("out", "predictions"))
     predictions = options.get("predictions", "false")
@@ -53,7 +53,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 def _filled(flag: Flag) -> Flag:
-    """`--predictions` alone means true."""
+    """Return the flag, `--predictions` alone with the value true."""
     return Flag(flag.key, "true", f"{flag.typed}=true") if flag.typed == "--predictions" else flag
 
 
@@ -68,7 +68,7 @@ def _draw_one(folder: Path, target: Path) -> None:
 def _draw_validation(folder: Path) -> None:
     """Draw confusion_matrix.png and predictions.png of a run's best checkpoint, from its validation data.
 
-    Raises CheckpointError where there is none, DataError where the validation data is not there any more.
+    Raises CheckpointError if there is no checkpoint, DataError if the validation data is missing.
     """
     from trainer.evaluate import evaluate
     from trainer.inference.trained import LoadedRun

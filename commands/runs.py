@@ -1,4 +1,4 @@
-"""runs: the runs in checkpoints/ as a table, the newest first.
+"""runs: list the runs in checkpoints/ as a table, the newest first.
 
 python main.py runs [WORD…] [--sort=…] [--state=…] [--model=…]
 
@@ -22,20 +22,20 @@ from utils.runs.folder import ROOT
 from utils.runs.reading import STATES, Run, read_run, run_folders
 from utils.words import shortened, suggest
 
-__all__ = ["columns", "metrics_of", "options_of", "run", "shown", "width"]
+__all__ = ["columns", "metrics_of", "options_of", "run", "format_number", "width"]
 
 FILTERS = {"state": "state", "task": "task", "data": "data.dataset", "model": "model"}
-NUMBERS = ("best", "epochs", "steps", "time")  # columns that end at the right
-OPTIONAL = ("task", "config")  # columns that a narrow terminal goes without: data, model and the run's name tell most
-LEAST = {"run": 14, "data": 5, "model": 8, "metric": 6}  # characters that a name keeps where there is little room
-TWO_ENDED = ("run", "model")  # names that are told apart by their ends: a time, ResNet18 and ResNet34
+NUMBERS = ("best", "epochs", "steps", "time")  # columns that are aligned at the right
+OPTIONAL = ("task", "config")  # columns that a narrow terminal leaves out: data, model and the run's name say enough
+LEAST = {"run": 14, "data": 5, "model": 8, "metric": 6}  # least characters of a column on a narrow terminal
+TWO_ENDED = ("run", "model")  # names that differ at their ends: a time, ResNet18 and ResNet34
 GAP = "  "
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Print the runs whose name holds one of the words, if there are words, and that fit the filters.
+    """Print the runs that fit the filters, and whose name holds one of the words, if there are words.
 
-    Raises ConfigError for an option, an order, or a filter's value that there is not.
+    Raises ConfigError for an unknown option, order or filter value.
     """
     options = options_of(flags, ("sort", *FILTERS))
     orders = _orders()
@@ -56,7 +56,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:
-    """What the flags of a command set.
+    """Return the values of a command's flags.
 
     Raises ConfigError for a flag that it does not take, and for one without a value.
     """
@@ -69,12 +69,12 @@ def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:
 
 
 def metrics_of(task: str) -> Mapping[str, str]:
-    """What a task's validation gives, and whether min or max is better; nothing of a task that is not there."""
+    """Return the metrics of a task, each with "min" or "max", whichever is better; empty for an unknown task."""
     return COMPONENTS["task"].literal(task, "metrics") or {}
 
 
 def _read_all() -> tuple[list[Run], list[str]]:
-    """The runs, and what is wrong with the folders that hold no whole one."""
+    """Return the runs, and the faults of the folders that hold no whole run."""
     runs, damaged = [], []
     try:
         folders = run_folders(ROOT)
@@ -89,7 +89,7 @@ def _read_all() -> tuple[list[Run], list[str]]:
 
 
 def _orders() -> dict[str, Callable[[Run], tuple]]:
-    """What a run is sorted by, in each order; the newest of equals goes first."""
+    """Return the sort key of each order; of equal runs the newest goes first."""
     return {
         "newest": lambda one: (-one.last_seen,),
         "run": lambda one: (one.name,),
@@ -100,7 +100,9 @@ def _orders() -> dict[str, Callable[[Run], tuple]]:
 
 
 def _by_best(one: Run) -> tuple:
-    """Only values of one metric can be compared, so each metric has its place in the table; runs without come last."""
+    """Return the sort key for the best value: runs with the same metric are together, runs without a value at
+    the end.
+    """
     if one.best is None or one.monitor is None:
         return True, "", 0.0, -one.last_seen
     smaller_is_better = metrics_of(one.names("task")[0]).get(one.monitor) == "min"
@@ -124,7 +126,7 @@ def _fits(one: Run, words: Sequence[str], options: Mapping[str, str]) -> bool:
 
 
 def _has(names: Sequence[str], wanted: str) -> bool:
-    """Whether one of the names is that one, or a variant of it."""
+    """Return whether one of the names is the wanted one, or a variant of it."""
     return any(name == wanted or name.startswith(f"{wanted}:") for name in names)
 
 
@@ -133,7 +135,7 @@ def _names(one: Run, key: str) -> list[str]:
 
 
 def _table(runs: Sequence[Run]) -> list[str]:
-    """Lines that fit the terminal."""
+    """Return lines that fit the terminal."""
     cells = list(map(_cells, runs))
     rows = [dict(zip(cells[0], cells[0], strict=True)), *cells]
     for column in OPTIONAL:
@@ -156,7 +158,7 @@ def _cells(one: Run) -> dict[str, str]:
         "data": "+".join(one.names("data.dataset")),
         "model": "+".join(one.names("model")),
         "metric": "-" if one.best is None else str(one.monitor),
-        "best": "-" if one.best is None else shown(one.best),
+        "best": "-" if one.best is None else format_number(one.best),
         "epochs": f"{one.epochs}/{most}" if isinstance(most, int) else str(one.epochs),
         "steps": str(one.steps),
         "time": _duration(one.seconds),
@@ -165,13 +167,13 @@ def _cells(one: Run) -> dict[str, str]:
 
 
 def _config_of(one: Run) -> str:
-    """The config's name; of a run that repeats another one's config.yaml that run's."""
+    """Return the config's name; for a run that repeats another run's config.yaml, that run's name."""
     path = PurePath(one.config_name or "-")
     return path.parent.name if path.name == "config.yaml" and path.parent.name else path.stem
 
 
-def shown(value: float) -> str:
-    """A number as a person reads it: 0.9888, 173.3, 3.2e-05."""
+def format_number(value: float) -> str:
+    """Return a number in a form that is easy to read: 0.9888, 173.3, 3.2e-05."""
     if value == 0 or 1e-3 <= abs(value) < 100:
         return f"{value:.4f}"
     return f"{value:.1f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
@@ -187,17 +189,17 @@ def _widths(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
 
 
 def _room(widths: Mapping[str, int]) -> int:
-    """Characters that stay free in a line, negative where the widths are too much."""
+    """Return the free characters in a line, negative if the widths are too large."""
     return columns() - sum(widths.values()) - len(GAP) * (len(widths) - 1)
 
 
 def columns() -> int:
-    """Characters in a line of the terminal; without end where there is none: a pipe's reader wants whole names."""
+    """Return the characters in a line of the terminal; unlimited for a pipe, whose reader wants whole names."""
     return shutil.get_terminal_size((0, 0)).columns or sys.maxsize
 
 
 def width(text: str) -> int:
-    """Places that a text takes on a terminal: a Chinese character takes two."""
+    """Return the places that a text takes on a terminal: a Chinese character takes two."""
     return sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
 
 
@@ -208,7 +210,7 @@ def _cell(name: str, text: str, room: int) -> str:
 
 
 def _shortened(text: str, room: int, keep_end: bool) -> str:
-    """Cut at the end, or to keep it out of the middle."""
+    """Return the text cut at the end, or in the middle to keep its end."""
     if width(text) <= room:
         return text
     middle = len(text) // 2 if keep_end else len(text)

@@ -3,10 +3,10 @@
 python main.py selftest [CONFIG] [--only=resume] [--key=value …]
 
 Short trainings of CONFIG are killed at random points (SIGKILL), resumed, and
-compared with one that nobody killed: journal and every tensor.
+compared with one that was never killed: journal and every tensor.
 
-  --trials=3   how many are killed
-  --steps=12   how long each of them is
+  --trials=3   number of trainings to kill
+  --steps=12   length of each of them
 """
 
 import os
@@ -41,7 +41,7 @@ OWN = ("max_steps", "save_steps", "print_freq", "visdom", "pictures", "tensorboa
 POLL = 0.001  # s between two looks at the journal
 KILLS = 2  # at most, in a trial
 
-# What a checkpoint holds, in words; the first that differs is told first.
+# The parts of a checkpoint in words; of several differences, the first in this order is reported first.
 PARTS = {
     "model": "the weights",
     "buffers": "what the task remembers",
@@ -57,8 +57,8 @@ TIMES = ("seconds", "journal")  # of the progress: they differ from run to run
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Train a config for some steps, kill the same training at random points, resume it, compare to the last bit.
 
-    The points are drawn from the config's seed. Raises ConfigError for another test than those there are; UserError,
-    with what differs first, when a resumed run is another one.
+    The points are drawn from the config's seed. Raises ConfigError for an unknown test; UserError, with the first
+    difference, when a resumed run differs.
     """
     options, keys = split(flags, OPTIONS)
     config, only = one_word("selftest", words, options.get("config")) or "default", options.get("only", "resume")
@@ -83,7 +83,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 class _Runs:
-    """Short trainings of one config, each a process of its own."""
+    """Short trainings of one config, each in its own process."""
 
     def __init__(self, prefix: str, config: str, flags: Sequence[str], steps: int):
         self.prefix, self.steps = prefix, steps
@@ -97,12 +97,12 @@ class _Runs:
         return _start([*self.command, f"--run={self.folder(name).name}"])
 
     def whole(self, name: str) -> Path:
-        """A training from beginning to end; its folder."""
+        """Train from beginning to end, and return the folder."""
         _finish(self.start(name), "the training itself")
         return self.folder(name)
 
     def killed(self, name: str, rng: random.Random) -> list[int]:
-        """A training that is killed and resumed until it is done; the steps after which it was killed."""
+        """Train, kill and resume until the training is done. Returns the steps after which it was killed."""
         process, steps = self.start(name), []
         for _ in range(rng.randint(1, KILLS)):
             first = steps[-1] + 1 if steps else 1
@@ -115,7 +115,7 @@ class _Runs:
 
 
 def _compare_runs(runs: _Runs, trials: int, rng: random.Random) -> None:
-    """Raises UserError when a killed run is not the whole one, or none could be killed."""
+    """Compare the runs. Raises UserError when a killed run differs from the whole one, or when none could be killed."""
     print(f"a whole training of {runs.steps} steps …", flush=True)
     whole, kills = runs.whole("whole"), 0
     for number in range(1, trials + 1):
@@ -144,17 +144,17 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen:
 
 
 def _finish(process: subprocess.Popen, what: str) -> None:
-    """Wait for its end. Raises UserError with its last words when that is no good one."""
+    """Wait for the process to end. Raises UserError with its last words for a bad exit code."""
     words = process.communicate()[1].strip().splitlines()
     if process.returncode:
         raise UserError(f"{what} ended with exit code {process.returncode}: {words[-1] if words else 'without a word'}")
 
 
 def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random) -> bool:
-    """SIGKILL at a random moment soon after a step; False if the process was faster."""
+    """Kill at a random moment soon after a step, with SIGKILL. Returns False if the process was faster."""
     while _last_step(folder) < step or not (folder / LAST).exists():
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=POLL)  # and reads what it says: a full pipe would hold it up
+            process.communicate(timeout=POLL)  # this also reads its output: a full pipe would stop it
             return False
     time.sleep(rng.random() * 10 * POLL)
     process.kill()
@@ -163,7 +163,7 @@ def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random
 
 
 def _last_step(folder: Path) -> int:
-    """The last training step in the journal, 0 without one."""
+    """Return the last training step in the journal, 0 if there is none."""
     return max((row["step"] for row in Journal.read(folder / "log.jsonl") if row["phase"] == "train"), default=0)
 
 
@@ -171,17 +171,20 @@ def _last_step(folder: Path) -> int:
 
 
 def difference(whole: Path, other: Path, file: str = LAST) -> str:
-    """What makes the run in the folder `other` another one than that in `whole`; empty if nothing does.
+    """Return the difference of the run in `other` from the run in `whole`; empty if there is none.
 
-    Compared are every row of the journal and every part of a checkpoint that decides the future, to the last bit; not
-    compared are times.
+    All rows of the journal and all parts of a checkpoint that decide the future are compared, to the last bit. Times
+    are not compared.
     """
     rows = _first_row(_rows(whole), _rows(other))
     return "; ".join(filter(None, [rows, state_difference(read(whole / file), read(other / file))]))
 
 
 def state_difference(one: dict[str, Any], two: dict[str, Any], without: Sequence[str] = TIMES) -> str:
-    """The parts of two checkpoints that differ, in words, but for those entries of the progress; empty if none does."""
+    """Return the parts of two checkpoints that differ, in words; empty if none does.
+
+    The entries `without` of the progress are not compared.
+    """
     places = {name: _first(_plain(one, name, without), _plain(two, name, without), name) for name in PARTS}
     return "; ".join(f"{PARTS[name]} differ ({place})" for name, place in places.items() if place)
 
@@ -196,7 +199,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _first_row(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> str:
-    """The first row of two journals that differs, in words."""
+    """Return the first difference of two journals, in words."""
     for left, right in zip_longest(one, two):
         if left == right:
             continue
@@ -218,7 +221,7 @@ def _place(row: dict[str, Any]) -> str:
 
 
 def _first(one: Any, two: Any, place: str) -> str:
-    """Where two nested states differ first; empty if they do not, to the last bit."""
+    """Return the first place at which two nested states differ; empty if they are equal to the last bit."""
     if isinstance(one, Tensor) and isinstance(two, Tensor):
         return "" if _equal(one, two) else place
     pairs = _pairs(one, two)
@@ -228,7 +231,7 @@ def _first(one: Any, two: Any, place: str) -> str:
 
 
 def _pairs(one: Any, two: Any) -> Iterator[tuple[object, Any, Any]] | None:
-    """(key, one's, two's) of two mappings or sequences of the same form; None of anything else."""
+    """Return (key, one's, two's) of two mappings or sequences of the same form; None for any other values."""
     if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
         return ((key, one[key], two[key]) for key in one)
     if isinstance(one, list | tuple) and type(one) is type(two) and len(one) == len(two):
@@ -237,6 +240,6 @@ def _pairs(one: Any, two: Any) -> Iterator[tuple[object, Any, Any]] | None:
 
 
 def _equal(one: Tensor, two: Tensor) -> bool:
-    """Whether two tensors have the same bits, NaN among them."""
+    """Return whether two tensors have the same bits, also those of NaN."""
     same = one.dtype == two.dtype and one.shape == two.shape
     return same and torch.equal(one.reshape(-1).view(torch.uint8), two.reshape(-1).view(torch.uint8))

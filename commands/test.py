@@ -2,13 +2,13 @@
 
 python main.py test CHECKPOINT [--key=value …]
 
-CHECKPOINT is a run folder (its best, else its last) or a .pth file.
-submission.csv is written there.
+CHECKPOINT is a run folder (its best, otherwise its last) or a .pth file.
+submission.csv is written into that folder.
 
   --test-data-root=FOLDER   the test files
   --test.sample=FILE        Kaggle's sample_submission.csv: gives header, ids
                             and their order
-  --result-file=FILE        where to write
+  --result-file=FILE        another file for the predictions
   --test.output=label       probability (the default), label or class
 """
 
@@ -21,7 +21,7 @@ __all__ = ["run"]
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Predict with a checkpoint. Raises ConfigError where none is named."""
+    """Predict with a checkpoint. Raises ConfigError when none is named."""
     checkpoint, keys = checkpoint_and_keys("test", words, flags)
     from trainer.inference.trained import test
 

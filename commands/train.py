@@ -2,19 +2,19 @@
 
 python main.py train [CONFIG] [--key=value …] | train --resume[=FOLDER]
 
-CONFIG is a YAML file or a name in configs/ (left out: default).
-Any key may be set: --optim.lr=0.01, or by its last name where that is
+CONFIG is a YAML file or a name in configs/ (without it: default).
+Any key may be set: --optim.lr=0.01, or by its last name if that is
 unique: --lr=0.01. A component is set by its name: --model=AlexNet.
 
-  --run=NAME   the run's folder, checkpoints/NAME (else config, model and time)
+  --run=NAME   the run's folder, checkpoints/NAME (otherwise config, model, time)
   --resume     continue the newest unfinished run; --resume=checkpoints/NAME
                continues that one
   --seed=N     same seed, same run
-  --quiet      print nothing but mistakes
+  --quiet      print only mistakes
   --json       print progress as JSON, one object a line, for scripts
   --debug      print a traceback with a mistake
 
-Ctrl-C saves and stops; --resume goes on at the very step.
+Ctrl-C saves and stops; --resume continues at that very step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ OPTIONS = ("config", "run", "resume", "quiet", "json", "debug")  # of the comman
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Train a new run, or continue one. Imports torch only after the config was found right.
+    """Train a new run, or continue one. Imports torch only after the config was checked.
 
     Raises ConfigError with one line for each mistake.
     """
@@ -53,7 +53,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 def _output(options: Mapping[str, str]) -> Literal["text", "quiet", "json"]:
-    """Return how train tells of its progress."""
+    """Return the form of the output."""
     quiet, json = (options.get(name) == "true" for name in ("quiet", "json"))
     if quiet and json:
         raise ConfigError("--quiet --json: one prints nothing, the other all; leave one out")

@@ -2,7 +2,7 @@
 
 python main.py val CHECKPOINT [--key=value …]
 
-CHECKPOINT is a run folder (its best, else its last) or a .pth file.
+CHECKPOINT is a run folder (its best, otherwise its last) or a .pth file.
 Keys of data may be set, as --batch-size=64.
 """
 
@@ -15,7 +15,7 @@ __all__ = ["run"]
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Evaluate a checkpoint. Raises ConfigError where none is named."""
+    """Evaluate a checkpoint. Raises ConfigError when none is named."""
     checkpoint, keys = checkpoint_and_keys("val", words, flags)
     from trainer.inference.trained import val
 

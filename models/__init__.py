@@ -1,6 +1,6 @@
-"""The networks: every public class of this folder by its name, its file imported only when asked for.
+"""The networks: every public class of this folder by its name; its file is imported only when it is used.
 
-In: what a dataset tells of itself, and arguments of a config. Out: networks. Read basic_module.py first.
+In: the facts of a dataset, and a config's arguments. Out: networks. Read basic_module.py first.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Functions of our own for autograd: how forward and backward are written by hand.
+"""Our own functions for autograd, with forward and backward written by hand.
 
 After the PyTorch tutorial (MyReLU), the book's chapter 3.2.3 (MultiplyAdd, Sigmoid) and XNOR-Net (Sign).
 """
@@ -28,10 +28,11 @@ class MyReLU(Function):
 
 
 class Sign(Function):
-    """+1 where x >= 0, else -1; backward it passes the gradient straight through where |x| <= 1, and none elsewhere.
+    """+1 if x >= 0, otherwise -1. Backward, the gradient passes unchanged where |x| <= 1, and is 0 elsewhere.
 
-    The true derivative is zero nearly everywhere, with which nothing learns. Rastegari et al., "XNOR-Net", 2016, after
-    the straight-through estimator of Bengio et al., 2013. Zero becomes +1, since a binary value has no third state.
+    The true derivative is zero nearly everywhere, so that nothing would be learned. Rastegari et al., "XNOR-Net", 2016,
+    after the straight-through estimator of Bengio et al., 2013. Zero becomes +1, because a binary value has no third
+    state.
     """
 
     @staticmethod
@@ -53,7 +54,7 @@ class Binarize(nn.Module):
 
 
 class MultiplyAdd(Function):
-    """w * x + b, of three tensors of one shape; differentiable once."""
+    """w * x + b, for three tensors of one shape; differentiable once."""
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, x: Tensor, b: Tensor) -> Tensor:
@@ -68,9 +69,10 @@ class MultiplyAdd(Function):
 
 
 class Sigmoid(Function):
-    """1 / (1 + e^-x), of any shape. Its backward is made of differentiable operations: it can be differentiated again.
+    """1 / (1 + e^-x), of any shape. Its backward consists of differentiable operations, so it can be differentiated
+    again.
 
-    What is saved is the output, which is all that the derivative s (1 - s) needs.
+    Only the output is saved, because the derivative s (1 - s) needs nothing more.
     """
 
     @staticmethod

@@ -13,18 +13,18 @@ from utils.errors import DataError
 
 __all__ = ["load_published"]
 
-# As torch.hub names its files: vgg16-397923af.pth. Fewer digits may be a word, as in my-face.pth.
+# torch.hub names its files so: vgg16-397923af.pth. Fewer digits may be a word, as in my-face.pth.
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")
 REMEDY = "or set --weights=download to fetch it, or --weights=none for random weights"
 
 
 def load_published(net: nn.Module, weights: str, url: str, what: str) -> None:
-    """Give a network the published weights of `what`; entries that it has no place for are left out.
+    """Load the published weights of `what` into a network; entries that the network lacks are left out.
 
-    `weights` is "none": it stays as it is; "download": the file of `url`, which torch.hub keeps; else the path of that
-    file on disk, whose sha256 must begin with the digits that its name ends in, where it ends in any.
+    `weights` is "none": the network stays unchanged; "download": the file at `url`, which torch.hub keeps; otherwise
+    the path of that file on disk. If the file's name ends in digits, its sha256 must begin with them.
 
-    Raises DataError: no such file, not to be downloaded, damaged, no plain weights, or not those of the network.
+    Raises DataError for a file that is missing, cannot be downloaded, is damaged, or holds no weights of the network.
     """
     if weights == "none":
         return
@@ -44,7 +44,7 @@ def _download(url: str, what: str) -> Mapping[str, Tensor]:
     fetch = torch.hub.load_state_dict_from_url
     try:
         return _plain(fetch(url, map_location="cpu", progress=False, check_hash=True, weights_only=True))
-    except Exception as error:  # no network, no such page, another digest, or as below
+    except Exception as error:  # no network, no such page, another digest, or a fault as below
         raise DataError(f"the weights of {what} are not to be had ({_line(error)}); put {url} at {place}") from error
 
 
@@ -59,7 +59,7 @@ def _read(path: Path, url: str, what: str) -> Mapping[str, Tensor]:
 
 
 def _check_digest(path: Path) -> None:
-    """Raises ValueError for a file that is not the one of its name."""
+    """Raise ValueError for a file whose content does not fit the digest in its name."""
     if found := DIGEST.findall(path.name):
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -74,5 +74,5 @@ def _plain(content: Any) -> Mapping[str, Tensor]:
 
 
 def _line(error: Exception) -> str:
-    """The first sentence of an error."""
+    """Return the first sentence of an error."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]

@@ -10,12 +10,12 @@ __all__ = ["AlexNet"]
 
 
 class AlexNet(BasicModule):
-    """The network that began it in 2012, in its one-GPU form; 61 million parameters, fast for its size.
+    """The network that won ImageNet in 2012, in its one-GPU form; 61 million parameters, fast for its size.
 
     Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014. It maps (B, in_channels, H, W)
     to (B, num_classes) logits. Parameters are named as in torchvision's alexnet, whose weights load.
 
-    With `image_size` (H, W) the first convolution takes smaller steps on smaller pictures; weights are the same.
+    With `image_size` (H, W) the first convolution has a smaller stride on smaller pictures; the weights are the same.
 
     Raises:
         ValueError: a side is under 21 pixels.

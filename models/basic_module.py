@@ -13,22 +13,22 @@ from torch import Tensor, nn
 from utils.errors import CheckpointError
 from utils.files import write_atomic
 
-# Names that DataParallel, DistributedDataParallel and torch.compile put into the path of a parameter.
+# Names that DataParallel, DistributedDataParallel and torch.compile add to a parameter's path.
 WRAPPERS = {"module", "_orig_mod"}
 
 
 class BasicModule(nn.Module):
-    """A network that keeps its weights in files which load on any machine, whatever it was trained on."""
+    """A network that saves its weights in files which load on any machine, on whatever device it was trained."""
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers the network learns, frozen ones included."""
+        """The number of all parameters' elements, also the frozen ones."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def save(self, path: str | Path | None = None) -> Path:
-        """Write the state_dict, as CPU tensors, and return where it lies.
+        """Write the state_dict, as CPU tensors, and return the path.
 
-        Without a path: `checkpoints/<ClassName>_<MMDD_HHMMSS>.pth`. The file is there whole or not at all.
+        Without a path it is `checkpoints/<ClassName>_<MMDD_HHMMSS>.pth`. The file is written completely or not at all.
 
         Raises:
             StorageError: the disk is full, or the folder cannot be written.
@@ -42,7 +42,7 @@ class BasicModule(nn.Module):
         return Path(path)
 
     def load(self, path: str | Path, strict: bool = True) -> list[str]:
-        """Take the weights of a file: a bare state_dict, or a run's checkpoint. See `load_weights` for the rest.
+        """Load the weights of a file: a bare state_dict, or a run's checkpoint. See `load_weights` for the rest.
 
         Raises:
             CheckpointError: the file is missing, unreadable, holds no weights, or does not fit.
@@ -50,7 +50,7 @@ class BasicModule(nn.Module):
         return load_weights(self, read_weights(Path(path)), str(path), strict)
 
     def freeze(self, *prefixes: str) -> Self:
-        """Stop learning in every parameter whose name begins with one of the prefixes; without any, in all.
+        """Freeze every parameter whose name begins with one of the prefixes; without prefixes, all.
 
         Raises:
             ValueError: a prefix with which no parameter begins.
@@ -69,7 +69,7 @@ class BasicModule(nn.Module):
         super().train(mode)
         for module in self.modules():
             own = list(module.parameters(recurse=False))
-            # A frozen batch norm in training mode would still move its running statistics.
+            # A frozen batch norm in training mode would still change its running statistics.
             if own and not any(parameter.requires_grad for parameter in own):
                 module.training = False
         return self
@@ -78,9 +78,9 @@ class BasicModule(nn.Module):
 def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool) -> list[str]:
     """Copy `state` into `net` by name, and return the names of either that were left out.
 
-    Names agree whatever wrapper (DataParallel, DistributedDataParallel, torch.compile) either side was saved or built
-    with. Strict: every entry must have its partner of the same shape. Not strict: what fits is taken, the rest of the
-    network stays as it was. `source` is what a message calls the weights. On an error the network is untouched.
+    Names are compared without the wrappers (DataParallel, DistributedDataParallel, torch.compile) of either side.
+    Strict: every entry must have a partner of the same shape. Not strict: fitting entries are copied, and the rest of
+    the network is unchanged. Messages call the weights `source`. On an error the network is unchanged.
 
     Raises:
         CheckpointError: nothing fits; or, if strict, something does not.
@@ -102,7 +102,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, stric
 
 
 def _faults(own: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> dict[str, str]:
-    """Every name without a partner of its shape, with the words to say so."""
+    """Return every name without a partner of its shape, with a description."""
     faults = {}
     for name, tensor in own.items():
         shape = tuple(tensor.shape)
@@ -128,7 +128,9 @@ def _near(prefix: str, names: list[str]) -> str:
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The state_dict in a file: bare, or under `model` or `state_dict`. Raises CheckpointError where there is none."""
+    """Return the state_dict in a file: bare, or under `model` or `state_dict`. Raises CheckpointError if there
+    is none.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; name an existing .pth file")
     try:
@@ -136,7 +138,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     except Exception as error:  # foreign bytes make the unpickler raise nearly anything
         reason = f"{path} is damaged or is no file of plain weights ({type(error).__name__})"
         raise CheckpointError(f"{reason}; write it anew with save()") from error
-    for key in ("model", "state_dict"):  # of a run's checkpoint; of what many scripts write
+    for key in ("model", "state_dict"):  # the keys of a run's checkpoint, and of many scripts' files
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -1,4 +1,4 @@
-"""CaptionDecoder, an LSTM that tells features in words, and the search for the sentence that it holds for likely."""
+"""CaptionDecoder, an LSTM that turns features into sentences, and the search for the most likely sentence."""
 
 import math
 
@@ -10,22 +10,22 @@ from models.basic_module import BasicModule
 
 __all__ = ["CaptionDecoder"]
 
-START, END, UNKNOWN = 1, 2, 3  # among the first entries of a vocabulary; 0 fills up
+START, END, UNKNOWN = 1, 2, 3  # among the first entries of a vocabulary; 0 is padding
 NEVER_WRITTEN = [0, START, UNKNOWN]
 
 State = tuple[Tensor, Tensor]  # hidden and cell, each [layers, N, width]
 
 
 class CaptionDecoder(BasicModule):
-    """A language model that begins in a state made of a picture's features (book, chapter 10).
+    """A language model whose first state is computed from a picture's features (book, chapter 10).
 
     After Vinyals et al., "Show and Tell: A Neural Image Caption Generator", 2015, where the features are the first
-    word; here they are the LSTM's first state. With `attention` the features are a grid, [B, places, feature_size], and
-    before each word the decoder looks at the places that matter to it (Xu et al., "Show, Attend and Tell", 2015, in the
-    form of Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", 2015); its first state
-    is made of their mean. With `shared_embedding` the last layer's weights are those of the embedding (Press and Wolf,
-    "Using the Output Embedding to Improve Language Models", 2017). Dropout acts on the features, on the embedded words,
-    between layers of the LSTM and before the last layer.
+    word; here they give the LSTM's first state. With `attention` the features are a grid, [B, places, feature_size].
+    Before each word the decoder then attends to the places that matter to it (Xu et al., "Show, Attend and Tell", 2015,
+    in the form of Luong et al., "Effective Approaches to Attention-based Neural Machine Translation", 2015), and its
+    first state comes from their mean. With `shared_embedding` the last layer has the weights of the embedding (Press
+    and Wolf, "Using the Output Embedding to Improve Language Models", 2017). Dropout acts on the features, on the
+    embedded words, between layers of the LSTM and before the last layer.
 
     Raises:
         ValueError: no layer, or dropout outside [0, 1).
@@ -49,7 +49,7 @@ class CaptionDecoder(BasicModule):
         self.begin = nn.Linear(feature_size, 2 * layers * width)
         self.embedding = nn.Embedding(vocabulary_size, embedding)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)  # torch's deviation of 1 is too much for a last layer
-        between = dropout if layers > 1 else 0.0  # torch warns of dropout between the layers where there is one only
+        between = dropout if layers > 1 else 0.0  # torch warns of dropout between layers if there is only one
         self.lstm = nn.LSTM(embedding, width, layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.look = nn.Linear(feature_size, width) if attention else nn.Identity()
@@ -62,10 +62,10 @@ class CaptionDecoder(BasicModule):
             self.output.weight = self.embedding.weight
 
     def forward(self, features: Tensor, photos: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
-        """Logits [sum of lengths, vocabulary] for the word after each of `words` [N, T] that counts.
+        """Return logits [sum of lengths, vocabulary] for the word after each valid word of `words` [N, T].
 
-        Row i tells the features of the photo `photos[i]` of B; its first `lengths[i]` words count, the others fill it
-        up. The logits are in the order of `pack_padded_sequence`.
+        Row i is a caption of the photo `photos[i]` of B; its first `lengths[i]` words are valid, the rest is padding.
+        The logits are in the order of `pack_padded_sequence`.
         """
         state, places = self.enter(features)
         embedded = self.dropout(self.embedding(words))  # [N, T, embedding]
@@ -78,26 +78,26 @@ class CaptionDecoder(BasicModule):
         return self._logits(pack_padded_sequence(attended, lengths, batch_first=True, enforce_sorted=False).data)
 
     def enter(self, features: Tensor) -> tuple[State, Tensor]:
-        """The state in which a sentence about each of the features begins, and what the decoder looks at meanwhile.
+        """Return the first state for each of the features, and the places that the decoder attends to.
 
-        That is [B, places, width], with attention; else the features, which it sees no more.
+        With attention these are [B, places, width]; otherwise they are the features, which are not used any more.
         """
         features = self.dropout(features)
         mean = features.mean(1) if self.attention else features  # [B, feature_size]
         states = self.begin(mean).tanh().view(-1, 2, self.layers, self.width)
         hidden, cell = states.permute(1, 2, 0, 3).contiguous()  # each [layers, B, width]
-        # Bounded as the hidden states are, which it would drown.
+        # Bounded like the hidden states, which larger values would dominate.
         return (hidden, cell), self.look(features).tanh() if self.attention else features
 
     def step(self, words: Tensor, state: State, places: Tensor) -> tuple[Tensor, State]:
-        """Logits [N, vocabulary] for the word after `words` [N], and the state to go on from."""
+        """Return logits [N, vocabulary] for the word after `words` [N], and the next state."""
         hidden, state = self.lstm(self.dropout(self.embedding(words))[:, None], state)  # [N, 1, width]
         if self.attention:
             hidden = self._attend(hidden, places)
         return self._logits(hidden[:, 0]), state
 
     def _attend(self, hidden: Tensor, places: Tensor) -> Tensor:
-        """Hidden [N, T, width], each joined with a mean of the places [N, places, width] weighted by their likeness."""
+        """Join hidden [N, T, width] with a mean of the places [N, places, width], weighted by their similarity."""
         seen = nn.functional.scaled_dot_product_attention(hidden, places, places)  # [N, T, width]
         return self.join(torch.cat([hidden, seen], 2)).tanh()
 
@@ -107,13 +107,14 @@ class CaptionDecoder(BasicModule):
 
 @torch.no_grad()
 def search(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> tuple[list[list[int]], list[float]]:
-    """A sentence for each of B features, and its score: the sum of its words' log-probabilities.
+    """Return a sentence for each of B features, and its score: the sum of its words' log-probabilities.
 
-    A sentence has 1 to `limit` words; its end counts as a word in the score. With a `beam` of 1 each word is the
-    likeliest after those before (greedy search), else the likeliest `beam` beginnings are followed. That may lose what
-    greedy search finds, which is then taken after all: a wider beam never scores below a beam of 1.
+    A sentence has 1 to `limit` words; its end counts as a word in the score. With a `beam` of 1 each word is the most
+    likely after those before (greedy search). With a wider beam, the `beam` most likely beginnings are followed. That
+    may lose the sentence of greedy search; if that one scores higher, it is returned. So a wider beam never scores
+    lower.
     """
-    # In float32 whatever the run's precision: on a CPU torch 2.14 has no LSTM for autocast, but for packed sequences.
+    # In float32 whatever the run's precision: on a CPU torch 2.14 has LSTM under autocast for packed sequences only.
     with torch.autocast(features.device.type, enabled=False):
         words, scores = _follow(decoder, features.float(), beam, limit)
     found = [row[: row.index(END)] if END in row else row for row in words.tolist()], scores.tolist()
@@ -125,7 +126,7 @@ def search(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> 
 
 
 def _follow(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) -> tuple[Tensor, Tensor]:
-    """The best sentence at the end of the search, [B, T], filled up with ends, and its score [B]."""
+    """Return the best sentence at the end of the search, [B, T], padded with ends, and its score [B]."""
     count = len(features)
     state, places = decoder.enter(features.repeat_interleave(beam, 0))
     words = torch.full((count, beam, 1), START, device=features.device)
@@ -140,15 +141,15 @@ def _follow(decoder: CaptionDecoder, features: Tensor, beam: int, limit: int) ->
         words = torch.cat([words[rows, parent], following.view(count, -1).gather(1, best)[:, :, None]], 2)
         kept = (rows * beam + parent).flatten()
         state = state[0][:, kept], state[1][:, kept]
-        if (words[:, 0, -1] == END).all():  # what others may still become scores less: it only falls
+        if (words[:, 0, -1] == END).all():  # no other sentence can overtake it: a score only falls
             break
     return words[:, 0, 1:], scores[:, 0]
 
 
 def _likeliest(logits: Tensor, ended: Tensor, beam: int, first: bool) -> tuple[Tensor, Tensor]:
-    """The `beam` likeliest words after each of N beginnings and what they add to the score, both [N, beam or fewer].
+    """Return the `beam` most likely words after each of N beginnings, and their scores, both [N, beam or fewer].
 
-    After its end a sentence goes on with ends, which are free; its first word is no end.
+    After its end a sentence continues with ends, which cost nothing. The first word is not the end.
     """
     gains = logits.float().log_softmax(1)  # [N, V]
     gains[:, [*NEVER_WRITTEN, *([END] if first else [])]] = -math.inf

@@ -1,4 +1,4 @@
-"""CharRNN: an LSTM that reads characters and says after each which may come next."""
+"""CharRNN: an LSTM that reads characters and predicts the next one after each."""
 
 from torch import Tensor, nn
 
@@ -25,15 +25,15 @@ class CharRNN(BasicModule):
         if layers < 1 or not 0 <= dropout < 1:
             raise ValueError(f"CharRNN needs layers >= 1 and 0 <= dropout < 1, not {layers} and {dropout}")
         self.embedding = nn.Embedding(vocabulary_size, embedding)
-        between = dropout if layers > 1 else 0.0  # torch warns of dropout between the layers where there is one only
+        between = dropout if layers > 1 else 0.0  # torch warns of dropout between layers if there is only one
         self.lstm = nn.LSTM(embedding, width, layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(width, vocabulary_size)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits [B, T, vocabulary] for what follows each of the numbers x [B, T], and the state to go on from.
+        """Return logits [B, T, vocabulary] for the character after each of the numbers x [B, T], and the next state.
 
-        Without a `state` the LSTM begins afresh, with zeros.
+        Without a `state` the LSTM begins with zeros.
         """
         hidden, state = self.lstm(self.embedding(x), state)  # [B, T, width]
         return self.output(self.dropout(hidden)), state

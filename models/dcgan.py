@@ -1,4 +1,4 @@
-"""DCGAN: a generator of pictures from noise, and a discriminator, its mirror, that tells them from real ones."""
+"""DCGAN: a generator of pictures from noise, and its mirror, a discriminator of generated and real pictures."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ Convolution = tuple[int, int, int]  # kernel, stride, padding
 
 FIRST: Convolution = (4, 1, 0)  # 1x1 -> 4x4
 DOUBLE: Convolution = (4, 2, 1)
-# By the pictures' side, from noise to picture; the discriminator goes the other way.
+# By the pictures' side, from noise to picture; the discriminator has them in reverse order.
 LAYERS: dict[int, tuple[Convolution, ...]] = {
     28: ((7, 1, 0), DOUBLE, DOUBLE),
     32: (FIRST, DOUBLE, DOUBLE, DOUBLE),
@@ -26,7 +26,7 @@ class DCGANGenerator(BasicModule):
     """The generator of DCGAN: noise [B, nz, 1, 1] to pictures [B, in_channels, H, W] in [-1, 1].
 
     Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks",
-    2016; at 96 pixels that of the book, section 7.2. `ngf` is the width of the last hidden layer; each one before it
+    2016. At 96 pixels it is the book's, section 7.2. `ngf` is the width of the last hidden layer; each layer before it
     is twice as wide.
 
     Raises:
@@ -54,9 +54,9 @@ class DCGANGenerator(BasicModule):
 class DCGANDiscriminator(BasicModule):
     """The discriminator of DCGAN: pictures [B, in_channels, H, W] in [-1, 1] to logits [B], high for real ones.
 
-    It mirrors the generator; see there. The book's ends in a sigmoid, which here is in the loss. `norm` is what stands
-    between its layers: "batch" as in the paper; "instance" or "none" for WGAN-GP, whose penalty is on the gradient at
-    each picture alone, which a batch norm would mix with the others (Gulrajani et al., 2017).
+    It mirrors the generator; see there. The book's ends in a sigmoid, which is in the loss here. `norm` is the layer
+    between its convolutions: "batch" as in the paper; "instance" or "none" for WGAN-GP, which penalises the gradient at
+    each picture alone. A batch norm would mix the pictures (Gulrajani et al., 2017).
 
     Raises:
         ValueError: an `image_size` [H, W] other than 28, 32, 64 or 96 pixels square.
@@ -100,14 +100,14 @@ def _leaky() -> nn.Module:
 
 
 def _norm(name: str, width: int) -> list[nn.Module]:
-    """The layer, or no layer."""
+    """Return a list with the layer, or an empty one."""
     if name == "none":
         return []
     return [nn.BatchNorm2d(width) if name == "batch" else nn.InstanceNorm2d(width, affine=True)]
 
 
 def _initialise(layer: nn.Module) -> None:
-    """The paper's start: weights from N(0, 0.02), those of a norm from N(1, 0.02)."""
+    """Draw weights from N(0, 0.02) and those of a norm from N(1, 0.02), as in the paper."""
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(layer.weight, 0.0, 0.02)
     elif isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):

@@ -1,4 +1,4 @@
-"""ImageEncoder: what a published classifier sees in a picture, without the layer that names it."""
+"""ImageEncoder: the features of a published classifier, without its last layer."""
 
 from typing import Literal
 
@@ -11,19 +11,19 @@ from models.basic_module import BasicModule
 
 __all__ = ["ImageEncoder"]
 
-# Of the ImageNet photos that the published weights were learned from.
+# Of the ImageNet photos on which the published weights were trained.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageEncoder(BasicModule):
     """A frozen ResNet without its last layer: pictures (B, 3, H, W) in [0, 1] to features (B, D).
 
-    He et al., "Deep Residual Learning for Image Recognition", 2015. D is 512 for resnet18 and resnet34, else 2048.
+    He et al., "Deep Residual Learning for Image Recognition", 2015. D is 512 for resnet18 and resnet34, otherwise 2048.
     `weights` is "none" for random ones, "download" for torchvision's, or the path of that file. A `grid` of features,
     which a decoder with attention takes, is (B, H/32 * W/32, D): one row for each place, not their mean.
 
     Raises:
-        DataError: the weights are not to be had, or are no weights of this network.
+        DataError: the weights cannot be read or downloaded, or are those of another network.
     """
 
     def __init__(

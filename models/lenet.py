@@ -12,12 +12,12 @@ __all__ = ["LeNet"]
 class LeNet(BasicModule):
     """LeNet-5 of 1998 for digits and other small pictures; 62 thousand parameters, trains in a minute.
 
-    LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998. It maps (B, in_channels, H, W) to
-    (B, num_classes) logits, where (H, W) is `image_size`. A side under 32 pixels is padded with zeros to 32, as the
-    paper pads the 28 of MNIST.
+    LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998. It maps (B, in_channels, H, W) to (B,
+    num_classes) logits, where (H, W) is `image_size`. A side under 32 pixels is padded with zeros to 32, as the paper
+    pads the 28 of MNIST.
 
-    Unlike the original it has ReLU for tanh, maximum for learned average pooling, every map of the second convolution
-    joined to every map of the first, and plain logits for the radial basis functions at the end.
+    Unlike the original it has ReLU instead of tanh, maximum instead of learned average pooling, plain logits instead of
+    the radial basis functions at the end, and connects every map of the second convolution to every map of the first.
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 1, image_size: Sequence[int] = (32, 32)) -> None:

@@ -1,4 +1,4 @@
-"""Linear regression, on the linear layer made by hand."""
+"""Linear regression, with the linear layer made by hand."""
 
 from torch import Tensor
 

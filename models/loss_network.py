@@ -1,4 +1,4 @@
-"""The frozen VGG16 by whose features style transfer measures content and style."""
+"""The frozen VGG16 whose features style transfer compares, for content and style."""
 
 import torch
 from torch import Tensor, nn
@@ -17,25 +17,25 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VGG16Taps(BasicModule):
-    """The features of pictures after relu1_2, relu2_2, relu3_3 and relu4_3; nothing in it learns.
+    """The features of pictures after relu1_2, relu2_2, relu3_3 and relu4_3; nothing in it is trained.
 
     Simonyan and Zisserman, "Very Deep Convolutional Networks", 2014. Parameters are named as in torchvision's vgg16,
     whose file is read; the rest of that network is never built.
 
-    `weights` is "none", "download" or the path of that file; see `load_published`. With "none" the features are
-    random, the same ones in every run: they tell textures apart too, though nothing that they show.
+    `weights` is "none", "download" or the path of that file; see `load_published`. With "none" the features are random,
+    and the same in every run: they distinguish textures too, but not the content.
 
     Raises:
-        DataError: the weights are not to be had, or are others.
+        DataError: the weights cannot be read or downloaded, or are those of another network.
     """
 
     names = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     channels = (64, 128, 256, 512)
-    taps = (3, 8, 15, 22)  # their places among the layers
+    taps = (3, 8, 15, 22)  # their positions among the layers
 
     def __init__(self, weights: str) -> None:
         super().__init__()
-        from torchvision.models import VGG16_Weights  # slow to import, and not needed to use what was trained
+        from torchvision.models import VGG16_Weights  # slow to import, and not needed to use a trained network
 
         self.features = nn.Sequential(*_layers())
         _randomise(self.features)
@@ -47,7 +47,7 @@ class VGG16Taps(BasicModule):
         self.freeze()
 
     def forward(self, pictures: Tensor, count: int = 4) -> list[Tensor]:
-        """The first `count` taps of pictures [B, 3, H, W] in [0, 1]: [B, 64, H, W], …, [B, 512, H/8, W/8].
+        """Return the first `count` taps of pictures [B, 3, H, W] in [0, 1]: [B, 64, H, W], …, [B, 512, H/8, W/8].
 
         Raises DataError when a side has fewer than 8 pixels.
         """
@@ -75,7 +75,7 @@ def _layers() -> list[nn.Module]:
 
 
 def _randomise(features: nn.Sequential) -> None:
-    """He's initialisation, with which a signal keeps its size; drawn from a fixed seed, whatever the run's is."""
+    """Use He's initialisation, which keeps a signal's size; drawn from a fixed seed, whatever the run's is."""
     draws = torch.Generator().manual_seed(0)
     for layer in features:
         if isinstance(layer, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron, on a linear layer made by hand from two parameters."""
+"""The multi-layer perceptron, with a linear layer made by hand from two parameters."""
 
 import math
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class Linear(nn.Module):
 class MLP(BasicModule):
     """Multi-layer perceptron: linear layers with ReLU between them, for pictures or rows of numbers.
 
-    It flattens (B, …) to (B, features) and gives (B, num_classes) logits. The features are `in_features`, or else
-    in_channels * H * W of an `image_size` (H, W). `hidden` holds the width of each layer before the last; with none
-    this is logistic regression.
+    It flattens (B, …) to (B, features) and gives (B, num_classes) logits. The features are `in_features`, otherwise
+    in_channels * H * W of an `image_size` (H, W). `hidden` holds the width of each layer before the last; an empty one
+    gives logistic regression.
 
     Raises:
         ValueError: neither in_features nor image_size is given.

@@ -17,8 +17,8 @@ class ResNet34(BasicModule):
     He et al., "Deep Residual Learning for Image Recognition", 2015. It maps (B, in_channels, H, W) to (B, num_classes)
     logits. Parameters are named as in torchvision's resnet34, whose weights load.
 
-    `stem` is how the picture enters: "imagenet" shrinks it fourfold at once (7x7 convolution, pooling), "small" keeps
-    its size (3x3), "auto" is "small" where `image_size` (H, W) is given with a side of at most 32 pixels.
+    `stem` is the first layer: "imagenet" makes the sides a quarter at once (7x7 convolution, pooling), "small" keeps
+    them (3x3). "auto" is "small" if `image_size` (H, W) has a side of at most 32 pixels, otherwise "imagenet".
     """
 
     def __init__(
@@ -74,6 +74,6 @@ class ResidualBlock(nn.Module):
 
 
 def layer(channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    """A run of residual blocks, of which the first one changes width and size."""
+    """Return a row of residual blocks; the first one changes width and size."""
     rest = [ResidualBlock(width, width) for _ in range(blocks - 1)]
     return nn.Sequential(ResidualBlock(channels, width, stride), *rest)

@@ -21,12 +21,12 @@ class SequenceClassifier(BasicModule):
     """A recurrent network and a linear layer (book, section 4.2.3); it gives logits (B, num_classes).
 
     It reads pictures (B, in_channels, H, W) row by row, as H steps of in_channels * W numbers, where (H, W) is the
-    `image_size`; or, with a `vocabulary_size`, numbers of words (B, T) through an embedding as wide as the state. Of
-    these 0 is no word but the padding at the end, and the state after the last word decides. `bidirectional`: a second
-    network of each layer reads from the end, and both last states decide.
+    `image_size`. With a `vocabulary_size` it reads numbers of words (B, T), through an embedding as wide as the state;
+    0 is the padding at the end, and the state after the last word decides. `bidirectional`: a second network in each
+    layer reads from the end, and both last states decide.
 
-    The kinds `rnn`, `lstm` and `gru` are torch's layers, which take the whole sequence at once; `rnn_cell`, `lstm_cell`
-    and `gru_cell` compute the same with torch's cells, a step at a time in Python, which is slower and plain to read.
+    The kinds `rnn`, `lstm` and `gru` are torch's layers, which take the whole sequence at once. `rnn_cell`, `lstm_cell`
+    and `gru_cell` compute the same with torch's cells, a step at a time in Python, which is slower and easy to read.
 
     Raises:
         ValueError: neither vocabulary_size nor image_size is given, or layers below 1.
@@ -71,7 +71,7 @@ class Layers(nn.Module):
         self.layers = LAYERS[kind](inputs, width, layers, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
-        """`lengths` (B) are the steps that count, all where it is None."""
+        """Return the last hidden state; `lengths` (B) are the valid steps, all of them for None."""
         packed = steps if lengths is None else pack_padded_sequence(steps, lengths.cpu(), True, enforce_sorted=False)
         _, last = self.layers(packed)
         hidden = last[0] if isinstance(last, tuple) else last  # (layers * directions, B, width)
@@ -79,7 +79,9 @@ class Layers(nn.Module):
 
 
 class Cells(nn.Module):
-    """What `Layers` computes, from cells: two of these for each layer if it reads in both directions, else one."""
+    """The same computation as `Layers`, from cells: two for each layer if it reads in both directions,
+    otherwise one.
+    """
 
     def __init__(self, kind: str, inputs: int, width: int, layers: int, bidirectional: bool) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class Cells(nn.Module):
         )
 
     def forward(self, steps: Tensor, lengths: Tensor | None) -> Tensor:
-        """`lengths` (B) are the steps that count, all where it is None."""
+        """Return the last hidden state; `lengths` (B) are the valid steps, all of them for None."""
         if lengths is None:
             lengths = torch.full((steps.shape[0],), steps.shape[1], device=steps.device)
         for cells in self.layers.children():
@@ -99,14 +101,14 @@ class Cells(nn.Module):
         return torch.cat([last for _, last in read], 1)
 
     def _read(self, cell: nn.Module, steps: Tensor, lengths: Tensor, backwards: bool) -> tuple[Tensor, Tensor]:
-        """The hidden state at each step (B, T, width), and the last one (B, width)."""
+        """Return the hidden state at each step (B, T, width), and the last one (B, width)."""
         zeros = steps.new_zeros(steps.shape[0], self.width)
         state: State = (zeros, zeros) if isinstance(cell, nn.LSTMCell) else (zeros,)
         times = range(steps.shape[1])
         hidden = {}
         for t in reversed(times) if backwards else times:
             new = cell(steps[:, t], state if len(state) > 1 else state[0])
-            counts = (t < lengths)[:, None]  # (B, 1); where the sequence has ended the state stays as it was
+            counts = (t < lengths)[:, None]  # (B, 1); after the end of a sequence the state stays unchanged
             new = new if isinstance(new, tuple) else (new,)
             state = tuple(torch.where(counts, n, old) for n, old in zip(new, state, strict=True))
             hidden[t] = state[0]

@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1: fire modules that squeeze to few channels before they spread to many."""
+"""SqueezeNet 1.1: fire modules that squeeze to few channels before they expand to many."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ __all__ = ["SqueezeNet"]
 
 
 class SqueezeNet(BasicModule):
-    """AlexNet's accuracy in a fiftieth of its parameters: 1.2 million, a checkpoint of 5 MB.
+    """AlexNet's accuracy with a fiftieth of its parameters: 1.2 million, a checkpoint of 5 MB.
 
     Iandola et al., 2016, in their later version 1.1. It maps (B, in_channels, H, W) to (B, num_classes) logits.
     Parameters are named as in torchvision's squeezenet1_1, whose weights load.
 
-    With `image_size` (H, W) the first convolution leaves pictures of up to 64 pixels as large as they are.
+    With `image_size` (H, W) the first convolution keeps the size of pictures of up to 64 pixels.
 
     Raises:
         ValueError: a side is under 10 pixels.
@@ -57,7 +57,7 @@ class SqueezeNet(BasicModule):
                 nn.init.kaiming_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(last.weight, std=0.01)
-        # The paper's ReLU on the logits kills classes, at times all, when they start at 0; a common shift is harmless.
+        # The paper's ReLU on the logits kills classes, at times all, if they start at 0; a common shift is harmless.
         nn.init.constant_(last.bias, 3.0)
 
     def forward(self, x: Tensor) -> Tensor:

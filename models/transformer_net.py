@@ -17,7 +17,8 @@ class TransformerNet(BasicModule):
 
     Johnson et al., "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", 2016, with instance
     normalisation (Ulyanov et al., 2016), and with upsampling before convolutions instead of transposed ones, which
-    leave a checkerboard (Odena et al., 2016). It maps pictures (B, 3, H, W) in [0, 1] to such of the same size.
+    leave a checkerboard (Odena et al., 2016). It maps pictures (B, 3, H, W) in [0, 1] to pictures of the same size and
+    range.
 
     `width` is the number of channels at full size; it doubles with each of the two halvings.
     """
@@ -39,11 +40,11 @@ class TransformerNet(BasicModule):
         self.output = nn.Conv2d(width, 3, 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raises DataError when a side has fewer than 5 pixels."""
+        """Repaint pictures (B, 3, H, W). Raises DataError when a side has fewer than 5 pixels."""
         height, width = x.shape[-2:]
         if min(height, width) < SMALLEST:
             raise DataError(f"a picture of {width} x {height} pixels is too small to repaint; a side needs {SMALLEST}")
-        x = mirror(mirror(x, -1, 0, -width % 4), -2, 0, -height % 4)  # it is halved twice
+        x = mirror(mirror(x, -1, 0, -width % 4), -2, 0, -height % 4)  # the sides are halved twice
         x = self.down(x)  # (B, 4 width, H/4, W/4)
         x = self.up(self.residual(x))  # (B, width, H, W)
         return convolve(self.output, x).sigmoid()[..., :height, :width]
@@ -75,15 +76,15 @@ class ResidualBlock(nn.Module):
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """The convolution of a picture that is mirrored at its borders: zeros there would leave a frame in the result."""
+    """Convolve a picture that is mirrored at its borders: zeros there would leave a frame in the result."""
     border = conv.kernel_size[0] // 2
     return conv(mirror(mirror(x, -1, border, border), -2, border, border))
 
 
 def mirror(x: Tensor, side: int, before: int, after: int) -> Tensor:
-    """Go on beyond the two ends of one side with the reflection of what is there.
+    """Extend the two ends of one side by their reflections.
 
-    As F.pad does it with "reflect", for whose gradient a GPU has no deterministic algorithm.
+    It does the same as F.pad with "reflect", for whose gradient a GPU has no deterministic algorithm.
     """
     end = x.shape[side] - 1 - after
     return torch.cat([x.narrow(side, 1, before).flip(side), x, x.narrow(side, end, after).flip(side)], side)

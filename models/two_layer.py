@@ -11,7 +11,7 @@ __all__ = ["DynamicNet", "TwoLayerNet"]
 class TwoLayerNet(BasicModule):
     """Two linear layers with ReLU between them, from (B, in_features) to (B, out_features).
 
-    After Justin Johnson, "Learning PyTorch with Examples"; the rungs of its ladder that are made by hand have no bias.
+    After Justin Johnson, "Learning PyTorch with Examples"; the steps of its ladder that are made by hand have no bias.
     """
 
     def __init__(self, in_features: int, out_features: int, hidden: int = 100, bias: bool = True) -> None:
@@ -26,14 +26,14 @@ class TwoLayerNet(BasicModule):
 class DynamicNet(BasicModule):
     """A network that draws its depth at each training step and uses one middle layer again and again.
 
-    Between input and output layer stand 0 to `max_depth` applications of the same middle layer: control flow and weight
-    sharing in plain Python, after the same tutorial. The depth comes from torch's random numbers, so that a resumed run
-    draws the depths that the uninterrupted one would have. In evaluation nothing is drawn: the answer is the mean over
-    all depths, which is what training gives on average.
+    Between input and output layer there are 0 to `max_depth` applications of the same middle layer: control flow and
+    weight sharing in plain Python, after the same tutorial. The depth comes from torch's random numbers, so that a
+    resumed run draws the same depths as an uninterrupted one. In evaluation nothing is drawn: the output is the mean
+    over all depths, which equals the average in training.
     """
 
     def __init__(self, in_features: int, out_features: int, hidden: int = 100, max_depth: int = 3) -> None:
-        """Raises ValueError for a `max_depth` below 0."""
+        """Build the layers. Raises ValueError for a `max_depth` below 0."""
         if max_depth < 0:
             raise ValueError(f"max_depth={max_depth} is below 0")
         super().__init__()
@@ -49,7 +49,7 @@ class DynamicNet(BasicModule):
         depth = int(torch.randint(self.max_depth + 1, ()))
         for _ in range(depth):
             hidden = self.middle_linear(hidden).relu()
-        if depth == 0:  # a parameter without a gradient on one rank would leave the other ranks waiting for it
+        if depth == 0:  # a parameter without a gradient on one rank would make the other ranks wait for it
             hidden = hidden + 0.0 * self.middle_linear(hidden)
         return self.output_linear(hidden)
 

@@ -13,7 +13,7 @@ __all__ = ["UNet"]
 
 
 class DoubleConv(nn.Sequential):
-    """Twice a 3x3 convolution, batch norm and ReLU: (B, inputs, H, W) to (B, outputs, H, W)."""
+    """A 3x3 convolution, batch norm and ReLU, twice: (B, inputs, H, W) to (B, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(*_conv(inputs, outputs), *_conv(outputs, outputs))
@@ -27,7 +27,7 @@ class Down(nn.Sequential):
 
 
 class Up(nn.Module):
-    """A step up the U, to twice the height and width, where it meets what the way down had at that size."""
+    """A step up the U, to twice the height and width, joined with the features of the way down at that size."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Up(nn.Module):
         self.conv = DoubleConv(2 * outputs, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """x (B, inputs, H/2, W/2) and skip (B, outputs, H, W) give (B, outputs, H, W)."""
+        """Return (B, outputs, H, W), from x (B, inputs, H/2, W/2) and skip (B, outputs, H, W)."""
         return self.conv(torch.cat([skip, self.up(x)], 1))
 
 
@@ -50,10 +50,10 @@ class UNet(BasicModule):
     """U-Net: (B, in_channels, H, W) of any height and width gives logits (B, num_classes, H, W).
 
     Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015. It goes `depth` steps
-    down, each with half the side and twice the channels, from `width` channels on (the paper: 64, and 4 steps), and the
-    same steps up. Unlike the paper's its convolutions are padded, so that nothing of the border is lost, and each is
-    followed by batch norm. The picture's border is repeated at the right and below until the sides divide by 2^depth;
-    what that adds is cut off again.
+    down and as many up. Each step down halves the sides and doubles the channels, from `width` channels on (the paper:
+    64, and 4 steps). Unlike the paper's, its convolutions are padded, so that the border is kept, and each is followed
+    by batch norm. The picture's border is repeated at the right and below until the sides divide by 2^depth; the
+    addition is cut off again.
 
     Raises:
         ValueError: width or depth below 1.
@@ -83,5 +83,5 @@ class UNet(BasicModule):
 
 
 def _conv(inputs: int, outputs: int) -> Sequence[nn.Module]:
-    """The convolution has no bias: batch norm would take it away again."""
+    """Return a convolution, batch norm and ReLU; the convolution has no bias, which batch norm would remove."""
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)

@@ -21,12 +21,12 @@ def torchvision(
     weights: str | None = None,
     **arguments: object,
 ) -> nn.Module:
-    """Any classifier of torchvision by its name, as torchvision:resnet18, with its ImageNet weights on request.
+    """Build any classifier of torchvision by its name, as torchvision:resnet18, with ImageNet weights on request.
 
-    With `weights` ("DEFAULT", or a name torchvision gives) the published file is read, downloaded where it is not yet
-    there; a classifier of another `num_classes` then starts afresh, and a first convolution of other `in_channels`
-    spreads the published one evenly. Further arguments go to torchvision. The auxiliary classifiers of googlenet and
-    inception_v3 are left out. It maps (B, in_channels, H, W) to (B, num_classes) logits.
+    With `weights` ("DEFAULT", or one of torchvision's names) the published file is read, and downloaded if necessary. A
+    classifier of another `num_classes` then starts afresh, and a first convolution of other `in_channels` spreads the
+    published one evenly. Further arguments go to torchvision. The auxiliary classifiers of googlenet and inception_v3
+    are left out. The network maps (B, in_channels, H, W) to (B, num_classes) logits.
 
     Raises:
         ConfigError: an unknown variant, weights or argument.
@@ -34,7 +34,7 @@ def torchvision(
     """
     _check(variant, catalogue.list_models(module=catalogue), "classifier in torchvision")
     if variant in ("googlenet", "inception_v3"):
-        # With or without weights the same network, so that a checkpoint can be rebuilt without them.
+        # The same network with or without weights, so that a checkpoint can be rebuilt without them.
         arguments = {"transform_input": in_channels == 3} | arguments
     try:
         net = _pretrained(variant, weights, arguments) if weights else _fresh(variant, num_classes, arguments)
@@ -73,7 +73,7 @@ def _pretrained(variant: str, weights: str, arguments: dict[str, object]) -> nn.
 
 
 def _fit_classes(net: nn.Module, num_classes: int) -> None:
-    """Put a fresh layer in the place of the last one, unless it has that many classes already."""
+    """Replace the last layer by a fresh one, unless it has that many classes already."""
     name, old = [entry for entry in net.named_modules() if isinstance(entry[1], nn.Linear | nn.Conv2d)][-1]
     if old.weight.shape[0] == num_classes:
         return
@@ -85,7 +85,7 @@ def _fit_classes(net: nn.Module, num_classes: int) -> None:
 
 
 def _fit_channels(net: nn.Module, in_channels: int, spread: bool) -> None:
-    """Put a convolution for that many channels in the place of the first one, unless it has them already."""
+    """Replace the first convolution by one for that many channels, unless it has them already."""
     name, old = next(entry for entry in net.named_modules() if isinstance(entry[1], nn.Conv2d))
     if old.in_channels == in_channels:
         return

@@ -1,4 +1,4 @@
-"""Read what was typed, call the command, print its mistakes. Start with `python main.py help`."""
+"""Read the command line, call the command, print its mistakes. Start with `python main.py help`."""
 
 import io
 import os
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command and return the exit code. Mistakes of the user are told in a line each."""
+    """Run the command and return the exit code. Prints a line for each mistake of the user."""
     asks_help = not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:])
     if asks_help:
         arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         if arguments[0] not in COMMANDS:
             raise ConfigError(f"no command '{arguments[0]}'{suggest(arguments[0], COMMANDS)}")
         call(COMMANDS[arguments[0]], arguments[1:], quick=arguments[0] in QUICK)
-        print(end="", flush=True)  # to nobody, where stdout is closed
+        print(end="", flush=True)  # raises now if stdout is closed
     except UserError as error:
         if {"--debug", "--debug=true", "debug=true"} & set(arguments):
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         if not output_is_closed():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as in `help | head`: nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads the rest, as in `help | head`
     return 0
 
 
 def console() -> int:
-    """Run the command that was typed, on any terminal: one without "…" gets \\u2026, not a traceback."""
+    """Run the typed command on any terminal: one without "…" gets \\u2026, not a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -30,8 +30,9 @@ class Columns:
 
     @classmethod
     def from_config(cls, options: Mapping[str, Any]) -> "Columns":
-        """Build the options from a config's section. Raises ValueError for an unknown option, or a value of the wrong
-        type.
+        """Build the options from a config's section.
+
+        Raises ValueError for an unknown option, or a value of the wrong type.
         """
         known = [option.name for option in dataclasses.fields(cls)]
         for name, value in options.items():
@@ -77,8 +78,7 @@ def _all_numbers(texts: Sequence[str]) -> bool:
 
 
 def fit_number(table: Table, name: str, columns: Columns) -> Statistic:
-    """Return the mean and the standard deviation of a column of numbers, or of their logarithms, and whether it has
-    gaps.
+    """Return mean and standard deviation of a column of numbers, or of their logarithms, and whether it has gaps.
 
     Raises DataError for a text that is no number, or that has no logarithm.
     """

@@ -165,9 +165,7 @@ class ImageDataset(Dataset):
 
     @property
     def reads_batches(self) -> bool:
-        """Whether `read` may be used: for pictures in memory without a transform, or a transform that reads whole
-        batches.
-        """
+        """Whether `read` may be used: for pictures in memory without a transform, or a transform that reads batches."""
         return self.draws or (isinstance(self.store, Pixels) and self.transform is None)
 
     @property
@@ -201,7 +199,7 @@ class ImageDataset(Dataset):
                 raise
             size = "x".join(map(str, picture.size))
             reason = " ".join(str(error).split())
-            raise DataError(f"data.transform: the picture {self.ids[index]} of {size} cannot go: {reason}") from error
+            raise DataError(f"data.transform: the picture {self.ids[index]} of {size} fails there: {reason}") from error
 
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> Any:
         """Return the batch of these samples: images [B, C, H, W] and labels int64 [B].

@@ -103,8 +103,9 @@ class Captions(Dataset):
         return (self.inputs[index], captions) if captions else self.inputs[index]
 
     def collate(self, samples: list[Any]) -> Any:
-        """Return (inputs [B, …], words int64 [N, T], lengths, photos int64 [N]) of all N captions; for test inputs
-        alone.
+        """Return (inputs [B, …], words int64 [N, T], lengths, photos int64 [N]) of all N captions.
+
+        For test it returns the inputs alone.
 
         Caption i belongs to the photo `photos[i]` of the batch. After its start mark it has `lengths[i]` words, with
         its end mark, then padding. Lengths are a list, because they are needed on the CPU.
@@ -246,8 +247,8 @@ def _rows(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
         for row in filter(None, reader):
             header = header or _header(row, faults)
             if len(row) != len(header):
-                told = f"has {len(row)} columns where the header has {len(header)}"
-                faults.add(reader.line_num, f"{told}; put a caption with commas in quotes")
+                fault = f"has {len(row)} columns where the header has {len(header)}"
+                faults.add(reader.line_num, f"{fault}; put a caption with commas in quotes")
             elif reader.line_num > 1:
                 yield row[header.index("image")].strip(), row[header.index("caption")]
     except csv.Error as error:  # for example a quotation mark that is never closed

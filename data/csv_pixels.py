@@ -62,7 +62,7 @@ def _read(path: str, label: str, labelled: bool) -> tuple[torch.Tensor, list[str
         try:
             pixels += bytes(map(int, cells))  # refuses numbers outside 0 to 255
         except ValueError:
-            faults.add(line, "holds something else than whole numbers from 0 to 255; mend or remove the row")
+            faults.add(line, "holds other values than whole numbers from 0 to 255; mend or remove the row")
         if labelled and not text:
             faults.add(line, f"has no {label}; fill it in or remove the row")
         texts.append(text)

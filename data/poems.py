@@ -184,11 +184,11 @@ def _read_npz(path: Path) -> list[str]:
 
 
 def _words(file: bytes) -> list[str]:
-    """Return the texts of an .npy file in the order of their numbers. Raises ValueError unless it holds a dict or an
-    array.
+    """Return the texts of an .npy file in the order of their numbers.
 
-    numpy stores a dict as a pickle. Unpickling can run any code that the file holds, so the pickle is only scanned: a
-    code that begins a dict is followed by numbers and texts in turn.
+    Raises ValueError unless it holds a dict or an array. numpy stores a dict as a pickle. Unpickling can run any code
+    that the file holds, so the pickle is only scanned: a code that begins a dict is followed by numbers and texts in
+    turn.
     """
     import io
     import pickletools

@@ -70,8 +70,7 @@ class MaskFolder(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        """Return the image float32 [C, H, W] and its mask int64 [H, W] of classes; for test the image and (H, W) of its
-        file.
+        """Return the image float32 [C, H, W] and its mask int64 [H, W] of classes; for test the image and its (H, W).
 
         Raises DataError when a file cannot be read, or when a mask has a wrong size or an unknown value.
         """
@@ -83,8 +82,9 @@ class MaskFolder(Dataset):
         return pixels, size if mask is None else mask.long()
 
     def _transform_both(self, image: PIL.Image.Image, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return both after the transforms. Both are passed as tensors, because Pillow rotates pictures about another
-        centre.
+        """Return both after the transforms.
+
+        Both are passed as tensors, because Pillow rotates pictures about another centre.
         """
         from torchvision.tv_tensors import Image, Mask
 

@@ -105,13 +105,14 @@ def _without(table: Table, ids: list[str], training: list[int], left_out: Sequen
     """Return the training rows without the given ids. Raises DataError for an id that the table lacks."""
     names = {str(name) for name in left_out}
     if missing := names - set(ids):
-        raise DataError(f"{table.path}: columns.without names the row '{min(missing)}', which is not there; remove it")
+        raise DataError(f"{table.path}: columns.without names the row '{min(missing)}', which is missing; remove it")
     return [i for i in training if ids[i] not in names]
 
 
 def _statistics(whole: Table, training: Table, exclude: tuple[str, str | None], options: Columns) -> dict[str, Any]:
-    """Return the statistics of each column, and of the target: its mean and deviation in training, or the classes of
-    all rows.
+    """Return the statistics of each column and of the target.
+
+    Those of the target are its mean and deviation in training, or the classes of all rows.
     """
     target = exclude[0]
     whole.position(target)

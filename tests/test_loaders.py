@@ -10,7 +10,7 @@ from configs.schema import Data
 from data.loading import loader as loaders
 from data.loading import workers
 from data.loading.loader import Loader
-from data.loading.workers import Threads
+from data.loading.threads import Threads
 
 
 class Numbers(Dataset):

@@ -77,9 +77,9 @@ def _on_gpu(dataset: Any, device: torch.device) -> Pixels:
         )
     if batch_reader(dataset) is None:
         raise ConfigError(
-            f"data.cache: on the gpu whole batches are made with data.pixels=fast, and of data.transform only a crop "
-            f"that fits, flips, and Normalize with a mean or one for each channel, for pictures of 256 levels; these "
-            f"of {list(store.values.shape[1:])} and {store.white + 1} levels need more: leave it out"
+            f"data.cache: gpu needs data.pixels=fast, pictures of 256 levels, and in data.transform only a crop that "
+            f"fits, flips, and Normalize with one mean or one for each channel; these pictures of "
+            f"{list(store.values.shape[1:])} and {store.white + 1} levels do not fit: leave it out"
         )
     try:
         return replace(store, values=store.values.to(device))

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from configs.schema import Data
 from data.loading.samplers import epoch_order
-from data.loading.workers import Threads, Workers, release_frames
+from data.loading.threads import Threads
+from data.loading.workers import Workers, release_frames
 from data.protocol import batch_reader, collate_of, draws, ids_of, is_on_gpu
 from utils import dist
 from utils.device import CPU, move
@@ -200,8 +201,9 @@ class _Samples(Dataset):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitems__(self, keys: Keys) -> tuple[list[int], Any]:
-        """Return (indices, the collated batch). A UserError is returned in place of the batch, because workers would
-        wrap it.
+        """Return (indices, the collated batch).
+
+        A UserError is returned in place of the batch, because workers would wrap it.
         """
         epoch, chosen = keys[0], torch.as_tensor(keys[1])
         indices = chosen.tolist()

@@ -1,4 +1,4 @@
-"""The processes and threads that load data, and the guards against processes that die or hang.
+"""The processes that load data, and the guards against processes that die or hang.
 
 A worker process may die (killed, out of memory) or hang (a dead disk). The training process must then get an error at
 once, must keep its state intact, and must never wait for ever. The cases, and the answer to each:
@@ -22,12 +22,9 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
-from multiprocessing.pool import ThreadPool
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import RawValue
@@ -38,10 +35,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from utils.errors import WorkerError
 from utils.torch_private import ExceptionWrapper, keep_sigchld_handler, let_iterator_go, pinning_thread
 
-__all__ = ["Threads", "Workers", "release_frames"]
+__all__ = ["Workers", "release_frames"]
 
 PR_SET_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent dies
 WAITING_MODULES = ("multiprocessing.connection", "selectors")
@@ -49,49 +45,6 @@ WAITING_MODULES = ("multiprocessing.connection", "selectors")
 RESOURCE_SHARER = "multiprocessing.resource_sharer"
 RETRY_INTERVAL = 0.01  # s between two looks whether the program waits
 PIN_TIMEOUT = 10.0  # s to wait for torch's pinning thread, which may hang in half a message
-
-
-class Threads:
-    """Threads that read ahead in the training process, one batch each; no data is copied between processes."""
-
-    def __init__(self, count: int, timeout: float):
-        """Start the threads. `timeout`: seconds without a batch after which they count as frozen; 0: never."""
-        self.pool, self.ahead, self.timeout = ThreadPool(count), 2 * count, timeout or None
-        self._use_one_core_each(count)
-
-    def batches(self, read: Callable[[Any], Any], wanted: Iterator[Any]) -> Iterator[Any]:
-        """Yield `read(key)` for each wanted key, in order.
-
-        Raises the errors of `read`, and WorkerError when no batch came in time.
-        """
-        waiting = deque(self.pool.apply_async(read, (key,)) for key in islice(wanted, self.ahead))
-        while waiting:
-            try:
-                batch = waiting.popleft().get(self.timeout)
-            except multiprocessing.TimeoutError as error:
-                raise WorkerError(
-                    "no batch came from the threads that load data within data.worker_timeout; is the disk there? "
-                    "what was saved is intact, --resume goes on"
-                ) from error
-            waiting.extend(self.pool.apply_async(read, (key,)) for key in islice(wanted, 1))
-            yield batch
-
-    def _use_one_core_each(self, count: int) -> None:
-        """Let each thread use one core; otherwise each starts as many of torch's own threads as there are cores."""
-        before, together = torch.get_num_threads(), threading.Barrier(count)
-
-        def limit() -> None:
-            torch.get_num_threads()  # a thread's first call of torch copies the last setting
-            torch.set_num_threads(1)
-            together.wait()  # otherwise one thread could take two of these calls
-
-        for done in [self.pool.apply_async(limit) for _ in range(count)]:
-            done.get()
-        torch.set_num_threads(before)
-
-    def close(self) -> None:
-        """End the threads, without waiting for a frozen one."""
-        self.pool.terminate()
 
 
 class Workers:
@@ -140,9 +93,7 @@ class Workers:
             yield batch
 
     def kill(self) -> str:
-        """Kill the processes and return the name of one that was dead before; torch would wait for ever for a frozen
-        one.
-        """
+        """Kill the processes: torch would wait for ever for a frozen one. Returns how one died before, if one did."""
         dead = _describe_death(self.processes)
         self._bound_pinning()
         for process in self.processes:
@@ -150,7 +101,7 @@ class Workers:
         return dead
 
     def close(self) -> None:
-        """Let the processes end in order; torch kills those that do not end."""
+        """Let the processes end in order, and kill those that torch could not end."""
         processes, self.processes = self.processes, ()
         self._bound_pinning()
         let_iterator_go(self.loader)  # the last reference to it, except after an error
@@ -184,8 +135,8 @@ class _Queue(Queue):
 
     def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
         if multiprocessing.parent_process() and isinstance(item, tuple):
-            told = ExceptionWrapper((type(error), error, error.__traceback__), "in a data process, as it sent a batch")
-            self.put((item[0], told))
+            fault = ExceptionWrapper((type(error), error, error.__traceback__), "in a data process, as it sent a batch")
+            self.put((item[0], fault))
         else:
             super()._on_queue_feeder_error(error, item)  # type: ignore[misc]
 
@@ -228,8 +179,7 @@ def release_frames(error: BaseException | None) -> None:
 
 
 class _Watch:
-    """A signal handler that raises for a dead process (SIGCHLD) or a silent one (SIGALRM), only during a wait for a
-    batch.
+    """A signal handler that raises for a dead process (SIGCHLD) or a silent one (SIGALRM), only during a wait.
 
     Torch's own handler raises for a dead process at any place of the program. In the middle of an optimizer's step,
     half of the weights would have changed; within a lock, the lock would stay taken for ever. Torch's own timeout does
@@ -243,8 +193,9 @@ class _Watch:
 
     @classmethod
     def installed(cls) -> "_Watch":
-        """Return the current handler, installed if necessary. Outside the main thread, which gets no signals, return a
-        new one.
+        """Return the current handler, installed if necessary.
+
+        Outside the main thread, which gets no signals, return a new one.
         """
         if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
             return cls()

@@ -16,8 +16,9 @@ TEMPORARY = ".tmp"  # the suffix of a file while it is written
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises OSError, also for a file that is not regular: reading from a pipe may
-    never end.
+    """Open a file for reading.
+
+    Raises OSError, also for a file that is not regular: reading from a pipe may never end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")

@@ -68,8 +68,9 @@ def read_image(path: str, mode: str = "RGB") -> Image.Image:
 
 
 def read_size(path: str) -> tuple[int, int]:
-    """Return width and height of a file's picture when it is upright, from its header alone. Raises as `read_image`
-    does.
+    """Return width and height of a file's picture when it is upright, from its header alone.
+
+    Raises as `read_image` does.
     """
     try:
         _check_regular(path)
@@ -99,9 +100,7 @@ def read_region(path: str, choose: Callable[[int, int], Region]) -> np.ndarray:
 
 
 def cut(image: Image.Image, region: Region, whole: tuple[int, int] | None = None) -> np.ndarray:
-    """Return a region as uint8 [H, W, C], C at most 3, antialiased and bilinear; it counts pixels of the size
-    `whole`.
-    """
+    """Return a region as uint8 [H, W, C], C at most 3, antialiased and bilinear; `whole` is the size it counts in."""
     width, height = image.size
     across, down = (width / whole[0], height / whole[1]) if whole else (1, 1)
     left, top, right, bottom = region.box

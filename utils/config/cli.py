@@ -31,9 +31,7 @@ KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag `--a-b=value`: its key (a_b), its value as text, and its full text; or a key and a value from
-    Python code.
-    """
+    """A flag `--a-b=value`: its key (a_b), its value as text, and its full text; or a key and value from Python."""
 
     key: str
     text: str

@@ -60,9 +60,7 @@ class Registry:
         return (ast.get_docstring(node) or "" if node else "").strip().split("\n")[0]
 
     def origin(self, name: str) -> str:
-        """Return the file of a component of the current folder, and whether it replaces one of ours; empty for
-        our own.
-        """
+        """Return the file of a component of the current folder, and whether it replaces one of ours; empty for ours."""
         place, path = self._public().get(name, (None, None))
         if not place or not path or place.ours:
             return ""
@@ -70,9 +68,7 @@ class Registry:
         return f"{place.shown(path)} in this folder" + (", instead of the one that is shipped" if hides else "")
 
     def literal(self, name: str, attribute: str) -> Any:
-        """Return a class attribute that is a literal in the source, the class's own or inherited; None if there is
-        none.
-        """
+        """Return a class attribute that is a literal in the source, own or inherited; None if there is none."""
         for node in self._lineage(name):
             for item in node.body if node else ():
                 targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
@@ -93,7 +89,7 @@ class Registry:
         return None if read.open else {k: v.required for k, v in read.parameters.items() if v.only_code}
 
     def attributes(self, name: str) -> set[str] | None:
-        """Return the attributes that a class and its bases set on self (`self.generator = …`); None if a base is not
+        """Return the attributes that a class and its bases set on self (`self.net = …`); None if a base is not
         found.
         """
         found: set[str] = set()
@@ -104,8 +100,8 @@ class Registry:
         return found
 
     def arguments(self, name: str) -> dict[str, Parameter]:
-        """Return the arguments that a config may set: those of the constructor that do not come from the
-        trainer only.
+        """Return the arguments that a config may set: those of the constructor that do not come only from the
+        trainer.
         """
         found = self.signature(name).parameters
         return {k: v for k, v in found.items() if k not in self.from_trainer and not v.only_code}
@@ -125,7 +121,7 @@ class Registry:
             if k in signature.parameters:
                 problems.add(args[k].where, f"'{key}.{k}' comes from the trainer; no config can set it")
             elif not signature.open:
-                near = suggest(k, [*takes, "name"], f"{key}.") or f"; python main.py help {known} tells what it takes"
+                near = suggest(k, [*takes, "name"], f"{key}.") or f"; python main.py help {known} lists its arguments"
                 problems.add(args[k].where, f"{known} takes no '{key}.{k}'{near}")
         for k in self._missing(takes, args):
             problems.add(name.where, f"{known} needs '{key}.{k}'")

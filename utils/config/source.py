@@ -52,9 +52,7 @@ def defined(path: Path, name: str) -> ast.ClassDef | ast.FunctionDef | None:
 
 
 def defined_in_library(path: Path, name: str) -> ast.ClassDef | ast.FunctionDef | None:
-    """Return the same as `defined`, but parse only that part of the file: a library's file may have thousands
-    of lines.
-    """
+    """Return the same as `defined`, but parse only that part: a library's file may have thousands of lines."""
     text = _text(path)
     start = re.search(rf"^(class|def) {re.escape(name)}\b", text, re.MULTILINE)
     if start is None:

@@ -53,9 +53,7 @@ def draw_comparison(runs: Mapping[str, Curves], target: Path) -> list[str]:
 
 
 def _panels(runs: Mapping[str, Curves]) -> dict[str, Lines]:
-    """Return the lines by title: validation metrics, then train losses and metrics without validation, then learning
-    rates.
-    """
+    """Return the lines by title: validation metrics, then train losses and metrics without validation, then rates."""
     found: dict[str, Lines] = {}
     names = list(dict.fromkeys(name for curves in runs.values() for name in curves))
     measured = {name for curves in runs.values() for name, phases in curves.items() if "val" in phases}
@@ -97,8 +95,9 @@ def _title(title: str, smoothed: bool) -> str:
 
 
 def _smoothed(points: Mapping[int, float]) -> dict[int, float]:
-    """Sort by steps, and average neighbours if there are many points: noise hides dashes. Each mean is at its last
-    step.
+    """Sort by steps, and average neighbours if there are many points: noise hides dashes.
+
+    Each mean is at its last step.
     """
     steps = sorted(points)
     size = math.ceil(len(steps) / MAX_POINTS) if len(steps) > 2 * MAX_POINTS else 1

@@ -60,5 +60,5 @@ def printable(names: Sequence[str]) -> tuple[list[str], list[str]]:
 def unprintable(names: Sequence[str]) -> str:
     """Return a sentence about the names that `printable` replaces by numbers; empty if there is none."""
     shown, _ = printable(names)
-    told = [f"{new} is {old}" for new, old in zip(shown, names, strict=True) if new.startswith("#") and new != old]
-    return f"{', '.join(told)}: no font here has these characters; {ADVICE}" if told else ""
+    replaced = [f"{new} is {old}" for new, old in zip(shown, names, strict=True) if new.startswith("#") and new != old]
+    return f"{', '.join(replaced)}: no font here has these characters; {ADVICE}" if replaced else ""

@@ -12,8 +12,9 @@ State = dict[str, Any]  # python numbers and tensors only, which torch.load(weig
 
 
 class Meter(ABC):
-    """The base class of all meters. Any split of the samples into batches, and any order of merging, gives one
-    value.
+    """The base class of all meters.
+
+    Any split of the samples into batches, and any order of merging, gives one value.
     """
 
     @abstractmethod

@@ -78,9 +78,7 @@ def component_names(value: Any) -> list[str]:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """Return the folders in `root` that are not hidden, by name, even if they hold no whole run; none without
-    `root`.
-    """
+    """Return the folders in `root` that are not hidden, by name, even if they hold no whole run."""
     try:
         with os.scandir(root) as entries:
             return sorted(root / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -190,9 +188,7 @@ def _add_journal(run: Run, metrics: Metrics) -> Run:
 
 
 def best_value(values: Iterable[float], better: str | None) -> float | None:
-    """Return the smallest or largest finite value, for `better` "min" or "max"; None without a value or without
-    `better`.
-    """
+    """Return the smallest or largest finite value, for `better` "min" or "max"; None if there is none."""
     finite = [value for value in values if math.isfinite(value)]
     choose = {"min": min, "max": max}.get(better or "")
     return choose(finite) if choose and finite else None

@@ -136,8 +136,7 @@ class Console(Sink):
         self._print_waiting()
 
     def _update_bar(self, scalars: Mapping[str, Tensor]) -> None:
-        """Show memory and losses beside the bar's count: those of the last row, before the first row those of this
-        batch.
+        """Show memory and losses beside the bar's count: the last row's losses, before the first row this batch's.
 
         A device is asked for a number once in a while, not each step, because each question waits for it.
         """
@@ -170,8 +169,9 @@ class Console(Sink):
         self._put(f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text)
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        """Print a line of JSON, with null for a value that is not finite; in one piece, because other threads write
-        too.
+        """Print a line of JSON, with null for a value that is not finite.
+
+        It is written in one piece, because other threads write too.
         """
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self._put(json.dumps(plain, ensure_ascii=False))

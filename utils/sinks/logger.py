@@ -13,8 +13,9 @@ __all__ = ["Logger", "MemoryJournal", "Sink"]
 
 
 class Sink:
-    """A view of the run; a method that it does not override shows nothing. `shows` names outputs that are costly to
-    make.
+    """A view of the run; a method that it does not override shows nothing.
+
+    `shows` names outputs that are costly to make.
     """
 
     shows: frozenset[str] = frozenset()  # any of "histograms", "pictures" (files) and "events" (of TensorBoard)

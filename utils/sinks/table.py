@@ -39,9 +39,7 @@ class Epoch:
         return f"{self.number + self.done / self.total:.2f}/{self.of}"
 
     def columns(self) -> dict[str, str]:
-        """Return means of training, metrics of validation and learning rates; train and val are named if both have the
-        metric.
-        """
+        """Return means of training, metrics of validation and learning rates; a metric of both names its phase."""
         train = {name: total / steps for name, (total, steps) in self.sums.items()}
         both = train.keys() & self.measured.keys()
         named = {f"train {name}" if name in both else name: value for name, value in train.items()}
@@ -63,9 +61,7 @@ class Table:
         self.shown: list[str] = []  # the columns under the last head
 
     def lines(self, row: Mapping[str, str], width: int) -> tuple[str, str]:
-        """Return the head (empty if the last one is still valid) and the row, with the columns that fit into
-        `width`.
-        """
+        """Return the head (empty if the last one is still valid) and the row, with the columns that fit."""
         widths = {name: max(len(name), len(text), COLUMN if name != "best" else 0) for name, text in row.items()}
         names = list(row)
         while sum(widths[name] + 2 for name in names) - 2 >= width and (spare := _spare(names)):

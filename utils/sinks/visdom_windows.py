@@ -126,8 +126,9 @@ class Pictures(Pane):
     """A picture, or a grid of them."""
 
     def __init__(self, window: str, array: np.ndarray) -> None:
-        """Store the pictures: [C, H, W] or [N, C, H, W], uint8 or floats in [0, 1]. Raises ValueError for another
-        shape.
+        """Store the pictures: [C, H, W] or [N, C, H, W], uint8 or floats in [0, 1].
+
+        Raises ValueError for another shape.
         """
         super().__init__(window)
         self.grid = picture_grid(array)  # uint8 [3, H, W]

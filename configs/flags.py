@@ -91,8 +91,9 @@ def _apply_root(tree: Node, flag: Flag, key: str, typed: set[str], given: dict[s
 
 
 def _in_schema(flag: Flag) -> list[str]:
-    """Return the keys that a flag may mean: itself if dotted or a section, otherwise the schema's keys with that last
-    name.
+    """Return the keys that a flag may mean.
+
+    A dotted key or a section means itself, any other name the schema's keys with that last name.
     """
     sections = typing.get_type_hints(Config)
     first = flag.key.partition(".")[0]

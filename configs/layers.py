@@ -21,9 +21,7 @@ FOLDER = Path(__file__).parent
 
 
 def config_files() -> dict[str, Path]:
-    """Return the configs by name: the shipped ones, overridden by those in the folder configs/ of the current
-    folder.
-    """
+    """Return the configs by name: the shipped ones, overridden by those in configs/ of the current folder."""
     return {path.stem: path for folder in reversed(_folders()) for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -98,8 +96,9 @@ def _name(path: Path) -> str:
 
 
 def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) -> Node:
-    """Return `base` with the values of `over`, both of type `to`. Only sections and components are merged, others
-    replaced.
+    """Return `base` with the values of `over`, both of type `to`.
+
+    Only sections and components are merged, others replaced.
     """
     inner, catalogue = type_of(to)
     if catalogue and is_component(inner):

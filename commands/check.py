@@ -35,8 +35,9 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 
 def _place(node: Node, key: str) -> str:
-    """Return the place of a value: that of the deepest node on its path. A single component's role is not in
-    the key.
+    """Return the place of a value: that of the deepest node on its path.
+
+    A single component's role is not in the key.
     """
     for name in key.split("."):
         inside = node.entries if name in node.entries else getattr(node.at("model"), "entries", {})

@@ -73,8 +73,9 @@ def _read(path: Path) -> Side:
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted keys and values as YAML text: an item of a list as `train[0].size`, a list of numbers whole, no
-    null.
+    """Yield dotted keys and values as YAML text, without null.
+
+    An item of a list has the key `train[0].size`; a list of numbers stays whole.
     """
     if isinstance(value, Mapping):
         for name, item in value.items():

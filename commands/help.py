@@ -64,7 +64,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         _print_component(registry, topic)
     elif not (_print_keys(key) or _print_arguments(key)):
         known = [*commands, *LISTS, "configs", *schema_keys(), *_components()]
-        near = suggest(topic, known) or "; python main.py help tells what there is"
+        near = suggest(topic, known) or "; python main.py help lists all topics"
         raise ConfigError(f"no help on '{topic}'{near}")
 
 
@@ -84,7 +84,7 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
         print(textwrap.fill(summary, 80, initial_indent="      ", subsequent_indent="      "))
     print("\nConfigs (python main.py train NAME):")
     _print_configs()
-    print("\nKeys, each set with --key=value [what it is otherwise]:")
+    print("\nKeys, each set with --key=value [its default]:")
     comments = key_comments()
     for key in schema_keys():
         _row(key, _with_default(comments[key], _default(key)))
@@ -136,9 +136,7 @@ def _heading(path: Path) -> list[str]:
 
 
 def _print_list(registry: Registry) -> None:
-    """Print the components of a kind: a line of the docstring, or a library's arguments; and the file of the user's
-    own.
-    """
+    """Print the components of a kind: a line of the docstring, or a library's arguments, and the file of a user's."""
     for name in registry.all_names():
         takes = ", ".join(registry.arguments(name)) or "no arguments"
         text = registry.summary(name) if name in registry.names() else takes
@@ -185,8 +183,8 @@ def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
         known = parameter.default is not UNKNOWN and parameter.default is not None
         return takes + (f" [{_format(parameter.default)}]" if known else "")
     if registry.available is None:
-        return f"{takes}; needed, unless the data tells it"
-    return f"{takes}; {'the trainer knows it' if name in registry.available else 'needed'}"
+        return f"{takes}; needed, unless the data provides it"
+    return f"{takes}; {'the trainer provides it' if name in registry.available else 'needed'}"
 
 
 def _listing(kind: str) -> str:
@@ -209,13 +207,14 @@ def _print_keys(topic: str) -> bool:
         print(f"  takes {describe(keys[key])}")
         for listing in [name for name, kind in LISTS.items() if kind == catalogue]:
             one = inner in (Component, Roles)
-            print(f"  python main.py help {listing} lists {'them' if one else 'what may stand in the list'}")
+            print(f"  python main.py help {listing} lists {'them' if one else 'the items of the list'}")
     return bool(found)
 
 
 def _print_arguments(topic: str) -> bool:
-    """Print the components that take an argument of that name, equal ones in one line. Returns whether there
-    was one.
+    """Print the components that take an argument of that name, equal ones in one line.
+
+    Returns whether there was one.
     """
     section, _, name = topic.rpartition(".")
     kinds = [kind for kind in COMPONENTS if section in ("", kind, _prefix(kind))]

@@ -100,9 +100,7 @@ def _orders() -> dict[str, Callable[[Run], tuple]]:
 
 
 def _by_best(one: Run) -> tuple:
-    """Return the sort key for the best value: runs with the same metric are together, runs without a value at
-    the end.
-    """
+    """Return the sort key for the best value: runs with the same metric are together, runs without one at the end."""
     if one.best is None or one.monitor is None:
         return True, "", 0.0, -one.last_seen
     smaller_is_better = metrics_of(one.names("task")[0]).get(one.monitor) == "min"

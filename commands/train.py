@@ -6,7 +6,7 @@ CONFIG is a YAML file or a name in configs/ (without it: default).
 Any key may be set: --optim.lr=0.01, or by its last name if that is
 unique: --lr=0.01. A component is set by its name: --model=AlexNet.
 
-  --run=NAME   the run's folder, checkpoints/NAME (otherwise config, model, time)
+  --run=NAME   the run's folder, checkpoints/NAME (default: config, model, time)
   --resume     continue the newest unfinished run; --resume=checkpoints/NAME
                continues that one
   --seed=N     same seed, same run

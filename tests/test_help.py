@@ -51,7 +51,7 @@ def test_each_key_has_a_comment_and_help(run):
         ("lr", "optim.lr: a number [0.001]\n  of Adam, AdamW, RAdam, SGD"),
         ("optim.lr", "optim.lr: a number [0.002]\n  of Adamax, NAdam"),
         ("lr_decay", "schedule.lr_decay: a number [0.5]\n  of DecayOnRise"),
-        ("root", "data.dataset.root: text; needed, unless the data tells it\n  of CIFAR10"),
+        ("root", "data.dataset.root: text; needed, unless the data provides it\n  of CIFAR10"),
         ("log", "log.env: visdom environment"),
         ("model", "help models lists them"),
         ("ResNet34", "stem                   one of auto, imagenet, small [auto]"),

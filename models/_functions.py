@@ -69,10 +69,10 @@ class MultiplyAdd(Function):
 
 
 class Sigmoid(Function):
-    """1 / (1 + e^-x), of any shape. Its backward consists of differentiable operations, so it can be differentiated
-    again.
+    """1 / (1 + e^-x), of any shape.
 
-    Only the output is saved, because the derivative s (1 - s) needs nothing more.
+    Its backward consists of differentiable operations, so it can be differentiated again. Only the output is saved,
+    because the derivative s (1 - s) needs nothing more.
     """
 
     @staticmethod

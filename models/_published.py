@@ -45,7 +45,7 @@ def _download(url: str, what: str) -> Mapping[str, Tensor]:
     try:
         return _plain(fetch(url, map_location="cpu", progress=False, check_hash=True, weights_only=True))
     except Exception as error:  # no network, no such page, another digest, or a fault as below
-        raise DataError(f"the weights of {what} are not to be had ({_line(error)}); put {url} at {place}") from error
+        raise DataError(f"the weights of {what} cannot be loaded ({_line(error)}); put {url} at {place}") from error
 
 
 def _read(path: Path, url: str, what: str) -> Mapping[str, Tensor]:

@@ -128,8 +128,9 @@ def _near(prefix: str, names: list[str]) -> str:
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Return the state_dict in a file: bare, or under `model` or `state_dict`. Raises CheckpointError if there
-    is none.
+    """Return the state_dict in a file: bare, or under `model` or `state_dict`.
+
+    Raises CheckpointError if there is none.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; name an existing .pth file")

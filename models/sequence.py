@@ -79,9 +79,7 @@ class Layers(nn.Module):
 
 
 class Cells(nn.Module):
-    """The same computation as `Layers`, from cells: two for each layer if it reads in both directions,
-    otherwise one.
-    """
+    """The same computation as `Layers`, from cells: two in each layer if it reads both ways, otherwise one."""
 
     def __init__(self, kind: str, inputs: int, width: int, layers: int, bidirectional: bool) -> None:
         super().__init__()

@@ -66,7 +66,7 @@ def _pretrained(variant: str, weights: str, arguments: dict[str, object]) -> nn.
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
         reason = str(error).partition("\n")[0]
-        raise DataError(f"{weights} weights of {variant} are not to be had ({reason}); put {url} at {place}") from error
+        raise DataError(f"{weights} weights of {variant} cannot be loaded ({reason}); put {url} at {place}") from error
     if variant == "inception_v3":
         net.aux_logits, net.AuxLogits = False, None
     return net

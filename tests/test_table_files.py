@@ -119,7 +119,7 @@ def test_pixels_are_read_row_by_row(tmp_path):
     [
         ("1,0,0,0", None, r"train.csv:4: has 4 columns"),
         ("1,0,0,256,0", None, r"train.csv:4: holds other values than whole numbers"),
-        ("1,0,0,x,0", None, r"train.csv:4: holds something else"),
+        ("1,0,0,x,0", None, r"train.csv:4: holds other values"),
         (",0,0,1,0", None, r"train.csv:4: has no label"),
         ("1,0,0,1,0", "lable,p0,p1,p2,p3", r"train.csv:1: has no column 'label'; did you mean 'lable'\?"),
     ],

@@ -325,6 +325,18 @@ def test_runs_find_the_token_and_it_goes_with_the_dashboard(start, cache, tmp_pa
     assert process.wait(20) == 0 and list(cache.iterdir()) == []
 
 
+def test_a_token_that_cannot_be_kept_is_told_and_an_old_one_is_removed(start, run, cache, monkeypatch, tmp_path):
+    port = Server(tmp_path / "nowhere").port
+    keep_token(port, "of a dashboard that was killed")
+    process = start("dashboard", f"--port={port}")
+    assert wait_for(lambda: read_token("127.0.0.1", port) == "")
+    process.kill()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    given = run("dashboard", "--token", f"--port={Server(tmp_path / 'nowhere').port}")
+    assert given.code == 5 and "the token cannot be written: Not a directory" in given.err
+
+
 def test_a_run_without_the_token_is_told_so(cache, tmp_path):
     door = Door(tmp_path / "envs", token="secret")
     try:

@@ -162,6 +162,8 @@ def _kept(token: str, port: int) -> Iterator[None]:
     """Keep a token in its file for as long as it is valid; without one, remove that of a dashboard that was killed."""
     if token:
         keep_token(port, token)
+    else:
+        forget_token(port)
     try:
         yield
     finally:

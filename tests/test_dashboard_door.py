@@ -10,7 +10,7 @@ import threading
 import pytest
 from visdom_server import Server, wait_for
 
-from utils import dashboard
+from utils.sinks import visdom_server as dashboard
 from utils.sinks.visdom_shared import env_name, keep_token, read_token
 from utils.visualize import Visualizer
 

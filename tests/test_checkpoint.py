@@ -199,6 +199,7 @@ def test_stale_temporary_files_are_swept_and_foreign_files_are_not(run, tmp_path
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.learns
 def test_the_best_is_not_touched_by_a_worse_epoch(run):
     args = [arg for arg in TOY if not arg.startswith(("--lr", "--max-epoch"))]
     # The loss is monitored upside down on purpose: with this rate the first epochs are the best ones.
@@ -210,6 +211,7 @@ def test_the_best_is_not_touched_by_a_worse_epoch(run):
     assert best["best_epoch"] != 3, "the last epoch was the best: nothing is tested"
 
 
+@pytest.mark.learns
 def test_the_best_of_a_run_that_ended_within_an_epoch_is_not_lost_to_a_worse_one(run):
     """It was measured where a longer run does not look: that one is as if it had not been, but keeps the weights."""
     args = ["--model=MLP", "--optim=SGD", "--lr=1.5", "--max-epoch=3", "--train.monitor=loss", "--seed=4", *PLAIN]

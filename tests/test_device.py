@@ -85,6 +85,7 @@ def test_a_fused_optimizer_gives_the_same_run(run, optimizer):
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
+@pytest.mark.learns
 def test_bf16_learns_as_well_as_fp32(run):
     """Over three seeds: within what the seed alone makes of it."""
     best: dict[str, list[float]] = {"fp32": [], "bf16": []}
@@ -94,7 +95,7 @@ def test_bf16_learns_as_well_as_fp32(run):
             name, flags = f"{precision}{seed}", [f"--seed={seed}", f"--train.precision={precision}"]
             assert run("train", f"--run={name}", *flags, *args).code == 0
             found.append(max(row["accuracy"] for row in rows(name, phase="val")))
-    assert min(best["fp32"]) > 0.9
+    assert min(best["fp32"]) > 0.85
     assert sum(best["bf16"]) == pytest.approx(sum(best["fp32"]), abs=3 * 0.02)
 
 

@@ -233,7 +233,7 @@ def test_a_score_that_is_no_number_is_not_among_the_top():
     progress, train = Progress(), Train(keep_top=2)
     for epoch, score in enumerate([-0.5, float("nan"), -0.9, -0.8, -0.95]):
         progress.epoch = epoch
-        progress.note(score, train)
+        progress.update_best(score, train)
         progress.choose_kept(train)
     assert progress.kept == [[-0.95, 5], [-0.9, 3]]
 
@@ -277,7 +277,7 @@ def test_stopped_before_it_began_a_run_leaves_its_name_free(run, tmp_path, monke
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainer.run.session._fit", interrupted)
+    monkeypatch.setattr("trainer.run.session.run_in_folder", interrupted)
     assert run("train", "--run=a", *TOY).code == 130
     assert not (tmp_path / "checkpoints/a").exists()
 

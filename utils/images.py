@@ -1,28 +1,23 @@
 """Pictures in files: read with care for whatever they are, written whole or not at all."""
 
-import io
-import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from utils.files import write_atomic
-
-if TYPE_CHECKING:
-    pass
 import functools
 import importlib
+import io
+import math
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from utils.errors import ConfigError, DataError
+from utils.files import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor  # imported where it is used: the dashboard does without
 
 __all__ = [
     "DENSITY",
@@ -165,13 +160,15 @@ def _reduced(whole: tuple[int, int], region: Region) -> tuple[int, int]:
     return max(whole[0] // factor, 1), max(whole[1] // factor, 1)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
+def to_tensor(image: Image.Image) -> "Tensor":
     """The picture as float32 [C, H, W] in [0, 1]."""
+    import torch
+
     pixels = torch.from_numpy(np.array(image))
     return (pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]).float().div_(255)
 
 
-def write_image(path: str | Path, pixels: Tensor | np.ndarray) -> None:
+def write_image(path: str | Path, pixels: "Tensor | np.ndarray") -> None:
     """Write a picture [C, H, W] or [H, W], uint8 or floats in [0, 1], C = 1 or 3, in the format of the suffix.
 
     Raises ConfigError for a suffix that is no picture's or a folder, StorageError when it cannot be written.
@@ -179,7 +176,7 @@ def write_image(path: str | Path, pixels: Tensor | np.ndarray) -> None:
     kind = WRITTEN.get(Path(path).suffix.lower())
     if kind is None or Path(path).is_dir():
         raise ConfigError(f"{path} is no name for a picture; it must end in {', '.join(WRITTEN)}")
-    if isinstance(pixels, Tensor):
+    if not isinstance(pixels, np.ndarray):
         pixels = (pixels.float() if pixels.is_floating_point() else pixels).detach().cpu().numpy()
     array = np.asarray(pixels)
     if np.issubdtype(array.dtype, np.floating):

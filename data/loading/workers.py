@@ -27,7 +27,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from utils.errors import WorkerError
-from utils.torch_private import ExceptionWrapper, keep_sigchld_handler, let_iterator_go, pinning_thread
+from utils.torch_private import (
+    ExceptionWrapper,
+    keep_sigchld_handler,
+    let_iterator_go,
+    pinning_thread,
+    worker_processes,
+)
 
 __all__ = ["Threads", "Workers", "let_go"]
 
@@ -109,9 +115,8 @@ class Workers:
         """The batches of these epochs and samples, in that order; the processes are started by the first call."""
         self.order.wanted = wanted
         with _Watch.installed().over(self.processes, self.loader.timeout):
-            before = set(multiprocessing.active_children())
             iterator = iter(self.loader)
-            self.processes = self.processes or [p for p in multiprocessing.active_children() if p not in before]
+            self.processes = worker_processes(self.loader)  # those too that are dead already
         return self._watched(iterator)
 
     def _watched(self, iterator: Iterator[Any]) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 # make train   set up .venv and train ResNet34 on the embedded digits
 # make test    set up .venv, lint, check types, run the tests (at most 10 minutes on 2 cores)
-# make ci      the slower tests
+# make ci      the slower tests, and those that learn on another instruction set
 # make chapters  train every chapter on real data, where that is there; half an hour
 # make faults  the whole fault campaign, about 40 minutes on 2 cores; its table goes to docs/reliability.md
 # make bench   measures beside peers, in an environment of its own; its table goes to docs/performance.md
@@ -39,8 +39,12 @@ check: $(TOOLS)
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
+# An instruction set that no processor of today has as its own: sums are rounded in another order.
+OTHER_ISA ?= ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
+
 ci: $(TOOLS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not chapter"
+	$(OTHER_ISA) $(BIN)/python -m pytest -n 2 --dist loadfile -m "learns and not slow and not gpu"
 
 chapters: $(TOOLS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m chapter

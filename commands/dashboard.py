@@ -1,15 +1,18 @@
 """dashboard: visdom's page on this machine, for runs in progress and for runs that are over.
 
-dashboard [RUN…] [--port=8097] [--assets]
+dashboard [RUN…] [--port=8097] [--token] [--assets]
 
 Runs send to --log.visdom-port, which is 8097 as well. RUN is a run folder, its
 name, or a folder of runs: they are shown as they showed themselves; several of
 them also together, each metric's curves in one window (environment comparison).
 
   --port=8097  where to listen, on 127.0.0.1 only
+  --token      keep other users of this machine out: the printed address holds
+               a token for the browser; your runs find it by themselves
   --assets     put the page's scripts in place first, with npm; needed once
 """
 
+import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 PORT = 8097
+BARE = ("--assets", "--token")  # flags without a value
 PHASES = ("val", "test", "train")  # the order of the windows
 PATIENCE = 60.0  # s, for the server to take in a run
 
@@ -38,14 +42,16 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
     Raises ConfigError for a port that cannot be had, CheckpointError for a run that is not there.
     """
-    options = options_of([flag for flag in flags if flag.typed != "--assets"], ("port",))
+    options = options_of([flag for flag in flags if flag.typed not in BARE], ("port",))
+    assets, wants_token = (any(flag.typed == name for flag in flags) for name in BARE)
     port = _port(options.get("port", str(PORT)))
     folders = list({path.resolve(): path for word in words for path in _runs(word)}.values())
-    _prepare(any(flag.typed == "--assets" for flag in flags))
+    _prepare(assets)
     from utils.sinks.visdom_server import serve
 
+    token = secrets.token_urlsafe() if wants_token else ""
     try:
-        serve(port, ROOT / ".visdom", partial(_begin, folders, port))
+        serve(port, ROOT / ".visdom", partial(_begin, folders, port, token), token)
     except KeyboardInterrupt:
         print("the dashboard is closed")
 
@@ -78,8 +84,9 @@ def _prepare(fetch: bool) -> None:
         print("the page lacks its scripts and stays empty: `python main.py dashboard --assets` fetches them with npm")
 
 
-def _begin(folders: Sequence[Path], port: int) -> None:
-    print(f"http://127.0.0.1:{port} shows what runs send to --log.visdom_port={port}; Ctrl-C ends it", flush=True)
+def _begin(folders: Sequence[Path], port: int, token: str) -> None:
+    address = f"http://127.0.0.1:{port}" + (f"/?token={token}" if token else "")
+    print(f"{address} shows what runs send to --log.visdom_port={port}; Ctrl-C ends it", flush=True)
     if folders:
         threading.Thread(target=_replay, args=(folders, port), name="replay", daemon=True).start()
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup what is started here would be deaf to it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # and to this one behind `make test &` in a script
 ROOT = Path(__file__).parent.parent
 BESIDE = ROOT.parent / "shared" / "data"
 DATA = BESIDE if BESIDE.is_dir() else ROOT / "data"  # real data sets, for the tests that need some

@@ -160,6 +160,7 @@ def test_a_model(house):
     assert state("a", folder=folder)["model"]["conv.weight"].shape == (4, 1, 3, 3)
 
 
+@pytest.mark.learns
 def test_a_dataset_and_a_task(house):
     folder, command = house
     (folder / "data/line.py").write_text(DATASET)

@@ -1,7 +1,9 @@
 """The dashboard's page in a real browser: every point is drawn, nothing fails to load, nothing comes from elsewhere."""
 
+import http.server
 import json
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -107,3 +109,52 @@ def test_the_server_is_killed_with_its_state_and_comes_again(dashboard, train, b
     browser.wait_for(f"JSON.parse({DRAWN}).loss.val", 12)
     assert json.loads(browser.evaluate(DRAWN))["loss"]["train"] == len(rows("a", tmp_path, "train"))
     assert browser.failures == []
+
+
+def test_the_printed_address_opens_a_dashboard_with_a_token(start, train, browser, free_port, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    process = start("dashboard", "--token", f"--port={free_port}")
+    address = process.stdout.readline().split()[0]
+    assert train(epochs=1).wait() == 0
+    browser.open(f"http://127.0.0.1:{free_port}/env/a")
+    browser.wait_for("document.body.innerText.includes('--token')")
+    browser.failures.clear()
+    browser.open(address.replace("?", "env/a?"))
+    browser.wait_for(f"{PLOTS}.length", 7)
+    assert browser.evaluate("location.href") == f"http://127.0.0.1:{free_port}/env/a"
+    assert browser.failures == []
+
+
+HOSTILE = """<script>
+const done = [], host = "127.0.0.1:PORT", body = JSON.stringify({eid: "evil", data: [{type: "text", content: "evil"}]});
+const tell = name => answer => done.push(name + " " + answer.type);
+fetch(`http://${host}/events`, {method: "POST", mode: "no-cors", body}).then(tell("post"), tell("post"));
+fetch(`http://${host}/socket_wrap`, {mode: "no-cors"}).then(tell("get"), tell("get"));
+const socket = new WebSocket(`ws://${host}/socket`);
+socket.onopen = socket.onerror = tell("socket");
+</script>"""
+
+
+def test_another_page_in_the_browser_reaches_nothing(dashboard, browser, free_port):
+    """As any page of the internet might try it: a form's post, a plain load, a websocket."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(HOSTILE.replace("PORT", str(free_port)).encode())
+
+        def log_message(self, *arguments):
+            pass
+
+    server = dashboard()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
+        threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True).start()
+        for name in ("127.0.0.1", "localhost"):
+            browser.failures.clear()
+            browser.open(f"http://{name}:{other.server_port}/")
+            browser.wait_for("done.sort().join()", "get opaque,post opaque,socket error")
+            refused = [failure for failure in browser.failures if failure.startswith("403")]
+            assert {failure.rpartition("/")[2] for failure in refused} >= {"events", "socket_wrap"}
+        other.shutdown()
+    assert server.post("env_state", {}) == ["main"]

@@ -457,6 +457,7 @@ def test_features_are_standardised_over_the_training_set():
     assert set(task.state_dict()) >= {"mean", "std"} and "shown" not in task.state_dict()
 
 
+@pytest.mark.learns
 def test_it_learns_to_tell_colours_and_generates_from_the_checkpoint_alone(run, photos, tmp_path):
     given = run("train", "captions", "--run=a", *SMALL, "--max-epoch=30", "--lr=0.02", "--model.decoder.dropout=0")
     assert given.code == 0, given.err

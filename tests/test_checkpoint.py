@@ -199,6 +199,7 @@ def test_stale_temporary_files_are_swept_and_foreign_files_are_not(run, tmp_path
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.learns
 def test_the_best_is_not_touched_by_a_worse_epoch(run):
     args = [arg for arg in TOY if not arg.startswith(("--lr", "--max-epoch"))]
     # The loss is monitored upside down on purpose: with this rate the first epochs are the best ones.
@@ -210,6 +211,7 @@ def test_the_best_is_not_touched_by_a_worse_epoch(run):
     assert best["best_epoch"] != 3, "the last epoch was the best: nothing is tested"
 
 
+@pytest.mark.learns
 def test_the_best_of_a_run_that_ended_within_an_epoch_is_not_lost_to_a_worse_one(run):
     """It was measured where a longer run does not look: that one is as if it had not been, but keeps the weights."""
     args = ["--model=MLP", "--optim=SGD", "--lr=1.5", "--max-epoch=3", "--train.monitor=loss", "--seed=4", *PLAIN]
@@ -231,7 +233,7 @@ def test_a_score_that_is_no_number_is_not_among_the_top():
     progress, train = Progress(), Train(keep_top=2)
     for epoch, score in enumerate([-0.5, float("nan"), -0.9, -0.8, -0.95]):
         progress.epoch = epoch
-        progress.note(score, train)
+        progress.update_best(score, train)
         progress.choose_kept(train)
     assert progress.kept == [[-0.95, 5], [-0.9, 3]]
 
@@ -275,7 +277,7 @@ def test_stopped_before_it_began_a_run_leaves_its_name_free(run, tmp_path, monke
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainer.run.session._fit", interrupted)
+    monkeypatch.setattr("trainer.run.session.run_in_folder", interrupted)
     assert run("train", "--run=a", *TOY).code == 130
     assert not (tmp_path / "checkpoints/a").exists()
 

@@ -113,7 +113,7 @@ def test_the_server_does_without_torch_and_gives_it_back():
 def test_what_the_page_lacks_is_told_and_fetched(run, monkeypatch, tmp_path, free_port):
     """Without npm it is a sentence; with it, exactly the files that are wanted are written."""
     monkeypatch.setattr(dashboard, "_static", lambda: tmp_path / "static")
-    monkeypatch.setattr(dashboard, "serve", lambda port, folder, begin: None)
+    monkeypatch.setattr(dashboard, "serve", lambda *arguments: None)
     assert len(dashboard.missing_assets()) > 30
     assert "dashboard --assets` fetches them" in run("dashboard").out
     monkeypatch.setenv("PATH", "")

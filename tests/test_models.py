@@ -148,6 +148,7 @@ def test_mlp_must_know_its_input():
         MLP(num_classes=3)
 
 
+@pytest.mark.learns
 def test_lenet_learns():
     torch.manual_seed(0)
     net, x, y = LeNet(num_classes=2, image_size=(12, 12)), torch.randn(16, 1, 12, 12), torch.arange(16) % 2

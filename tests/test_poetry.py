@@ -165,6 +165,7 @@ def test_an_npz_that_is_not_the_books_is_refused_in_words(tmp_path, monkeypatch)
 # Learning
 
 
+@pytest.mark.learns
 def test_it_learns_the_made_poems(run, folder):
     given = run("train", "poetry", "--run=a", "--max-epoch=25", *SMALL, "--optim.lr=0.02")
     assert given.code == 0, given.err

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 from configs import ConfigError, load
 from trainer import Trainer, fit
+from trainer.optim.step import stepper
 from trainer.task import Task
 from utils.errors import CheckpointError, UserError
 from utils.meters import Mean
@@ -164,3 +165,9 @@ def test_a_profiler_sees_the_optimizers_label():
     with torch.profiler.profile() as profiled:
         trainer.fit()
     assert "Optimizer.step#Adam.step" in {event.key for event in profiled.key_averages()}
+
+
+def test_a_compiled_network_takes_the_optimizers_own_step():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    assert stepper(optimizer, compiled=True) == optimizer.step
+    assert stepper(optimizer) != optimizer.step

@@ -33,6 +33,7 @@ def start(hidden=100):
     return dataset.inputs, dataset.targets, weights
 
 
+@pytest.mark.learns
 def test_every_rung_has_the_losses_of_the_frameworks_run(run):
     x, y, weights = start()
     ladder.module_of(weights).save("start.pth")
@@ -53,6 +54,7 @@ def test_the_rungs_leave_the_start_as_it_was():
         assert all(map(torch.equal, weights, before)), rung.__name__
 
 
+@pytest.mark.learns
 def test_the_book_s_two_ways_and_the_framework_find_the_same_line(run):
     given = run("train", "linear_regression", "--run=a", *PLAIN)
     assert given.code == 0, given.err
@@ -64,6 +66,7 @@ def test_the_book_s_two_ways_and_the_framework_find_the_same_line(run):
     assert ways[0] == pytest.approx(ways[1], abs=1e-4)
 
 
+@pytest.mark.learns
 def test_another_line_is_found_too(run):
     line = ["--data.dataset.w=-1.5", "--data.dataset.b=0.5", "--data.dataset.noise=0"]
     assert run("train", "linear_regression", "--run=a", *line, *PLAIN).code == 0
@@ -141,6 +144,7 @@ def test_sign_lets_the_gradient_through_within_one():
     assert x.grad.tolist() == [0, 1, 2, 3, 4, 5, 0]
 
 
+@pytest.mark.learns
 def test_a_network_with_binary_activations_learns():
     torch.manual_seed(0)
     x = torch.randn(256, 2)
@@ -153,7 +157,7 @@ def test_a_network_with_binary_activations_learns():
         nn.functional.binary_cross_entropy_with_logits(net(x), y).backward()
         optimizer.step()
     assert not torch.equal(before, net[0].weight), "nothing came through the sign"
-    assert ((net(x) > 0) == y.bool()).float().mean() > 0.85
+    assert ((net(x) > 0) == y.bool()).float().mean() > 0.8
 
 
 # The network of varying depth

@@ -87,6 +87,7 @@ def test_resumed_three_times_with_changing_workers(run, tmp_path):
     assert same_run(state("cut"), state("whole"))
 
 
+@pytest.mark.learns
 def test_rules_that_follow_validation_and_patience_resume_exactly(run):
     rule = [*TOY, "--max-epoch=3", "--schedule=DecayOnRise", "--lr-decay=0.3", "--train.early_stop=9", "--lr=0.3"]
     rule.remove("--max-epoch=2")

@@ -47,7 +47,7 @@ def test_a_rise_of_a_single_step_is_no_division_by_zero(steps):
 
 
 def test_a_plateau_the_other_way_round_is_refused():
-    assert plateau("max", mode="max")[0].rule.mode == "max"
+    assert plateau("max", mode="max")[0].scheduler.mode == "max"
     with pytest.raises(ConfigError, match=r"schedule\.mode: the monitored metric is better at its max"):
         plateau("max", mode="min")
 
@@ -59,7 +59,7 @@ def test_the_rule_is_told_what_is_better(monitor, mode):
     cfg = replace(cfg, schedule=rule, train=replace(cfg.train, monitor=monitor))
     task = torch.nn.ModuleDict({"model": torch.nn.Linear(2, 2)})
     task.metrics = {"accuracy": "max", "loss": "min"}
-    assert make_updates(task, cfg, batches=5).schedules()[0].rule.mode == mode
+    assert make_updates(task, cfg, batches=5).schedules()[0].scheduler.mode == mode
 
 
 @pytest.mark.parametrize(("accumulate", "every"), [*product((1, 2, 3), (1, 2, 5))])

@@ -328,6 +328,7 @@ def trained(run, folder):
     return folder
 
 
+@pytest.mark.learns
 def test_it_learns_made_discs(run, tmp_path):
     slices(tmp_path / "slices", values=(0, 100, 255))
     given = run("train", "unet", "--run=a", "--max-epoch=22", *SMALL)

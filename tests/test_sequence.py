@@ -93,6 +93,7 @@ def test_without_a_kind_of_input_or_a_layer_it_says_so():
         SequenceClassifier(2, vocabulary_size=5, layers=0)
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("kind", [*KINDS, "gru_cell"])
 def test_it_learns_an_order_that_a_bag_of_words_cannot_tell(kind):
     """Every sequence has the words 2 and 3 once each, among others; which of them comes first is the class."""
@@ -119,11 +120,12 @@ def test_it_learns_an_order_that_a_bag_of_words_cannot_tell(kind):
 # Runs
 
 
+@pytest.mark.learns
 def test_it_learns_digits(run):
     given = run("train", "mnist_lstm", "--run=a", "--max-epoch=8", *SMALL)
     assert given.code == 0, given.err
     measured = rows("a", phase="val")
-    assert measured[0]["accuracy"] < 0.8 and measured[-1]["accuracy"] > 0.93, measured
+    assert measured[0]["accuracy"] < 0.8 and measured[-1]["accuracy"] > 0.88, measured
 
 
 def test_a_kind_that_is_not_there_gets_a_sentence_with_the_near_one(run):
@@ -166,6 +168,7 @@ def test_the_command_as_it_is_shipped(run, tmp_path):
     assert (tmp_path / "checkpoints/0/submission.csv").read_text().count("\n") == 51
 
 
+@pytest.mark.learns
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MNIST is absent")
 def test_mnist_row_by_row_reaches_97_percent(run):

@@ -184,13 +184,14 @@ def test_it_has_the_papers_size():
 # Runs
 
 
+@pytest.mark.learns
 def test_it_learns_a_colour(run, folder):
     given = run(
         "train", "style_transfer", "--run=a", *RANDOM, "--train.max_steps=60", "--train.max_epoch=40", "--lr=0.005"
     )
     assert given.code == 0, given.err
     values = rows("a", phase="val")
-    assert values[-1]["style"] < 0.2 * values[0]["style"] and values[-1]["loss"] < values[0]["loss"]
+    assert values[-1]["style"] < 0.3 * values[0]["style"] and values[-1]["loss"] < values[0]["loss"]
     paint(folder / "new.jpg", (128, 128, 128), size=(33, 50), seed=99)
     given = run("generate", "checkpoints/a", "--content-path=new.jpg", "--result-path=out/new.png")
     assert given.code == 0, given.err

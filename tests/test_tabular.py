@@ -159,6 +159,7 @@ def test_the_checkpoint_alone_predicts_in_the_targets_unit(run, houses, tmp_path
     json.dumps(state("a")["meta"])
 
 
+@pytest.mark.learns
 def test_the_journal_of_a_small_run_is_known(run, houses, tmp_path):
     """Golden: three steps on ten rows. What changes here changes every result that was measured."""
     (tmp_path / "small.yaml").write_text(YAML.format(root=houses).replace("dropout: 0.2", "dropout: 0.0"))
@@ -186,6 +187,7 @@ def trained(run, name, folds_or_seeds, metric):
     return found
 
 
+@pytest.mark.learns
 @needs("house_prices")
 @pytest.mark.slow
 def test_house_prices_over_five_folds(run):
@@ -193,6 +195,7 @@ def test_house_prices_over_five_folds(run):
     assert sum(errors) / 5 < 0.135, errors
 
 
+@pytest.mark.learns
 @needs("titanic")
 @pytest.mark.slow
 def test_titanic_over_five_seeds(run):

@@ -89,7 +89,7 @@ def test_a_loader_lets_its_processes_go():
     loader = DataLoader(TensorDataset(torch.arange(4)), num_workers=1, persistent_workers=True)
     assert [int(batch[0]) for batch in loader] == [0, 1, 2, 3]
     assert private.pinning_thread(loader) is None or isinstance(private.pinning_thread(loader), threading.Thread), HERE
-    (worker,) = loader._iterator._workers
+    (worker,) = private.worker_processes(loader)
     private.let_iterator_go(loader)
     worker.join(30)
     assert worker.exitcode is not None, HERE

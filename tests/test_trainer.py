@@ -129,6 +129,7 @@ def test_one_cycle_spans_the_run_whatever_its_length(run):
         assert seen[-1] < 1e-3
 
 
+@pytest.mark.learns
 def test_decay_when_the_loss_rises_keeps_momentum(run):
     """The book's rule, by the validation loss; the ancestor looked at the training loss and said otherwise."""
     rule = ["--schedule=DecayOnRise", "--lr-decay=0.5", "--momentum=0.9", "--max-epoch=6", "--train.accumulate=1"]
@@ -173,6 +174,7 @@ def test_max_minutes_ends_with_a_save(run):
     assert rows("a")[-1]["phase"] == "val"
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns(run, precision):
     given = run("train", "--run=a", *TOY, f"--train.precision={precision}")

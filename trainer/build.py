@@ -1,4 +1,4 @@
-"""From a config to what a training is made of; `meta` carries what models and tasks must know of the data."""
+"""From a config to the parts of a training; `meta` tells models and tasks about the data."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ class Given(NamedTuple):
     task: Task | None = None
 
     def names(self) -> dict[str, str]:
-        """Return the class of each object, by what it is."""
+        """Return the class of each object, by its place in a config."""
         return {part: type(given).__name__ for part, given in self._asdict().items() if given is not None}
 
     def refuse_missing(self, stored: Mapping[str, Any], source: Path) -> None:
@@ -60,9 +60,9 @@ NOTHING = Given()
 
 
 class Parts(NamedTuple):
-    """What a training is made of; `val_loader` is None for a task that measures nothing."""
+    """The parts of a training; `val_loader` is None for a task that measures nothing."""
 
-    cfg: Config  # with what `auto` stands for on this device
+    cfg: Config  # with `auto` resolved for this device
     device: torch.device
     state: RunState
     train_loader: Loader
@@ -137,7 +137,7 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = print) -> Data
 
 
 def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True, given: Given = NOTHING) -> Task:
-    """Return the task with its networks, each fitted to the data by what it takes of `meta`.
+    """Return the task with its networks, each of which takes from `meta` the arguments that it names.
 
     `trained`: weights come from a checkpoint, so that none that the config names are read or downloaded again.
     `losses`: a loss may be computed, so that a task's own loss network is needed. A task may take both as arguments.

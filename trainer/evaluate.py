@@ -1,4 +1,4 @@
-"""Evaluating and predicting: what val and test do, and training does now and then without a trace."""
+"""Evaluate and predict: for val and test, and within a training, which is as before afterwards."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ __all__ = ["evaluate", "predict", "evaluating"]
 
 @contextmanager
 def evaluating(task: Task) -> Iterator[None]:
-    """Everything is afterwards as it was: random numbers, and which modules are in training mode."""
+    """Restore afterwards the random numbers, and which modules are in training mode."""
     modes = {module: module.training for module in task.modules()}
     task.eval()
     try:
@@ -39,10 +39,10 @@ def evaluate(
     device: torch.device,
     after_batch: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the metrics over a split, each sample counted once on one rank; and what is no number, such as a matrix.
+    """Return the metrics over a split, and extras that are no number, such as a confusion matrix.
 
-    Without a loader there are none. Raises DataError when the split has no sample, and what `after_batch` raises to
-    break off.
+    Each sample counts once, on one rank. Without a loader there are no metrics. `after_batch` may raise to break off.
+    Raises DataError when the split has no sample.
     """
     if loader is None:
         return {}, {}
@@ -60,7 +60,7 @@ def evaluate(
 
 
 def _merged(task: Task, meters: Mapping[str, Meter]) -> Mapping[str, Meter]:
-    """The meters of all ranks together."""
+    """Return the meters of all ranks together."""
     if dist.world_size() == 1:
         return meters
     whole = task.meters()
@@ -71,7 +71,7 @@ def _merged(task: Task, meters: Mapping[str, Meter]) -> Mapping[str, Meter]:
 
 
 def predict(task: Task, loader: Loader, cfg: Config, device: torch.device) -> dict[str, Row]:
-    """Every sample's id and prediction, once.
+    """Return the prediction of every sample by its id.
 
     Raises DataError when an id stands for two samples.
     """

@@ -27,7 +27,7 @@ from utils.runs.folder import ROOT
 __all__ = ["with_features"]
 
 FOLDER = ROOT / ".features"
-LIBRARIES = ("torch", "torchvision", "pillow")  # what reads, shrinks and encodes the photos
+LIBRARIES = ("torch", "torchvision", "pillow")  # they read, shrink and encode the photos
 
 
 def with_features(
@@ -38,7 +38,7 @@ def with_features(
     adapt: bool,
     say: Callable[[str], None] = lambda text: None,
 ) -> Dataset:
-    """The dataset of features, if the task works on them (it has `encode`, the dataset `pictures`), else as it is.
+    """Return the dataset of features, if the task works on them (it has `encode`, the dataset `pictures`); or as it is.
 
     Such a task also has an `encoder` and `adapt`, such a dataset the paths `files` and `with_features`.
     The features are float32 [photos, D], of the dataset's pictures as its transform gives them: one that draws random
@@ -64,7 +64,7 @@ def with_features(
 
 
 def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
-    """A sha256 of what decides the features: the encoder, the transform, the photos' files, the libraries.
+    """Return a sha256 of everything that decides the features: encoder, transform, photos, libraries.
 
     Raises DataError for a photo that is gone.
     """
@@ -79,7 +79,7 @@ def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
 
 
 def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -> Tensor:
-    """The features of all pictures, of which each rank encodes its share."""
+    """Compute the features of all pictures; each rank encodes its share."""
     rows: dict[int, Tensor] = {}
     reading = contextlib.closing(Loader(pictures, cfg.data, cfg.train.seed, training=False, device=device))
     with reading as loader, evaluating(task), torch.no_grad():
@@ -90,7 +90,7 @@ def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -
 
 
 def _kept(path: Path, count: int) -> Tensor | None:
-    """The features in a file, None where there is none that can be trusted."""
+    """Return the features in a file, None if it is absent or cannot be trusted."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         features = content["features"]

@@ -1,4 +1,4 @@
-"""What torch's errors mean, in words."""
+"""Torch's errors in words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from utils.errors import ConfigError, MemoryShortage
 
 __all__ = ["explain_torch_errors"]
 
-EXPLANATIONS = {  # what torch's errors say, and what to do
+EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
     "more than 1 value per channel when training": "data.batch_size: BatchNorm learns from two samples or more",
     "channels, but got": "model: a layer is given other channels than it takes; see model.in_channels",
@@ -31,7 +31,7 @@ SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  
 
 @contextmanager
 def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
-    """Turn running out of memory to a MemoryShortage, and what torch says of some keys to a ConfigError."""
+    """Turn running out of memory into a MemoryShortage, and torch's errors about some keys into a ConfigError."""
     try:
         yield
     except (MemoryError, RuntimeError, ValueError, IndexError) as error:

@@ -53,17 +53,17 @@ class Progress:
         return cls(**state)
 
     def finished(self, train: Train) -> bool:
-        """Whether the run has reached an end that its config sets."""
+        """Return whether the run has reached an end that its config sets."""
         return self.epoch >= train.max_epoch or self.ended(train)
 
     def ended(self, train: Train) -> bool:
-        """Whether early stop, max_steps or max_minutes ends it, be it within an epoch."""
+        """Return whether early stop, max_steps or max_minutes ends the run, also within an epoch."""
         out_of_steps = train.max_steps is not None and self.step >= train.max_steps
         out_of_time = train.max_minutes is not None and self.seconds >= 60 * train.max_minutes
         return self.stopped or out_of_steps or out_of_time
 
     def continued_by(self, train: Train) -> str:
-        """What makes a finished run go on, in words."""
+        """Return in words how a finished run can go on."""
         if self.stopped:
             return "early stop has ended it: more epochs would be another run"
         if self.epoch >= train.max_epoch:
@@ -96,7 +96,7 @@ class Progress:
         return is_best
 
     def choose_kept(self, train: Train) -> tuple[list[str], list[str]]:
-        """The names under which this epoch's checkpoint stays, and those that it drives out of the top ones."""
+        """Return the names under which this epoch's checkpoint stays, and those that drop out of the best ones."""
         name = f"epoch-{self.epoch + 1:03d}.pth"
         before = {epoch for _, epoch in self.kept}
         if train.keep_top and self.score is not None and math.isfinite(self.score):

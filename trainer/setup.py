@@ -20,7 +20,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def resolve_auto(cfg: Config, device: torch.device) -> Config:
-    """The config with what `auto` stands for on this device; it is stored so, and a resumed run keeps it."""
+    """Return the config with `auto` resolved for this device; it is stored so, and a resumed run keeps it."""
     train = cfg.train
     precision = train.precision
     if precision == "auto":

@@ -50,12 +50,12 @@ class Signals:
         if number not in STOPPING:
             self.save = 1
         elif self.stop and number != HANGUP:
-            os._exit(128 + number)  # what is on disk is whole at any moment; nothing else needs an orderly end
+            os._exit(128 + number)  # the files on disk are whole at any moment, and nothing more needs an orderly end
         else:
             self.stop = self.stop or number
 
     def raise_if_stopping(self) -> None:
-        """Raises Stopped within what may be long and can be done again, if asked to stop; one of many goes on."""
+        """Raises Stopped, if asked to stop, within work that can be repeated; one of several ranks goes on."""
         if self.stop and dist.world_size() == 1:
             raise Stopped(self.stop)
 

@@ -38,7 +38,7 @@ class RunState:
 
     @property
     def eval_task(self) -> Task:
-        """What val and test use: the averaged weights, if there are any."""
+        """The task for val and test: with averaged weights, if there are any."""
         return self.averaged.module if self.averaged else self.task  # type: ignore[return-value]
 
     def after_step(self) -> None:
@@ -49,7 +49,7 @@ class RunState:
             self.averaged.follow(self.task, self.update.taken)
 
     def close_epoch(self) -> None:
-        """Step with what short windows hold.
+        """Step with the gradients of short windows.
 
         Raises NonFiniteError, and ConfigError when a network's optimizer was never called.
         """

@@ -19,7 +19,7 @@ Row = dict[str, Any]  # one sample's prediction: column and value
 
 
 class Update(Protocol):
-    """What a training step is handed: call it with a loss, and the network of that role learns from it."""
+    """The callable that a training step is handed: called with a loss, the network of that role learns from it."""
 
     step: int  # how many steps were taken before this one, for rules such as "each fifth batch"
 
@@ -32,7 +32,7 @@ class Task(nn.Module, ABC):
     A task holds no Python state: what must last between two steps is a registered buffer.
     """
 
-    # What validation gives, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
+    # The metrics of validation, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
     update_every: Mapping[str, int] = MappingProxyType({})  # of roles that do not learn at each step: at each n-th
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network

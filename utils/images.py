@@ -8,15 +8,16 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor  # imported where it is used: the dashboard needs no torch
 
 __all__ = [
     "DENSITY",
@@ -164,13 +165,15 @@ def _reduced(whole: tuple[int, int], region: Region) -> tuple[int, int]:
     return max(whole[0] // factor, 1), max(whole[1] // factor, 1)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
+def to_tensor(image: Image.Image) -> "Tensor":
     """Return the picture as float32 [C, H, W] in [0, 1]."""
+    import torch
+
     pixels = torch.from_numpy(np.array(image))
     return (pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]).float().div_(255)
 
 
-def write_image(path: str | Path, pixels: Tensor | np.ndarray) -> None:
+def write_image(path: str | Path, pixels: "Tensor | np.ndarray") -> None:
     """Write a picture [C, H, W] or [H, W], uint8 or floats in [0, 1], C = 1 or 3, in the format of the suffix.
 
     Raises ConfigError for a folder, or a suffix without a picture format, and StorageError when it cannot be written.
@@ -178,7 +181,7 @@ def write_image(path: str | Path, pixels: Tensor | np.ndarray) -> None:
     kind = WRITTEN.get(Path(path).suffix.lower())
     if kind is None or Path(path).is_dir():
         raise ConfigError(f"{path} is no name for a picture; it must end in {', '.join(WRITTEN)}")
-    if isinstance(pixels, Tensor):
+    if not isinstance(pixels, np.ndarray):
         pixels = (pixels.float() if pixels.is_floating_point() else pixels).detach().cpu().numpy()
     array = np.asarray(pixels)
     if np.issubdtype(array.dtype, np.floating):

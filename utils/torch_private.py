@@ -28,6 +28,7 @@ __all__ = [
     "pinning_thread",
     "profiler_runs",
     "spare_compiler",
+    "worker_processes",
 ]
 
 foreach_copy_ = torch._foreach_copy_
@@ -77,6 +78,11 @@ def computes_in_bf16() -> bool:
 def keep_sigchld_handler() -> None:
     """Keep torch from replacing our handler for dead worker processes by its own."""
     signal_handling._SIGCHLD_handler_set = True
+
+
+def worker_processes(loader: DataLoader) -> list[Any]:
+    """Return the processes that read for a loader, in the order of their numbers; none before it is iterated over."""
+    return list(getattr(loader._iterator, "_workers", ()))
 
 
 def pinning_thread(loader: DataLoader) -> Any:

@@ -3,7 +3,6 @@
 import contextlib
 import html
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.sinks.visdom_sender import Sender
+from utils.sinks.visdom_shared import env_name
 from utils.sinks.visdom_windows import Matrix, Pictures, Spread, Windows
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Visualizer:
     def __init__(
         self, env: str = "main", host: str = "127.0.0.1", port: int = 8097, warn: Callable[[str], None] | None = None
     ) -> None:
-        self.env = re.sub(r"[^\w.-]", "_", env)[:100] or "main"  # the server uses it in a file name and an address
+        self.env = env_name(env)
         self._warn = warn or (lambda message: print(message, file=sys.stderr, flush=True))
         self._warned: set[str] = set()
         self._sender = Sender(self.env, host, port, self._warn_once)

@@ -35,7 +35,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from utils.torch_private import ExceptionWrapper, keep_sigchld_handler, let_iterator_go, pinning_thread
+from utils.torch_private import (
+    ExceptionWrapper,
+    keep_sigchld_handler,
+    let_iterator_go,
+    pinning_thread,
+    worker_processes,
+)
 
 __all__ = ["Workers", "release_frames"]
 
@@ -78,9 +84,8 @@ class Workers:
         """Yield the batches of these epochs and samples, in order; the first call starts the processes."""
         self.order.wanted = wanted
         with _Watch.installed().watching(self.processes, self.loader.timeout):
-            before = set(multiprocessing.active_children())
             iterator = iter(self.loader)
-            self.processes = self.processes or [p for p in multiprocessing.active_children() if p not in before]
+            self.processes = worker_processes(self.loader)  # also those that are already dead
         return self._watched(iterator)
 
     def _watched(self, iterator: Iterator[Any]) -> Iterator[Any]:

@@ -182,7 +182,7 @@ def no_fsync() -> Patched:
     from trainer.checkpointing import store as checkpoint
     from utils import files
 
-    return Patched({(where, "settle"): lambda stream: stream.flush() for where in (files, checkpoint)})
+    return Patched({(where, "fsync"): lambda stream: stream.flush() for where in (files, checkpoint)})
 
 
 def digest_after() -> Patched:

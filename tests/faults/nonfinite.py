@@ -78,12 +78,12 @@ def check_left_out(t: Trial, child: Child, bad: list[Batch], policy: str, accumu
     require(child.out().count(told) == len(bad), f"{len(bad)} bad batches, but told is: {child.out()[-600:]}")
     check_journal(t.folder)
     state = read(t.folder / RUN / "last.pth")
-    require([tuple(one) for one in state["progress"]["left_out"]] == bad, f"left out: {state['progress']['left_out']}")
+    require([tuple(one) for one in state["progress"]["skipped"]] == bad, f"left out: {state['progress']['skipped']}")
     if policy == "skip" and accumulate[-1] != "1":
         return  # the other batches of the window go with it
     other = t.folder / "other"
     finish(train(other, [*ARGUMENTS, accumulate], [partial(avoid if policy == "rollback" else ignore, bad)]))
-    found = state_difference(read(other / RUN / "last.pth"), state, [*TIMES, "left_out"])
+    found = state_difference(read(other / RUN / "last.pth"), state, [*TIMES, "skipped"])
     require(not found, f"not the run without the batches {bad}: {found}")
 
 

@@ -22,7 +22,7 @@ class Saver:
     """A run's checkpoints, one at a time: in the background, or each before `save` returns."""
 
     def __init__(self, store: Store, background: bool, before: Callable[[], object] = lambda: None):
-        """`before` is called ahead of each save, by whoever does it: it makes the journal durable."""
+        """`before` is called ahead of each save, in the same thread: it makes the journal durable."""
         self.store, self.background, self.before = store, background, before
         self.thread: threading.Thread | None = None
         self.error: Exception | None = None
@@ -33,8 +33,8 @@ class Saver:
     ) -> None:
         """Store.save; waits for the save before this one.
 
-        Without `background`, `state` is empty afterwards.
-        Raises what that one raised, and without `background` what this one raises.
+        Without `background`, `state` is empty afterwards. Raises the error of the save before, if it failed; without
+        `background` also its own.
         """
         self.wait()
         if not self.background:
@@ -50,13 +50,13 @@ class Saver:
         return self.store.folder if self.store is not None else None
 
     def check(self) -> None:
-        """Raises what the last save has raised."""
+        """Raises the error of the last save, if it failed."""
         if self.error is not None:
             error, self.error = self.error, None
             raise error
 
     def wait(self) -> None:
-        """Until everything is on the disk. Raises what the last save has raised."""
+        """Wait until everything is on the disk. Raises the error of the last save, if it failed."""
         if self.thread is not None:
             self.thread.join()
             self.thread = None
@@ -99,7 +99,7 @@ class NoSaver(Saver):
 
 @torch.no_grad()
 def snapshot(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a state in main memory.
+    """Return a copy of a state in main memory.
 
     It is made anew each time: with train.keep_memory it lies where the activations of the last step were, and is gone
     before those of the next ones need the place.
@@ -122,6 +122,6 @@ def _copied(value: Any) -> Any:
 
 @functools.cache
 def _guard_forks() -> None:
-    """A fork waits until nothing is being written."""
+    """Have a fork wait until nothing is being written."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=WRITING.acquire, after_in_parent=WRITING.release, after_in_child=WRITING.release)

@@ -38,12 +38,11 @@ class Store:
     def save(
         self, state: dict[str, Any], copies: Iterable[str] = (), last: bool = True, drop: Iterable[str] = ()
     ) -> None:
-        """Write `state` under the names in `copies` and, if `last`, as last.pth; what was that becomes previous.pth.
+        """Write `state` under the names in `copies` and, if `last`, as last.pth; the old last.pth becomes previous.pth.
 
-        The checkpoints in `drop`, no longer among those to keep, are removed afterwards.
-        A state that was written is empty afterwards: its memory is wanted before the disk has everything.
-        Raises StorageError when it cannot be written, the older checkpoints being intact, and NonFiniteError
-        when a weight is not a finite number.
+        The checkpoints in `drop` are removed afterwards. The dict `state` is emptied as soon as it is written: its
+        memory is needed before the disk has everything. Raises StorageError when it cannot be written; the older
+        checkpoints are intact then. Raises NonFiniteError when a weight is not a finite number.
         """
         _check_plain(state, "state")
         _check_finite(state["model"])
@@ -60,7 +59,7 @@ class Store:
             else:
                 new.unlink()
             for path in (self.folder / name for name in drop):
-                with suppress(OSError):  # what was to be saved is saved
+                with suppress(OSError):  # the new checkpoints are saved already
                     path.unlink(missing_ok=True)
                     _sidecar(path).unlink(missing_ok=True)
         except OSError as error:
@@ -85,7 +84,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def _link(self, source: Path, name: str) -> Path:
-        """A second name for a file, or a copy where the file system has no links."""
+        """Give a file a second name, or copy it where the file system has no links."""
         target = self.folder / f"{name}{TEMPORARY}"
         target.unlink(missing_ok=True)
         try:
@@ -121,14 +120,14 @@ class _Stream:
         self.error: OSError | None = None
 
     def write_state(self, state: dict[str, Any]) -> str:
-        """The checksum of the file, which is on the disk then. Raises OSError when it could not be written whole."""
+        """Write the file to the disk and return its checksum. Raises OSError when it could not be written whole."""
         with open(self.path, "wb", buffering=PIECE) as self.file:
             torch.save(state, self)  # type: ignore[arg-type]
             state.clear()  # and only then the rest, which takes as long again
             self._try(lambda: fsync(self.file))
         if self.error is not None:
             raise self.error
-        with open(self.path, "rb") as file:  # the checksums within are of what was in memory
+        with open(self.path, "rb") as file:  # its own checksums were computed from memory: damage on the way shows
             if problem := _damage(self.path, file):
                 raise OSError(errno.EIO, f"read back, it {problem}")
         return _digest(self.path)
@@ -150,7 +149,7 @@ class _Stream:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state in one file.
+    """Return the state in one file.
 
     Raises CheckpointError for a file that is missing, damaged, foreign or not safe to load.
     """
@@ -180,7 +179,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
-    """What torch makes of a file; its tensors lie in the file, mapped, and are copied by who keeps them."""
+    """Load a file with torch. The tensors are mapped from the file: a caller that keeps them copies them."""
     try:
         with warnings.catch_warnings():  # torch guesses at what a foreign file is; that it is refused is enough
             warnings.simplefilter("ignore")
@@ -191,9 +190,9 @@ def _load(path: Path) -> Any:
 
 
 def read_newest(place: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[dict[str, Any], Path, list[str]]:
-    """Of a folder the first of the names that can be read, its path, and why others were passed over; or a file.
+    """Return the state of a file, or of the first of `names` in a folder that can be read; its path; rejected files.
 
-    Raises CheckpointError with all reasons when there is none.
+    Each rejected file is a sentence with the reason. Raises CheckpointError with all of them when none can be read.
     """
     if not place.is_dir():
         return read(place), place, []
@@ -213,7 +212,7 @@ def _sidecar(path: Path) -> Path:
 
 
 def _digests(path: Path) -> list[str] | None:
-    """The checksums a file may have, as sha256sum writes them; None if it has no checksum file."""
+    """Return the checksums that a file may have, as sha256sum writes them; None if it has no checksum file."""
     if not _sidecar(path).is_file():
         return None
     try:
@@ -237,7 +236,7 @@ def _put_digests(path: Path, digests: list[str]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A renamed file is only safe when its folder is; some systems cannot open folders and need not."""
+    """Sync a folder: a renamed file is only safe after that. Some systems cannot open folders and need not."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -247,7 +246,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _damage(path: Path, file: BinaryIO) -> str:
-    """What is wrong with a file's bytes; empty if nothing is. torch.load itself would not notice a flipped bit."""
+    """Return the fault in a file's bytes, "" if there is none. torch.load itself would not notice a flipped bit."""
     digests = _digests(path)
     if digests is not None and hashlib.file_digest(file, "sha256").hexdigest() not in digests:  # type: ignore[arg-type]
         return f"is damaged ({file.tell():,} bytes whose checksum is not that in {_sidecar(path).name})"

@@ -15,20 +15,20 @@ __all__ = ["network_state", "buffer_state", "load_network_state", "load_initial"
 
 
 def network_state(task: Task) -> dict[str, torch.Tensor]:
-    """The state_dict as files hold it: one network under its own names, several as `<role>.<name>`."""
+    """Return the state_dict as files hold it: one network under its own names, several as `<role>.<name>`."""
     state = task.state_dict()
     return {short: state[name] for name, short in _saved_names(task).items()}
 
 
 def buffer_state(task: Task) -> dict[str, torch.Tensor]:
-    """What the task itself must not forget, such as a GAN's fixed noise: the buffers that are no network's."""
+    """Return the task's own buffers, which belong to no network, such as a GAN's fixed noise."""
     return {name: value for name, value in task.state_dict().items() if "." not in name}
 
 
 def load_network_state(
     task: Task, state: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], source: str
 ) -> None:
-    """Put back what `network_state` and `buffer_state` gave.
+    """Load the results of `network_state` and `buffer_state`.
 
     Raises CheckpointError when the networks are not those of the state.
     """
@@ -41,14 +41,14 @@ def load_network_state(
 
 
 def _saved_names(task: Task) -> dict[str, str]:
-    """The task's name and the file's name of every tensor of a network that is stored."""
+    """Return the name in the file, by the name in the task, of every tensor that is stored."""
     names = [name for name in task.state_dict() if "." in name and name.split(".")[0] not in task.unsaved]
     single = all(name.startswith("model.") for name in names)
     return {name: name.removeprefix("model.") if single else name for name in names}
 
 
 def load_initial(task: Task, path: str, say: Callable[[str], None]) -> None:
-    """Begin with the weights of a file, a run's checkpoint or a bare state_dict, and say what did not fit.
+    """Begin with the weights of a run's checkpoint or a bare state_dict, and say which did not fit.
 
     Raises CheckpointError when the file cannot be read or nothing in it fits.
     """
@@ -60,7 +60,7 @@ def load_initial(task: Task, path: str, say: Callable[[str], None]) -> None:
 
 
 def _weights(path: str, say: Callable[[str], None]) -> tuple[Mapping[str, torch.Tensor], Path]:
-    """Those of a run, whose checksum must fit, or of any other file; and the file."""
+    """Return the weights in a run, whose checksum must fit, or in any other file; and the path of the file."""
     place = run_path(path)
     try:
         state, source, rejected = read_newest(place, (BEST, LAST, PREVIOUS))

@@ -86,7 +86,7 @@ def _few(ids: set[str]) -> str:
 
 
 def _match_columns(sample: str, header: list[str], predicted: list[str]) -> list[str]:
-    """Which predicted column goes under each column of the sample."""
+    """Return which predicted column goes under each column of the sample."""
     wanted = header[1:]
     if set(wanted) == set(predicted):
         return wanted
@@ -105,7 +105,7 @@ def _value(key: str, value: object) -> object:
 
 
 def target_of(result_file: str | None, folder: Path) -> Path:
-    """Where the CSV goes.
+    """Return where the CSV goes.
 
     Raises ConfigError when that is a folder.
     """

@@ -1,4 +1,4 @@
-"""A loss or a gradient that is not finite: what is to be done, and what is told of it."""
+"""A loss or a gradient that is not finite: the decision, and the sentence about it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MOST = 10  # windows of one epoch whose batches may be left out: more are no acc
 
 @dataclass(frozen=True)
 class Decision:
-    """What the loop carries out after a step that was not finite."""
+    """The action that the loop carries out after a step that was not finite."""
 
     action: Literal["stop", "skip", "rollback"]  # end the run; leave the batches out now, or from the last save on
     skipped: list[list[int]]  # [epoch, batch] of all that are left out from now on
@@ -27,7 +27,7 @@ class Decision:
     limit: str  # how many of those that are allowed, in words
 
     def tell(self, error: NonFiniteError, step: int, now: int) -> str:
-        """Return in words what was done: the step that failed, and the step where the run stands now."""
+        """Return a sentence: the step that failed, the action, and the step where the run stands now."""
         what = "batch" if self.batches == 1 else f"{self.batches} batches"
         left_out = f"its {what} {'is' if self.batches == 1 else 'are'} left out"
         how = f"back to step {now}, without its {what}" if self.action == "rollback" else left_out
@@ -47,13 +47,13 @@ class BufferBackup:
             foreach_copy_(self.copies, self.own)
 
     def restore(self) -> None:
-        """Undo what a step that is left out did to them."""
+        """Undo the changes of a step that is left out."""
         if self.own:
             foreach_copy_(self.own, self.copies)
 
 
 def decide(error: NonFiniteError, progress: Progress, train: Train, saves: bool) -> Decision:
-    """Return what `train.on_nonfinite` asks for; to stop as well when too many batches of an epoch were left out.
+    """Return the action that `train.on_nonfinite` asks for, or to stop when too many batches of an epoch were left out.
 
     `saves`: whether the run has checkpoints; one without them can only stop.
     """

@@ -1,4 +1,4 @@
-"""Learning-rate rules: torch's schedulers by name, each stepped in its own unit, and the book's."""
+"""Learning-rate schedulers: torch's by name, each stepped in its own unit, and the book's."""
 
 import math
 from typing import Any, Literal
@@ -12,7 +12,7 @@ __all__ = ["DecayOnRise"]
 
 Unit = Literal["step", "epoch", "validation"]
 
-# Every other rule of torch counts epochs, as its documentation's examples do.
+# Every other scheduler of torch counts epochs, as its documentation's examples do.
 UNITS: dict[str, Unit] = {
     "OneCycleLR": "step",
     "CyclicLR": "step",
@@ -48,12 +48,12 @@ class DecayOnRise:
 
 
 class Schedule:
-    """One optimizer's rule and the unit it counts in."""
+    """One optimizer's scheduler and the unit it counts in."""
 
     def __init__(self, spec: Component, key: str, optimizer: Optimizer, steps: int, epochs: int, mode: str):
-        """`steps` and `epochs` are the run's length, for the rules that must know it; `mode`: min or max of the metric.
+        """Build the scheduler. `steps` and `epochs` are the run's length; `mode`: min or max of the metric.
 
-        Raises ConfigError when the rule does not take its arguments.
+        Raises ConfigError when the scheduler does not take its arguments.
         """
         self.unit: Unit = UNITS.get(spec.name, "epoch")
         self.length = length = steps if self.unit == "step" else epochs
@@ -71,18 +71,18 @@ class Schedule:
                 raise ConfigError(f"{key}.mode: the monitored metric is better at its {mode}; leave it out")
         if spec.name == "OneCycleLR" and spec.args.get("pct_start", 0.3) * length == 1:  # a rise of 0 steps: divided by
             spec = Component(spec.name, {**spec.args, "pct_start": (1 + 1e-9) / length})
-        self.rule = COMPONENTS["schedule"].build(spec, key, optimizer=optimizer, **offered)
+        self.scheduler = COMPONENTS["schedule"].build(spec, key, optimizer=optimizer, **offered)
         lengths = [name for name in ("T_max", "total_iters") if name in offered and name not in spec.args]
-        self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.rule, name)), None)
+        self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.scheduler, name)), None)
         self.taken = 0
 
     @property
     def end(self) -> float:
-        """How many steps a rule knows that was made for a run of so many; after them its last rate stays."""
-        return getattr(self.rule, self.limit) if self.limit else math.inf
+        """The number of steps the scheduler was built for; afterwards the last rate is kept."""
+        return getattr(self.scheduler, self.limit) if self.limit else math.inf
 
     def after_step(self) -> None:
-        """Once an optimizer step."""
+        """Step a scheduler that counts optimizer steps."""
         if self.unit == "step":
             self._step()
 
@@ -92,23 +92,23 @@ class Schedule:
 
     def _step(self) -> None:
         if self.taken + 1 < self.end:
-            self.rule.step()
+            self.scheduler.step()
             self.taken += 1
 
     def after_validation(self, loss: float, score: float) -> None:
-        """`loss` is the validation loss, `score` the monitored metric, smaller being better."""
+        """Step a scheduler that counts validations; of `loss` and `score`, the monitored metric, smaller is better."""
         if self.unit == "validation":
-            own = score if getattr(self.rule, "mode", "min") == "min" else -score
-            self.rule.step(own if self.monitors else loss)
+            own = score if getattr(self.scheduler, "mode", "min") == "min" else -score
+            self.scheduler.step(own if self.monitors else loss)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rule": _plain(self.rule.state_dict()), "taken": self.taken}
+        return {"rule": _plain(self.scheduler.state_dict()), "taken": self.taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rule.load_state_dict(state["rule"])
+        self.scheduler.load_state_dict(state["rule"])
         self.taken = state["taken"]
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Without bound functions, which no safe loader reads and every constructor sets again."""
+    """Return a state without bound functions, which no safe loader reads and every constructor sets again."""
     return {key: value for key, value in state.items() if not callable(value) and key != "_scale_fn_ref"}

@@ -57,7 +57,7 @@ class OptimizerStep:
 
     @torch.no_grad()
     def close(self) -> None:
-        """Step with what the open window has gathered.
+        """Step with the gradients of the open window.
 
         Raises NonFiniteError, and takes no step, for a gradient that is not finite, where that is looked at.
         """
@@ -111,7 +111,9 @@ class OptimizerStep:
             self.schedule.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
-            self.scaler.scale(torch.zeros((), device=self.params[0].device))  # else an open window could not be closed
+            self.scaler.scale(
+                torch.zeros((), device=self.params[0].device)
+            )  # otherwise an open window could not be closed
         window = state["window"]
         self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
         self.window = []

@@ -1,4 +1,4 @@
-"""What a training step is handed: one optimizer a network, and everything done around its step."""
+"""The `update` that a training step is handed: one optimizer a network."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ class Updates:
         return sum(step.taken for step in self.steps.values())
 
     def close(self) -> None:
-        """Step with what the open windows hold: an epoch is over."""
+        """Step with the gradients of the open windows: an epoch is over."""
         for step in self.steps.values():
             step.close()
 
@@ -72,17 +72,17 @@ class Updates:
             step.drop()
 
     def undo(self) -> None:
-        """Forget the open windows and what the batch did to buffers: a loss or a gradient was not finite."""
+        """Forget the open windows and restore the buffers: a loss or a gradient was not finite."""
         self.drop()
         self.backup.restore()
 
     def window_is_finite(self) -> bool:
-        """Whether all that the open windows have gathered is."""
+        """Return whether all gradients of the open windows are finite."""
         gradients = [p.grad for step in self.steps.values() if step.calls for p in step.params if p.grad is not None]
         return all(bool(g.isfinite().all()) for g in gradients)
 
     def norms(self) -> dict[str, float]:
-        """The last gradients' norms, where they were computed."""
+        """Return the norms of the last gradients, where they were computed."""
         return {
             f"gradient norm of {role}" if self.several else "gradient norm": float(step.norm)
             for role, step in self.steps.items()
@@ -98,7 +98,7 @@ class Updates:
                 )
 
     def rates(self) -> dict[str, float]:
-        """Learning rates to log: `lr`, or `lr_<role>` where there are several."""
+        """Return the learning rates to log: `lr`, or `lr_<role>` where there are several."""
         if not self.several:
             return {"lr": next(iter(self.steps.values())).lr}
         return {f"lr_{role}": step.lr for role, step in self.steps.items()}

@@ -27,7 +27,7 @@ def average_(tensors: Iterable[Tensor]) -> None:
 
 
 def shared_step(task: Any, roles: Container[str]) -> Callable[[Any, Any], dict[str, Tensor]]:
-    """`task.train_step` with the networks of these roles wrapped, so that gradients are averaged over the ranks.
+    """Return `task.train_step` with the networks of these roles wrapped, so that ranks average their gradients.
 
     Between steps the networks are bare.
     """

@@ -1,4 +1,4 @@
-"""fit: what the command train does, for Python and notebooks."""
+"""fit: the command train for Python and notebooks."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ def fit(
 ) -> Result:
     """Train a config in a run folder, as the command train does, or go on with the run in the folder `resume`.
 
-    Objects may take the place of what a config names: a network `model`, the datasets `train` and `val`, a `task` with
+    Objects may take the place of names in a config: a network `model`, the datasets `train` and `val`, a `task` with
     its networks. A run that was trained with them asks for them again. An interrupt saves and returns.
 
-    Raises what the command tells: ConfigError, DataError, CheckpointError, …, all of them UserError.
+    Raises the errors of the command: ConfigError, DataError, CheckpointError and others, all of them UserError.
     """
     given = Given(model, train, val, task)
     if resume is not None:

@@ -1,4 +1,4 @@
-"""What a run says of itself: in its status, before its first step, and at its end."""
+"""A run in words: in its status, before its first step, and at its end."""
 
 import sys
 from contextlib import suppress
@@ -23,19 +23,19 @@ class Status(Watcher):
         self.folder, self.state = folder, state
 
     def end(self, run: Run) -> None:
-        with suppress(StorageError):  # a disk that is full has been told of, with what to do
+        with suppress(StorageError):  # a full disk has been reported already
             self.folder.set_status("finished", **facts_of(self.state))
 
 
 def facts_of(state: RunState) -> dict[str, Any]:
-    """Return what status.json tells of a run."""
+    """Return the facts of a run for status.json."""
     p = state.progress
     facts = {"epoch": p.epoch, "step": p.step, "monitor": state.monitor.name, "best": state.monitor.best(p)[0]}
     return facts | {"seconds": round(p.seconds, 1)}
 
 
 def first_words(parts: Parts, path: Path, console: Console) -> None:
-    """Say what is about to be trained, on what, and how."""
+    """Print the networks, the data and the device before the first step."""
     cfg, train = parts.cfg, parts.cfg.train
     networks = ((role, sum(p.numel() for p in net.parameters())) for role, net in parts.state.task.named_children())
     sizes = f"{parts.train_loader.size:,} train samples"
@@ -52,7 +52,7 @@ def first_words(parts: Parts, path: Path, console: Console) -> None:
 
 
 def last_words(state: RunState, path: Path, console: Console) -> None:
-    """Say what a finished run has come to, where its files are, and the next command to type."""
+    """Print the best metric of a finished run, where its files are, and the next command to type."""
     p, command = state.progress, "test" if getattr(state.task, "generate", None) is None else "generate"
     facts: dict[str, Any] = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1)}
     facts["monitor"], (facts["best"], facts["best_epoch"]) = state.monitor.name, state.monitor.best(p)

@@ -1,4 +1,4 @@
-"""What a training has come to, for Python."""
+"""The result of a training, for Python."""
 
 import copy
 from collections.abc import Callable

@@ -21,7 +21,7 @@ from utils.sinks.console import Console, Output
 
 __all__ = ["go_on", "resume"]
 
-# What a resumed run may have otherwise; everything else would make it another run.
+# Keys that may change on resume. Any other change would make it another run.
 CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "data.loader", "log.")
 
 
@@ -88,7 +88,7 @@ def _is_finished(progress: Progress, cfg: Config, folder: RunFolder) -> bool:
 
 
 def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], console: Console) -> Config:
-    """The stored config with the flags laid over it, each change said.
+    """Return the stored config overridden by the flags, and print each change.
 
     Raises ConfigError for a change that would make it another run.
     """

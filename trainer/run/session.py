@@ -63,7 +63,7 @@ def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Co
         state, code = "stopped", asked.exit_code
     finally:
         if folder is not None:
-            with suppress(StorageError):  # a disk that is full has been told of, with what to do
+            with suppress(StorageError):  # a full disk has been reported already
                 folder.set_status(state, **facts_of(parts.state))
         trainer.close(failed=state == "failed")
         if folder is not None:

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: its journal, console, TensorBoard and visdom; and who looks on."""
+"""The outlets of a run: journal, console, TensorBoard, visdom, checkpoints and watchers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +60,7 @@ def _watchers(cfg: Config) -> Iterator[Watcher]:
 
 
 def _resolved(parts: Parts, given: Given) -> str:
-    """Return the config as it is stored: with what `auto` stands for, and objects that no config can name."""
+    """Return the config as it is stored, with `auto` resolved and a note on objects that no config can name."""
     resolved = to_plain(parts.cfg)
     resolved["train"]["use_gpu"] = parts.device.type == "cuda"
     ways = {loader.threaded for loader in (parts.train_loader, parts.val_loader) if loader is not None}

@@ -37,5 +37,5 @@ OTHER = dict(zip(SIMPLIFIED + TRADITIONAL, TRADITIONAL + SIMPLIFIED, strict=True
 
 
 def near_form(character: str) -> str:
-    """The form of a character in the other script, simplified or traditional; itself where none is known here."""
+    """Return the form of a character in the other script, simplified or traditional; itself where none is known."""
     return OTHER.get(character, character)

@@ -76,7 +76,7 @@ class Captioning(Task):
         self.shown: Tensor
         self.register_buffer("mean", torch.zeros(decoder.feature_size))  # type: ignore[call-overload]
         self.register_buffer("std", torch.ones(decoder.feature_size))  # type: ignore[call-overload]
-        # Of the last batch that was measured: what is written and what was meant, filled up with ends.
+        # Of the last batch of validation: the written captions and the references, filled up with ends.
         self.register_buffer("shown", torch.full((2, SHOWN, LONGEST + 1), END), persistent=False)
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Captioning(Task):
             )
         deviation, mean = torch.std_mean(features.double().flatten(0, -2), 0, correction=0)
         self.mean.copy_(mean)
-        # What is the same for every photo, but for rounding, must not be blown up.
+        # A feature that is the same for every photo, except for rounding, must not be blown up.
         self.std.copy_(deviation.masked_fill(deviation <= 1e-6 * mean.abs(), 1.0))
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
@@ -131,13 +131,13 @@ class Captioning(Task):
         return [{"caption": self._text(s)} for s in self._write(self._standardised(batch), self.beam)]
 
     def show(self, logger: "Logger", step: int) -> None:
-        """Captions of some validation photos, each with one that a person wrote."""
+        """Show captions of some validation photos, each with one that a person wrote."""
         for written, meant in zip(*self.shown.tolist(), strict=True):
             if text := self._text(written):
                 logger.text("caption", step, f"{text}  (a person: {self._text(meant)})")
 
     def generate(self, *, test_img: str, beam: int = 3) -> str:
-        """A caption of the photo in the file `test_img`, found by a search of width `beam`; 1 is greedy search.
+        """Write a caption of the photo in the file `test_img`, found by a search of width `beam`; 1 is greedy search.
 
         The photo's short side is shrunk to the size of the training pictures and its middle is cut out.
 
@@ -151,21 +151,21 @@ class Captioning(Task):
         return self._text(self._write(self._standardised(self.encode(picture)), beam)[0])
 
     def _standardised(self, features: Tensor) -> Tensor:
-        """Cut off: what is nearly silent in the training photos may be hundreds of deviations away in another."""
+        """Return standardised features, cut off: one that hardly varies in training may be far away in a new photo."""
         return ((features - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
 
     def _write(self, features: Tensor, beam: int) -> list[list[int]]:
-        """A sentence for each of the features [B, D]."""
+        """Write a sentence for each of the features [B, D]."""
         return search(self.decoder, features, beam, LONGEST)[0]  # type: ignore[arg-type]
 
     def _loss(self, features: Tensor, photos: Tensor, read: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
-        """The mean of -log p of each of the words [N, T] after those that are read, in nats."""
+        """Return the mean of -log p of each of the words [N, T] after those that are read, in nats."""
         logits = self.decoder(features, photos, read, lengths)  # [sum of lengths, V]
         return F.cross_entropy(logits.float(), _pack(words, lengths).data)
 
     @torch.no_grad()
     def _mixed(self, features: Tensor, photos: Tensor, read: Tensor, lengths: list[int], share: float) -> Tensor:
-        """What is read [N, T], a share of it in the decoder's own words (Bengio et al., "Scheduled Sampling", 2015).
+        """Replace a share of the words to read [N, T] by the decoder's own (Bengio et al., "Scheduled Sampling", 2015).
 
         All at once, each drawn after what people wrote (Mihaylova and Martins, "Scheduled Sampling for Transformers",
         2019): word for word would take as many passes as there are words.
@@ -183,7 +183,7 @@ class Captioning(Task):
                 row[: len(sentence)] = row.new_tensor(sentence)[: len(row)]
 
     def _text(self, sentence: Sequence[int]) -> str:
-        """The words up to the end mark; between Chinese characters there is no space."""
+        """Return the words up to the end mark; between Chinese characters there is no space."""
         text, open_end = "", False
         for number in sentence:
             if number == END:
@@ -196,12 +196,12 @@ class Captioning(Task):
 
 
 def _pack(words: Tensor, lengths: list[int]) -> PackedSequence:
-    """The words [N, T] that count, in the order of the decoder's logits."""
+    """Return the words [N, T] that count, in the order of the decoder's logits."""
     return pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
 
 
 def fit(image: "Image", size: Sequence[int]) -> "Image":
-    """The middle of a picture, shrunk or stretched so that it covers just `size` (height, width)."""
+    """Return the middle of a picture, resized so that it just covers `size` (height, width)."""
     from torchvision.transforms.v2 import functional
 
     short = min(image.size)

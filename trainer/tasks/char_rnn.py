@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageModel"]
 
-BEGIN, END, UNKNOWN = 0, 1, 2  # the first entries of a vocabulary: two marks, and what stands for any other character
+BEGIN, END, UNKNOWN = 0, 1, 2  # the first entries of a vocabulary: two marks, and the sign for any other character
 SENTENCE_ENDS = "。！？"
 PAUSES = "，、；：" + SENTENCE_ENDS
 SHOWN = 48  # characters of the sample that is shown after each validation
@@ -60,7 +60,7 @@ class LanguageModel(Task):
         return [{"perplexity": value} for value in means.double().exp().tolist()]
 
     def show(self, logger: "Logger", step: int) -> None:
-        """A short poem, drawn with random numbers of its own: the same at the same step of the same run."""
+        """Show a short poem, drawn with random numbers of its own: the same at the same step of the same run."""
         draws = torch.Generator().manual_seed(step)
         training = self.training
         with torch.no_grad():
@@ -77,7 +77,7 @@ class LanguageModel(Task):
         max_gen_len: int = 125,
         temperature: float = 0.8,
     ) -> str:
-        """A poem, a sentence a line, of at most `max_gen_len` characters.
+        """Write a poem, a sentence a line, of at most `max_gen_len` characters.
 
         It begins with `start_words`; or, an `acrostic`, each of its lines begins with one of their characters.
         `prefix_words` set the mood and are not written. A `temperature` near 0 takes the likeliest character each
@@ -96,7 +96,7 @@ class LanguageModel(Task):
         return (writer.write_acrostic if acrostic else writer.write)(start_words, prefix_words, max_gen_len)
 
     def _losses(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each target, 0 for a mark; and which targets are characters: both [B, T]."""
+        """Return the cross-entropy of each target, 0 for a mark; and which targets are characters: both [B, T]."""
         inputs, targets = batch
         logits, _ = self.model(inputs)  # [B, T, V]
         losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
@@ -118,12 +118,12 @@ class Writer:
     """One poem being written: what was read and written so far is in the network's state."""
 
     def __init__(self, task: LanguageModel, draws: torch.Generator, temperature: float):
-        """`draws` is a generator on the CPU, so that a GPU writes what a CPU writes, but for rounding."""
+        """`draws` is a generator on the CPU, so that a GPU writes the same as a CPU, except for rounding."""
         self.task, self.draws, self.temperature = task, draws, temperature
         self.numbers = {character: i for i, character in enumerate(task.vocabulary)}
         self.device = next(task.parameters()).device
         self.state: Any = None
-        self.logits = torch.empty(0)  # [V], of what may follow
+        self.logits = torch.empty(0)  # [V], of the next character
 
     def write(self, start: str, prefix: str, limit: int) -> str:
         """Go on from `start` until the poem's end or the limit."""
@@ -135,13 +135,13 @@ class Writer:
         return _in_lines(text)
 
     def write_acrostic(self, heads: str, prefix: str, limit: int) -> str:
-        """A sentence for each of the characters, which begins with it."""
+        """Write a sentence for each of the characters, which begins with it."""
         self._read([BEGIN, *self._mood(prefix)])
         text = "".join(character for head in heads for character in self._sentence(head, limit))
         return _in_lines(text[:limit])
 
     def _sentence(self, head: str, limit: int) -> Iterator[str]:
-        """The head and what follows to the end of the sentence, which a limit may cut off."""
+        """Yield the head and the characters up to the end of the sentence, which a limit may cut off."""
         self._read(self._numbers(head))
         character, length = head, 1
         while character not in SENTENCE_ENDS and length < limit:
@@ -151,7 +151,7 @@ class Writer:
         yield character
 
     def _draw(self, forbidden: Sequence[int]) -> int:
-        """The number of the next character, drawn and then read."""
+        """Draw the next character, read it, and return its number."""
         logits = self.logits.clone()
         logits[list(forbidden)] = -math.inf
         weights = ((logits - logits.max()) / self.temperature).softmax(0)
@@ -164,7 +164,7 @@ class Writer:
         self.logits = logits[0, -1].double().cpu()
 
     def _mood(self, prefix: str) -> list[int]:
-        """The prefix, closed as a sentence: else the poem's first words would be read as the rest of it."""
+        """Return the prefix, closed as a sentence: otherwise the poem's first words would be read as its rest."""
         open_end = prefix and prefix[-1] not in PAUSES and "。" in self.numbers
         return self._numbers(f"{prefix}。" if open_end else prefix)
 
@@ -181,7 +181,7 @@ class Perplexity(Mean):
 
 
 def _in_lines(text: str) -> str:
-    """A line for each sentence."""
+    """Return the text with a line for each sentence."""
     for mark in SENTENCE_ENDS:
         text = text.replace(mark, f"{mark}\n")
     return text.rstrip("\n")

@@ -83,11 +83,11 @@ class Classification(Task):
         return [{"label": self.classes[k] if self.output == "class" else k} for k in labels]
 
     def probabilities(self, inputs: Tensor) -> Tensor:
-        """Of each input and class, [B, classes]."""
+        """Return the probability of each class, [B, classes]."""
         return self._logits(inputs).float().softmax(1)
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """[B, classes]. Raises ConfigError where the network gives another number of them."""
+        """Return [B, classes]. Raises ConfigError where the network gives another number of classes."""
         logits = self.model(inputs)
         if logits.shape[1:] != (len(self.classes),):
             shape = list(logits.shape[1:])
@@ -98,7 +98,7 @@ class Classification(Task):
         return logits
 
     def _probabilities(self, row: list[float]) -> Row:
-        """Of two classes the positive one's, of more a column for each."""
+        """Return the positive class's probability of two classes, a column for each of more."""
         if len(row) == 2:
             return {"label": row[self.positive]}
         return dict(zip(self.classes, row, strict=True))

@@ -46,7 +46,7 @@ class GAN(Task):
         weight_clip: float = 0.01,
         gradient_penalty: float = 10.0,
     ):
-        """The discriminator learns at each `d_every`-th step, the generator at each `g_every`-th.
+        """Let the discriminator learn at each `d_every`-th step, the generator at each `g_every`-th.
 
         Raises ValueError for one of them below 1, for a `weight_clip` that is not above 0, and for wgan-gp with a batch
         norm in the discriminator.
@@ -72,7 +72,7 @@ class GAN(Task):
         return scalars
 
     def show(self, logger: "Logger", step: int) -> None:
-        """What the generator makes of the fixed noise, so that one can watch the same pictures grow."""
+        """Show the pictures that the generator makes of the fixed noise: the same ones grow from time to time."""
         training = self.training
         with torch.no_grad():
             pictures = self.eval()._make(self.fixed_noise)
@@ -88,10 +88,10 @@ class GAN(Task):
         gen_std: float = 1.0,
         gen_img: str = "result.png",
     ) -> str:
-        """A grid, in the file `gen_img`, of the `gen_num` best of `gen_search_num` pictures, the best first.
+        """Write a grid of the `gen_num` best of `gen_search_num` pictures to the file `gen_img`, the best first.
 
-        Best is what the discriminator holds for real most. The noise is normal, of mean `gen_mean` and deviation
-        `gen_std`; below 1 pictures are more alike and have fewer faults.
+        The best are those that the discriminator takes most for real. The noise is normal, of mean `gen_mean` and
+        deviation `gen_std`; below 1 pictures are more alike and have fewer faults.
 
         Raises ConfigError when more are kept than made or none is, for a deviation that is not above 0, and for a file
         name whose suffix is no picture's; StorageError when the file cannot be written.
@@ -105,7 +105,7 @@ class GAN(Task):
             )
         if not (0 < gen_std < math.inf and math.isfinite(gen_mean)):
             raise ConfigError("generate: gen_std must be above 0, and gen_mean a number")
-        # Drawn on the CPU, so that a GPU makes what a CPU makes, but for rounding.
+        # Drawn on the CPU, so that a GPU makes the same as a CPU, except for rounding.
         noise = gen_mean + gen_std * torch.randn(gen_search_num, *self.fixed_noise.shape[1:])
         noise = noise.to(self.fixed_noise.device)
         scores = torch.cat([self.discriminator(self.generator(part)).float() for part in noise.split(AT_ONCE)])
@@ -133,22 +133,22 @@ class GAN(Task):
         return {"g_loss": loss}
 
     def _noise(self, real: Tensor) -> Tensor:
-        """Fresh noise for as many pictures as there are real ones, [B, nz, 1, 1]."""
+        """Return fresh noise for as many pictures as there are real ones, [B, nz, 1, 1]."""
         return torch.randn(len(real), *self.fixed_noise.shape[1:], device=real.device)
 
     @torch.no_grad()
     def _clip_weights(self) -> None:
-        """For wgan. Before the weights are used, not after a step: with accumulation steps are taken elsewhere too."""
+        """Clip weights for wgan: before they are used, not after a step, which accumulation may take elsewhere."""
         for weight in self.discriminator.parameters() if self.loss == "wgan" else ():
             weight.clamp_(-self.weight_clip, self.weight_clip)
 
     def _make(self, noise: Tensor) -> Tensor:
-        """Pictures [B, C, H, W] in [0, 1]."""
+        """Return pictures [B, C, H, W] in [0, 1]."""
         return (self.generator(noise).float() + 1) / 2
 
 
 def discriminator_loss(name: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What the discriminator makes small: of its logits [B] for real and for made pictures."""
+    """Return the discriminator's loss from its logits [B] for real and for made pictures."""
     if name == "bce":
         return F.softplus(-real).mean() + F.softplus(fake).mean()  # -log sigmoid(real) - log(1 - sigmoid(fake))
     if name == "hinge":
@@ -157,12 +157,12 @@ def discriminator_loss(name: str, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(name: str, fake: Tensor) -> Tensor:
-    """What the generator makes small: of the discriminator's logits [B] for its pictures."""
+    """Return the generator's loss from the discriminator's logits [B] for its pictures."""
     return F.softplus(-fake).mean() if name == "bce" else -fake.mean()
 
 
 def slope_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """How far the gradient's length is from 1, squared, the mean over random points between real and made."""
+    """Return (gradient's length - 1)², the mean over random points between real and made pictures."""
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = (share * real + (1 - share) * fake).requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)  # [B, C, H, W]

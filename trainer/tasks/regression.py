@@ -63,7 +63,7 @@ class Regression(Task):
         return [self._row(values) for values in predictions.tolist()]
 
     def _row(self, values: list[float]) -> Row:
-        """One sample's predictions in the unit of the data's files."""
+        """Return one sample's predictions in the unit of the data's files."""
         row = {}
         for output, value in zip(self.outputs, values, strict=True):
             t = value * output.get("std", 1.0) + output.get("mean", 0.0)
@@ -71,11 +71,11 @@ class Regression(Task):
         return row
 
     def _scales(self, like: Tensor) -> Tensor:
-        """What a difference of 1 in each output is in the target's unit, [outputs]."""
+        """Return a difference of 1 in each output in the target's unit, [outputs]."""
         return like.new_tensor([output.get("std", 1.0) for output in self.outputs] or [1.0])
 
     def _residuals(self, batch: Any) -> Tensor:
-        """Prediction minus target, [B, outputs].
+        """Return prediction minus target, [B, outputs].
 
         Raises ConfigError when they differ in shape: subtracting [B] from [B, 1] would quietly give [B, B].
         """
@@ -96,5 +96,5 @@ class RootMean(Mean):
 
 
 def _exp(t: float) -> float:
-    """The inverse of log(1 + x); infinite, which no submission takes, where a float ends."""
+    """Return the inverse of log(1 + x); infinite where a float ends, which no submission takes."""
     return float(torch.tensor(t, dtype=torch.float64).expm1())

@@ -27,7 +27,7 @@ class Segmentation(Task):
     """
 
     metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "max", "accuracy": "max", "loss": "min"}
-    shown: Tensor  # what `show` shows: a picture, its mask and the predicted one, grey [3, 1, SIDE, SIDE] in [0, 1]
+    shown: Tensor  # for `show`: a picture, its mask and the predicted one, grey [3, 1, SIDE, SIDE] in [0, 1]
 
     def __init__(self, model: nn.Module, mask_values: Sequence[int], dice_weight: float = 1.0):
         """`mask_values`, from the data, are the grey values by which `test` writes the classes.
@@ -77,7 +77,7 @@ class Segmentation(Task):
         return rows
 
     def show(self, logger: "Logger", step: int) -> None:
-        """A validation picture, its mask and the predicted mask, side by side."""
+        """Show a validation picture, its mask and the predicted mask, side by side."""
         logger.images("masks", step, self.shown)
 
     def _loss(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -88,7 +88,7 @@ class Segmentation(Task):
         return cross_entropy + self.dice_weight * dice, {"cross_entropy": cross_entropy, "dice_loss": dice}
 
     def _keep(self, image: Tensor, mask: Tensor, predicted: Tensor) -> None:
-        """Remember what `show` shows; of the picture the darkest pixel black and the brightest white."""
+        """Remember a picture and its masks for `show`; its darkest pixel becomes black and its brightest white."""
         image = image.float().mean(0)
         low, high = image.min(), image.max()
         last = len(self.mask_values) - 1
@@ -102,7 +102,7 @@ class MeanIoU(Confusion):
     """
 
     def value(self) -> float | None:  # type: ignore[override]
-        """In [0, 1]; None without pixels."""
+        """Return the mean in [0, 1]; None without pixels."""
         counts = super().value()
         both = np.diag(counts)
         either = counts.sum(0) + counts.sum(1) - both

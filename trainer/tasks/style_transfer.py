@@ -63,7 +63,7 @@ class StyleTransfer(Task):
             matrices = _style_of(style_path, style_size, self.loss_network)
         for name, matrix in zip(VGG16Taps.names, matrices, strict=True):
             self.register_buffer(f"style_{name}", matrix)
-        self.sample: Tensor  # photos and what became of them, for `show`; written anew by each validation
+        self.sample: Tensor  # photos and their repainted pictures, for `show`; written anew by each validation
         self.register_buffer("sample", torch.zeros(2 * SHOWN, 3, SIDE, SIDE, dtype=torch.uint8), persistent=False)
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
@@ -73,7 +73,7 @@ class StyleTransfer(Task):
         return found
 
     def compare(self, pictures: Tensor, results: Tensor) -> dict[str, Tensor]:
-        """The weighted terms `content` and `style` of results [B, 3, H, W], and their sum `loss`: means over B."""
+        """Return the weighted terms `content` and `style` of results [B, 3, H, W], and their sum: means over B."""
         assert self.loss_network, "the task was built without losses"
         taps = self.loss_network(results)
         target = self.loss_network(pictures, CONTENT)[-1]
@@ -83,7 +83,7 @@ class StyleTransfer(Task):
         return {"loss": content + style, "content": content, "style": style}
 
     def styles(self) -> list[Tensor]:
-        """The Gram matrices of the style, [C, C] for each tap."""
+        """Return the Gram matrices of the style, [C, C] for each tap."""
         return [self.get_buffer(f"style_{name}") for name in VGG16Taps.names]
 
     def meters(self) -> dict[str, Meter]:
@@ -103,7 +103,7 @@ class StyleTransfer(Task):
         return [{"picture": result} for result in results]
 
     def show(self, logger: "Logger", step: int) -> None:
-        """The last photos of the validation, each beside what became of it."""
+        """Show the last photos of the validation, each beside its repainted picture."""
         logger.images("styled", step, self.sample / 255)
 
     def generate(self, *, content_path: str, result_path: str = "stylised.png") -> str:
@@ -118,7 +118,7 @@ class StyleTransfer(Task):
 
 
 def gram(features: Tensor) -> Tensor:
-    """How strongly each two channels of features [B, C, H, W] go together: F F^T / (C H W), float32 [B, C, C]."""
+    """Return the Gram matrices F F^T / (C H W) of features [B, C, H, W], float32 [B, C, C]."""
     with torch.autocast(features.device.type, enabled=False):
         flat = features.float().flatten(2)  # [B, C, HW]
         return flat @ flat.transpose(1, 2) / flat[0].numel()

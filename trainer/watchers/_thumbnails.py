@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 @contextmanager
 def guarded(target: Path, say: Say) -> Iterator[Path]:
-    """A picture that cannot be drawn is told in a sentence: a run that has trained for days must not fail by it."""
+    """Turn an error while drawing into a sentence: a run that has trained for days must not fail by it."""
     try:
         yield target
     except Exception as error:
@@ -29,14 +29,14 @@ def guarded(target: Path, say: Say) -> Iterator[Path]:
 
 
 def inputs_of(batch: Any) -> Tensor | None:
-    """The pictures [B, C, H, W] of a batch, None where there are none."""
+    """Return the pictures [B, C, H, W] of a batch, None where there are none."""
     inputs = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
     is_pictures = isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim == 4
     return inputs if is_pictures and inputs.shape[1] in (1, 3) else None
 
 
 def labels_of(batch: Any) -> list[int]:
-    """The labels of a batch, none where it has none of that kind."""
+    """Return the class labels of a batch, an empty list where it has none."""
     labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
         return []
@@ -44,7 +44,7 @@ def labels_of(batch: Any) -> list[int]:
 
 
 def thumbnails(inputs: Tensor, transforms: Sequence[Component]) -> list[np.ndarray]:
-    """Pictures [N, C, H, W] as a person sees them, uint8 [C, h, w] with the longer side near `SIDE`."""
+    """Return pictures [N, C, H, W] as a person sees them, uint8 [C, h, w] with the longer side near `SIDE`."""
     pixels = inputs.detach().float().cpu()
     for spec in reversed([spec for spec in transforms if spec.name == "Normalize"]):
         mean, std = (torch.as_tensor(spec.args[name]).float().view(-1, 1, 1) for name in ("mean", "std"))

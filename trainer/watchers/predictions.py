@@ -70,7 +70,7 @@ def draw_matrices(matrices: Mapping[str, Any], classes: Sequence[str], folder: P
 
 
 class Outputs(NamedTuple):
-    """What a classifier says of validation samples: index, label, predicted class and its probability, each [N]."""
+    """A classifier's outputs for validation samples: index, label, predicted class and its probability, each [N]."""
 
     indices: Tensor
     labels: Tensor
@@ -80,7 +80,7 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws what a task says of the pictures of a dataset."""
+    """Draws the predictions of a task for the pictures of a dataset."""
 
     task: Task
     dataset: Any

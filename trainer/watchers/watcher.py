@@ -1,4 +1,4 @@
-"""Watcher: what looks at a run while it trains, and never touches it."""
+"""Watcher: it looks at a run while it trains, and never touches it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ __all__ = ["Watcher"]
 
 @dataclass
 class Outlets:
-    """Where a run's words, rows and checkpoints go, and who looks on; a console and a journal in memory by default."""
+    """The outlets of a run: words, rows, checkpoints and watchers; a console and a journal in memory by default."""
 
     console: Console = field(default_factory=Console)
     logger: Logger = None  # type: ignore[assignment]
@@ -38,7 +38,7 @@ class Outlets:
 
 @dataclass(frozen=True)
 class Run:
-    """What a watcher sees of a run; nothing here is to be changed."""
+    """A run as a watcher sees it; nothing here is to be changed."""
 
     cfg: Config
     device: torch.device
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What the training set told: classes, channels, size."""
+        """The training set's own facts: classes, channels, size."""
         return self._state.meta
 
     @property
@@ -77,7 +77,7 @@ class Run:
 
 
 class Watcher:
-    """What a watcher may hear of a run; a subclass takes what it needs.
+    """Hears of a run; a subclass takes the methods that it needs.
 
     It may register hooks that read in the next step, and removes them in `close`. It changes no weight, no batch and no
     random number: with it a run ends with the same bits as without.

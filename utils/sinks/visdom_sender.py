@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from utils.sinks.visdom_shared import read_token
 from utils.sinks.visdom_windows import Send, Windows
 
 __all__ = ["Sender"]
@@ -135,6 +136,8 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port, timeout=TIMEOUT)
+        token = read_token(host, port)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self.connect()
         except OSError as error:
@@ -146,11 +149,13 @@ class _Connection(http.client.HTTPConnection):
     def post(self, path: str, body: str) -> str:
         """Return the server's answer. Raises _ServerError if there is none, or if it is an error."""
         try:
-            self.request("POST", path, body.encode())
+            self.request("POST", path, body.encode(), self._headers)
             answer = self.getresponse()
             text = answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
             raise self._trouble("does not answer") from error
+        if answer.status == 403:
+            raise self._trouble("does not let this run in (the dashboard of another user, or its token is lost)")
         if answer.status != 200:
             raise self._trouble(f"answers {answer.status}")
         return text

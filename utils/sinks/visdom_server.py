@@ -15,6 +15,7 @@ from typing import Any
 
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomic
+from utils.sinks.visdom_shared import forget_token, keep_token
 
 __all__ = ["fetch_assets", "missing_assets", "serve"]
 
@@ -133,19 +134,21 @@ def _static() -> Path:
     return folder / "static"
 
 
-def serve(port: int, folder: Path, begin: Callable[[], object]) -> None:
+def serve(port: int, folder: Path, begin: Callable[[], object], token: str = "") -> None:
     """Serve on 127.0.0.1 until interrupted; `folder` holds the environments that were saved.
 
-    `begin` is called once the server can be reached.
+    `begin` is called once the server can be reached. A `token` keeps out all programs that do not send it. Programs of
+    this user find it in a file.
 
-    Raises ConfigError where the port is taken.
+    Raises ConfigError where the port is taken, StorageError where the token cannot be kept.
     """
-    application = _application(folder)
+    application = _application(folder, port, token)
 
     async def listen() -> None:
         application.listen(port, max_buffer_size=1024**3, address="127.0.0.1")
-        begin()
-        await asyncio.Event().wait()  # for ever
+        with _kept(token, port):
+            begin()
+            await asyncio.Event().wait()  # for ever
 
     try:
         asyncio.run(listen())
@@ -154,11 +157,29 @@ def serve(port: int, folder: Path, begin: Callable[[], object]) -> None:
         raise ConfigError(f"--port={port}: cannot be listened at ({reason}); is a dashboard open already?") from error
 
 
-def _application(folder: Path) -> Any:
-    """visdom's tornado application."""
+@contextmanager
+def _kept(token: str, port: int) -> Iterator[None]:
+    """Keep a token in its file for as long as it is valid; without one, remove that of a dashboard that was killed."""
+    if token:
+        keep_token(port, token)
+    else:
+        forget_token(port)
+    try:
+        yield
+    finally:
+        forget_token(port)
+
+
+def _application(folder: Path, port: int, token: str) -> Any:
+    """visdom's tornado application, behind our door."""
     with _without_torch():
         from visdom.server import app
     import tornado.web
+
+    from utils.sinks.visdom_door import Door
+
+    class Guarded(Door, app.Application):
+        """visdom's application behind the door."""
 
     class Files(tornado.web.StaticFileHandler):
         """Gives addresses to the page's files."""
@@ -172,7 +193,7 @@ def _application(folder: Path) -> Any:
 
     logging.getLogger("tornado").setLevel(logging.CRITICAL)  # each file that the page asks for would be told of
     app.tornado_settings |= {"static_handler_class": Files, "autoreload": False}
-    return app.Application(base_url="", env_path=str(folder))
+    return Guarded(port=port, base_url="", env_path=str(folder), token=token)
 
 
 @contextmanager

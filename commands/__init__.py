@@ -4,12 +4,15 @@ In: the typed words and flags. Out: the command's output and files. Read train.p
 """
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from utils.config.cli import Flag, to_flags
 
-__all__ = ["QUICK", "found"]
+__all__ = ["QUICK", "found", "told"]
+
+FOLDER = os.path.dirname(__file__)
 
 FIRST = ("train", "val", "test", "generate", "check", "selftest", "help")  # in the help's order; the others follow
 QUICK = ("check", "completion", "diff", "help", "runs")  # these end before fire would be imported
@@ -21,18 +24,23 @@ def found() -> dict[str, Callable[..., None]]:
     A file's docstring is the command's help: `name: one sentence.`, the usage, and further paragraphs. Its function
     `run` gets the words and the flags, without --debug.
     """
-    files = {path.stem: path for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
-    return {name: _command(files[name]) for name in [*FIRST, *(n for n in files if n not in FIRST)]}
+    files = sorted(file.removesuffix(".py") for file in os.listdir(FOLDER) if file.endswith(".py") and file[0] != "_")
+    return {name: _command(name) for name in [*FIRST, *(name for name in files if name not in FIRST)]}
 
 
-def _command(path: Path) -> Callable[..., None]:
-    """Return the command of a file, which takes words and flags unparsed."""
+def told(name: str) -> str:
+    """Return the help of a command, which is its file's docstring."""
+    return Path(FOLDER, f"{name}.py").read_text(encoding="utf-8").split('"""')[1]
+
+
+def _command(name: str) -> Callable[..., None]:
+    """Return the command of that name, which takes words and flags unparsed."""
 
     def call(*words: str, **flags: Flag) -> None:
         from commands._arguments import split
 
         _, given = split(to_flags({**flags}), ("debug",))
-        importlib.import_module(f"commands.{path.stem}").run(words, given)
+        importlib.import_module(f"commands.{name}").run(words, given)
 
-    call.__name__, call.__doc__ = path.stem, path.read_text(encoding="utf-8").split('"""')[1]
+    call.__name__, call.__doc__ = name, f"python main.py help {name} explains this command."
     return call

@@ -63,7 +63,7 @@ def _port(text: str) -> int:
 
 
 def _runs(word: str) -> Iterable[Path]:
-    """The run of that name or path, or all runs in the folder of that path."""
+    """Return the run of that name or path, or all runs in the folder of that path."""
     path = Path(word)
     if path.is_dir() and not (path / "log.jsonl").exists():
         inside = [folder for folder in run_folders(path) if (folder / "log.jsonl").is_file()]
@@ -120,7 +120,7 @@ def _finish(visualizer: "Visualizer", port: int, what: str) -> None:
 
 
 def _compare(windows: "Windows", runs: Mapping[str, Curves]) -> None:
-    """A window for each metric of the validation and of the training, and in it a trace for each run that has it."""
+    """Show a window for each metric of validation and training, with a trace for each run that has it."""
     places = dict.fromkeys((phase, name) for phase in PHASES for c in runs.values() for name in c if phase in c[name])
     for phase, name in places:
         pane = windows.curves(f"{phase} {name}")

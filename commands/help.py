@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from commands import found
+from commands import found, told
 from commands._arguments import one_word
 from configs import COMPONENTS, schema
 from configs.comments import key_comments
@@ -52,7 +52,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     if not topic:
         _print_overview(commands)
     elif topic in commands:
-        usage, summary, more = texts(topic, commands[topic])
+        usage, summary, more = texts(topic)
         print(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
     elif topic == "configs":
         _print_configs()
@@ -78,8 +78,8 @@ def _row(name: str, text: str, column: int = 25) -> None:
 
 def _print_overview(commands: Mapping[str, Callable]) -> None:
     print("Usage:")
-    for name, command in commands.items():
-        usage, summary, _ = texts(name, command)
+    for name in commands:
+        usage, summary, _ = texts(name)
         print(f"  python main.py {usage}")
         print(textwrap.fill(summary, 80, initial_indent="      ", subsequent_indent="      "))
     print("\nConfigs (python main.py train NAME):")
@@ -89,16 +89,12 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
     for key in schema_keys():
         _row(key, _with_default(comments[key], _default(key)))
     print("\nMore: python main.py help TOPIC")
-    print(
-        textwrap.fill(
-            texts("help", commands["help"])[2].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "
-        )
-    )
+    print(textwrap.fill(texts("help")[2].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
 
 
-def texts(name: str, command: Callable | None) -> tuple[str, str, str]:
+def texts(name: str) -> tuple[str, str, str]:
     """Return usage, summary and the rest of a command's help; for a file in commands/ it is the docstring."""
-    first, *rest = str(command.__doc__).strip().split("\n\n")
+    first, *rest = told(name).strip().split("\n\n")
     summary = first.partition(": ")[2].replace("\n", " ")
     usage = rest.pop(0).strip().removeprefix("python main.py ") if rest else name
     return usage, summary[:1].upper() + summary[1:], "\n\n".join(rest)

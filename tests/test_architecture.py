@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from conftest import ROOT
 
+from tests import prose
+
 FOLDERS = ("utils", "configs", "models", "data", "trainer", "commands")
 FILES = sorted([ROOT / "main.py", *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))])
 SOURCES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in FILES}
@@ -310,3 +312,22 @@ def test_nothing_uses_what_the_ancestors_left_behind():
     assert not {name: found for name, text in SOURCES.items() if (found := signs.findall(text))}
     seeds = {name for name, text in SOURCES.items() if re.search(r"\brandom\.seed\(|torch\.manual_seed\(", text)}
     assert not {name for name in seeds if not name.startswith(("trainer/", "utils/randomness"))}, "of all runs, that is"
+
+
+# Sentences
+
+MOST = {  # of each pattern that a reader reads twice; these numbers only fall
+    "no verb": 0,
+    "else for otherwise": 1,
+    "but for, for except": 0,
+    "what or who as a noun": 0,
+    "say for for example": 0,
+    "be it": 0,
+}
+
+
+def test_sentences_are_plain():
+    found = prose.found()
+    assert found.keys() == MOST.keys()
+    for kind, places in found.items():
+        assert len(places) <= MOST[kind], "\n".join([f"{kind} ({len(places)}):", *places])

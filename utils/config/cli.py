@@ -1,6 +1,5 @@
 """Read the command line as people type it, and make it unambiguous for fire."""
 
-import numbers
 import os
 import re
 import select
@@ -29,7 +28,7 @@ __all__ = [
 KEY = re.compile(r"[A-Za-z_][\w.-]*$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Flag:
     """A flag `--a-b=value`: its key (a_b), its value as text, and its full text; or a key and value from Python."""
 
@@ -88,6 +87,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if value is None or isinstance(value, (bool, str)):
         return value
+    import numbers  # from Python only: no command pays for it
+
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

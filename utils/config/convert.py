@@ -79,7 +79,7 @@ def convert(
     return _Converter(problems, catalogues, hint).value(node, to, key)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class _Converter:
     """Walks through a tree of nodes and a type at the same time."""
 

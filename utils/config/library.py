@@ -13,7 +13,7 @@ __all__ = ["Definition", "Library"]
 Definition = ast.ClassDef | ast.FunctionDef
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Library:
     """Classes or functions of an installed package, read from its installed source."""
 

@@ -6,22 +6,21 @@ import importlib
 import importlib.util
 import os
 import sys
-import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from utils.config import source
 from utils.errors import ConfigError
 
 __all__ = ["Place", "here", "users_place"]
 
+PACKAGES: dict[str, int] = {}  # by the user's folder: the number of its package
 LOADED: dict[str, source.Stamp] = {}  # by module: the state of its file at the import
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A folder of Python files, or one file, and the package from which they are imported."""
 
     package: str
@@ -88,4 +87,5 @@ def users_place(folder: Path) -> Place | None:
     if path is None:
         return None
     path = path.absolute()
-    return Place(f"{path.name}_here_{zlib.crc32(str(path).encode()):08x}", path, ours=False)
+    number = PACKAGES.setdefault(str(path), len(PACKAGES))
+    return Place(f"{path.name}_here_{number}", path, ours=False)

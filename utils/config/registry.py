@@ -22,7 +22,7 @@ from utils.words import nearest, suggest
 __all__ = ["Registry", "connect"]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Registry:
     """Classes by name, from the `__all__` of a folder's files and from libraries.
 

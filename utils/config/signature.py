@@ -26,7 +26,7 @@ NAMES |= dict.fromkeys(CODE, Never)
 PLAIN = {"object", "ABC", "Protocol", "Generic", "Module", "Dataset", "IterableDataset"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Parameter:
     """One argument: the type of its value (Any if the source does not say), and its default."""
 
@@ -40,7 +40,7 @@ class Parameter:
         return self.type is Never
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Signature:
     """The arguments of a class or a function; `open` if it also takes others (**kwargs)."""
 

@@ -18,7 +18,7 @@ WORDS |= {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), "
 MAX_DIGITS = 100  # a longer number is a mistake, and Python refuses to read one of more than 4,300 digits
 
 
-@dataclass
+@dataclass(repr=False)
 class Node:
     """A scalar's text, a list of nodes or a mapping of them, and the place of it."""
 

@@ -77,7 +77,7 @@ def _is_foreign(request: HTTPServerRequest) -> bool:
         return True
     if headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
         return False
-    # No Origin comes with what a page only loads. A link may lead here, as it does not let the other page read.
+    # A page that only loads something sends no Origin. A link may lead here: the other page cannot read it.
     kind = (request.method, headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest"))
     return kind != ("GET", "navigate", "document")
 
@@ -122,7 +122,7 @@ class _Careful(tornado.web.RequestHandler):
 
 
 class _CarefulSocket(tornado.websocket.WebSocketHandler):
-    """Mends the names of environments in what comes through a websocket."""
+    """Mends the names of environments in the messages of a websocket."""
 
     def on_message(self, message: str | bytes) -> Any:
         return super().on_message(_cleaned(message))

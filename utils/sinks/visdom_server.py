@@ -58,7 +58,7 @@ PACKAGES: dict[str, dict[str, str]] = {
             "jax/output/SVG/jax.js",
             "jax/output/SVG/fonts/TeX/fontdata.js",
             "jax/output/SVG/fonts/TeX/Size1/Regular/Main.js",
-            # What those load when a text holds a formula.
+            # Loaded by those when a text holds a formula.
             "extensions/MathMenu.js",
             "extensions/MathZoom.js",
             "extensions/MathEvents.js",
@@ -77,7 +77,7 @@ TREES = (
 
 
 def missing_assets() -> list[str]:
-    """The files of visdom's page that are not there. Raises ConfigError without the visdom they are for."""
+    """Return the files of visdom's page that are missing. Raises ConfigError where another visdom is installed."""
     static = _static()
     wanted = (name for files in PACKAGES.values() for name in files.values())
     return [name for name in wanted if not (static / name).exists()]

@@ -1,4 +1,4 @@
-"""What the dashboard and the runs that send to it agree on: names of environments, and where the token lies."""
+"""Shared by the dashboard and the runs that send to it: names of environments, and the file of the token."""
 
 import os
 import platform

@@ -24,9 +24,9 @@ SOURCES = ("torchnet", "visdom")  # published without wheels
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 GRACE = 10  # s that a part has for its last words
 PARTS = {  # seconds, 450 in all, and what is run
-    "tests": (180, "-m pytest -m gpu -rs -p no:xdist {tests}"),
-    "faults": (120, "-m tests.faults steps {device} --minutes=1.5 --jobs={jobs} --json={out}/faults.json"),
-    "benchmarks": (150, "-m benchmarks gpu --photos={photos} --json={out}/benchmarks.json --write={table}"),
+    "tests": (160, "-m pytest -m gpu -rs -p no:xdist {tests}"),
+    "faults": (110, "-m tests.faults steps {device} --minutes=1.5 --jobs={jobs} --json={out}/faults.json"),
+    "benchmarks": (180, "-m benchmarks gpu --photos={photos} --json={out}/benchmarks.json --write={table}"),
 }
 
 

@@ -4,6 +4,8 @@
 # make chapters  train every chapter on real data, where that is there; half an hour
 # make faults  the whole fault campaign, about 40 minutes on 2 cores; its table goes to docs/reliability.md
 # make bench   measures beside peers, in an environment of its own; its table goes to docs/performance.md
+# make gpu-wheels  gathers what a machine with a GPU and torch may lack, in .gpu-wheels
+# make gpu     there, without a network: its tests, the faults in steps, its benchmarks; 8 minutes; GPU_PYTHON has torch
 # make setup   only install
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +14,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
 
-.PHONY: setup train check test ci chapters faults bench clean
+.PHONY: setup train check test ci chapters faults bench gpu-wheels gpu clean
 
 setup: $(READY)
 
@@ -61,6 +63,13 @@ $(BENCH)/.ready: benchmarks/requirements.txt $(SETUP_FILES)
 
 bench: $(READY) $(BENCH)/.ready
 	$(BENCH)/bin/python -m benchmarks --write docs/performance.md --json benchmarks/results.json --photos=$(PHOTOS)
+
+GPU_PYTHON ?= python3
+gpu-wheels: $(READY)
+	$(BIN)/python installer/gpu.py wheels .gpu-wheels
+
+gpu:
+	$(GPU_PYTHON) installer/gpu.py run .gpu-wheels --photos=$(PHOTOS) $(GPU_FLAGS)
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache

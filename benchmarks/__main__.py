@@ -63,7 +63,7 @@ def _measure(group: str, options: Options, rows: list[Row]) -> bool:
         for row in importlib.import_module(f"benchmarks.{group}").measure(options):
             print(row, flush=True)
             rows.append(row)
-    except Exception as error:  # the other groups are measured all the same
+    except (Exception, KeyboardInterrupt) as error:  # what was measured is written all the same
         rows.append(missing(group, "the rest of this group", f"it failed ({type(error).__name__}: {error})"))
         print(rows[-1], flush=True)
         return False

@@ -19,8 +19,6 @@ from benchmarks.rows import Options, Row, Sample, alternate, fact, paired, timed
 from models import ResNet34
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store, read_newest
-from trainer.checkpointing.weights import load_network_state
-from trainer.state import unpack
 from trainer.trainer import Trainer
 
 __all__ = ["measure"]
@@ -73,7 +71,6 @@ def _by_hand() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
 
 def _stall(trainer: Trainer) -> Sample:
     """The time until the training may go on; what is still being written is waited for afterwards."""
-    assert trainer.saver is not None
     sample = timed(partial(trainer.save, []))
     trainer.saver.wait()
     return sample
@@ -96,9 +93,7 @@ def _loaded(side: str, folder: str) -> Sample:
 
 def _load(trainer: Trainer, folder: Path) -> None:
     """What a resume does with the file: read, check, put back."""
-    state = read_newest(folder)[0]
-    load_network_state(trainer.task, state["model"], state["buffers"], "the checkpoint")
-    unpack(trainer, state)
+    trainer.state.load_state_dict(read_newest(folder)[0])
 
 
 def _load_plain(net: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:

@@ -26,6 +26,7 @@ from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store
 from trainer.progress import Progress
 from trainer.trainer import Trainer
+from trainer.watchers.watcher import Outlets
 from utils.config.cli import as_flag
 from utils.sinks.console import Console
 
@@ -57,9 +58,9 @@ def on(device: torch.device, options: Options) -> Iterator[Row]:
     The small step's are the host's, which gets ahead of the device by no more than its queue is long.
     """
     yield _step(device, options)
-    yield from _network(device, options)
     yield from _batches(device, options)
     yield _stall(device, options)
+    yield from _network(device, options)  # last: compiling takes as long as all the rest
 
 
 def _step(device: torch.device, options: Options) -> Row:
@@ -153,13 +154,13 @@ def _stall(device: torch.device, options: Options) -> Row:
         with closing(trainer):
             trainer.train_epoch()
             trainer.saver = Saver(Store(Path(folder)), background=True)
-            network: nn.Module = trainer.task.model  # type: ignore[assignment]
-            optimizer = trainer.update.steps["model"].optimizer
+            network: nn.Module = trainer.state.task.model  # type: ignore[assignment]
+            optimizer = trainer.state.update.steps["model"].optimizer
 
             def save() -> Sample:
                 _wait(device)
                 sample = timed(partial(trainer.save, []))
-                trainer.saver.wait()  # type: ignore[union-attr]
+                trainer.saver.wait()
                 return sample
 
             def plain() -> Sample:
@@ -179,9 +180,9 @@ def busy(options: Options) -> Row:
         return missing("gpu", name, f"no photos in {options.photos}; set --photos=FOLDER")
     flags = (f"--train-data-root={options.photos}", "--data.cache=ram", "--num-workers=8", "--train.precision=bf16")
     cfg = load("dogcat", [as_flag(flag) for flag in (*flags, "--use-gpu")])
-    with closing(Trainer(cfg, console=Console("quiet"))) as trainer:
+    with closing(Trainer(cfg, outlets=Outlets(Console("quiet")))) as trainer:
         trainer.train_epoch()  # finds the algorithms
-        trainer.progress = Progress()
+        trainer.state.progress = Progress()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             trainer.train_epoch()
             torch.cuda.synchronize()
@@ -191,7 +192,7 @@ def busy(options: Options) -> Row:
         return missing("gpu", name, "the profiler saw nothing on the GPU")
     span = max(kernel.end for kernel in kernels) - min(kernel.start for kernel in kernels)
     share = sum(kernel.end - kernel.start for kernel in kernels) / span
-    return fact("gpu", name, "% of the time", 100 * share, n=len(trainer.train_batches))
+    return fact("gpu", name, "% of the time", 100 * share, n=len(trainer.train_loader))
 
 
 def _wait(device: torch.device) -> None:

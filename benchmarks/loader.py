@@ -1,6 +1,6 @@
 """Batches of data that lie in memory: ours against torch's DataLoader over a TensorDataset."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ class _Floats(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, indices: Any, seeds: Any = ()) -> tuple[Tensor, Tensor]:
+    def read(self, indices: Any, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
         return self.inputs.index_select(0, chosen), self.labels.index_select(0, chosen)
 

@@ -77,7 +77,7 @@ def _ours(folder: Path, numbers: Iterator[int], board: bool, port: int | None) -
     """A scalar's cost with the journal and whatever else is asked for."""
     place = folder / str(next(numbers))
     place.mkdir()
-    logger = Logger([Journal(place / "log.jsonl")])
+    logger = Logger(journal=Journal(place / "log.jsonl"))
     if board:
         logger.sinks.append(TensorBoard(place / "tensorboard"))
     if port is not None:

@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -139,7 +139,7 @@ class _Nothing(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def read(self, indices: Any, seeds: Any = ()) -> int:
+    def read(self, indices: Any, seeds: Sequence[int] = ()) -> int:
         return len(indices)
 
 

@@ -11,6 +11,7 @@ from benchmarks.rows import Sample, stamp
 from configs import load
 from models import MLP
 from trainer.trainer import Trainer
+from trainer.watchers.watcher import Outlets
 from utils.config.cli import as_flag
 from utils.sinks.console import Console
 
@@ -58,7 +59,7 @@ def sgd(net: nn.Module) -> torch.optim.Optimizer:
 def make_trainer(*flags: str, gpu: bool = False) -> Trainer:
     """This project's trainer, as `main.py train` with these flags has it; it saves nothing and is quiet."""
     cfg = load("default", [as_flag(flag) for flag in (*flags, f"--use-gpu={gpu}")])
-    return Trainer(cfg, console=Console("quiet"))
+    return Trainer(cfg, outlets=Outlets(Console("quiet")))
 
 
 class Stream(IterableDataset):

@@ -12,6 +12,7 @@ from benchmarks.rows import Row
 __all__ = ["BEGIN", "END", "kept_rows", "write_json", "write_table"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+GPU_BEGIN, GPU_END = "<!-- benchmarks on a GPU: begin -->", "<!-- benchmarks on a GPU: end -->"
 HEAD = "| What; beside what | ours | theirs | unit | ours / theirs (min to max) | on the wall | n |"
 LINE = "|---|---:|---:|---|---|---:|---:|"
 
@@ -32,16 +33,17 @@ def write_json(path: Path, machine: Mapping[str, str], quick: bool, rows: Sequen
 
 
 def write_table(path: Path, machine: Mapping[str, str], quick: bool, rows: Sequence[Row]) -> None:
-    """Put the table between the two marks; the text around it stays.
+    """Put the table between its two marks, those of the group gpu alone between others; the text around it stays.
 
-    Raises ValueError when the marks are not there.
+    A file that is not there is made. Raises ValueError when the marks are not there.
     """
-    text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first, last = (GPU_BEGIN, GPU_END) if {row.group for row in rows} == {"gpu"} else (BEGIN, END)
+    text = path.read_text(encoding="utf-8") if path.exists() else f"{first}\n{last}\n"
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"{path} has no {BEGIN} … {END} to write between")
-    new = f"{before}{BEGIN}\n\n{_table(machine, quick, rows)}\n\n{END}{after}"
+        raise ValueError(f"{path} has no {first} … {last} to write between")
+    new = f"{before}{first}\n\n{_table(machine, quick, rows)}\n\n{last}{after}"
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(new, encoding="utf-8")
     os.replace(temporary, path)

@@ -129,8 +129,8 @@ class _Ready:
     def __len__(self) -> int:
         return len(self.stream)
 
-    def global_weight(self, number: int) -> float:
-        return 1.0
+    def weights(self, number: int, samples: int) -> tuple[float, float]:
+        return 1.0, 1.0
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         return zip(repeat(self.indices), self.stream)
@@ -143,14 +143,13 @@ def ours(batches: Sequence[Pair], folder: Path, logged: bool) -> Pass:
     """This project's loop as it is, but for where batches come from."""
     flags = [*FLAGS, f"--print-freq={LOG_EVERY if logged else 1_000_000_000}"]
     stream, trainer = Stream(batches), make_trainer(*flags, gpu=batches[0][0].is_cuda)
-    trainer.train_batches = _Ready(stream)  # type: ignore[assignment]
+    trainer.train_loader = _Ready(stream)  # type: ignore[assignment]
     if logged:
-        trainer.journal = Journal(folder / "journal.jsonl")
-        trainer.logger = Logger([trainer.journal, trainer.console])
+        trainer.logger = Logger([trainer.console], Journal(folder / "journal.jsonl"))
 
     def run() -> None:
-        trainer.progress = Progress()
-        trainer.window.means()
+        trainer.state.progress = Progress()
+        trainer.state.means.means()
         assert trainer.train_epoch()
 
     return stream, run

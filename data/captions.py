@@ -108,12 +108,12 @@ class Captions(Dataset):
         For test it returns the inputs alone.
 
         Caption i belongs to the photo `photos[i]` of the batch. After its start mark it has `lengths[i]` words, with
-        its end mark, then padding. Lengths are a list, because they are needed on the CPU.
+        its end mark, then padding. The longest is the first. Lengths are a list, because they are needed on the CPU.
         """
         if isinstance(samples[0], Tensor):
             return torch.stack(samples)
-        captions = [caption for _, captions in samples for caption in captions]
-        photos = [i for i, (_, captions) in enumerate(samples) for _ in captions]
+        pairs = [(caption, i) for i, (_, captions) in enumerate(samples) for caption in captions]
+        captions, photos = zip(*sorted(pairs, key=lambda pair: -len(pair[0])), strict=True)
         words = pad_sequence(captions, batch_first=True, padding_value=PAD)
         return torch.stack([x for x, _ in samples]), words, [len(c) - 1 for c in captions], torch.tensor(photos)
 

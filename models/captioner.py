@@ -65,17 +65,18 @@ class CaptionDecoder(BasicModule):
         """Return logits [sum of lengths, vocabulary] for the word after each valid word of `words` [N, T].
 
         Row i is a caption of the photo `photos[i]` of B; its first `lengths[i]` words are valid, the rest is padding.
-        The logits are in the order of `pack_padded_sequence`.
+        The longest is the first: to sort rows one would wait for a GPU. The logits are in the order of
+        `pack_padded_sequence`.
         """
         state, places = self.enter(features)
         embedded = self.dropout(self.embedding(words))  # [N, T, embedding]
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True)
         hidden, _ = self.lstm(packed, (state[0][:, photos], state[1][:, photos]))
         if not self.attention:
             return self._logits(hidden.data)
         padded, _ = pad_packed_sequence(hidden, batch_first=True)  # [N, T, width]
         attended = self._attend(padded, places[photos])
-        return self._logits(pack_padded_sequence(attended, lengths, batch_first=True, enforce_sorted=False).data)
+        return self._logits(pack_padded_sequence(attended, lengths, batch_first=True).data)
 
     def enter(self, features: Tensor) -> tuple[State, Tensor]:
         """Return the first state for each of the features, and the places that the decoder attends to.

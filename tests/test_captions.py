@@ -168,8 +168,8 @@ def test_a_batch_holds_every_caption_of_its_photos(photos):
     data = Captions(str(photos), "val")
     pictures, words, lengths, owners = data.collate([data[0], data[1]])
     assert pictures.shape == (2, 3, 10, 12) and 0 <= pictures.min() <= pictures.max() <= 1
-    assert owners.tolist() == [0, 0, 1, 1] and lengths == [6 + 1, 4 + 1] * 2
-    assert words.shape == (4, 8) and words[1].tolist()[5:] == [2, 0, 0]
+    assert owners.tolist() == [0, 1, 0, 1] and lengths == [6 + 1, 6 + 1, 4 + 1, 4 + 1]
+    assert words.shape == (4, 8) and words[2].tolist()[5:] == [2, 0, 0]
     features = torch.randn(len(data), 5)
     assert torch.equal(data.with_features(features).collate([data.with_features(features)[1]])[0], features[1:2])
     test = Captions(str(photos), "test", vocabulary=data.vocabulary)
@@ -258,10 +258,10 @@ def log_probability(net: CaptionDecoder, features, sentence: list[int], limit: i
 def test_packed_sentences_are_computed_as_if_alone(options):
     net = decoder(**options)
     features = torch.randn(2, 5, 4) if "attention" in options else torch.randn(2, 4)
-    photos, words, lengths = torch.tensor([1, 0, 1]), torch.randint(1, 9, (3, 7)), [4, 7, 1]
+    photos, words, lengths = torch.tensor([1, 0, 1]), torch.randint(1, 9, (3, 7)), [7, 4, 1]
     packed = nn.utils.rnn.PackedSequence(
         net(features, photos, words, lengths),
-        *nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)[1:],
+        *nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True)[1:],
     )
     together, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
     for i, length in enumerate(lengths):
@@ -272,7 +272,7 @@ def test_packed_sentences_are_computed_as_if_alone(options):
         for t in range(length):
             logits, carried = net.step(words[i : i + 1, t], carried, places)
             assert torch.allclose(logits[0], alone[t], atol=1e-6)
-    words[0, 4:] = 0
+    words[1, 4:] = 0
     assert torch.equal(net(features, photos, words, lengths), packed.data), "what fills up counts for nothing"
 
 

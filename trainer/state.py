@@ -132,7 +132,7 @@ class RunState:
         if self.averaged:
             weights, buffers = state["ema"] or state["model"], state["buffers"]
             load_network_state(self.averaged.module, weights, buffers, "the checkpoint")  # type: ignore[arg-type]
-            self.averaged.n_averaged.fill_(state["ema_count"])  # type: ignore[operator, union-attr]
+            self.averaged.count = int(state["ema_count"])
         self.update.load_state_dict(state["update"])
         if self.averaged:
             self.averaged.followed = self.update.taken

@@ -7,6 +7,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy's threads could not be forked
 
 import argparse
 import json
+import math
 import shutil
 import sys
 import time
@@ -34,12 +35,18 @@ def main(arguments: list[str]) -> int:
     """Run the families' trials; 0 when every promise was kept and every broken variant found out."""
     options = parse(arguments)
     results, began = [], time.monotonic()
+    if options.gpu or options.deterministic:
+        campaign.DEVICE += [f"--use-gpu={options.gpu}", "--train.deterministic"]
+    if not options.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    campaign.end = began + 60 * options.minutes if options.minutes else math.inf
     try:
         for name in options.families or NAMES:
             family = campaign.load(name)
             trials = NAMES[name] if options.small else options.trials
             seeds = campaign.trials_of(family, trials, options.seed, options.scale)
-            controls = family.controls[: 1 if options.small else None] if options.seed is None else ()
+            whole = options.seed is None and not options.minutes
+            controls = family.controls[: 1 if options.small else None] if whole else ()
             results.append(campaign.run(family, seeds, options.jobs, controls))
             print("\n".join([results[-1].line(), *results[-1].complaints()]), flush=True)
     finally:
@@ -64,6 +71,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--scale", type=float, default=1.0, help="a share of the whole campaign")
     parser.add_argument("--small", action="store_true", help="a minute's worth, with one broken variant each")
+    parser.add_argument("--gpu", action="store_true", help="train on a GPU, with train.deterministic; fewer trials")
+    parser.add_argument("--deterministic", action="store_true", help="the same on the CPU")
+    parser.add_argument("--minutes", type=float, help="begin no trial after so many; in any order, no controls")
     parser.add_argument("--jobs", type=int, default=campaign.JOBS, help="trials at a time")
     parser.add_argument("--json", type=Path, help="write what came of it to this file")
     parser.add_argument("--write", type=Path, help="fill the table in this file")

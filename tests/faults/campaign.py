@@ -17,7 +17,9 @@ from pathlib import Path
 from random import Random
 
 JOBS = 2  # trials at a time
+DEVICE: list[str] = []  # flags of every training: where it computes
 TRIES = 200  # trials at most in which a broken variant must be found out
+end = math.inf  # no trial begins later
 SCRATCH = Path(tempfile.gettempdir()) / f"faults-{os.getpid()}"  # of the whole campaign; removed at its end
 
 
@@ -76,7 +78,7 @@ class Result:
 
     @property
     def good(self) -> bool:
-        return self.trials == self.passed and all(self.controls.values())
+        return 0 < self.trials == self.passed and all(self.controls.values())
 
     def line(self) -> str:
         seen = sum(map(bool, self.controls.values()))
@@ -126,7 +128,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 def _run_chunk(task: tuple[str, list[int]]) -> list[tuple[int, str, str]]:
     """(seed, what was violated or "", what the trial told) of each."""
-    return [(seed, *run_trial(load(task[0]), seed)) for seed in task[1]]
+    return [(seed, *run_trial(load(task[0]), seed)) for seed in task[1] if time.monotonic() < end]
 
 
 def run_trial(family: Family, seed: int, broken: str = "") -> tuple[str, str]:
@@ -170,7 +172,8 @@ def trials_of(family: Family, trials: int | None, seed: int | None, scale: float
     count = family.count()
     if seed is not None:
         return list(range(seed, seed + (trials or 1)))
-    return spread(count, trials if trials is not None else math.ceil(count * scale))
+    chosen = spread(count, trials if trials is not None else math.ceil(count * scale))
+    return chosen if end == math.inf else Random(family.name).sample(chosen, len(chosen))
 
 
 def load(name: str) -> Family:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.faults import campaign
 from tests.faults.campaign import Violation, require
 
 HANG = 120.0  # s: nothing here takes more than a few
@@ -148,9 +149,16 @@ def reap(pid: int) -> int:
 
 
 def warm(folder: Path, *arguments: str) -> None:
-    """Run a command in this very process, so that those forked from it find all modules read and all caches filled."""
+    """Run a command in this very process, so that those forked from it find all modules read and all caches filled.
+
+    Only modules are read where a GPU may be used: torch looks for it when it first trains, and not again after a fork.
+    """
     import main
 
+    if campaign.DEVICE:
+        import trainer.run.session  # noqa: F401
+
+        return
     before, out, err = os.getcwd(), io.StringIO(), io.StringIO()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)

@@ -39,7 +39,7 @@ RUN = Path("checkpoints/a")
 
 def train(folder: Path, arguments: Sequence[str], hooks: Sequence[Hook] = ()) -> Child:
     """A new training, in the run folder checkpoints/a, that writes down what it reads, uses and saves."""
-    return Child(folder, ["train", *arguments, "--run=a"], [*hooks, record])
+    return Child(folder, ["train", *arguments, *campaign.DEVICE, "--run=a"], [*hooks, record])
 
 
 def resume(folder: Path, arguments: Sequence[str] = (), hooks: Sequence[Hook] = ()) -> Child:
@@ -69,7 +69,7 @@ def reference(
     if not (folder / "seconds").exists():
         own = campaign.SCRATCH / f"making-{key}-{os.getpid()}"
         if make:
-            own.mkdir(parents=True)
+            own.mkdir(parents=True, exist_ok=True)
             make(own)
         began = time.monotonic()
         finish(train(own, arguments, hooks))

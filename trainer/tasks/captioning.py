@@ -197,7 +197,7 @@ class Captioning(Task):
 
 def _pack(words: Tensor, lengths: list[int]) -> PackedSequence:
     """Return the words [N, T] that count, in the order of the decoder's logits."""
-    return pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+    return pack_padded_sequence(words, lengths, batch_first=True)
 
 
 def fit(image: "Image", size: Sequence[int]) -> "Image":

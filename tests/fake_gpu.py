@@ -1,5 +1,6 @@
 """A GPU that is not there: shapes and devices are followed through a step, nothing is computed, and waits are noted."""
 
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,10 @@ class Waits(TorchDispatchMode):
         return result
 
     def note(self, func: Any) -> None:
-        frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(str(ROOT))]
+        ours = f"{ROOT}{os.sep}"
+        frames = [
+            f for f in traceback.extract_stack() if f.filename.startswith(ours) and "site-packages" not in f.filename
+        ]
         own = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
         place = f"{Path(own[-1].filename).relative_to(ROOT)}: {own[-1].line}" if own else "somewhere"
         self.found.append(f"{func._schema.name} in {place}")

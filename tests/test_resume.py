@@ -197,6 +197,19 @@ def test_a_finished_run_trains_on_with_more_epochs(run):
     assert same_run(state("short"), state("long"))
 
 
+def test_interrupted_while_it_draws_a_finished_run_is_finished(run, monkeypatch):
+    from trainer.watchers.pictures import Pictures
+
+    def interrupted(self, seen):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pictures, "end", interrupted)
+    args = [arg for arg in TOY if "pictures" not in arg]
+    assert run("train", "--run=a", *args, "--train.max_steps=3").code == 130
+    assert json.loads(Path("checkpoints/a/status.json").read_text())["state"] == "finished"
+    assert "is finished at" in run("train", "--resume=checkpoints/a").out
+
+
 def test_resuming_reads_no_sample_before_its_position(run, monkeypatch):
     from data.digits import Digits
 

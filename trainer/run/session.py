@@ -46,6 +46,9 @@ def begin(cfg: Config, config_name: str, run: str | None, output: Output = "text
             if folder and not begun and not isinstance(error, (NonFiniteError, StorageError, WorkerError)):
                 folder.remove()  # the mended command may take the same name
             raise
+        finally:
+            if folder is not None:
+                folder.release()
 
 
 def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given) -> Result:
@@ -62,12 +65,10 @@ def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Co
     except Stopped as asked:
         state, code = "stopped", asked.exit_code
     finally:
-        if folder is not None:
+        if folder is not None and folder.status().get("state") != "finished":  # said before its pictures are drawn
             with suppress(StorageError):  # a full disk has been reported already
                 folder.set_status(state, **facts_of(parts.state))
         trainer.close(failed=state == "failed")
-        if folder is not None:
-            folder.release()
     run = parts.state
     if code:
         console.say(f"stopped after step {run.progress.step}, saved; continue with --resume=checkpoints/{name}")

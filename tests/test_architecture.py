@@ -59,6 +59,7 @@ HEAVY = {"torch", "torchvision", "torchnet", "tensorboardX", "visdom", "numpy", 
 # Where only rank 0 acts: it writes what runs, sinks and checkpoints leave behind.
 MAIN_RANK = {
     "utils/dist.py",
+    "trainer/watchers/watcher.py",
     "trainer/checkpointing/store.py",
     "trainer/run/session.py",
     "trainer/run/resume.py",

@@ -271,3 +271,13 @@ def test_the_command_line_sees_this_folder():
     )
     assert (given.returncode, given.stderr) == (2, "--width=x: model.width: expected a whole number, got 'x'\n")
     assert not Path("models/__pycache__").exists()
+
+
+def test_entries_that_are_no_files_of_ours_are_passed_over():
+    """Raw data and editors leave all kinds of names."""
+    write("data/mine.py", '__all__ = ["Points"]\nclass Points: ...\n')
+    os.makedirs("data/raw.py")
+    os.symlink("gone@host.1234", "data/.#mine.py")
+    os.symlink("nowhere.py", "data/dangling.py")
+    assert at("").model["model"].name == "ResNet34"
+    assert "Points" in COMPONENTS["data"].all_names()

@@ -107,7 +107,9 @@ def fake_run(folder, transforms=()):
     said = []
     transform = types.SimpleNamespace(train=transforms, eval=transforms)
     cfg = types.SimpleNamespace(data=types.SimpleNamespace(transform=transform))
-    return types.SimpleNamespace(folder=folder, cfg=cfg, say=said.append, said=said, logger=Logger())
+    task = nn.Identity()
+    known = {"cfg": cfg, "task": task, "eval_task": task}
+    return types.SimpleNamespace(folder=folder, say=said.append, said=said, logger=Logger(), **known)
 
 
 def test_the_first_batch_is_drawn_as_it_was_trained_on(tmp_path):

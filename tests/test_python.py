@@ -1,7 +1,9 @@
 """From Python and notebooks: load, fit, its result, objects in the place of names, and the loop without a folder."""
 
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,8 +17,9 @@ from torch.utils.data import TensorDataset
 from configs import ConfigError, load
 from trainer import Trainer, fit
 from trainer.optim.step import stepper
+from trainer.signals import Signals
 from trainer.task import Task
-from utils.errors import CheckpointError, UserError
+from utils.errors import CheckpointError, DataError, UserError
 from utils.meters import Mean
 
 QUIET = {"log.visdom": False, "log.pictures": False, "log.print_freq": 1}
@@ -149,6 +152,66 @@ def test_a_network_from_a_cell_learns_in_a_shipped_task():
     result = fit(small(), run="a", model=net)
     assert result.task.model is net and result.best > 0.5
     assert "model: Sequential (given from Python)" in Path("checkpoints/a/config.yaml").read_text()
+
+
+def test_without_a_validation_set_nothing_is_measured():
+    given = {name: given for name, given in objects().items() if name != "val"}
+    result = fit(load("default", {**QUIET, "optim.lr": 0.1}, max_epoch=1), run="a", **given)
+    assert result.best is None and result.metrics == {} and not Path("checkpoints/a/best.pth").exists()
+
+
+def test_an_empty_dataset_is_not_taken_for_none():
+    with pytest.raises(DataError, match="0 training samples"):
+        fit(small(), run="a", model=nn.Linear(1, 1), train=pairs(0), val=pairs(3), task=Line(nn.Linear(1, 1)))
+    with pytest.raises(DataError, match="validation split has no samples"):
+        fit(small(), run="b", **{**objects(), "val": pairs(0)})
+
+
+def test_another_object_makes_another_run():
+    fit(small(max_steps=3), run="a")
+    with pytest.raises(ConfigError, match="was not trained with val: TensorDataset"):
+        fit(resume="checkpoints/a", val=pairs())
+
+
+def test_a_run_is_made_longer_with_its_objects():
+    cfg = load("default", {**QUIET, "data.batch_size": 8, "optim.lr": 0.1}, max_epoch=2)
+    fit(cfg, run="a", **objects())
+    longer = fit(resume="checkpoints/a", changes={"train.max_epoch": 4}, **objects())
+    assert longer.history[-1]["epoch"] == 3
+    with pytest.raises(ConfigError, match=r"optim.lr': 1}: a resumed run keeps its optim.lr"):
+        fit(resume="checkpoints/a", changes={"optim.lr": 1}, **objects())
+
+
+def test_trained_networks_are_ready_for_use():
+    result = fit(small(max_steps=3, **{"model.dropout": 0.5}), run="a")
+    assert result.task is result.task and not result.task.training and not result.best_task().training
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    assert fit(resume="checkpoints/a").task.training is False and torch.equal(torch.rand(1), expected)
+
+
+def test_plain_mistakes_are_sentences():
+    for wrong in ({"cfg": "default"}, {"cfg": {}}, {"cfg": small(), "run": 3}, {"cfg": small(), "output": "jsn"}):
+        with pytest.raises(ConfigError, match="fit: "):
+            fit(**wrong)
+
+
+def test_the_loop_alone_lets_its_processes_go():
+    for _ in range(2):
+        Trainer(small(max_steps=3, num_workers=2, loader="processes")).fit()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_second_interrupt_in_a_session_does_not_end_the_process(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    signals = Signals()
+    signals._note(signal.SIGINT, None)
+    assert signals.stop == signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+        signals._note(signal.SIGINT, None)
+    with signals:
+        assert not signals.stop, "the next training begins anew"
 
 
 def test_hooks_of_an_optimizer_are_heard():

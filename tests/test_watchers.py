@@ -53,13 +53,24 @@ class Meddler(Watcher):
 
     begin = after_validation = end = meddle
 
-    def after_step(self, run, batch, scalars):
-        random.random(), np.random.rand(), torch.rand(3)
+    after_step = meddle
 
 
 class Failing(Watcher):
+    def begin(self, run):
+        self.seen = []
+        self.hook = run.task.register_forward_hook(lambda *_: self.seen.append(1))
+
     def after_step(self, run, batch, scalars):
         raise RuntimeError("no idea\nat all")
+
+    def close(self):
+        self.hook.remove()
+
+
+class Speechless(Watcher):
+    def after_validation(self, run, numbers, extras):
+        raise RuntimeError("\n\n")
 
 
 @pytest.fixture
@@ -89,6 +100,17 @@ def test_one_that_fails_costs_a_sentence(run, watched):
     assert given.code == 0 and len(rows("a", phase="train")) == 45
     told = [line for line in given.out.splitlines() if "Failing" in line]
     assert told == ["the watcher Failing is left out from here on: after_step: no idea"]
+    silent = watched(Speechless, "b")
+    assert silent.code == 0 and "left out from here on: after_validation: RuntimeError" in silent.out
+
+
+def test_the_hooks_of_one_that_fails_do_not_stay():
+    task = nn.Linear(2, 2)
+    group = Watchers([Failing()], SimpleNamespace(task=task, eval_task=task, say=print))
+    group.begin()
+    assert task._forward_hooks
+    group.after_step(None, {})
+    assert not task._forward_hooks and not group.watchers
 
 
 def test_what_is_no_watcher_is_told(run):

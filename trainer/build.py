@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Component, Config
@@ -18,7 +18,6 @@ from data.protocol import meta_of
 from trainer.checkpointing.weights import load_initial, load_network_state
 from trainer.features import with_features
 from trainer.optim.update import make_updates
-from trainer.parallel.ddp import shared_step
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
 from trainer.task import Task
@@ -45,9 +44,16 @@ class Given(NamedTuple):
         """Return the class of each object, by its place in a config."""
         return {part: type(given).__name__ for part, given in self._asdict().items() if given is not None}
 
-    def refuse_missing(self, stored: Mapping[str, Any], source: Path) -> None:
-        """Raises CheckpointError for a run that was trained with objects, and is not given them again."""
-        if missing := {part: name for part, name in stored.get("given", {}).items() if part not in self.names()}:
+    def refuse_others(self, stored: Mapping[str, Any], source: Path) -> None:
+        """Raises CheckpointError for a run that was trained with objects and is not given them again.
+
+        Raises ConfigError for other objects than those that it was trained with.
+        """
+        known = stored.get("given", {})
+        if other := {part: name for part, name in self.names().items() if known.get(part) != name}:
+            told = ", ".join(f"{part}: {name}" for part, name in other.items())
+            raise ConfigError(f"{source}: was not trained with {told}; another object makes another run")
+        if missing := {part: name for part, name in known.items() if part not in self.names()}:
             told = " and ".join(f"{part} {name}" for part, name in missing.items())
             again = ", ".join(f"{part}=…" for part in missing)
             raise CheckpointError(
@@ -67,7 +73,6 @@ class Parts(NamedTuple):
     state: RunState
     train_loader: Loader
     val_loader: Loader | None
-    train_step: Callable[[Any, Any], dict[str, Tensor]]
 
 
 def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Given = NOTHING) -> Parts:
@@ -84,22 +89,26 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     serve = partial(Loader, cfg=cfg.data, seed=cfg.train.seed, say=say, device=device)
     train_loader = serve(train, training=True, least=least_batch(task))
     val_loader = None if val is None else serve(val, training=False)
-    about = {"fingerprint": fingerprint(device, train_loader.size)} | ({"given": given.names()} if any(given) else {})
+    about: dict[str, Any] = {"fingerprint": fingerprint(device, train_loader.size)}
+    about |= {"given": given.names()} if given.names() else {}
     state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
-    train_step = task.train_step if dist.world_size() == 1 else shared_step(task, cfg.optim)
+    if val_loader is None:
+        state.monitor.name = None  # nothing is measured
     seed_everything(cfg.train, dist.rank())  # from here on each rank draws its own dropout
     if stored:
         state.load_state_dict(stored, networks=False)
-    return Parts(cfg, device, state, train_loader, val_loader, train_step)
+    return Parts(cfg, device, state, train_loader, val_loader)
 
 
 def _data_and_task(
     cfg: Config, device: torch.device, stored: dict[str, Any] | None, given: Given, say: Say
 ) -> tuple[Dataset, Dataset | None, Meta, Task]:
     """Return the data and the task of a training, with the weights that it goes on from, or begins with."""
-    train = given.train or build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
+    train = given.train
+    if train is None:
+        train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
     meta = stored["meta"] if stored else meta_of(train)
-    task = (given.task or build_task(cfg, meta, trained=stored is not None, given=given)).to(device)
+    task = build_task(cfg, meta, trained=stored is not None, given=given).to(device)
     if stored:
         load_network_state(task, stored["model"], stored.get("buffers", {}), "the checkpoint")
     elif cfg.train.load_model_path:
@@ -107,7 +116,7 @@ def _data_and_task(
     train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
     if not task.metrics or (given.train is not None and given.val is None):
         return train, None, meta, task
-    val = given.val or build_dataset(cfg, "val", meta, say)
+    val = build_dataset(cfg, "val", meta, say) if given.val is None else given.val
     return train, with_features(task, val, cfg, device, adapt=False, say=say), meta, task
 
 
@@ -142,6 +151,8 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
     `trained`: weights come from a checkpoint, so that none that the config names are read or downloaded again.
     `losses`: a loss may be computed, so that a task's own loss network is needed. A task may take both as arguments.
     """
+    if given.task is not None:
+        return given.task
     networks: dict[str, nn.Module] = {} if given.model is None else {"model": given.model}
     for role, spec in cfg.model.items() if given.model is None else ():
         key = "model" if role == "model" else f"model.{role}"

@@ -16,20 +16,27 @@ from utils.errors import DataError
 from utils.meters import Meter
 from utils.randomness import same_random_state
 
-__all__ = ["evaluate", "predict", "evaluating"]
+__all__ = ["evaluate", "evaluating", "predict", "unchanged"]
 
 
 @contextmanager
-def evaluating(task: Task) -> Iterator[None]:
+def unchanged(task: Task) -> Iterator[None]:
     """Restore afterwards the random numbers, and which modules are in training mode."""
     modes = {module: module.training for module in task.modules()}
-    task.eval()
     try:
         with same_random_state():
             yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def evaluating(task: Task) -> Iterator[None]:
+    """Switch to evaluation mode, and restore everything afterwards."""
+    with unchanged(task):
+        task.eval()
+        yield
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""The device a run is on: choosing it, moving batches to it, and its failures in words."""
+"""The set-up of a run: `auto` values of the config, seeds, and networks ready for the device."""
 
 import ctypes
 import os
@@ -47,8 +47,8 @@ def prepare_networks(task: nn.Module, train: Train, training: bool = False) -> N
 def _keep_memory() -> None:
     """Have the C library keep what is freed: otherwise each step asks the system for the same pages again.
 
-    Training ResNet34 at 64 px on a CPU takes 5 to 7 % less time, all of it the system's, and 50 MB more. A small network
-    neither gains nor loses.
+    Training ResNet34 at 64 px on a CPU takes 5 to 7 % less time, all of it the system's, and 50 MB more. A small
+    network neither gains nor loses.
     """
     with suppress(OSError, AttributeError):  # another library than glibc
         library = ctypes.CDLL(None)

@@ -27,7 +27,8 @@ class Stopped(Exception):
 class Signals:
     """SIGINT, SIGTERM and SIGHUP stop after the next save, SIGUSR1 only saves; a second one ends the process at once.
 
-    A second SIGHUP does not, as system and shell may both send it; under nohup it means nothing.
+    In an interactive session it raises KeyboardInterrupt. A second SIGHUP does not count, as system and shell may both
+    send it; under nohup it means nothing.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class Signals:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Signals":
+        self.stop = self.save = 0
         if threading.current_thread() is threading.main_thread():
             for number in (*STOPPING, getattr(signal, "SIGUSR1", None)):
                 if number is not None and (number != HANGUP or signal.getsignal(number) != signal.SIG_IGN):
@@ -50,6 +52,8 @@ class Signals:
         if number not in STOPPING:
             self.save = 1
         elif self.stop and number != HANGUP:
+            if hasattr(sys, "ps1") or "ipykernel" in sys.modules:  # a notebook would lose everything in its memory
+                raise KeyboardInterrupt
             os._exit(128 + number)  # the files on disk are whole at any moment, and nothing more needs an orderly end
         else:
             self.stop = self.stop or number

@@ -11,6 +11,7 @@ from trainer.build import Parts, build
 from trainer.checkpointing.store import BEST
 from trainer.evaluate import evaluate
 from trainer.optim.nonfinite import decide
+from trainer.parallel.ddp import shared_step
 from trainer.signals import Signals, Stopped, look_around
 from trainer.watchers.watcher import Outlets, Run, Watchers
 from utils import dist
@@ -24,14 +25,13 @@ class Trainer:
     """One config, trained on one device of one process, or on a device in each process of a group."""
 
     def __init__(self, cfg: Config, parts: Parts | None = None, outlets: Outlets | None = None):
-        """Make from the config what is not handed in; without outlets there is a console and a journal in memory.
-
-        Raises ConfigError, DataError or CheckpointError for what does not fit together.
-        """
+        """Build what is not handed in. Raises ConfigError, DataError or CheckpointError for parts that do not fit."""
+        self.lone = outlets is None  # nobody but `fit` lets it go
         outlets = outlets or Outlets()
         parts = parts or build(cfg, outlets.console.say)
         self.cfg, self.device, self.state = parts.cfg, parts.device, parts.state
-        self.train_loader, self.val_loader, self.train_step = parts.train_loader, parts.val_loader, parts.train_step
+        self.train_loader, self.val_loader = parts.train_loader, parts.val_loader
+        self.train_step = shared_step(self.state.task, self.cfg.optim)
         self.console, self.logger, self.saver = outlets.console, outlets.logger, outlets.saver
         self.watchers, self.signals = Watchers(outlets.watchers, Run.of(parts, outlets)), Signals()
 
@@ -40,14 +40,25 @@ class Trainer:
 
         Raises Stopped, after saving, when a signal asked for it.
         """
+        failed = True
+        try:
+            self.run()
+            failed = False
+        finally:
+            if self.lone:
+                self.close(failed)
+        return self.logger.history()
+
+    def run(self) -> None:
+        """Train, validate and save until the run is finished."""
         state, train = self.state, self.cfg.train
         state.start_clock()
         with self.signals:
             self.save()  # a folder that cannot be written, or too small a disk, is found now, not after an hour
             self.watchers.begin()
-            if state.progress.finished(train) or state.progress.validation_due(train):  # resumed: stopped within one
+            if state.progress.finished(train) or state.progress.validation_due(train):
                 self.begin_epoch()
-            if state.progress.validation_due(train):
+            if state.progress.validation_due(train):  # the run was stopped within a validation
                 self.validate()
                 self.save()
             while not state.progress.finished(train):
@@ -58,13 +69,10 @@ class Trainer:
             self.final_validation()
             self.saver.wait()
         self.watchers.end()
-        self.console.flush()
-        return self.logger.history()
 
     def begin_epoch(self) -> None:
-        """Announce the epoch to the journal and the console."""
+        """Announce the epoch to the console."""
         p = self.state.progress
-        self.logger.begin_epoch(p.epoch)
         self.console.begin(p.epoch, self.cfg.train.max_epoch, len(self.train_loader), p.batch)
 
     def train_epoch(self) -> bool:
@@ -124,10 +132,7 @@ class Trainer:
         self.save(kept, drop=dropped)
 
     def final_validation(self) -> None:
-        """Validate if the run ended where it would not have done so: within an epoch, for example, by max_steps.
-
-        A longer run would not have validated here, so the state that a resume continues from is saved before.
-        """
+        """Validate if the run ended within an epoch. A longer run would not, so the state to resume is saved before."""
         if self.state.progress.batch:
             self.save()
         if self.state.progress.validated < self.state.progress.step:
@@ -154,10 +159,7 @@ class Trainer:
         self.watchers.after_validation(numbers, extras)
 
     def answer(self, error: NonFiniteError, indices: list[int]) -> bool:
-        """Carry out what is decided on a step that is not finite. Returns whether the run was rolled back.
-
-        Raises the error, with the place where it happened, if the run is to stop.
-        """
+        """Carry out the decision on a step that is not finite: raises the error, or returns whether it rolled back."""
         state, step = self.state, self.state.progress.step + 1
         decision = decide(error, state.progress, self.cfg.train, saves=self.saver.folder is not None)
         if decision.action == "stop":

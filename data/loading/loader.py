@@ -156,7 +156,7 @@ class Loader:
         Raises WorkerError the third time.
         """
         dead = self._workers.kill() if self._workers is not None else ""
-        reason = dead or (str(error) or type(error).__name__).strip().splitlines()[-1]
+        reason = dead or (str(error).strip() or type(error).__name__).splitlines()[-1]
         if "SIGBUS" in reason or "(shm)" in reason:
             reason += ": /dev/shm is full, docker run --shm-size=2g gives more"
         self._workers = None

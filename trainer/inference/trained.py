@@ -44,7 +44,7 @@ class LoadedRun:
         self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
         for reason in rejected if dist.is_main() else ():
             print(f"passed over {reason}")
-        given.refuse_missing(self.state, self.source)
+        given.refuse_others(self.state, self.source)
         self.given, self.stored = given, load_stored(self.state["config"], self.source)
         self.meta: dict[str, Any] = self.state["meta"]
 
@@ -65,7 +65,7 @@ class LoadedRun:
         seed_everything(cfg.train)
         torch.backends.cudnn.benchmark = False  # the fastest algorithm may be another one each time
         with explain_torch_errors(cfg, training=False):
-            task = self.given.task or build_task(cfg, self.meta, True, losses, self.given)
+            task = build_task(cfg, self.meta, True, losses, self.given)
             weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
             load_network_state(task, weights, buffers, str(self.source))
             prepare_networks(task, cfg.train)

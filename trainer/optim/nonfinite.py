@@ -55,13 +55,13 @@ class BufferBackup:
 def decide(error: NonFiniteError, progress: Progress, train: Train, saves: bool) -> Decision:
     """Return the action that `train.on_nonfinite` asks for, or to stop when too many batches of an epoch were left out.
 
-    `saves`: whether the run has checkpoints; one without them can only stop.
+    `saves`: whether the run has checkpoints; one without them cannot go back, and stops.
     """
     first = progress.step - progress.batch  # of the epoch
     bad = [step - first for step in error.steps if step >= first] or [progress.batch]
     skipped = [*progress.skipped, *([progress.epoch, batch] for batch in bad)]
     count, most = sum(epoch == progress.epoch for epoch, _ in skipped), MOST * train.accumulate
-    stops = train.on_nonfinite == "stop" or count > most or not saves
+    stops = train.on_nonfinite == "stop" or count > most or (train.on_nonfinite == "rollback" and not saves)
     return Decision(
         "stop" if stops else train.on_nonfinite, skipped, len(bad), f"{count} of at most {most} in an epoch"
     )

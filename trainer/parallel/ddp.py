@@ -31,6 +31,8 @@ def shared_step(task: Any, roles: Container[str]) -> Callable[[Any, Any], dict[s
 
     Between steps the networks are bare.
     """
+    if world_size() == 1:
+        return task.train_step
     bare = {role: net for role, net in task.named_children() if role in roles}
     # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.
     new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14

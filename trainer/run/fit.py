@@ -1,6 +1,9 @@
 """fit: the command train for Python and notebooks."""
 
+import typing
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
@@ -11,6 +14,7 @@ from trainer.run.result import Result
 from trainer.run.resume import go_on
 from trainer.run.session import begin
 from trainer.task import Task
+from utils.config.cli import python_flag
 from utils.errors import ConfigError
 from utils.sinks.console import Output
 
@@ -25,12 +29,14 @@ def fit(
     train: Dataset | None = None,
     val: Dataset | None = None,
     task: Task | None = None,
+    changes: Mapping[str, Any] | None = None,
     output: Output = "text",
 ) -> Result:
     """Train a config in a run folder, as the command train does, or go on with the run in the folder `resume`.
 
     Objects may take the place of names in a config: a network `model`, the datasets `train` and `val`, a `task` with
-    its networks. A run that was trained with them asks for them again. An interrupt saves and returns.
+    its networks. A run that was trained with them asks for them again. An interrupt saves and returns. `changes` are
+    the keys that may change on resume, as {"train.max_epoch": 20}.
 
     Raises the errors of the command: ConfigError, DataError, CheckpointError and others, all of them UserError.
     """
@@ -38,7 +44,10 @@ def fit(
     if resume is not None:
         if cfg is not None or run is not None:
             raise ConfigError("fit(resume=…): a run continues with its stored config and name; leave out cfg and run")
-        return go_on(str(resume), (), output, given)
-    if cfg is None:
-        raise ConfigError('fit: needs a config, as in fit(load("default")), or resume=…')
+        flags = [python_flag(key, value, repr({key: value})) for key, value in (changes or {}).items()]
+        return go_on(str(resume), flags, output, given)
+    if not isinstance(cfg, Config) or changes:
+        raise ConfigError('fit: needs a config, as in fit(load("default")), or resume=… and perhaps changes={…}')
+    if output not in typing.get_args(Output) or not isinstance(run, str | None):
+        raise ConfigError(f"fit: run is a text, and output one of {', '.join(typing.get_args(Output))}")
     return begin(cfg, "python", run, output, given)

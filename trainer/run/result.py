@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trainer.checkpointing.store import BEST, LAST, read_newest
 from trainer.checkpointing.weights import load_network_state
 from trainer.task import Task
+from utils.randomness import same_random_state
 from utils.runs.reading import NO_METRICS, read_rows
 
 __all__ = ["Result"]
@@ -23,10 +25,11 @@ class Result:
     load_task: Callable[[], Task]
     stopped: int = 0  # the exit code of the signal that stopped it; 0 for a finished run
 
-    @property
+    @cached_property
     def task(self) -> Task:
-        """The trained networks, with averaged weights if the config asks for them."""
-        return self.load_task()
+        """The trained networks in evaluation mode, with averaged weights if the config asks for them."""
+        with same_random_state():
+            return self.load_task().eval()
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -55,9 +55,9 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
     state, source, rejected = read_newest(path)
     for reason in rejected:
         console.say(f"passed over {reason}")
-    given.refuse_missing(state, source)
+    given.refuse_others(state, source)
     cfg = _changed(state["config"], source, flags, console)
-    metrics = (given.task or COMPONENTS["task"].get(cfg.task.name)).metrics
+    metrics = COMPONENTS["task"].get(cfg.task.name).metrics if given.task is None else given.task.metrics
     progress, monitor = Progress.from_state(state["progress"]), Monitor(cfg.train, metrics)
     monitor.earlier_best = _earlier_best(folder.path / BEST, progress)
     if _is_finished(progress, cfg, folder):

@@ -24,7 +24,7 @@ def guarded(target: Path, say: Say) -> Iterator[Path]:
     try:
         yield target
     except Exception as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         say(f"{target} is not drawn: {reason}")
 
 

@@ -1,6 +1,7 @@
 """Watcher: it looks at a run while it trains, and never touches it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from configs import Config
 from data.loading.loader import Loader
 from trainer.build import Parts
 from trainer.checkpointing.saver import NoSaver, Saver
-from trainer.evaluate import evaluating
+from trainer.evaluate import evaluating, unchanged
 from trainer.progress import Progress
 from trainer.state import RunState
 from trainer.task import Task
-from utils.randomness import same_random_state
+from utils import dist
 from utils.sinks.console import Console
 from utils.sinks.logger import Logger, MemoryJournal
 
@@ -27,13 +28,14 @@ __all__ = ["Watcher"]
 class Outlets:
     """The outlets of a run: words, rows, checkpoints and watchers; a console and a journal in memory by default."""
 
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=lambda: Console("text" if dist.is_main() else "quiet"))
     logger: Logger = None  # type: ignore[assignment]
     saver: Saver = field(default_factory=NoSaver)
     watchers: Sequence["Watcher"] = ()
 
     def __post_init__(self) -> None:
-        self.logger = self.logger or Logger([self.console], MemoryJournal())
+        if self.logger is None:
+            self.logger = Logger([self.console], MemoryJournal()) if dist.is_main() else Logger()
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Watchers:
 
     def after_step(self, batch: Any, scalars: Mapping[str, Tensor]) -> None:
         for watcher in list(self.of_steps):
-            with same_random_state():
+            with unchanged(self.run.task), unchanged(self.run.eval_task):
                 if self._call(watcher, "after_step", batch, scalars) is False and watcher in self.of_steps:
                     self.of_steps.remove(watcher)
 
@@ -134,8 +136,10 @@ class Watchers:
         try:
             return getattr(watcher, verb)(*(what if alone else (self.run, *what)))
         except Exception as error:  # a run that has trained for days must not fail by it
-            reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             self.run.say(f"the watcher {type(watcher).__name__} is left out from here on: {verb}: {reason}")
             self.watchers = [other for other in self.watchers if other is not watcher]
             self.of_steps = [other for other in self.of_steps if other is not watcher]
+            with suppress(Exception):  # its hooks must not stay
+                watcher.close()
             return None

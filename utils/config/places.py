@@ -28,8 +28,11 @@ class Place(NamedTuple):
     ours: bool = True  # a part of the program; otherwise the user's, in the current folder
 
     def files(self) -> list[Path]:
-        """Return the files that may hold components: their names do not begin with _."""
-        return [self.folder] if self.folder.is_file() else sorted(self.folder.glob("[!_]*.py"))
+        """Return the readable files that may hold components: their names do not begin with _ or a dot."""
+        if self.folder.is_file():
+            return [self.folder]
+        found = sorted(self.folder.glob("[!_.]*.py"))
+        return found if self.ours else [path for path in found if path.is_file() and os.access(path, os.R_OK)]
 
     def public(self) -> dict[str, Path]:
         """Return each public name with its file.

@@ -77,10 +77,6 @@ class Console(Sink):
             self.bar.close()
             self.bar = None
 
-    def flush(self) -> None:
-        """Print the remaining row of the table at the end of the run."""
-        self._print_waiting()
-
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Take a row of the journal. A row of validation is printed later, when it is known whether it is the best."""
         if phase != "train":
@@ -177,9 +173,7 @@ class Console(Sink):
         self._put(json.dumps(plain, ensure_ascii=False))
 
     def _put(self, line: str) -> None:
-        """Print a line. If the terminal or the pipe's reader is gone, or the disk is full, the run goes on in silence.
-        187 the unwritten rest would fail again at the end
-        """
+        """Print a line. If the terminal or the pipe's reader is gone, or a disk is full, the run goes on in silence."""
         try:
             if self.bar is not None:
                 self.bar.write(line, file=sys.stdout)

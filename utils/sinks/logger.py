@@ -86,11 +86,6 @@ class Logger(Sink):
         if self.journal is not None:
             self.journal.cut(keep)
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pictures and texts."""
-        if self.journal is not None:
-            self.journal.epoch = epoch
-
     def history(self) -> list[dict[str, Any]]:
         """Return the rows of a journal in memory; none for one on disk, which has a file for them."""
         return self.journal.rows if self.journal is not None else []
@@ -99,6 +94,8 @@ class Logger(Sink):
         self, epoch: int, step: int, numbers: Mapping[str, float], extras: Mapping[str, Any], labels: Sequence[str]
     ) -> None:
         """Show a validation: its row, if it has numbers, and matrices."""
+        if self.journal is not None:
+            self.journal.epoch = epoch  # of pictures and texts that follow
         if numbers:
             self.scalars("val", epoch, step, numbers)
         for name, matrix in extras.items():

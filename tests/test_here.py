@@ -239,6 +239,19 @@ def test_an_edit_that_fails_is_tried_again():
     assert MODELS.get("Mine")(2).width == 9 and MODELS.get("Mine") is not first
 
 
+def test_a_helper_that_was_edited_is_read_again():
+    """Two files use it; what it says is asked of both after the edit."""
+    write("models/_width.py", "WIDTH = 5\n")
+    text = '__all__ = ["{0}"]\nfrom ._width import WIDTH\nclass {0}:\n    width = WIDTH\n'
+    write("models/one.py", text.format("One"))
+    write("models/two.py", text.format("Two"))
+    before = MODELS.get("One")
+    assert (before.width, MODELS.get("Two").width) == (5, 5) and MODELS.get("One") is before
+    write("models/_width.py", "WIDTH = 777\n")
+    assert (MODELS.get("One").width, MODELS.get("Two").width) == (777, 777)
+    assert MODELS.get("Two") is MODELS.get("Two"), "read again once"
+
+
 def test_a_shipped_file_that_was_edited_is_read_again(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     rooms = Registry("rooms_of_ours", write("rooms_of_ours/one.py", MINE.format(width=8)).parent.absolute())

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from data.loading.loader import Loader
 from trainer.evaluate import evaluating
-from trainer.tasks.classification import Classification
 from trainer.watchers.watcher import Run, Watcher
 from utils.config.convert import flatten, to_plain
 from utils.device import autocast
@@ -46,10 +45,11 @@ class ClosingViews(Watcher):
 
 
 def _add_requested(run: Run) -> None:
-    log, task, step = run.cfg.log, run.eval_task, run.progress.step
+    log, step = run.cfg.log, run.progress.step
+    task: Any = run.eval_task
     if not (log.graph or log.pr_curves or log.embedding):
         return
-    if not isinstance(task, Classification) or run.val_loader is None:
+    if not hasattr(task, "probabilities") or run.val_loader is None:
         run.say("log.graph, log.pr_curves and log.embedding show a classifier's validation; left out here")
         return
     with evaluating(task), torch.no_grad():
@@ -72,7 +72,7 @@ def _add_graph(network: nn.Module, inputs: Tensor, writer: Any) -> None:
         writer.add_graph(network, inputs)
 
 
-def _look(run: Run, loader: Loader, task: Classification) -> dict[str, Tensor]:
+def _look(run: Run, loader: Loader, task: Any) -> dict[str, Tensor]:
     """Return of the validation the first batch's inputs, labels [N], probabilities [N, C], the last layer's [N, F]."""
     found: dict[str, list[Tensor]] = {"inputs": [], "labels": [], "probabilities": [], "features": []}
     last = [layer for layer in task.model.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) > 1][-1]

@@ -17,7 +17,7 @@ from utils.errors import ConfigError
 __all__ = ["Place", "here", "users_place"]
 
 PACKAGES: dict[str, int] = {}  # by the user's folder: the number of its package
-LOADED: dict[str, source.Stamp] = {}  # by module: the state of its file at the import
+LOADED: dict[str, tuple[source.Stamp, ...]] = {}  # by module: its file and the helpers beside it at the import
 
 
 class Place(NamedTuple):
@@ -56,26 +56,41 @@ class Place(NamedTuple):
         return self.package if path == self.folder else f"{self.package}.{path.stem}"
 
     def load(self, path: Path) -> ModuleType:
-        """Import a file; run an edited file again in the same module.
+        """Import a file; run an edited file again in the same module, and before it the edited helpers beside it.
 
         A file of the user belongs to a package of its own, in which `from ._helper import x` finds the file beside it.
         """
-        name, now = self.module(path), source.stamp(path)
+        name, helpers = self.module(path), self._helpers(path)
+        now = tuple(map(source.stamp, (path, *helpers.values())))
         if not self.ours and self.package not in sys.modules:
             sys.modules[self.package] = ModuleType(self.package, f"The files in {self.folder}.")
             sys.modules[self.package].__path__ = [str(self.folder)]
         if name not in sys.modules:
             importlib.invalidate_caches()  # the file may be newer than Python's list of the folder
-            module = importlib.import_module(name)
+            importlib.import_module(name)
         elif LOADED.get(name, now) != now:
-            # the bytecode's time is in whole seconds: an edit in the same second would not be noticed
-            with suppress(OSError):
-                os.unlink(importlib.util.cache_from_source(str(path)))
-            module = importlib.reload(sys.modules[name])
-        else:
-            module = sys.modules[name]
+            for helper, file in helpers.items():
+                if helper in sys.modules and LOADED.get(helper) != (source.stamp(file),):
+                    _reload(helper, file)
+            _reload(name, path)
+        LOADED.update({helper: (source.stamp(file),) for helper, file in helpers.items()})
         LOADED[name] = now
-        return module
+        return sys.modules[name]
+
+    def _helpers(self, path: Path) -> dict[str, Path]:
+        """Return the files beside a file whose names begin with _, by their modules."""
+        if path == self.folder:
+            return {}
+        files = (file for file in sorted(self.folder.glob("_[!_]*.py")) if file.is_file())
+        return {f"{self.package}.{file.stem}": file for file in files}
+
+
+def _reload(name: str, path: Path) -> None:
+    """Run a file again in its module."""
+    # the bytecode's time is in whole seconds: an edit in the same second would not be noticed
+    with suppress(OSError):
+        os.unlink(importlib.util.cache_from_source(str(path)))
+    importlib.reload(sys.modules[name])
 
 
 def here(folder: Path) -> Path | None:

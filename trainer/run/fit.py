@@ -1,10 +1,14 @@
 """fit: the command train for Python and notebooks."""
 
+import signal
+import threading
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -45,9 +49,26 @@ def fit(
         if cfg is not None or run is not None:
             raise ConfigError("fit(resume=…): a run continues with its stored config and name; leave out cfg and run")
         flags = [python_flag(key, value, repr({key: value})) for key, value in (changes or {}).items()]
-        return go_on(str(resume), flags, output, given)
+        with _restored():
+            return go_on(str(resume), flags, output, given)
     if not isinstance(cfg, Config) or changes:
         raise ConfigError('fit: needs a config, as in fit(load("default")), or resume=… and perhaps changes={…}')
     if output not in typing.get_args(Output) or not isinstance(run, str | None):
         raise ConfigError(f"fit: run is a text, and output one of {', '.join(typing.get_args(Output))}")
-    return begin(cfg, "python", run, output, given)
+    with _restored():
+        return begin(cfg, "python", run, output, given)
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """Restore afterwards the settings of this process that a training changes, except the random numbers."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    numbers = [getattr(signal, name) for name in ("SIGCHLD", "SIGALRM") if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

@@ -11,9 +11,7 @@ registry = Registry(__name__, Path(__file__).parent, here=True)
 
 
 def __getattr__(name: str) -> object:
-    if name not in registry.names():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return registry.get(name)
+    return registry.attribute(name)
 
 
 def __dir__() -> list[str]:

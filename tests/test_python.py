@@ -82,6 +82,7 @@ def test_mistakes_are_errors_and_never_an_exit():
     assert not Path("checkpoints/b").exists(), "the mended call may take the name"
 
 
+@pytest.mark.learns
 def test_without_a_folder_the_loop_prints_and_returns_the_history(capsys):
     history = Trainer(small()).fit()
     assert [row["step"] for row in history if row["phase"] == "train"] == list(range(1, 41))
@@ -129,6 +130,7 @@ def objects():
     return {"task": Line(net), "train": pairs(), "val": pairs(10)}
 
 
+@pytest.mark.learns
 def test_objects_take_the_place_of_names_and_are_asked_for_again(run):
     cfg = load("default", {**QUIET, "data.batch_size": 8, "optim.lr": 0.1}, max_epoch=4)
     whole = fit(cfg, run="whole", **objects())
@@ -147,6 +149,7 @@ def test_objects_take_the_place_of_names_and_are_asked_for_again(run):
     assert again.history[-1]["step"] == 13, "it ends where its config says"
 
 
+@pytest.mark.learns
 def test_a_network_from_a_cell_learns_in_a_shipped_task():
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     result = fit(small(), run="a", model=net)

@@ -145,6 +145,12 @@ class Registry:
         built = getattr(module, family)
         return functools.partial(built, variant) if variant else built
 
+    def attribute(self, name: str) -> Any:
+        """Return what `from PACKAGE import NAME` takes. Raises AttributeError for a name that is not public."""
+        if name.startswith("_") or name not in self.names():
+            raise AttributeError(f"module '{self.package}' has no attribute '{name}'")
+        return self.get(name)
+
     def build(self, spec: Component, key: str, *args: Any, **available: Any) -> Any:
         """Call the class with the config's arguments, and with those of `available` that its signature names.
 

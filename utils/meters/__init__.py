@@ -13,9 +13,7 @@ registry = Registry(__name__, Path(__file__).parent)
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_") or name not in registry.names():
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return registry.get(name)
+    return registry.attribute(name)
 
 
 def __dir__() -> list[str]:

@@ -205,7 +205,9 @@ def test_the_settings_of_a_session_stay():
 
 
 def test_plain_mistakes_are_sentences():
-    for wrong in ({"cfg": "default"}, {"cfg": {}}, {"cfg": small(), "run": 3}, {"cfg": small(), "output": "jsn"}):
+    given = [{"model": nn.Linear}, {"train": iter([1])}, {"val": TensorDataset}, {"task": nn.Linear(1, 1)}]
+    plain = [{"cfg": "default"}, {"cfg": {}}, {"cfg": small(), "run": 3}, {"cfg": small(), "output": "jsn"}]
+    for wrong in [*plain, *({"cfg": small(), **one} for one in given)]:
         with pytest.raises(ConfigError, match="fit: "):
             fit(**wrong)
 

@@ -45,6 +45,7 @@ def fit(
     Raises the errors of the command: ConfigError, DataError, CheckpointError and others, all of them UserError.
     """
     given = Given(model, train, val, task)
+    _check(given)
     if resume is not None:
         if cfg is not None or run is not None:
             raise ConfigError("fit(resume=…): a run continues with its stored config and name; leave out cfg and run")
@@ -57,6 +58,22 @@ def fit(
         raise ConfigError(f"fit: run is a text, and output one of {', '.join(typing.get_args(Output))}")
     with _restored():
         return begin(cfg, "python", run, output, given)
+
+
+def _check(given: Given) -> None:
+    """Raises ConfigError for an object that cannot stand where it is given."""
+    kinds: dict[str, type] = {"model": nn.Module, "task": Task}
+    for part, kind in kinds.items():
+        one: Any = getattr(given, part)
+        if one is not None and not isinstance(one, kind):
+            what = f"the class {one.__name__}" if isinstance(one, type) else f"a {type(one).__name__}"
+            raise ConfigError(f"fit: {part} is a {kind.__name__} that has been made, got {what}")
+    for part in ("train", "val"):
+        one = getattr(given, part)
+        if one is not None and (
+            isinstance(one, type) or not hasattr(one, "__len__") or not hasattr(one, "__getitem__")
+        ):
+            raise ConfigError(f"fit: {part} is a dataset with a length and numbered samples, got {type(one).__name__}")
 
 
 @contextmanager

@@ -37,7 +37,7 @@ FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 COMPONENTS = connect(
     {
         "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
-        "data": Registry("data", ROOT / "data", here=True, from_trainer=frozenset({"split", "transform"})),
+        "data": Registry("data", ROOT / "data", here=True, from_trainer=frozenset({"split", "transform", "whole"})),
         "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
         "optim": Registry("torch.optim", None, [OPTIMIZERS], available=frozenset()),

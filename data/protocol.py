@@ -6,6 +6,7 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 - `ids`: a name for each sample; `labels`: the classes of the samples; `collate(samples)`: makes a batch of samples;
 - `reads_batches`, `read` and, if `draws`, `finish`: see BatchReader;
 - `on_gpu`: whether its batches are made on a GPU;
+- `facts`: how it understood its files, in words, see data/_facts.py;
 - `store`: the source of its pictures, see data/_stores.py, and `transform`: the transforms of them;
 - `pictures`, `files` and `with_features`: see Photographed.
 """
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from data._facts import Facts
 from utils.errors import ConfigError, DataError
 
 # It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
@@ -104,6 +106,11 @@ def meta_of(dataset: Any) -> dict[str, Any]:
         raise ConfigError(
             f"{type(dataset).__name__}.meta: {error}; it may hold numbers, text, lists and dicts"
         ) from error
+
+
+def facts_of(dataset: Any) -> Facts:
+    """Return how a dataset understood its files; empty facts for one that does not tell."""
+    return getattr(dataset, "facts", None) or Facts()
 
 
 def store_of(dataset: Any) -> Any:

@@ -120,8 +120,10 @@ def _data_and_task(
     return train, with_features(task, val, cfg, device, adapt=False, say=say), meta, task
 
 
-def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = print) -> Dataset:
+def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = print, whole: bool = False) -> Dataset:
     """Return the dataset of a split; it is offered the split's root and transform, and the training set's meta.
+
+    `whole`: the split val is all labelled samples, because the data are others than those of the training.
 
     Raises ConfigError when transforms are set and the dataset takes none, and for a val split where it has but one.
     """
@@ -134,7 +136,7 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = print) -> Data
             f"data.dataset: {spec.name} takes no split, so that validation would measure the samples it learns from; "
             "give it __init__(self, split, …), which is 'train', 'val' or 'test'"
         )
-    offered: Meta = {**meta, "split": split}
+    offered: Meta = {**meta, "split": split, "whole": whole}
     if listed:
         offered["transform"] = make_transform(listed, fast=cfg.data.pixels == "fast")
     root = cfg.data.test_data_root if split == "test" else cfg.data.train_data_root

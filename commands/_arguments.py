@@ -7,7 +7,7 @@ from utils.errors import ConfigError
 
 __all__ = ["checkpoint_and_keys", "one_word", "split"]
 
-SWITCHES = ("quiet", "json", "print", "debug")
+SWITCHES = ("quiet", "json", "print", "data", "debug")
 
 
 def split(flags: Sequence[Flag], known: Sequence[str]) -> tuple[dict[str, str], list[Flag]]:

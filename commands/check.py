@@ -1,10 +1,12 @@
 """check: report all mistakes in a config and its flags, and start nothing.
 
-python main.py check [CONFIG] [--key=value …] [--print]
+python main.py check [CONFIG] [--key=value …] [--print] [--data]
 
 CONFIG and flags are those of train: replace train by check.
 
   --print      every key, its value and the place of the value
+  --data       read the data, too, and print what they are taken for; a folder
+               that is missing, or data that training would refuse: exit 3
 """
 
 from collections.abc import Sequence
@@ -18,20 +20,30 @@ from utils.config.yaml_text import dump_line
 
 __all__ = ["run"]
 
-OPTIONS = ("config", "run", "quiet", "json", "print", "debug")  # with train's options: a user checks that command first
+# with train's options: a user checks that command first
+OPTIONS = ("config", "run", "quiet", "json", "print", "data", "debug")
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Print that the config is right; with --print also all its values, each with its place.
+    """Print that the config is right; with --print also all its values, with --data what the data are taken for.
 
-    Raises ConfigError with a line for each mistake.
+    Raises ConfigError with a line for each mistake, DataError for data that training would refuse.
     """
-    options, keys = split(flags, OPTIONS)
+    options, keys = split(flags, [o for o in OPTIONS if o != "data" or _asks_data(flags)])
     name, show = one_word("check", words, options.get("config")) or "default", options.get("print") == "true"
     resolved = resolve(name, keys, OPTIONS)
     for key, value in flatten(to_plain(resolved.config)).items() if show else ():
         print(f"{key}: {dump_line(value)}  # {_place(resolved.tree, key)}")
+    if options.get("data") == "true":
+        from trainer.run.data_check import check_data
+
+        check_data(resolved.config, print)
     print(f"{name}: no mistakes found")
+
+
+def _asks_data(flags: Sequence[Flag]) -> bool:
+    """Return whether --data is the command's option; --data=DogCat is a mistake in a key of the config."""
+    return any(flag.key == "data" and flag.text in ("true", "false") for flag in flags)
 
 
 def _place(node: Node, key: str) -> str:

@@ -11,6 +11,7 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 - `pictures`, `files` and `with_features`: see Photographed.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -82,11 +83,27 @@ def classes_of(dataset: Any) -> Tensor:
 
     Raises DataError for a dataset without class numbers.
     """
-    labels = getattr(dataset, "labels", None)
-    labels = None if labels is None else torch.as_tensor(labels)
-    if labels is None or labels.is_floating_point() or labels.ndim != 1:
+    labels = labels_of(dataset)
+    if labels is None:
         raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
     return labels
+
+
+def labels_of(dataset: Any) -> Tensor | None:
+    """Return the class number of each sample, int64 [N]; None for a dataset without class numbers."""
+    labels = getattr(dataset, "labels", None)
+    labels = None if labels is None else torch.as_tensor(labels)
+    return None if labels is None or labels.is_floating_point() or labels.ndim != 1 else labels
+
+
+def identity_of(dataset: Any) -> str:
+    """Return a hash of the samples' names, in order, and of their class numbers: other samples have another one."""
+    digest = hashlib.sha256()
+    names = ids_of(dataset)
+    digest.update(repr(names if isinstance(names, range) else [str(name) for name in names]).encode("utf-8", "replace"))
+    if (labels := labels_of(dataset)) is not None:
+        digest.update(labels.to(torch.int64).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def collate_of(dataset: Any) -> Callable[[list[Any]], Any]:

@@ -14,7 +14,7 @@ from configs import COMPONENTS, Component, Config
 from data.loading.cache import with_cache
 from data.loading.loader import Loader
 from data.loading.transforms import make_transform
-from data.protocol import meta_of
+from data.protocol import identity_of, meta_of
 from trainer.checkpointing.weights import load_initial, load_network_state
 from trainer.features import with_features
 from trainer.optim.update import make_updates
@@ -90,6 +90,9 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     train_loader = serve(train, training=True, least=least_batch(task))
     val_loader = None if val is None else serve(val, training=False)
     about: dict[str, Any] = {"fingerprint": fingerprint(device, train_loader.size)}
+    about["data"] = {
+        split: identity_of(dataset) for split, dataset in (("train", train), ("val", val)) if dataset is not None
+    }
     about |= {"given": given.names()} if given.names() else {}
     state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
     if val_loader is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["is_slip", "nearest", "shortened", "suggest"]
+__all__ = ["count_of", "is_slip", "nearest", "shortened", "suggest"]
 
 LIKENESS = 0.6  # the part of the letters in common, in order, from which two words count as alike
 LISTED = 12  # if none is near, up to this many words are listed
@@ -42,6 +42,11 @@ def suggest(typed: str, known: Iterable[str], before: str = "") -> str:
     if near := nearest(typed, words):
         return f"; did you mean '{before}{near}'?"
     return f"; there is {', '.join(words)}" if 0 < len(words) <= LISTED else ""
+
+
+def count_of(number: int, thing: str) -> str:
+    """Return the number with the word for so many things: 1 sample, 1,258 samples."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def shortened(text: str, most: int = 100) -> str:

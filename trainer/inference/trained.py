@@ -5,9 +5,11 @@ from contextlib import closing
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config, differences, load_stored
 from data.loading.loader import Loader
+from data.protocol import facts_of, identity_of
 from trainer.build import NOTHING, Given, build_dataset, build_task
 from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.checkpointing.weights import load_network_state
@@ -28,6 +30,8 @@ __all__ = ["LoadedRun", "test", "val"]
 # Keys that change how is measured, not what was trained.
 NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
 COMPUTING = tuple(f"train.{name}" for name in NAMES)
+# Another folder, or another file, is scored whole.
+PLACES = ("data.train_data_root", "data.dataset.root", "data.dataset.train", "data.dataset.labels")
 MEASURING = ("data.", "test.", "log.", *COMPUTING)
 
 
@@ -77,8 +81,16 @@ class LoadedRun:
         unused = getattr(cfg.data, root) is not None and "root" not in COMPONENTS["data"].signature(name).parameters
         if unused and dist.is_main():
             print(f"note: {name} reads no folder; {root} is not used")
-        dataset = with_features(task, build_dataset(cfg, split, self.meta), cfg, device, adapt=False)
+        dataset = with_features(task, self._dataset(cfg, split), cfg, device, adapt=False)
         return Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device)
+
+    def _dataset(self, cfg: Config, split: str) -> Dataset:
+        """Return the dataset of a split; that of val is all labelled samples, if other data are named than trained."""
+        dataset = build_dataset(cfg, split, self.meta)
+        if split != "val" or not any(key in PLACES for key in differences(self.stored, cfg)):
+            return dataset
+        trained_on = self.state.get("data", {}).get("val")
+        return dataset if identity_of(dataset) == trained_on else build_dataset(cfg, split, self.meta, whole=True)
 
 
 def val(checkpoint: str, flags: Sequence[Flag]) -> None:
@@ -90,7 +102,8 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
         numbers, _ = evaluate(task, loader, cfg, device)
     if dist.is_main():
-        print(f"{trained.source}: {loader.size} samples")
+        source = facts_of(loader.dataset).source
+        print(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
         for name, value in numbers.items():
             print(f"{name} {value}")
     dist.stop()

@@ -7,13 +7,15 @@ from typing import Any
 
 from trainer.build import Parts
 from trainer.checkpointing.store import BEST
+from trainer.run.data_facts import FILE, data_facts, on_screen
 from trainer.state import RunState
 from trainer.watchers.watcher import Run, Watcher
 from utils.errors import StorageError
+from utils.files import write_atomic
 from utils.runs.folder import RunFolder
 from utils.sinks.console import Console
 
-__all__ = ["Status", "facts_of", "first_words", "last_words"]
+__all__ = ["Status", "facts_of", "first_words", "last_words", "tell_data"]
 
 
 class Status(Watcher):
@@ -49,6 +51,20 @@ def first_words(parts: Parts, path: Path, console: Console) -> None:
     if cfg.log.print_freq > steps:
         asked = f"--print-freq={max(1, steps // 10)}"
         console.say(f"note: the training loss is told each {cfg.log.print_freq} steps, and there are {steps}; {asked}")
+
+
+def tell_data(parts: Parts, path: Path, console: Console) -> None:
+    """Print how the data were understood, and keep it as data.txt; a resumed run prints it only if it has changed."""
+    loaders = {"train": parts.train_loader, "val": parts.val_loader}
+    splits = {split: loader.dataset for split, loader in loaders.items() if loader is not None}
+    lines = data_facts(type(parts.train_loader.dataset).__name__, splits)
+    text = "\n".join(lines) + "\n"
+    with suppress(OSError, UnicodeDecodeError):
+        if (path / FILE).read_text(encoding="utf-8") == text:
+            return
+    write_atomic(path / FILE, text.encode("utf-8", "backslashreplace"))
+    for line in on_screen(lines, str(path / FILE)):
+        console.say(line)
 
 
 def last_words(state: RunState, path: Path, console: Console) -> None:

@@ -15,7 +15,7 @@ from trainer.run.session import run_in_folder
 from utils import dist
 from utils.config.cli import Flag, as_typed
 from utils.config.yaml_text import dump_line
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, DataError
 from utils.runs.folder import RunFolder, newest_unfinished, refuse_unless_run, run_path
 from utils.sinks.console import Console, Output
 
@@ -23,6 +23,8 @@ __all__ = ["go_on", "resume"]
 
 # Keys that may change on resume. Any other change would make it another run.
 CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "data.loader", "log.")
+# The data may lie elsewhere: names and split are compared with those that the run began with.
+PLACES = ("data.train_data_root", "data.test_data_root", "data.dataset.root")
 
 
 def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:
@@ -68,7 +70,9 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
     with explain_torch_errors(cfg):
         parts = build(cfg, console.say, state, given)
         parts.state.monitor.earlier_best = monitor.earlier_best
-        _compare_fingerprints(state.get("fingerprint", {}), parts.state.about["fingerprint"], console)
+        moved = [key for key in PLACES if key in differences(load_stored(state["config"], source), cfg)]
+        same = _compare_data(state.get("data", {}), parts.state.about["data"], moved, console)
+        _compare_fingerprints(state.get("fingerprint", {}), parts.state.about["fingerprint"], same, console)
         for schedule in parts.state.update.schedules():
             if schedule.end < schedule.length:
                 console.say(
@@ -94,8 +98,8 @@ def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], consol
     """
     cfg = load_stored(stored, source, flags)
     changed = differences(load_stored(stored, source), cfg)
-    if wrong := [key for key in changed if not key.startswith(CHANGEABLE)]:
-        allowed = ", ".join(CHANGEABLE).replace("log.", "log.*")
+    if wrong := [key for key in changed if not key.startswith(CHANGEABLE) and key not in PLACES]:
+        allowed = ", ".join([*CHANGEABLE, *PLACES]).replace("log.", "log.*")
         raise ConfigError(
             "\n".join(
                 f"{as_typed(k, flags)}: a resumed run keeps its {k} {dump_line(changed[k][0])}; "
@@ -120,7 +124,29 @@ def _earlier_best(best: Path, progress: Progress) -> Progress | None:
     return found if better else None
 
 
-def _compare_fingerprints(old: dict[str, Any], new: dict[str, Any], console: Console) -> None:
+def _compare_data(old: dict[str, str], new: dict[str, str], moved: Sequence[str], console: Console) -> bool:
+    """Return whether the samples are those that the run began with, as far as their names and classes tell.
+
+    Raises DataError when other ones lie where the flags say that the data are now.
+    """
+    others = [split for split in new if old.get(split, new[split]) != new[split]]
+    if others and moved:
+        raise DataError(
+            f"{', '.join(moved)}: other data lie there than the run was trained on: names, classes or number of the "
+            f"samples of {' and '.join(others)} differ; give the folder that holds the same files"
+        )
+    if others:
+        console.say(
+            f"note: the samples of {' and '.join(others)} are not those of before: names, classes or their number "
+            "differ; from here on it is another run, on other data"
+        )
+    return not others
+
+
+def _compare_fingerprints(old: dict[str, Any], new: dict[str, Any], same_data: bool, console: Console) -> None:
     different = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
-    if different:
-        console.say(f"not the same set-up ({', '.join(different)}): from here on exact in steps and data, not in bits")
+    if not different:
+        return
+    kept = same_data and old.get("processes") == new["processes"]
+    promise = "exact in steps and data, not in bits" if kept else "not exact: steps and samples are others"
+    console.say(f"not the same set-up ({', '.join(different)}): from here on {promise}")

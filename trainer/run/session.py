@@ -5,7 +5,7 @@ from contextlib import suppress
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
 from trainer.messages import explain_torch_errors
-from trainer.run.report import facts_of, first_words, last_words
+from trainer.run.report import facts_of, first_words, last_words, tell_data
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
@@ -57,6 +57,7 @@ def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Co
     if folder is not None:
         outlets = open_outlets(parts, folder, console, given)
         first_words(parts, folder.path, console)
+        tell_data(parts, folder.path, console)
     trainer = Trainer(parts.cfg, parts, outlets)
     state, code = "failed", 0
     try:

@@ -1,0 +1,111 @@
+"""How a run understood its data, in words: printed before the first step, and kept as data.txt in its folder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.protocol import facts_of, labels_of, meta_of, read_one
+from utils.randomness import same_random_state
+from utils.words import count_of, shortened
+
+__all__ = ["FILE", "SCREEN", "data_facts", "on_screen"]
+
+FILE = "data.txt"
+SCREEN = 24  # lines that are printed; the file has all
+NAMED = 12  # classes that are listed with their counts on one line
+
+
+def data_facts(name: str, splits: Mapping[str, Dataset]) -> list[str]:
+    """Return the lines about the datasets of a run by split, from the training set on; `name` is the dataset's class.
+
+    Reads the first sample of each split. Raises the dataset's errors.
+    """
+    lines = [f"data: {name}"]
+    for split, dataset in splits.items():
+        source = facts_of(dataset).source
+        lines.append(f"  {split}: {count_of(len(dataset), 'sample')}{f', {source}' if source else ''}")  # type: ignore[arg-type]
+    return [*lines, *(f"  {line}" for line in _unique([*_classes(splits), *_understood(splits), *_samples(splits)]))]
+
+
+def on_screen(lines: Sequence[str], where: str) -> list[str]:
+    """Return at most a screenful of the lines; the last one says where the others are."""
+    if len(lines) <= SCREEN:
+        return list(lines)
+    return [*lines[: SCREEN - 1], f"  … {len(lines) - SCREEN + 1} more lines in {where}"]
+
+
+def _unique(lines: Sequence[str]) -> list[str]:
+    """Return each line once: two splits of one file say the same of it."""
+    return list(dict.fromkeys(lines))
+
+
+def _classes(splits: Mapping[str, Dataset]) -> Iterator[str]:
+    """Yield the classes and how many samples of each split they have."""
+    counts = {split: found for split, dataset in splits.items() if (found := _counts(dataset))}
+    if not counts:
+        return
+    names = list(dict.fromkeys(name for found in counts.values() for name in found))
+    told = [f"{name}: {' + '.join(f'{found.get(name, 0):,}' for found in counts.values())}" for name in names]
+    more = ", …" * (len(names) > NAMED)
+    yield f"{len(names)} classes, samples in {' + '.join(counts)}: {', '.join(told[:NAMED])}{more}"
+    for start in range(NAMED, len(names), NAMED):
+        yield f"  … {', '.join(told[start : start + NAMED])}"
+    for split, found in counts.items():
+        if absent := [name for name in names if not found.get(name)]:
+            listed = ", ".join(absent[:NAMED]) + ", …" * (len(absent) > NAMED)
+            yield f"note: {split} holds no sample of {listed}"
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    """Return the number of samples of each class, by the class's name; empty for a dataset without class numbers."""
+    labels, names = labels_of(dataset), meta_of(dataset).get("classes", [])
+    if labels is None or not len(labels) or int(labels.min()) < 0:
+        return {}
+    found = torch.bincount(labels, minlength=len(names)).tolist()
+    return {str(names[i]) if i < len(names) else str(i): count for i, count in enumerate(found)}
+
+
+def _understood(splits: Mapping[str, Dataset]) -> Iterator[str]:
+    """Yield the facts that each dataset read from its files: columns, masks, files that are left out or odd."""
+    for dataset in splits.values():
+        facts = facts_of(dataset)
+        yield from facts.lines
+        for reason, names in facts.left_out.items():
+            yield f"left out: {len(names):,}, {reason}; the first is {shortened(str(names[0]), 80)}"
+        for reason, names in facts.odd.items():
+            yield f"odd: {len(names):,}, {reason}; the first is {shortened(str(names[0]), 80)}"
+
+
+def _samples(splits: Mapping[str, Dataset]) -> Iterator[str]:
+    """Yield the sizes and ranges of the first sample of each split."""
+    told: dict[str, list[str]] = {}
+    for split, dataset in splits.items():
+        if len(dataset):  # type: ignore[arg-type]
+            with same_random_state():
+                told.setdefault(_described(read_one(dataset, 0)), []).append(split)
+    for text, names in told.items():
+        yield f"a sample ({', '.join(names)}): {text}"
+
+
+def _described(part: Any) -> str:
+    """Return size, type and range of a part of a sample."""
+    if isinstance(part, Tensor):
+        size = " x ".join(map(str, part.shape))
+        return f"{str(part.dtype).removeprefix('torch.')} {size or 'number'}{_range(part)}"
+    if isinstance(part, (tuple, list)) and len(part) <= 8 and not all(isinstance(x, (int, float)) for x in part):
+        return ", ".join(map(_described, part))
+    if isinstance(part, Mapping):
+        return ", ".join(f"{key}: {_described(value)}" for key, value in part.items())
+    if isinstance(part, (bool, int, float)):
+        return f"{type(part).__name__} {part:g}"
+    return f"{type(part).__name__} {shortened(repr(part), 40)}"
+
+
+def _range(values: Tensor) -> str:
+    if not values.numel() or values.is_complex():
+        return ""
+    low, high = float(values.min()), float(values.max())
+    return f" of {low:.3g}" if low == high else f" from {low:.3g} to {high:.3g}"

@@ -195,13 +195,13 @@ def test_trained_networks_are_ready_for_use():
 
 
 def test_the_settings_of_a_session_stay():
-    signal.signal(signal.SIGALRM, mine := lambda *_: None)
+    before = signal.signal(signal.SIGALRM, mine := lambda *_: None)
     try:
         fit(small(max_steps=3, deterministic=True, num_workers=1, loader="processes"), run="a")
         assert signal.getsignal(signal.SIGALRM) is mine and not torch.are_deterministic_algorithms_enabled()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_plain_mistakes_are_sentences():

@@ -27,7 +27,7 @@ ARGS = [
 ]
 CUT = 31  # in the third epoch, in an open accumulation window, between two train rows
 # What another value of is no difference, or is told in words: how long it took, where the journal is cut.
-FREE = {"config", "meta", "fingerprint", "format", "progress/seconds", "progress/journal"}
+FREE = {"config", "meta", "fingerprint", "data", "format", "progress/seconds", "progress/journal"}
 
 
 @pytest.fixture(scope="module")
@@ -131,5 +131,5 @@ def test_each_part_that_is_missing_is_refused_or_seen(run, runs, monkeypatch):
         code, same = resumed(run, runs, monkeypatch, put(whole, name, None, drop=True))
         unseen += [name] if same else []
         crashed += [(name, code)] if code not in (0, 4) else []
-    unseen = [name for name in unseen if not name.startswith("fingerprint") and parts(whole).get(name) != {}]
+    unseen = [name for name in unseen if not name.startswith(("fingerprint", "data")) and parts(whole).get(name) != {}]
     assert not crashed and not unseen, (crashed, unseen)

@@ -208,9 +208,9 @@ class _Watch:
         if not isinstance(current, cls):
             current = cls()
             signal.signal(signal.SIGCHLD, current)
-            signal.signal(signal.SIGALRM, current)
             keep_sigchld_handler()
             current.in_place = True
+        signal.signal(signal.SIGALRM, current)  # another handler may have come meanwhile; its default would end us
         return current
 
     def __call__(self, number: int, frame: FrameType | None) -> None:

@@ -65,7 +65,7 @@ def test_memory_that_is_kept_is_the_same_run_and_costs_no_page_twice(start, tmp_
     """Page faults are counted in processes of their own: once told, the C library stays so."""
     faults = {}
     for kept in ("true", "false"):
-        flags = ["--model=LeNet", "--batch-size=512", "--max-epoch=8", "--train.val_steps=1000", *PLAIN]
+        flags = ["--model=LeNet", "--batch-size=512", "--max-epoch=20", "--train.val_steps=1000", *PLAIN]
         process = start("train", f"--run={kept}", *flags, f"--train.keep_memory={kept}")
         faults[kept] = os.wait4(process.pid, 0)[2].ru_minflt
         process.returncode = 0

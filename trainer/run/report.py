@@ -63,8 +63,7 @@ def tell_data(parts: Parts, path: Path, console: Console) -> None:
         if (path / FILE).read_text(encoding="utf-8") == text:
             return
     write_atomic(path / FILE, text.encode("utf-8", "backslashreplace"))
-    for line in on_screen(lines, str(path / FILE)):
-        console.say(line)
+    console.say("\n".join(on_screen(lines, str(path / FILE))))
 
 
 def last_words(state: RunState, path: Path, console: Console) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from commands import QUICK, found
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError, UserError
+from utils.terminal import show
 from utils.words import suggest
 
 COMMANDS = found()
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
         if {"--debug", "--debug=true", "debug=true"} & set(arguments):
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         elif not isinstance(error, ConfigError) or "WORLD_SIZE" not in os.environ or os.environ["RANK"] == "0":
-            print(error, file=sys.stderr)
+            show(error, error=True)
         return error.exit_code
     except KeyboardInterrupt:
         return 130  # before the training began, or after it ended: there is nothing to save

@@ -17,6 +17,7 @@ from utils.config.cli import Flag
 from utils.config.convert import flatten, to_plain
 from utils.config.tree import Node
 from utils.config.yaml_text import dump_line
+from utils.terminal import show
 
 __all__ = ["run"]
 
@@ -30,15 +31,15 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     Raises ConfigError with a line for each mistake, DataError for data that training would refuse.
     """
     options, keys = split(flags, [o for o in OPTIONS if o != "data" or _asks_data(flags)])
-    name, show = one_word("check", words, options.get("config")) or "default", options.get("print") == "true"
+    name, every = one_word("check", words, options.get("config")) or "default", options.get("print") == "true"
     resolved = resolve(name, keys, OPTIONS)
-    for key, value in flatten(to_plain(resolved.config)).items() if show else ():
-        print(f"{key}: {dump_line(value)}  # {_place(resolved.tree, key)}")
+    for key, value in flatten(to_plain(resolved.config)).items() if every else ():
+        show(f"{key}: {dump_line(value)}  # {_place(resolved.tree, key)}")
     if options.get("data") == "true":
         from trainer.run.data_check import check_data
 
-        check_data(resolved.config, print)
-    print(f"{name}: no mistakes found")
+        check_data(resolved.config, show)
+    show(f"{name}: no mistakes found")
 
 
 def _asks_data(flags: Sequence[Flag]) -> bool:

@@ -21,6 +21,7 @@ from configs.layers import config_files
 from utils.config.cli import Flag, as_flag
 from utils.errors import ConfigError
 from utils.runs.folder import ROOT
+from utils.terminal import show
 from utils.words import suggest
 
 __all__ = ["candidates", "run"]
@@ -65,9 +66,9 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """
     if words[:1] == ("words",) and len(words) == 2:
         for word in candidates(words[1]):
-            print(word)
+            show(word)
     elif len(words) == 1 and words[0] in SCRIPTS and not flags:
-        print(SCRIPTS[words[0]].strip())
+        show(SCRIPTS[words[0]].strip())
     else:
         typed = words[0] if words else ""
         raise ConfigError(f"completion takes the name of a shell{suggest(typed, SCRIPTS)}")

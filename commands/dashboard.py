@@ -24,6 +24,7 @@ from utils.config.cli import Flag
 from utils.errors import ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import Curves, find_run, read_curves, run_folders, run_labels
+from utils.terminal import show
 
 if TYPE_CHECKING:
     from utils.sinks.visdom_windows import Windows
@@ -53,7 +54,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     try:
         serve(port, ROOT / ".visdom", partial(_begin, folders, port, token), token)
     except KeyboardInterrupt:
-        print("the dashboard is closed")
+        show("the dashboard is closed")
 
 
 def _port(text: str) -> int:
@@ -79,14 +80,14 @@ def _prepare(fetch: bool) -> None:
     if not missing_assets():
         return
     if fetch:
-        print(f"{fetch_assets()} files of the page were put in place")
+        show(f"{fetch_assets()} files of the page were put in place")
     else:
-        print("the page lacks its scripts and stays empty: `python main.py dashboard --assets` fetches them with npm")
+        show("the page lacks its scripts and stays empty: `python main.py dashboard --assets` fetches them with npm")
 
 
 def _begin(folders: Sequence[Path], port: int, token: str) -> None:
     address = f"http://127.0.0.1:{port}" + (f"/?token={token}" if token else "")
-    print(f"{address} shows what runs send to --log.visdom_port={port}; Ctrl-C ends it", flush=True)
+    show(f"{address} shows what runs send to --log.visdom_port={port}; Ctrl-C ends it", flush=True)
     if folders:
         threading.Thread(target=_replay, args=(folders, port), name="replay", daemon=True).start()
 
@@ -114,9 +115,9 @@ def _replay(folders: Sequence[Path], port: int) -> None:
 
 def _finish(visualizer: "Visualizer", port: int, what: str) -> None:
     if visualizer.close(PATIENCE):
-        print(f"http://127.0.0.1:{port}/env/{visualizer.env} shows {what}", flush=True)
+        show(f"http://127.0.0.1:{port}/env/{visualizer.env} shows {what}", flush=True)
     else:
-        print(f"{what} could not be shown within {PATIENCE:.0f} s", flush=True)
+        show(f"{what} could not be shown within {PATIENCE:.0f} s", flush=True)
 
 
 def _compare(windows: "Windows", runs: Mapping[str, Curves]) -> None:

@@ -22,6 +22,7 @@ from utils.config.yaml_text import dump_line
 from utils.errors import ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import Curves, best_value, component_names, find_run, read_config, read_curves, run_labels
+from utils.terminal import show
 
 __all__ = ["run"]
 
@@ -55,9 +56,9 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     names = sorted(left.metrics | right.metrics, key=lambda name: PHASES.index(name.partition(" ")[0]))
     metrics = {name: (left.metrics.get(name, NONE), right.metrics.get(name, NONE)) for name in names}
     if not keys:
-        print(f"{' and '.join(labels)} have the same config")
+        show(f"{' and '.join(labels)} have the same config")
     if keys or metrics:
-        print("\n".join(_table(labels, [rows for rows in (keys, metrics) if rows])))
+        show("\n".join(_table(labels, [rows for rows in (keys, metrics) if rows])))
 
 
 def _is_yaml(word: str) -> bool:

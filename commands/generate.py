@@ -23,6 +23,7 @@ from utils.config.convert import convert
 from utils.config.tree import Problems
 from utils.device import autocast
 from utils.errors import ConfigError
+from utils.terminal import show
 from utils.words import is_slip
 
 __all__ = ["run"]
@@ -47,7 +48,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     arguments = _convert(make, own)
     seed_everything(cfg.train)
     with torch.no_grad(), autocast(device, cfg.train.precision), explain_torch_errors(cfg, training=False):
-        print(make(task, **arguments))
+        show(make(task, **arguments))
 
 
 def _convert(make: Callable[..., str], flags: Sequence[Flag]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from utils.config.registry import Registry
 from utils.config.signature import UNKNOWN, Parameter
 from utils.config.tree import scalar
 from utils.errors import ConfigError
+from utils.terminal import show
 from utils.words import suggest
 
 __all__ = ["run", "texts"]
@@ -53,7 +54,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         _print_overview(commands)
     elif topic in commands:
         usage, summary, more = texts(topic)
-        print(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
+        show(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
     elif topic == "configs":
         _print_configs()
     elif topic in (files := config_files()):
@@ -73,23 +74,23 @@ def _row(name: str, text: str, column: int = 25) -> None:
     width = min(shutil.get_terminal_size((80, 24)).columns, 110)
     gap = max(column - len(name) - 2, 1) * " "
     hanging = column * " "
-    print(textwrap.fill(text, max(width, 60), initial_indent=f"  {name}{gap}", subsequent_indent=hanging))
+    show(textwrap.fill(text, max(width, 60), initial_indent=f"  {name}{gap}", subsequent_indent=hanging))
 
 
 def _print_overview(commands: Mapping[str, Callable]) -> None:
-    print("Usage:")
+    show("Usage:")
     for name in commands:
         usage, summary, _ = texts(name)
-        print(f"  python main.py {usage}")
-        print(textwrap.fill(summary, 80, initial_indent="      ", subsequent_indent="      "))
-    print("\nConfigs (python main.py train NAME):")
+        show(f"  python main.py {usage}")
+        show(textwrap.fill(summary, 80, initial_indent="      ", subsequent_indent="      "))
+    show("\nConfigs (python main.py train NAME):")
     _print_configs()
-    print("\nKeys, each set with --key=value [its default]:")
+    show("\nKeys, each set with --key=value [its default]:")
     comments = key_comments()
     for key in schema_keys():
         _row(key, _with_default(comments[key], _default(key)))
-    print("\nMore: python main.py help TOPIC")
-    print(textwrap.fill(texts("help")[2].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
+    show("\nMore: python main.py help TOPIC")
+    show(textwrap.fill(texts("help")[2].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
 
 
 def texts(name: str) -> tuple[str, str, str]:
@@ -122,7 +123,7 @@ def _print_configs() -> None:
 
 
 def _print_config(path: Path) -> None:
-    print("\n".join([*_heading(path), "", f"python main.py check {path.stem} --print shows every key."]))
+    show("\n".join([*_heading(path), "", f"python main.py check {path.stem} --print shows every key."]))
 
 
 def _heading(path: Path) -> list[str]:
@@ -157,14 +158,14 @@ def _registry_of(topic: str) -> Registry | None:
 
 def _print_component(registry: Registry, name: str) -> None:
     kind = next(kind for kind, one in COMPONENTS.items() if one is registry)
-    print(f"{name}: {registry.summary(name)}".rstrip(": ") + "\n")
+    show(f"{name}: {registry.summary(name)}".rstrip(": ") + "\n")
     if origin := registry.origin(name):
-        print(f"From {origin}.")
-    print(f"As {_prefix(kind)}, with these arguments:")
+        show(f"From {origin}.")
+    show(f"As {_prefix(kind)}, with these arguments:")
     for argument, parameter in registry.arguments(name).items():
         _row(argument, _parameter(registry, argument, parameter))
     if kind == "task" and (flags := registry.method(name, "generate")):
-        print("\nAs flags of python main.py generate CHECKPOINT:")
+        show("\nAs flags of python main.py generate CHECKPOINT:")
         for flag, parameter in flags.items():
             takes = describe(parameter.type)
             rest = "; needed" if parameter.required else _parameter(registry, flag, parameter).removeprefix(takes)
@@ -198,12 +199,12 @@ def _print_keys(topic: str) -> bool:
     keys = schema_keys()
     found = [key for key in keys if topic in (key, key.rpartition(".")[2]) or key.startswith(f"{topic}.")]
     for key in found:
-        print(_with_default(f"{key}: {key_comments()[key]}", _default(key)))
+        show(_with_default(f"{key}: {key_comments()[key]}", _default(key)))
         inner, catalogue = type_of(keys[key])
-        print(f"  takes {describe(keys[key])}")
+        show(f"  takes {describe(keys[key])}")
         for listing in [name for name, kind in LISTS.items() if kind == catalogue]:
             one = inner in (Component, Roles)
-            print(f"  python main.py help {listing} lists {'them' if one else 'the items of the list'}")
+            show(f"  python main.py help {listing} lists {'them' if one else 'the items of the list'}")
     return bool(found)
 
 
@@ -221,8 +222,8 @@ def _print_arguments(topic: str) -> bool:
                 line = f"{_prefix(kind)}.{name}: {_parameter(COMPONENTS[kind], name, parameter)}"
                 lines.setdefault(line, []).append(component)
     for line, components in lines.items():
-        print(line)
-        print(textwrap.fill(f"of {', '.join(components)}", 78, initial_indent="  ", subsequent_indent="  "))
+        show(line)
+        show(textwrap.fill(f"of {', '.join(components)}", 78, initial_indent="  ", subsequent_indent="  "))
     return bool(lines)
 
 

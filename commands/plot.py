@@ -22,6 +22,7 @@ from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import find_run, read_curves, run_labels
+from utils.terminal import show
 
 __all__ = ["run"]
 
@@ -62,7 +63,7 @@ def _draw_one(folder: Path, target: Path) -> None:
 
     if not draw_curves(folder / "log.jsonl", target):
         raise CheckpointError(f"{folder}: log.jsonl holds no numbers to draw")
-    print(f"{target}: the curves of {run_labels([folder])[0]}")
+    show(f"{target}: the curves of {run_labels([folder])[0]}")
 
 
 def _draw_validation(folder: Path) -> None:
@@ -80,11 +81,11 @@ def _draw_validation(folder: Path) -> None:
     of, began = trained.source.name, time.time()
     with explain_torch_errors(cfg), closing(trained.loader(cfg, "val", task, device)) as loader:
         _, matrices = evaluate(task, loader, cfg, device)
-        draw_matrices(matrices, trained.meta.get("classes", []), folder, of, print)
-        Drawer(task, loader.dataset, cfg, device, print).draw_predictions(folder / PREDICTIONS, of, math.inf)
+        draw_matrices(matrices, trained.meta.get("classes", []), folder, of, show)
+        Drawer(task, loader.dataset, cfg, device, show).draw_predictions(folder / PREDICTIONS, of, math.inf)
     for target in (folder / MATRIX, folder / PREDICTIONS):
         if target.exists() and target.stat().st_mtime >= began:
-            print(f"{target}: of {run_labels([folder])[0]}")
+            show(f"{target}: of {run_labels([folder])[0]}")
 
 
 def _draw_several(folders: Sequence[Path], target: Path) -> None:
@@ -96,9 +97,9 @@ def _draw_several(folders: Sequence[Path], target: Path) -> None:
     if not drawn:
         raise CheckpointError(f"{', '.join(runs)}: their log.jsonl hold no numbers to draw")
     for name in runs.keys() - drawn.keys():
-        print(f"{name} is left out: its log.jsonl holds no numbers to draw")
+        show(f"{name} is left out: its log.jsonl holds no numbers to draw")
     labels = draw_comparison(drawn, target)
-    print(f"{target}: the curves of {', '.join(drawn)}")
+    show(f"{target}: the curves of {', '.join(drawn)}")
     for number, (label, name) in enumerate(zip(labels, drawn, strict=True), start=1):
         if label == f"#{number}":
-            print(f"{label} is {name}: no font here has its characters; install one, such as Noto Sans CJK SC")
+            show(f"{label} is {name}: no font here has its characters; install one, such as Noto Sans CJK SC")

@@ -20,6 +20,7 @@ from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import STATES, Run, read_run, run_folders
+from utils.terminal import show
 from utils.words import shortened, suggest
 
 __all__ = ["columns", "metrics_of", "options_of", "run", "format_number", "width"]
@@ -45,14 +46,14 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     _check_filters(options, runs)
     found = sorted((one for one in runs if _fits(one, words, options)), key=orders[order])
     if found:
-        print("\n".join(_table(found)))
+        show("\n".join(_table(found)))
     elif runs:
         wanted = " ".join([*words, *(flag.typed for flag in flags if flag.key != "sort")])
-        print(f"none of the {len(runs)} runs in {ROOT} fits {wanted}")
+        show(f"none of the {len(runs)} runs in {ROOT} fits {wanted}")
     else:
-        print(f"no run in {ROOT} yet; python main.py train begins one")
+        show(f"no run in {ROOT} yet; python main.py train begins one")
     for reason in damaged:
-        print(f"passed over {reason}")
+        show(f"passed over {reason}")
 
 
 def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:

@@ -31,6 +31,7 @@ from utils.config.cli import Flag, as_count
 from utils.errors import ConfigError, UserError
 from utils.runs.folder import ROOT
 from utils.sinks.journal import Journal
+from utils.terminal import show
 from utils.words import suggest
 
 __all__ = ["difference", "run", "state_difference"]
@@ -116,10 +117,10 @@ class _Runs:
 
 def _compare_runs(runs: _Runs, trials: int, rng: random.Random) -> None:
     """Compare the runs. Raises UserError when a killed run differs from the whole one, or when none could be killed."""
-    print(f"a whole training of {runs.steps} steps …", flush=True)
+    show(f"a whole training of {runs.steps} steps …", flush=True)
     whole, kills = runs.whole("whole"), 0
     for number in range(1, trials + 1):
-        print(f"trial {number} of {trials}: the same, killed and resumed …", flush=True)
+        show(f"trial {number} of {trials}: the same, killed and resumed …", flush=True)
         steps = runs.killed(str(number), rng)
         kills += len(steps)
         if found := difference(whole, runs.folder(str(number))):
@@ -128,13 +129,13 @@ def _compare_runs(runs: _Runs, trials: int, rng: random.Random) -> None:
             raise UserError(
                 f"killed after step {' and '.join(map(str, steps))} and resumed, it is another run: {found}{hint}"
             )
-        print(
+        show(
             f"  killed after step {' and '.join(map(str, steps)) or '(it was faster)'}: the same to the last bit",
             flush=True,
         )
     if not kills:
         raise UserError("every training was over before it could be killed, so nothing is tested; give it more --steps")
-    print(f"{trials} trials, killed {kills} times: journal and every tensor are the same")
+    show(f"{trials} trials, killed {kills} times: journal and every tensor are the same")
 
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen:

@@ -29,6 +29,7 @@ __all__ = [
     "ConfigError",
     "Resolved",
     "differences",
+    "direction_fault",
     "known_keys",
     "load",
     "load_stored",
@@ -118,9 +119,17 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     check_roles(config, tree, problems)
 
 
+def direction_fault(metrics: Mapping[str, str]) -> str:
+    """Return the fault of a metric whose direction is neither min nor max; empty if there is none."""
+    wrong = next(((name, way) for name, way in metrics.items() if way not in ("min", "max")), None)
+    return f"metrics: '{wrong[0]}' is {wrong[1]!r}; write 'min' or 'max': which is better" if wrong else ""
+
+
 def _check_monitor(config: Config, tree: Node, problems: Problems) -> None:
     monitor = config.train.monitor if config.train is not INVALID else None
     metrics = COMPONENTS["task"].literal(config.task.name, "metrics")
+    if metrics is not None and (fault := direction_fault(metrics)):
+        problems.add(_place(tree, "task"), f"task: {config.task.name}.{fault}")
     if monitor is not INVALID and monitor is not None and metrics is not None and monitor not in metrics:
         hint = suggest(monitor, metrics)
         message = f"train.monitor: {config.task.name} has no metric '{monitor}'{hint}"

@@ -24,6 +24,7 @@ from trainer.task import Task
 from utils import dist
 from utils.device import choose_device
 from utils.errors import CheckpointError, ConfigError
+from utils.terminal import show
 from utils.torch_private import is_batch_norm
 
 __all__ = ["NOTHING", "Given", "Parts", "build", "build_dataset", "build_task"]
@@ -123,7 +124,7 @@ def _data_and_task(
     return train, with_features(task, val, cfg, device, adapt=False, say=say), meta, task
 
 
-def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = print, whole: bool = False) -> Dataset:
+def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: bool = False) -> Dataset:
     """Return the dataset of a split; it is offered the split's root and transform, and the training set's meta.
 
     `whole`: the split val is all labelled samples, because the data are others than those of the training.

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from configs import direction_fault
 from configs.schema import Train
 from utils import dist
-from utils.errors import CheckpointError, DataError
+from utils.errors import CheckpointError, ConfigError, DataError
 
 __all__ = ["Monitor", "Progress", "RowMeans"]
 
@@ -112,7 +113,12 @@ class Monitor:
     """The validation metric that picks best.pth, and whether the weights of now are the best by it."""
 
     def __init__(self, train: Train, metrics: Mapping[str, str]):
-        """`metrics`: those of the task; for one that measures nothing the name is None."""
+        """`metrics`: those of the task; for one that measures nothing the name is None.
+
+        Raises ConfigError for a direction that is neither min nor max.
+        """
+        if fault := direction_fault(metrics):
+            raise ConfigError(f"task: {fault}")
         self.name: str | None = train.monitor or next(iter(metrics), None)
         self.mode = "min" if self.name is not None and metrics.get(self.name) == "min" else "max"
         self.is_best = False  # since the last save

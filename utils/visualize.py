@@ -3,7 +3,6 @@
 import contextlib
 import html
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import methodcaller
@@ -14,6 +13,7 @@ import numpy as np
 from utils.sinks.visdom_sender import Sender
 from utils.sinks.visdom_shared import env_name
 from utils.sinks.visdom_windows import Matrix, Pictures, Spread, Windows
+from utils.terminal import show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class Visualizer:
         self, env: str = "main", host: str = "127.0.0.1", port: int = 8097, warn: Callable[[str], None] | None = None
     ) -> None:
         self.env = env_name(env)
-        self._warn = warn or (lambda message: print(message, file=sys.stderr, flush=True))
+        self._warn = warn or (lambda message: show(message, error=True, flush=True))
         self._warned: set[str] = set()
         self._sender = Sender(self.env, host, port, self._warn_once)
         self._owner = os.getpid()

@@ -24,6 +24,7 @@ from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
 from utils.images import DENSITY, read_image, read_size
 from utils.runs.folder import ROOT
+from utils.terminal import show
 
 __all__ = ["stamp", "with_cache"]
 
@@ -31,7 +32,7 @@ FOLDER = ROOT / ".pixels"
 CHECKSUM = hashlib.sha256().digest_size  # bytes of the checksum, which ends a file
 
 
-def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = print, device: torch.device = CPU) -> Any:
+def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = show, device: torch.device = CPU) -> Any:
     """Return a copy of the dataset that keeps its pictures decoded, as uint8.
 
         kind  the pictures are kept                   for which datasets

@@ -17,6 +17,7 @@ from utils import dist
 from utils.device import CPU, move
 from utils.errors import ConfigError, DataError, UserError, WorkerError
 from utils.randomness import mix, random_state, seed_all, set_random_state
+from utils.terminal import show
 from utils.torch_private import pin_memory
 
 __all__ = ["Loader"]
@@ -36,7 +37,7 @@ class Loader:
         cfg: Data,
         seed: int,
         training: bool,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = show,
         least: int = 1,
         device: torch.device = CPU,
     ):

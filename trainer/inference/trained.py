@@ -24,6 +24,7 @@ from utils.config.cli import Flag, as_typed
 from utils.device import choose_device
 from utils.errors import ConfigError
 from utils.runs.folder import refuse_absent, run_path
+from utils.terminal import show
 
 __all__ = ["LoadedRun", "test", "val"]
 
@@ -47,7 +48,7 @@ class LoadedRun:
         refuse_absent(path, checkpoint)
         self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
         for reason in rejected if dist.is_main() else ():
-            print(f"passed over {reason}")
+            show(f"passed over {reason}")
         given.refuse_others(self.state, self.source)
         self.given, self.stored = given, load_stored(self.state["config"], self.source)
         self.meta: dict[str, Any] = self.state["meta"]
@@ -80,7 +81,7 @@ class LoadedRun:
         root, name = f"{'test' if split == 'test' else 'train'}_data_root", cfg.data.dataset.name
         unused = getattr(cfg.data, root) is not None and "root" not in COMPONENTS["data"].signature(name).parameters
         if unused and dist.is_main():
-            print(f"note: {name} reads no folder; {root} is not used")
+            show(f"note: {name} reads no folder; {root} is not used")
         dataset = with_features(task, self._dataset(cfg, split), cfg, device, adapt=False)
         return Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device)
 
@@ -103,9 +104,9 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
         numbers, _ = evaluate(task, loader, cfg, device)
     if dist.is_main():
         source = facts_of(loader.dataset).source
-        print(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
+        show(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
         for name, value in numbers.items():
-            print(f"{name} {value}")
+            show(f"{name} {value}")
     dist.stop()
 
 
@@ -118,5 +119,5 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
         rows = predict(task, loader, cfg, device)
     if dist.is_main():
         count = write_submission(target, write_pictures(target, rows), cfg.test.sample)
-        print(f"{target}: {count} rows from {trained.source}")
+        show(f"{target}: {count} rows from {trained.source}")
     dist.stop()

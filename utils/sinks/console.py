@@ -16,6 +16,7 @@ from torch import Tensor
 
 from utils.sinks.logger import Sink
 from utils.sinks.table import Epoch, Table, clock, is_rate, number
+from utils.terminal import printable, show
 
 __all__ = ["Console", "Output"]
 
@@ -161,7 +162,7 @@ class Console(Sink):
     def _print(self, text: str, colour: str = "") -> None:
         if self.output != "text":
             return
-        self.printed = time.monotonic()
+        self.printed, text = time.monotonic(), printable(text)
         self._put(f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text)
 
     def _write(self, row: Mapping[str, Any]) -> None:
@@ -187,7 +188,7 @@ class Console(Sink):
             with suppress(OSError):  # the unwritten rest would fail again at the end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             with suppress(OSError):
-                print(f"nothing is printed from here on ({error.strerror}); the run goes on", file=sys.stderr)
+                show(f"nothing is printed from here on ({error.strerror}); the run goes on", error=True)
 
 
 def _in_notebook() -> bool:

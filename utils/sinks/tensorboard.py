@@ -17,6 +17,7 @@ from utils.images import picture_grid
 from utils.runs.reading import NO_METRICS
 from utils.sinks.journal import Journal
 from utils.sinks.logger import Sink
+from utils.terminal import show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class TensorBoard(Sink):
 
     shows = frozenset({"histograms", "events"})
 
-    def __init__(self, folder: Path, purge_step: int | None = None, warn: Callable[[str], None] = print):
+    def __init__(self, folder: Path, purge_step: int | None = None, warn: Callable[[str], None] = show):
         """Prepare the thread. `purge_step`: TensorBoard hides this step and later ones in earlier files."""
         self._folder, self._purge_step, self._warn = folder, purge_step, warn
         self._pending: deque[Write] = deque()

@@ -1,0 +1,125 @@
+"""A run says how it understood its data, and knows them again when they lie elsewhere."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import PLAIN, TOY, rows
+from PIL import Image
+
+from data._facts import Facts
+from trainer.run.data_facts import SCREEN, data_facts, on_screen
+
+IMAGES = ["image_folder", "--model=LeNet", "--model.in_channels=3", "--max-epoch=1", "--batch-size=4", *PLAIN]
+IMAGES += [
+    "--data.transform.train=[{name: Resize, size: [28, 28]}]",
+    "--data.transform.eval=[{name: Resize, size: [28, 28]}]",
+]
+
+
+def photos(folder, count=10, first=0):
+    """Class folders a and b with so many pictures each."""
+    for number, name in enumerate("ab"):
+        (folder / name).mkdir(parents=True)
+        for i in range(first, first + count):
+            pixels = np.full((28, 28, 3), 40 + 100 * number + i, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+class Counted:
+    """A dataset of numbers in classes."""
+
+    def __init__(self, labels, facts=None):
+        self.labels, self.facts = labels, facts
+        self.meta = {"classes": ["cat", "dog", "fox"]}
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return {"x": float(index)}, self.labels[index]
+
+
+def test_classes_are_counted_and_an_absent_one_is_told():
+    lines = data_facts("Counted", {"train": Counted([0, 1, 1, 2]), "val": Counted([0, 0])})
+    assert lines[:3] == ["data: Counted", "  train: 4 samples", "  val: 2 samples"]
+    assert "  3 classes, samples in train + val: cat: 1 + 2, dog: 2 + 0, fox: 1 + 0" in lines
+    assert "  note: val holds no sample of dog, fox" in lines
+    assert "  a sample (train, val): x: float 0, int 0" in lines
+
+
+def test_what_is_left_out_is_told_once_with_its_first_name():
+    facts = Facts("data/x", ["target: y"])
+    facts.leave_out("no picture by its suffix", ["a.heic", "b.heic"])
+    facts.note_odd("another suffix than most", ["c.gif"])
+    lines = data_facts("Counted", {split: Counted([0, 1], facts) for split in ("train", "val")})
+    assert lines[1] == "  train: 2 samples, data/x"
+    assert lines.count("  target: y") == 1
+    assert "  left out: 2, no picture by its suffix; the first is a.heic" in lines
+    assert "  odd: 1, another suffix than most; the first is c.gif" in lines
+
+
+def test_a_screenful_is_printed():
+    lines = [str(i) for i in range(100)]
+    shown = on_screen(lines, "data.txt")
+    assert len(shown) == SCREEN and shown[-1] == f"  … {100 - SCREEN + 1} more lines in data.txt"
+    assert on_screen(lines[:SCREEN], "data.txt") == lines[:SCREEN]
+
+
+def test_a_run_prints_its_data_and_keeps_them(run, tmp_path):
+    given = run("train", "--run=a", *TOY)
+    text = (tmp_path / "checkpoints/a/data.txt").read_text()
+    assert text in given.out and text.startswith("data: Digits\n  train: 1,258 samples\n  val: 269 samples\n")
+    assert "1,258 train and 269 val samples" in given.out
+    assert text not in run("train", "--resume=checkpoints/a", "--max-epoch=9").out, "it has not changed"
+
+
+def test_check_reads_the_data(run, tmp_path):
+    given = run("check", *IMAGES, f"--train-data-root={photos(tmp_path / 'pets')}", "--data")
+    assert given.code == 0 and "train: 14 samples\n  val: 6 samples" in given.out, given
+    assert not (tmp_path / "checkpoints").exists()
+    missing = run("check", *IMAGES, "--train-data-root=nowhere", "--data")
+    assert missing.code == 3 and missing.err.startswith("nowhere does not exist")
+    assert run("check", *IMAGES, "--train-data-root=nowhere").code == 0, "without the flag it looks at no data"
+
+
+@pytest.fixture
+def trained(run, tmp_path):
+    photos(tmp_path / "pets")
+    assert run("train", "--run=p", *IMAGES, "--train-data-root=pets").code == 0
+
+
+def test_a_run_goes_on_where_its_data_lie_now(run, tmp_path, trained):
+    shutil.move(tmp_path / "pets", tmp_path / "moved")
+    missing = run("train", "--resume=checkpoints/p", "--max-epoch=2")
+    assert missing.code == 3 and "--train-data-root=FOLDER" in missing.err
+    given = run("train", "--resume=checkpoints/p", "--max-epoch=2", "--train-data-root=moved")
+    assert given.code == 0, given.err
+    assert "data.train_data_root: pets -> moved" in given.out
+    assert [row["epoch"] for row in rows("p", phase="val")] == [0, 1]
+
+
+def test_other_data_are_refused_where_the_folder_changes_and_told_where_it_does_not(run, tmp_path, trained):
+    photos(tmp_path / "others", first=3)
+    refused = run("train", "--resume=checkpoints/p", "--max-epoch=2", "--train-data-root=others")
+    assert refused.code == 3 and "other data lie there than the run was trained on" in refused.err
+    (tmp_path / "pets/a/0.png").rename(tmp_path / "pets/a/z.png")
+    given = run("train", "--resume=checkpoints/p", "--max-epoch=2")
+    assert given.code == 0 and "note: the samples of train" in given.out and "exact in steps" not in given.out
+
+
+def test_val_knows_its_split_where_the_data_were_moved(run, tmp_path, trained):
+    before = run("val", "checkpoints/p").out
+    shutil.move(tmp_path / "pets", tmp_path / "moved")
+    after = run("val", "checkpoints/p", "--train-data-root=moved").out
+    assert "6 samples" in before and after.splitlines()[1:] == before.splitlines()[1:] and "6 samples" in after
+
+
+def test_the_hash_of_the_samples_is_in_the_checkpoint(run, tmp_path, trained):
+    import torch
+
+    state = torch.load(tmp_path / "checkpoints/p/last.pth", weights_only=True)
+    assert set(state["data"]) == {"train", "val"} and state["data"]["train"] != state["data"]["val"]
+    assert json.dumps(state["data"])

@@ -1,0 +1,33 @@
+"""The one way from a message to the terminal: text from files, names and configs must not steer it."""
+
+import sys
+
+__all__ = ["printable", "show"]
+
+KEPT = "\n\t"
+# control characters, those that turn the direction of writing, and halves of characters
+STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+JOINERS = "\u200c\u200d\ufe0f"  # within words of some scripts, and in emoji
+
+
+def printable(text: str) -> str:
+    """Return the text with each character that could steer a terminal written as its code, such as \\x1b for ESC."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(c if _is_plain(c) else _code(c) for c in text)
+
+
+def show(text: object = "", error: bool = False, end: str = "\n", flush: bool = False) -> None:
+    """Print a text for people, on stderr if it is an error."""
+    print(printable(str(text)), file=sys.stderr if error else sys.stdout, end=end, flush=flush)
+
+
+def _is_plain(character: str) -> bool:
+    import unicodedata  # seldom needed
+
+    return character in KEPT or character in JOINERS or unicodedata.category(character) not in STEERING
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

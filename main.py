@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 
 from commands import QUICK, found
+from utils.blame import answer
 from utils.config.cli import call, output_is_closed
-from utils.errors import ConfigError, UserError
-from utils.terminal import show
+from utils.errors import ConfigError
 from utils.words import suggest
 
 COMMANDS = found()
@@ -31,17 +31,11 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"no command '{arguments[0]}'{suggest(arguments[0], COMMANDS)}")
         call(COMMANDS[arguments[0]], arguments[1:], quick=arguments[0] in QUICK)
         print(end="", flush=True)  # raises now if stdout is closed
-    except UserError as error:
-        if {"--debug", "--debug=true", "debug=true"} & set(arguments):
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-        elif not isinstance(error, ConfigError) or "WORLD_SIZE" not in os.environ or os.environ["RANK"] == "0":
-            show(error, error=True)
-        return error.exit_code
     except KeyboardInterrupt:
         return 130  # before the training began, or after it ended: there is nothing to save
-    except BrokenPipeError:
-        if not output_is_closed():
-            raise
+    except Exception as error:
+        if not isinstance(error, BrokenPipeError) or not output_is_closed():
+            return answer(error, debug=bool({"--debug", "--debug=true", "debug=true"} & set(arguments)))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads the rest, as in `help | head`
     return 0
 

@@ -36,7 +36,11 @@ def test_another_number_of_classes_than_the_networks(run):
         (["--model=LeNet", "--in_channels=3"], 2, "model: a layer is given other channels than it takes"),
         (["--model=torchvision:alexnet"], 2, "model: the pictures are too small for one of its layers"),
         (["--schedule=StepLR", "--schedule.step_size=0"], 2, "schedule.step_size: must be at least 1, got 0"),
-        (["--optim=Adam", "--optim.foreach=true", "--optim.fused=true"], 2, "optim: fused and foreach exclude"),
+        (
+            ["--optim=Adam", "--optim.foreach=true", "--optim.fused=true"],
+            2,
+            "optim: Adam: `fused` and `foreach` cannot",
+        ),
         (["--data.transform.train=[{name: RandomCrop, size: 9}]"], 3, "data.transform: the picture "),
     ],
 )

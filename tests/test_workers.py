@@ -20,7 +20,7 @@ from configs.schema import Data
 from data.loading import workers
 from data.loading.loader import Loader
 from data.loading.workers import _start_worker
-from utils.errors import WorkerError
+from utils.errors import CodeError, WorkerError
 
 SAMPLES = 24
 
@@ -192,14 +192,14 @@ def test_processes_are_forked_whatever_python_starts_them_with(tmp_path, monkeyp
 
 
 def test_a_mistake_in_a_dataset_is_no_loss(tmp_path):
-    """Read again, it would be made again: it comes as it was, with its place in the traceback."""
+    """Read again, it would be made again: it comes with its file, line and sample."""
 
     class Mistaken(Fragile):
         def __getitem__(self, index):
             return {}["label"]
 
     said: list[str] = []
-    with pytest.raises(KeyError, match="label"):
+    with pytest.raises(CodeError, match=r"test_workers.py:\d+: in __getitem__: KeyError: 'label' \(sample \d"):
         read(Mistaken("none", tmp_path), workers=1, say=said.append)
     assert not said
 

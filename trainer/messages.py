@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from configs import Config
-from utils.errors import ConfigError, MemoryShortage
+from utils.blame import place_of
+from utils.errors import ConfigError, MemoryShortage, is_memory_shortage
 
 __all__ = ["explain_torch_errors"]
 
@@ -20,13 +21,9 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "expected scalar type Long": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "shapes cannot be multiplied": "model: a layer is given another size than it takes; see model",
     "is out of bounds.": "data: a label is not below the number of classes; they count from 0",
-    "cannot be `True` together": "optim: fused and foreach exclude each other, leave one out",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
 }
-
-
-SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  # of memory, in torch's words and CUDA's
 
 
 @contextmanager
@@ -35,12 +32,13 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, ValueError, IndexError) as error:
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in SHORTAGES):
+        if is_memory_shortage(error):
             raise _memory_shortage(cfg, training) from error
         told = next((words for sign, words in EXPLANATIONS.items() if sign in str(error)), None)
         if told is None:
             raise
-        raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]}; --debug shows where)") from error
+        where = place_of(error) or "--debug shows where"
+        raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]}; {where})") from error
 
 
 def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:

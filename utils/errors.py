@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "CheckpointError",
+    "CodeError",
     "ConfigError",
     "DataError",
     "MemoryShortage",
@@ -11,7 +12,10 @@ __all__ = [
     "StorageError",
     "UserError",
     "WorkerError",
+    "is_memory_shortage",
 ]
+
+SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  # of memory, in torch's words and CUDA's
 
 
 class UserError(Exception):
@@ -64,3 +68,14 @@ class MemoryShortage(UserError):
     """The device or the machine has no memory left."""
 
     exit_code = 8
+
+
+class CodeError(UserError):
+    """A mistake in a file of the user's own: a model, a dataset, a task, a loss, a watcher or a notebook cell."""
+
+    exit_code = 10
+
+
+def is_memory_shortage(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in SHORTAGES)

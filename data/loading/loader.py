@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from configs.schema import Data
+from data.loading.collate import collate, read_sample
 from data.loading.samplers import epoch_order
 from data.loading.threads import Threads
 from data.loading.workers import Workers, release_frames
-from data.protocol import batch_reader, collate_of, draws, ids_of, is_on_gpu
+from data.protocol import batch_reader, draws, ids_of, is_on_gpu
 from utils import dist
 from utils.device import CPU, move
 from utils.errors import ConfigError, DataError, UserError, WorkerError
@@ -222,27 +223,7 @@ class _Samples(Dataset):
         samples = []
         for index, seed in zip(indices, seeds, strict=True):
             seed_all(seed)
-            samples.append(self.dataset[index])
+            samples.append(read_sample(self.dataset, index))
         if before:
             set_random_state(before)
-        return _collate(self.dataset, samples)
-
-
-def _collate(dataset: Dataset, samples: list[Any]) -> Any:
-    """Return the batch of samples, made by the dataset's own `collate`, otherwise by torch's.
-
-    Raises DataError when samples differ in size.
-    """
-    try:
-        return collate_of(dataset)(samples)
-    except RuntimeError as error:
-        first = [s[0] if isinstance(s, (tuple, list)) else s for s in samples]
-        sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})
-        # the second text comes from a worker process
-        size_error = "equal size" in str(error) or "resize storage" in str(error)
-        if len(sizes) < 2 or not size_error:
-            raise
-        raise DataError(
-            f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "
-            "RandomResizedCrop (train) and Resize with CenterCrop (eval)"
-        ) from error
+        return collate(self.dataset, indices, samples)

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Never
 
+from utils.blame import refuses
 from utils.config import source
 from utils.config.convert import Component, convert
 from utils.config.library import Definition, Library
 from utils.config.places import Place, users_place
 from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
 from utils.config.tree import Node, Problems, plain_value
-from utils.errors import ConfigError
+from utils.errors import ConfigError, is_memory_shortage
 from utils.words import nearest, suggest
 
 __all__ = ["Registry", "connect"]
@@ -155,7 +156,7 @@ class Registry:
         """Call the class with the config's arguments, and with those of `available` that its signature names.
 
         An argument that is a component is built first, with the same `available`. Raises ConfigError when the arguments
-        do not fit, or when the constructor refuses them with a ValueError.
+        do not fit, or when the constructor refuses them.
         """
         target = self.get(spec.name, key)
         signature = inspect.signature(target)
@@ -167,7 +168,9 @@ class Registry:
             raise ConfigError(f"{key}: {spec.name}: {error}{self._source_of(str(error), spec, key)}") from error
         try:
             return target(*bound.args, **bound.kwargs)
-        except ValueError as error:
+        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+            if is_memory_shortage(error) or not refuses(error):
+                raise
             raise ConfigError(f"{key}: {spec.name}: {error}") from error
 
     def _build_argument(self, name: str, argument: str, value: Any, key: str, available: dict[str, Any]) -> Any:

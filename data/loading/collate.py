@@ -1,0 +1,92 @@
+"""From samples to a batch; a sample that fits into none is named, with the file and line that gave it."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL.Image import Image
+from torch import Tensor
+
+from data.protocol import collate_of, ids_of
+from utils.blame import code_error, shown_place
+from utils.errors import CodeError, DataError, UserError, is_memory_shortage
+
+__all__ = ["collate", "read_sample"]
+
+
+def read_sample(dataset: Any, index: int) -> Any:
+    """Return a sample. Raises CodeError with file, line and sample for a mistake in the dataset's own code."""
+    try:
+        return dataset[index]
+    except (UserError, OSError):  # a disk that fails may answer the next time
+        raise
+    except Exception as error:
+        told = None if is_memory_shortage(error) else code_error(error, about=f"sample {_name(dataset, index)}")
+        if told is None:
+            raise
+        raise told from error
+
+
+def collate(dataset: Any, indices: Sequence[int], samples: list[Any]) -> Any:
+    """Return the batch of samples, made by the dataset's own `collate`, otherwise by torch's.
+
+    Raises DataError when samples differ in size, CodeError for a sample of which no batch can be made.
+    """
+    try:
+        return collate_of(dataset)(samples)
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        if is_memory_shortage(error):
+            raise
+        for index, sample in zip(indices, samples, strict=True):
+            if fault := _fault(sample, samples[0]):
+                raise CodeError(f"{_place(dataset)} gives {fault} for the sample {_name(dataset, index)}") from error
+        _check_sizes(samples, error)
+        raise
+
+
+def _fault(sample: Any, first: Any) -> str:
+    """Return why a sample goes into no batch, in words; empty if nothing is wrong with it alone."""
+    if sample is None:
+        return "None instead of (input, label)"
+    if isinstance(sample, Image):
+        return "a PIL image instead of a tensor: use the transform that it is offered, or utils.images.to_tensor,"
+    if isinstance(sample, (tuple, list)):
+        if isinstance(first, (tuple, list)) and len(sample) != len(first):
+            return f"{len(sample)} parts instead of {len(first)}"
+        pairs = zip(sample, first, strict=True) if isinstance(first, (tuple, list)) else ()
+        return next((fault for part, other in pairs if (fault := _fault(part, other))), "")
+    if isinstance(sample, Mapping):
+        return ""
+    if type(sample) is not type(first):
+        return f"a {type(sample).__name__} where others have a {type(first).__name__}"
+    return ""
+
+
+def _check_sizes(samples: list[Any], error: Exception) -> None:
+    """Raises DataError when the samples' tensors differ in size."""
+    first = [s[0] if isinstance(s, (tuple, list)) and len(s) else s for s in samples]
+    sizes = sorted({"x".join(map(str, s.shape)) for s in first if isinstance(s, Tensor)})
+    # the second text comes from a worker process
+    size_error = "equal size" in str(error) or "resize storage" in str(error)
+    if len(sizes) > 1 and size_error:
+        raise DataError(
+            f"samples of different sizes ({', '.join(sizes[:3])}) cannot make a batch; give data.transform a "
+            "RandomResizedCrop (train) and Resize with CenterCrop (eval)"
+        ) from error
+
+
+def _place(dataset: Any) -> str:
+    """Return file, line and name of the method that gives a dataset's samples."""
+    kind = type(dataset)
+    try:
+        function = inspect.unwrap(kind.__getitem__)
+        where = shown_place(inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1])
+    except (OSError, TypeError, AttributeError):  # made in a session without source
+        where = ""
+    return f"{where}: {kind.__name__}.__getitem__" if where else f"data: {kind.__name__}"
+
+
+def _name(dataset: Any, index: int) -> str:
+    """Return a sample's number, and its name if it has one."""
+    ids = ids_of(dataset)
+    return str(index) if isinstance(ids, range) else f"{index} ({ids[index]})"

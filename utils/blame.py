@@ -1,0 +1,115 @@
+"""The place in the user's own code that an error comes from: that file and line first, our frames folded."""
+
+import os
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+
+from utils.errors import CodeError, ConfigError, UserError
+from utils.terminal import show
+from utils.words import shortened
+
+__all__ = ["answer", "code_error", "place_of", "refuses", "shown_place"]
+
+ROOT = Path(__file__).parent.parent
+# Rooms where one adds a file for each thing: models, datasets, tasks, losses, watchers. The rest of the house is ours.
+OPEN_ROOMS = ("models", "data", "trainer/tasks", "trainer/losses", "trainer/watchers")
+CLOSED = {
+    "basic_module.py",
+    "protocol.py",
+    "watcher.py",
+    "__init__.py",
+}  # the base classes and protocols of these rooms
+OURS = ("trainer", "utils", "configs", "commands", "data", "models", "main.py")
+LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+# Packages of requirements.txt, by the name that is imported.
+REQUIRED = {"PIL", "cv2", "fire", "matplotlib", "numpy", "simplejpeg", "sklearn", "tensorboardX", "torch", "torchnet"}
+REQUIRED |= {"torchvision", "tqdm", "visdom", "yaml"}
+
+
+def answer(error: Exception, debug: bool) -> int:
+    """Print a mistake of the user in a sentence, with `debug` as a traceback, and return the exit code.
+
+    Raises the error again if it is a bug of ours.
+    """
+    told = error if isinstance(error, UserError) else _missing_package(error) or code_error(error)
+    if told is None:
+        raise error
+    if debug:
+        sys.excepthook(type(error), error, error.__traceback__)
+    elif not isinstance(told, ConfigError) or os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ:
+        show(told, error=True)
+    return told.exit_code
+
+
+def _missing_package(error: Exception) -> ConfigError | None:
+    """Return the sentence about a package of requirements.txt that is not installed."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name not in REQUIRED:
+        return None
+    return ConfigError(
+        f"{name} is not installed in {sys.executable}; activate the environment: source .venv/bin/activate "
+        "(or: pip install -r requirements.txt)"
+    )
+
+
+def code_error(error: BaseException, about: str = "") -> CodeError | None:
+    """Return the error in one sentence behind the file and line of the user's code; None if no such code is in it.
+
+    `about` names what was at work, such as a sample.
+    """
+    frame = _users_frame(error)
+    if frame is None:
+        return None
+    line = f"\n    {frame.line}" if frame.line else ""
+    reason = " ".join(str(error).split())
+    told = type(error).__name__ + (f": {shortened(reason, 400)}" if reason else "") + (f" ({about})" if about else "")
+    return CodeError(f"{_shown(frame)}: in {frame.name}: {told}{line}")
+
+
+def refuses(error: Exception) -> bool:
+    """Return whether an error of a constructor refuses an argument: ValueError, TypeError, or a library's own error."""
+    if isinstance(error, (ValueError, TypeError)):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    return not _is_users(frames[-1].filename)
+
+
+def place_of(error: BaseException) -> str:
+    """Return the file and line of the user's code in an error's traceback; empty if there is none."""
+    frame = _users_frame(error)
+    return _shown(frame) if frame else ""
+
+
+def _users_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Return the innermost frame of the user's code."""
+    if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):
+        return traceback.FrameSummary(error.filename, error.lineno or 1, "the file", line=(error.text or "").strip())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    return frames[-1] if frames else None
+
+
+def _shown(frame: traceback.FrameSummary) -> str:
+    return shown_place(frame.filename, frame.lineno or 1)
+
+
+def shown_place(path: str, line: int) -> str:
+    """Return file:line, the file below the current folder or the house as a short path."""
+    for folder in (os.getcwd(), str(ROOT)):
+        if path.startswith(folder + os.sep):
+            path = os.path.relpath(path, folder)
+    return f"{path}:{line}"
+
+
+def _is_users(file: str) -> bool:
+    """Return whether a file is one that users write: in an open room, or outside of the house and of all libraries."""
+    if file.startswith(str(ROOT) + os.sep):
+        inside = os.path.relpath(file, ROOT)
+        room, name = os.path.split(inside)
+        if room in OPEN_ROOMS and not name.startswith("_") and name not in CLOSED:
+            return True
+        return inside.split(os.sep)[0] not in OURS and not inside.startswith(".")
+    if file.startswith("<"):
+        return file.startswith("<ipython")
+    return os.path.isabs(file) and not file.startswith((*LIBRARIES, sys.prefix)) and "site-packages" not in file

@@ -72,7 +72,7 @@ class Nothing:
     def __init__(self, step: int):
         self.step = step
 
-    def __call__(self, loss, role="model"):
+    def __call__(self, loss, role="model", weight=None):
         assert role == "decoder"
 
 

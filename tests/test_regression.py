@@ -213,7 +213,7 @@ def test_the_summed_loss_is_learned_from_whole_and_told_per_sample():
     learned = []
     batch = torch.zeros(4, 1), torch.zeros(4, 2)
     task = Regression(Fixed(1.0, 2.0), loss="sum")
-    assert task.train_step(batch, learned.append)["loss"] == 5
+    assert task.train_step(batch, lambda loss, weight: learned.append(loss) or weight == "sum")["loss"] == 5
     assert learned[0] == 20
     meters = task.meters()
     task.val_step(batch, meters)
@@ -295,3 +295,13 @@ def test_the_networks_have_the_tutorials_sizes():
     line = LinearRegression(3, 2)
     x = torch.randn(5, 3)
     assert torch.allclose(line(x), x @ line.linear.weight.t() + line.linear.bias)
+
+
+def test_accumulating_a_sum_is_one_large_batch(run, tmp_path):
+    """A sum over 64 samples is the sum of two halves, not their mean."""
+    flags = ["--max-epoch=3", "--data.shuffle=false", *PLAIN]
+    assert run("train", "two_layer", "--run=whole", "--batch-size=64", *flags).code == 0
+    assert run("train", "two_layer", "--run=halves", "--batch-size=32", "--train.accumulate=2", *flags).code == 0
+    whole, halves = (state(name)["model"] for name in ("whole", "halves"))
+    for name, value in whole.items():
+        torch.testing.assert_close(halves[name], value, rtol=1e-4, atol=1e-5)

@@ -74,10 +74,10 @@ def test_the_steps_of_a_run_are_known_before(accumulate, every, max_steps):
     for number in range(batches * epochs):
         if number % every == 0:
             step(net(torch.ones(1, 1)).sum(), 1.0, 1.0, None)
-        if number + 1 == max_steps:  # the trainer ends there, and leaves the window open
-            break
         if (number + 1) % batches == 0:
             step.close()
+        if number + 1 == max_steps:  # the trainer ends there, and within an epoch leaves the window open
+            break
     assert optimizer_steps(train, batches, every) == step.taken
 
 
@@ -101,3 +101,34 @@ def test_a_run_of_very_many_epochs_is_counted_at_once():
     train = Train(max_epoch=10**9, accumulate=2)
     assert optimizer_steps(train, batches=7, every=5) == 10**9 // 5 * 5
     assert optimizer_steps(train, batches=7) == 4 * 10**9
+
+
+def test_a_window_of_counted_losses_is_one_large_batch():
+    """As of captions: each loss is a mean over words, and batches have other numbers of words."""
+    torch.manual_seed(0)
+    words, targets = torch.randn(10, 3), torch.randn(10, 1)
+    weights = []
+    for cuts in ([10], [7, 3]):
+        torch.manual_seed(1)
+        net = torch.nn.Linear(3, 1)
+        cfg = replace(load("default", []), train=Train(accumulate=len(cuts)))
+        step = OptimizerStep(net, torch.optim.SGD(net.parameters(), lr=0.1), cfg, None)
+        for x, y in zip(words.split(cuts), targets.split(cuts), strict=True):
+            step((net(x) - y).square().mean(), 1.0, 1.0, None, weight=float(len(x)))
+        assert step.taken == 1
+        weights.append(net.weight.detach())
+    torch.testing.assert_close(*weights)
+
+
+def test_max_steps_at_the_end_of_an_epoch_closes_the_window(run):
+    """The same run as one that max_epoch ends there: same weights, same optimizer steps."""
+    from conftest import TOY, rows, state
+
+    flags = [*[flag for flag in TOY if "epoch" not in flag], "--train.accumulate=3"]
+    assert run("train", "--run=epoch", *flags, "--max-epoch=1").code == 0
+    steps = rows("epoch")[-1]["step"]
+    assert steps % 3, "the last window is a short one"
+    assert run("train", "--run=steps", *flags, "--max-epoch=5", f"--train.max_steps={steps}").code == 0
+    one, other = (state(name) for name in ("epoch", "steps"))
+    assert one["update"]["model"]["taken"] == other["update"]["model"]["taken"] == -(-steps // 3)
+    assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])

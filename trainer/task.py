@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -13,17 +13,22 @@ if TYPE_CHECKING:
     from utils.meters import Meter
     from utils.sinks.logger import Logger
 
-__all__ = ["Row", "Task", "Update"]
+__all__ = ["Row", "Task", "Update", "Weight"]
 
 Row = dict[str, Any]  # one sample's prediction: column and value
+Weight = float | Tensor | Literal["sum"] | None
 
 
 class Update(Protocol):
-    """The callable that a training step is handed: called with a loss, the network of that role learns from it."""
+    """The callable that a training step is handed: called with a loss, the network of that role learns from it.
+
+    `weight` tells how batches add up to a larger one, by accumulation or over processes: None for a mean over samples;
+    the number of words, pixels, … for a mean over those; "sum" for a sum.
+    """
 
     step: int  # how many steps were taken before this one, for rules such as "each fifth batch"
 
-    def __call__(self, loss: Tensor, role: str = "model") -> None: ...
+    def __call__(self, loss: Tensor, role: str = "model", weight: Weight = None) -> None: ...
 
 
 class Task(nn.Module, ABC):

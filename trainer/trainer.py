@@ -91,7 +91,7 @@ class Trainer:
                 if self.answer(error, indices):
                     return False
             self.after_step(batch, scalars, len(indices))
-            if p.ended(train):
+            if p.ended(train) and p.batch < len(self.train_loader):
                 return False
         try:
             state.close_epoch()

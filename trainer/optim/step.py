@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from configs import Config
 from trainer.optim.schedule import Schedule
+from trainer.task import Weight
 from utils import dist
 from utils.errors import NonFiniteError
 from utils.torch_private import foreach_div_, has_step_hooks, mark_as_stepped, profiler_runs
@@ -22,7 +23,8 @@ __all__ = ["OptimizerStep", "stepper"]
 class OptimizerStep:
     """One network's optimizer; called with a loss, it learns from it, every `accumulate` calls at once.
 
-    A window of several batches has the gradient of their mean over samples, also the last, shorter one.
+    A window of several batches has the gradient of one large batch, also the last, shorter one: the mean over samples
+    or over what the task counts, or the sum.
     """
 
     def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, cfg: Config, schedule: Schedule | None):
@@ -36,24 +38,48 @@ class OptimizerStep:
         self.check = check if check is not None else bool(self.clip) and waits
         self.scaler = torch.amp.GradScaler(device, enabled=cfg.train.precision == "fp16")
         self.weighted = self.accumulate > 1 or dist.world_size() > 1
-        self.calls, self.weight, self.taken = 0, 0.0, 0  # of the open window; optimizer steps so far
+        self.calls, self.taken = 0, 0  # of the open window; optimizer steps so far
+        self.weight: float | Tensor = 0.0  # of the open window, by which its gradients are divided
+        self.counted = False  # whether the task counts; then each rank has a weight of its own
         self.window: list[int] = []  # the training steps whose gradients are in the open window
 
-    def __call__(self, loss: Tensor, rank_weight: float, global_weight: float, inputs: Sequence[Tensor] | None) -> None:
+    def __call__(
+        self,
+        loss: Tensor,
+        rank_weight: float,
+        global_weight: float,
+        inputs: Sequence[Tensor] | None,
+        weight: Weight = None,
+    ) -> None:
         """Compute gradients; step when the window is full.
 
         `rank_weight` is this rank's samples over those of a full batch, `global_weight` its mean over the ranks, which
-        average their gradients.
+        average their gradients. `weight` takes their place where a loss is no mean over samples, see Update.
         """
         if self.weighted:
-            loss = loss * rank_weight
+            loss = loss * self._weigh(rank_weight, global_weight, weight)
         if self.scaler.is_enabled():
             loss = self.scaler.scale(loss)
         loss.backward(inputs=inputs)
         self.calls += 1
-        self.weight += global_weight
         if self.calls >= self.accumulate:
             self.close()
+
+    def _weigh(self, rank_weight: float, global_weight: float, weight: Weight) -> float | Tensor:
+        """Add a loss's weight to the window's and return the factor of the loss."""
+        if isinstance(weight, str):
+            return dist.world_size()  # ranks average, but a sum over all of them is asked for
+        self.counted = weight is not None
+        self.weight = self.weight + (global_weight if weight is None else weight)
+        return rank_weight if weight is None else weight
+
+    def _divide(self) -> None:
+        """Divide the gradients by the window's weight; those of a sum have none."""
+        weight = float(self.weight)
+        if self.counted and dist.world_size() > 1:
+            weight = sum(dist.gather(weight)) / dist.world_size()
+        if weight not in (0, 1):
+            foreach_div_([p.grad for p in self.params if p.grad is not None], weight)
 
     @torch.no_grad()
     def close(self) -> None:
@@ -63,8 +89,8 @@ class OptimizerStep:
         """
         if not self.calls:
             return
-        if self.weighted and self.weight != 1:
-            foreach_div_([p.grad for p in self.params if p.grad is not None], self.weight)
+        if self.weighted:
+            self._divide()
         if self.clip or self.check:
             self.scaler.unscale_(self.optimizer)
             self.norm = nn.utils.clip_grad_norm_(self.params, self.clip) if self.clip else self._gradient_norm()
@@ -101,7 +127,8 @@ class OptimizerStep:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "scaler": self.scaler.state_dict(),
-            "window": {"calls": self.calls, "weight": self.weight, "gradients": gradients},
+            "window": {"calls": self.calls, "weight": float(self.weight), "gradients": gradients}
+            | ({"counted": True} if self.counted else {}),
             "taken": self.taken,
         }
 
@@ -116,6 +143,7 @@ class OptimizerStep:
             )  # otherwise an open window could not be closed
         window = state["window"]
         self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
+        self.counted = window.get("counted", False)
         self.window = []
         for parameter, gradient in zip(self.params, window["gradients"], strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)

@@ -14,6 +14,7 @@ from trainer.optim.nonfinite import BufferBackup
 from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
 from trainer.progress import Monitor
+from trainer.task import Weight
 from utils import dist
 from utils.errors import ConfigError, NonFiniteError
 from utils.torch_private import spare_compiler
@@ -45,8 +46,9 @@ class Updates:
         self.step, self.rank_weight, self.global_weight = step, rank_weight, global_weight
         self.backup.save()
 
-    def __call__(self, loss: Tensor, role: str = "model") -> None:
-        chosen = self.steps[role]
+    def __call__(self, loss: Tensor, role: str = "model", weight: Weight = None) -> None:
+        """Learn from a loss. Raises KeyError for a role without an optimizer, NonFiniteError for the loss."""
+        chosen = self.steps.get(role) or self._refuse(role)
         # On a GPU reading the loss would make the host wait; unless asked to, it looks when a row is written.
         if (self.careful or loss.device.type == "cpu") and not math.isfinite(loss.detach()):
             raise NonFiniteError(f"the loss is {loss.item()}")
@@ -54,7 +56,11 @@ class Updates:
         inputs = chosen.params if self.several else None
         chosen.window.append(self.step)
         with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
-            chosen(loss, self.rank_weight, self.global_weight, inputs)
+            chosen(loss, self.rank_weight, self.global_weight, inputs, weight)
+
+    def _refuse(self, role: str) -> OptimizerStep:
+        roles = ", ".join(f"update(loss, {known!r})" for known in self.steps)
+        raise KeyError(f"update(loss, {role!r}): no network of that role has an optimizer; there is {roles}")
 
     @property
     def taken(self) -> int:
@@ -164,12 +170,12 @@ def optimizer_steps(train: Train, batches: int, every: int = 1) -> int:
         return math.ceil(last / every) - math.ceil(first / every)
 
     cut = train.max_steps is not None and train.max_steps <= train.max_epoch * batches
-    epochs = (train.max_steps - 1) // batches if cut else train.max_epoch  # type: ignore[operator]
+    epochs = train.max_steps // batches if cut else train.max_epoch  # type: ignore[operator]
     # so many epochs on, everything comes again
     taken = [math.ceil(calls(n * batches, (n + 1) * batches) / train.accumulate) for n in range(min(epochs, every))]
     again, more = divmod(epochs, every)
     whole = again * sum(taken) + sum(taken[:more])
-    # max_steps leaves the last window open
+    # within an epoch max_steps leaves the last window open
     return whole + (calls(epochs * batches, train.max_steps) // train.accumulate if cut else 0)  # type: ignore[arg-type]
 
 

@@ -108,7 +108,7 @@ class Captioning(Task):
         if share := self.sampling * min(1.0, update.step / self.sampling_steps):
             read = self._mixed(features, photos, read, lengths, share)
         loss = self._loss(features, photos, read, words[:, 1:], lengths)
-        update(loss, "decoder")
+        update(loss, "decoder", weight=float(sum(lengths)))
         return {"loss": loss}
 
     def meters(self) -> dict[str, Meter]:

@@ -41,9 +41,11 @@ class Regression(Task):
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         squares = self._residuals(batch).square()  # [B, outputs]
-        loss = squares.sum() if self.loss == "sum" else squares.mean()
-        update(loss)
-        return {"loss": loss / len(squares) if self.loss == "sum" else loss}
+        if self.loss == "mean":
+            update(loss := squares.mean())
+            return {"loss": loss}
+        update(squares.sum(), weight="sum")
+        return {"loss": squares.sum() / len(squares)}
 
     def meters(self) -> dict[str, Meter]:
         return {"loss": Mean(), "rmse": RootMean()}

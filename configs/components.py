@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from utils.config.library import Library
+from utils.config.ranges import TORCH
 from utils.config.registry import Registry, connect
 
 __all__ = ["COMPONENTS"]
@@ -40,13 +41,14 @@ COMPONENTS = connect(
         "data": Registry("data", ROOT / "data", here=True, from_trainer=frozenset({"split", "transform", "whole"})),
         "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
-        "optim": Registry("torch.optim", None, [OPTIMIZERS], available=frozenset()),
+        "optim": Registry("torch.optim", None, [OPTIMIZERS], available=frozenset(), ranges=TORCH),
         "schedule": Registry(
             "trainer.optim.schedule",
             ROOT / "trainer" / "optim" / "schedule.py",
             [SCHEDULERS],
             available=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
             from_trainer=frozenset({"last_epoch"}),
+            ranges=TORCH,
         ),
         "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], available=frozenset(), renamed=RENAMED),
     }

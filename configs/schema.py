@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from utils.config.convert import Component, Range, Roles
+from utils.config.convert import Component, Roles
+from utils.config.ranges import Count, Fraction, Range
 
 __all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
 
-Count = Annotated[int, Range(1)]
-Fraction = Annotated[float, Range(0, 1)]
 TransformList = Annotated[tuple[Component, ...], "transform"]
 WatcherList = Annotated[tuple[Component, ...], "watcher"]
 Model = Annotated[Roles, "model"]
@@ -33,7 +32,8 @@ class Data:
     test_data_root: str | None = None  # folder with the files of the split test
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
     batch_size: Count = 32  # samples a step, in each process
-    num_workers: Annotated[int, Range(0)] = 0  # processes or threads that load data; 0: the training process does it
+    # processes or threads that load data; 0: the training process does it
+    num_workers: Annotated[int, Range(0, 256)] = 0
     loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads if the augmentation allows it
     # fast: usual transforms in one pass, JPEGs decoded at a reduced size where it suffices
     pixels: Literal["fast", "exact"] = "fast"
@@ -44,7 +44,8 @@ class Data:
     balance_classes: bool = False  # draw every class equally often; with replacement
     drop_last: bool = False  # leave out a last training batch that is not full
     pin_memory: bool = True  # with a GPU: copy batches while it computes
-    worker_timeout: Annotated[float, Range(0)] = 300  # seconds without a batch until workers count as frozen; 0: never
+    # seconds without a batch until workers count as frozen; 0: never
+    worker_timeout: Annotated[float, Range(0, 1_000_000)] = 300
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count, Fraction
 
 __all__ = ["AlexNet"]
 
@@ -23,10 +24,10 @@ class AlexNet(BasicModule):
 
     def __init__(
         self,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        image_size: Sequence[int] | None = None,
-        dropout: float = 0.5,
+        num_classes: Count = 1000,
+        in_channels: Count = 3,
+        image_size: Sequence[Count] | None = None,
+        dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()
         side = min(image_size) if image_size is not None else 224

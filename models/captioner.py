@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count, Fraction
 
 __all__ = ["CaptionDecoder"]
 
@@ -33,12 +34,12 @@ class CaptionDecoder(BasicModule):
 
     def __init__(
         self,
-        vocabulary_size: int,
-        feature_size: int = 2048,
-        embedding: int = 256,
-        width: int = 256,
-        layers: int = 1,
-        dropout: float = 0.0,
+        vocabulary_size: Count,
+        feature_size: Count = 2048,
+        embedding: Count = 256,
+        width: Count = 256,
+        layers: Count = 1,
+        dropout: Fraction = 0.0,
         shared_embedding: bool = False,
         attention: bool = False,
     ) -> None:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count, Fraction
 
 __all__ = ["CharRNN"]
 
@@ -19,7 +20,12 @@ class CharRNN(BasicModule):
     """
 
     def __init__(
-        self, vocabulary_size: int, embedding: int = 128, width: int = 256, layers: int = 2, dropout: float = 0.0
+        self,
+        vocabulary_size: Count,
+        embedding: Count = 128,
+        width: Count = 256,
+        layers: Count = 2,
+        dropout: Fraction = 0.0,
     ) -> None:
         super().__init__()
         if layers < 1 or not 0 <= dropout < 1:

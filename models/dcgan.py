@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
 
@@ -34,7 +35,7 @@ class DCGANGenerator(BasicModule):
     """
 
     def __init__(
-        self, nz: int = 100, ngf: int = 64, in_channels: int = 3, image_size: Sequence[int] = (96, 96)
+        self, nz: Count = 100, ngf: Count = 64, in_channels: Count = 3, image_size: Sequence[Count] = (96, 96)
     ) -> None:
         super().__init__()
         self.nz = nz
@@ -64,9 +65,9 @@ class DCGANDiscriminator(BasicModule):
 
     def __init__(
         self,
-        ndf: int = 64,
-        in_channels: int = 3,
-        image_size: Sequence[int] = (96, 96),
+        ndf: Count = 64,
+        in_channels: Count = 3,
+        image_size: Sequence[Count] = (96, 96),
         norm: Literal["batch", "instance", "none"] = "batch",
     ) -> None:
         super().__init__()

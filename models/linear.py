@@ -4,6 +4,7 @@ from torch import Tensor
 
 from models.basic_module import BasicModule
 from models.mlp import Linear
+from utils.config.ranges import Count
 
 __all__ = ["LinearRegression"]
 
@@ -11,7 +12,7 @@ __all__ = ["LinearRegression"]
 class LinearRegression(BasicModule):
     """Linear regression: y = x W^T + b, from (B, in_features) to (B, out_features)."""
 
-    def __init__(self, in_features: int = 1, out_features: int = 1) -> None:
+    def __init__(self, in_features: Count = 1, out_features: Count = 1) -> None:
         super().__init__()
         self.linear = Linear(in_features, out_features)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count, Fraction
 
 __all__ = ["MLP"]
 
@@ -38,12 +39,12 @@ class MLP(BasicModule):
 
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int = 1,
-        image_size: Sequence[int] | None = None,
-        in_features: int | None = None,
-        hidden: Sequence[int] = (128,),
-        dropout: float = 0.0,
+        num_classes: Count,
+        in_channels: Count = 1,
+        image_size: Sequence[Count] | None = None,
+        in_features: Count | None = None,
+        hidden: Sequence[Count] = (128,),
+        dropout: Fraction = 0.0,
     ) -> None:
         super().__init__()
         if in_features is None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count
 
 __all__ = ["ResNet34"]
 
@@ -23,9 +24,9 @@ class ResNet34(BasicModule):
 
     def __init__(
         self,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        image_size: Sequence[int] | None = None,
+        num_classes: Count = 1000,
+        in_channels: Count = 3,
+        image_size: Sequence[Count] | None = None,
         stem: Literal["auto", "imagenet", "small"] = "auto",
     ) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ class ResNet34(BasicModule):
 class ResidualBlock(nn.Module):
     """relu(x + f(x)), where f is two 3x3 convolutions: (B, C, H, W) to (B, width, H/stride, W/stride)."""
 
-    def __init__(self, channels: int, width: int, stride: int = 1) -> None:
+    def __init__(self, channels: int, width: Count, stride: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

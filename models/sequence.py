@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count
 
 __all__ = ["SequenceClassifier"]
 
@@ -34,13 +35,13 @@ class SequenceClassifier(BasicModule):
 
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int = 1,
-        image_size: Sequence[int] | None = None,
-        vocabulary_size: int | None = None,
+        num_classes: Count,
+        in_channels: Count = 1,
+        image_size: Sequence[Count] | None = None,
+        vocabulary_size: Count | None = None,
         kind: Literal["rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell"] = "lstm",
-        width: int = 128,
-        layers: int = 1,
+        width: Count = 128,
+        layers: Count = 1,
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class SequenceClassifier(BasicModule):
 class Layers(nn.Module):
     """torch's own layers: the last hidden state (B, directions * width) after the steps (B, T, inputs)."""
 
-    def __init__(self, kind: str, inputs: int, width: int, layers: int, bidirectional: bool) -> None:
+    def __init__(self, kind: str, inputs: int, width: Count, layers: Count, bidirectional: bool) -> None:
         super().__init__()
         self.layers = LAYERS[kind](inputs, width, layers, batch_first=True, bidirectional=bidirectional)
 
@@ -81,7 +82,7 @@ class Layers(nn.Module):
 class Cells(nn.Module):
     """The same computation as `Layers`, from cells: two in each layer if it reads both ways, otherwise one."""
 
-    def __init__(self, kind: str, inputs: int, width: int, layers: int, bidirectional: bool) -> None:
+    def __init__(self, kind: str, inputs: int, width: Count, layers: Count, bidirectional: bool) -> None:
         super().__init__()
         self.width, directions = width, 1 + bidirectional
         sizes = [inputs] + [directions * width] * (layers - 1)

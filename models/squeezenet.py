@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count, Fraction
 
 __all__ = ["SqueezeNet"]
 
@@ -25,10 +26,10 @@ class SqueezeNet(BasicModule):
 
     def __init__(
         self,
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        image_size: Sequence[int] | None = None,
-        dropout: float = 0.5,
+        num_classes: Count = 1000,
+        in_channels: Count = 3,
+        image_size: Sequence[Count] | None = None,
+        dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()
         side = min(image_size) if image_size is not None else 224
@@ -68,7 +69,7 @@ class SqueezeNet(BasicModule):
 class Fire(nn.Module):
     """(B, C, H, W) to (B, width, H, W) through `squeezed` channels, half by 1x1 and half by 3x3 convolutions."""
 
-    def __init__(self, channels: int, squeezed: int, width: int) -> None:
+    def __init__(self, channels: int, squeezed: int, width: Count) -> None:
         super().__init__()
         self.squeeze = nn.Conv2d(channels, squeezed, 1)
         self.expand1x1 = nn.Conv2d(squeezed, width // 2, 1)

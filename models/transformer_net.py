@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count
 from utils.errors import DataError
 
 __all__ = ["TransformerNet"]
@@ -23,7 +24,7 @@ class TransformerNet(BasicModule):
     `width` is the number of channels at full size; it doubles with each of the two halvings.
     """
 
-    def __init__(self, width: int = 32, blocks: int = 5) -> None:
+    def __init__(self, width: Count = 32, blocks: int = 5) -> None:
         super().__init__()
         self.down = nn.Sequential(
             ConvBlock(3, width, 9),
@@ -53,7 +54,7 @@ class TransformerNet(BasicModule):
 class ConvBlock(nn.Module):
     """(B, channels, H, W) to (B, width, H/stride, W/stride): convolution, instance norm, ReLU."""
 
-    def __init__(self, channels: int, width: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, channels: int, width: Count, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, width, kernel, stride)
         self.norm = nn.InstanceNorm2d(width, affine=True)
@@ -65,7 +66,7 @@ class ConvBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """x + f(x), where f is two 3x3 convolutions; without a ReLU after the sum (Gross and Wilber, 2016)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: Count) -> None:
         super().__init__()
         self.first = ConvBlock(width, width, 3)
         self.conv = nn.Conv2d(width, width, 3)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count
 
 __all__ = ["DynamicNet", "TwoLayerNet"]
 
@@ -14,7 +15,7 @@ class TwoLayerNet(BasicModule):
     After Justin Johnson, "Learning PyTorch with Examples"; the steps of its ladder that are made by hand have no bias.
     """
 
-    def __init__(self, in_features: int, out_features: int, hidden: int = 100, bias: bool = True) -> None:
+    def __init__(self, in_features: Count, out_features: Count, hidden: Count = 100, bias: bool = True) -> None:
         super().__init__()
         self.linear1 = nn.Linear(in_features, hidden, bias)
         self.linear2 = nn.Linear(hidden, out_features, bias)
@@ -32,7 +33,7 @@ class DynamicNet(BasicModule):
     over all depths, which equals the average in training.
     """
 
-    def __init__(self, in_features: int, out_features: int, hidden: int = 100, max_depth: int = 3) -> None:
+    def __init__(self, in_features: Count, out_features: Count, hidden: Count = 100, max_depth: int = 3) -> None:
         """Build the layers. Raises ValueError for a `max_depth` below 0."""
         if max_depth < 0:
             raise ValueError(f"max_depth={max_depth} is below 0")

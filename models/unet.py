@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.basic_module import BasicModule
+from utils.config.ranges import Count
 
 __all__ = ["UNet"]
 
@@ -42,7 +43,7 @@ class Up(nn.Module):
 class OutConv(nn.Conv2d):
     """A 1x1 convolution: the features of each pixel to its logits."""
 
-    def __init__(self, inputs: int, num_classes: int) -> None:
+    def __init__(self, inputs: int, num_classes: Count) -> None:
         super().__init__(inputs, num_classes, 1)
 
 
@@ -59,7 +60,7 @@ class UNet(BasicModule):
         ValueError: width or depth below 1.
     """
 
-    def __init__(self, num_classes: int, in_channels: int = 1, width: int = 64, depth: int = 4) -> None:
+    def __init__(self, num_classes: Count, in_channels: Count = 1, width: Count = 64, depth: int = 4) -> None:
         super().__init__()
         if width < 1 or depth < 1:
             raise ValueError(f"UNet needs width >= 1 and depth >= 1, not {width} and {depth}")

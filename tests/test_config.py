@@ -192,8 +192,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_mistakes():
     ],
 )
 def test_numbers_are_those_of_yaml_1_2(text, value):
-    for cfg in (at(f"optim: {{name: SGD, lr: {text}}}"), at("", f"--lr={text}")):
-        assert cfg.optim["model"].args["lr"] == value and isinstance(cfg.optim["model"].args["lr"], float)
+    noise = f"[{{name: GaussianNoise, mean: {text}}}]"  # an argument of any value
+    for cfg in (at(f"data: {{transform: {{train: {noise}}}}}"), at("", f"--data.transform.train={noise}")):
+        read = cfg.data.transform.train[0].args["mean"]
+        assert read == value and isinstance(read, float)
 
 
 def test_012_is_12_for_a_number_and_itself_for_a_text():

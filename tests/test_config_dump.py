@@ -72,8 +72,9 @@ def test_a_text_is_read_back_as_it_was_written(text):
     "number", [1e-05, 1e16, 1e300, 0.1, -0.0, 1.0, math.inf, -math.inf, 5e-324, 123456789.123456789]
 )
 def test_a_number_is_read_back_to_the_last_bit(number):
-    cfg = load_stored({"optim": {"name": "SGD", "lr": number}}, Path("x"))
-    again = at(dump_yaml(to_plain(cfg))).optim["model"].args["lr"]
+    noise = {"name": "GaussianNoise", "mean": number}  # an argument of any value
+    cfg = load_stored({"data": {"transform": {"train": [noise]}}}, Path("x"))
+    again = at(dump_yaml(to_plain(cfg))).data.transform.train[0].args["mean"]
     assert (again, math.copysign(1, again)) == (number, math.copysign(1, number))
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from models.captioner import END, search
 from trainer.task import Row, Task, Update
+from utils.config.ranges import Count, Fraction
 from utils.errors import ConfigError
 from utils.meters import Mean, Meter
 from utils.meters.bleu import Bleu
@@ -51,10 +52,10 @@ class Captioning(Task):
         encoder: nn.Module,
         decoder: nn.Module,
         vocabulary: Sequence[str] = (),
-        image_size: Sequence[int] = (224, 224),
-        beam: int = 3,
-        sampling: float = 0.0,
-        sampling_steps: int = 1000,
+        image_size: Sequence[Count] = (224, 224),
+        beam: Count = 3,
+        sampling: Fraction = 0.0,
+        sampling_steps: Count = 1000,
     ):
         """`vocabulary` and `image_size` (height, width) come from the data.
 

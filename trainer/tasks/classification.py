@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.task import Row, Task, Update
+from utils.config.ranges import Fraction
 from utils.errors import ConfigError, DataError
 from utils.meters import AUC, F1, Accuracy, Confusion, Mean, Meter
 
@@ -31,7 +32,7 @@ class Classification(Task):
         classes: Sequence[str] = (),
         positive: str | None = None,
         output: str = "probability",
-        label_smoothing: float = 0.0,
+        label_smoothing: Fraction = 0.0,
     ):
         """`classes` are the names in label order; `output` and `positive` say what `test_step` writes.
 

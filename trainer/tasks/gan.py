@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.task import Task, Update
+from utils.config.ranges import Count, NonNegative
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ class GAN(Task):
         generator: nn.Module,
         discriminator: nn.Module,
         loss: Literal["bce", "hinge", "wgan", "wgan-gp"] = "bce",
-        d_every: int = 1,
-        g_every: int = 5,
-        weight_clip: float = 0.01,
-        gradient_penalty: float = 10.0,
+        d_every: Count = 1,
+        g_every: Count = 5,
+        weight_clip: NonNegative = 0.01,
+        gradient_penalty: NonNegative = 10.0,
     ):
         """Let the discriminator learn at each `d_every`-th step, the generator at each `g_every`-th.
 

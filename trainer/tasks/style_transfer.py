@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models.loss_network import VGG16Taps
 from trainer.task import Row, Task, Update
+from utils.config.ranges import Count, NonNegative
 from utils.images import read_image, to_tensor, write_image
 from utils.meters import Mean, Meter
 
@@ -38,9 +39,9 @@ class StyleTransfer(Task):
         model: nn.Module,
         style_path: str,
         weights: str,
-        content_weight: float = 1e5,
-        style_weight: float = 1e10,
-        style_size: int = 256,
+        content_weight: NonNegative = 1e5,
+        style_weight: NonNegative = 1e10,
+        style_size: Count = 256,
         trained: bool = False,
         losses: bool = True,
     ):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
+from utils.config.ranges import Range
 from utils.config.tree import Node, Problems, plain_value
 from utils.words import is_slip, nearest, shortened, suggest
 
@@ -15,7 +16,6 @@ __all__ = [
     "Catalogue",
     "Component",
     "Hint",
-    "Range",
     "Roles",
     "convert",
     "describe",
@@ -36,19 +36,6 @@ class Component:
 
 
 Roles = dict[str, Component]  # components by the roles of the networks; a single one has the role "model"
-
-
-@dataclass(frozen=True)
-class Range:
-    """The least and the largest allowed value, in `Annotated[int, Range(1)]`."""
-
-    least: float = float("-inf")
-    largest: float = float("inf")
-
-    def __str__(self) -> str:
-        if self.largest == float("inf"):
-            return f"at least {self.least}"
-        return f"from {self.least} to {self.largest}"
 
 
 class Catalogue(Protocol):
@@ -107,8 +94,9 @@ class _Converter:
         if isinstance(mark, str):
             return self._components(node, inner, key, self.catalogues[mark])
         value = self.value(node, inner, key)
-        if isinstance(value, (int, float)) and not mark.least <= value <= mark.largest:
-            return self._wrong(node, f"{key} must be {mark}, got {shortened(str(node.value), 60)}")
+        numbers = [v for v in (value if isinstance(value, tuple) else [value]) if isinstance(v, (int, float))]
+        if not all(mark.least <= number <= mark.largest for number in numbers):
+            return self._wrong(node, f"{key} must be {mark}, got {_got(node)}")
         return value
 
     def _components(self, node: Node, to: Any, key: str, catalogue: Catalogue) -> Any:
@@ -237,6 +225,10 @@ def _quoted(node: Node) -> str:
     return f"a list of {len(node.value)}" if isinstance(node.value, list) else "keys and values"
 
 
+def _got(node: Node) -> str:
+    return shortened(node.value if isinstance(node.value, str) else str(plain_value(node)), 60)
+
+
 def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
@@ -265,7 +257,8 @@ def describe(to: Any) -> str:
     if origin not in (list, tuple):
         return NAMES.get(to, NAMES[Component])
     count = f"{len(inner)} " if origin is tuple and inner[1:] != (...,) else ""
-    return "a list" if inner[0] is Any else f"a list of {count}{PLURALS.get(inner[0], 'components')}"
+    item = typing.get_args(inner[0])[0] if typing.get_origin(inner[0]) is typing.Annotated else inner[0]
+    return "a list" if item is Any else f"a list of {count}{PLURALS.get(item, 'components')}"
 
 
 def to_plain(value: Any) -> Any:

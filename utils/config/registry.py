@@ -15,6 +15,7 @@ from utils.config import source
 from utils.config.convert import Component, convert
 from utils.config.library import Definition, Library
 from utils.config.places import Place, users_place
+from utils.config.ranges import Range
 from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError, is_memory_shortage
@@ -41,6 +42,7 @@ class Registry:
     here: bool = False  # whether the current folder may add files
     variants: dict[str, Library] = field(default_factory=dict)  # by family: its variants
     renamed: dict[str, str] = field(default_factory=dict)  # by old name: the new name, for a suggestion
+    ranges: Mapping[str, Range] = field(default_factory=dict)  # of arguments whose types tell none, by name
     # by kind: the registries of arguments that are components themselves
     catalogues: Mapping[str, "Registry"] = field(default_factory=dict, repr=False, compare=False)
 
@@ -126,7 +128,10 @@ class Registry:
                 problems.add(args[k].where, f"{known} takes no '{key}.{k}'{near}")
         for k in self._missing(takes, args):
             problems.add(name.where, f"{known} needs '{key}.{k}'")
-        return {k: self._argument(v, takes.get(k, Parameter()), f"{key}.{k}", problems) for k, v in args.items()}
+        return {
+            k: self._argument(v, takes.get(k, Parameter()).within(self.ranges.get(k)), f"{key}.{k}", problems)
+            for k, v in args.items()
+        }
 
     def get(self, name: str, key: str = "") -> Any:
         """Return the class or function of that name, imported from its file, and again if the file was edited.

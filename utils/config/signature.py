@@ -3,10 +3,11 @@
 import ast
 import typing
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Never, Union
 
 from utils.config.convert import Component
+from utils.config.ranges import Count, Fraction, NonNegative, Range
 
 __all__ = ["PLAIN", "Parameter", "Signature", "UNKNOWN", "base_name", "read_signature"]
 
@@ -21,6 +22,8 @@ NAMES |= dict.fromkeys(["Path", "PathLike", "InterpolationMode", "dtype"], str)
 # No YAML value is one of these: only code can pass them.
 CODE = ["Tensor", "Parameter", "ParamsT", "Module", "ModuleList", "Optimizer", "LRScheduler", "Generator", "Callable"]
 NAMES |= dict.fromkeys(CODE, Never)
+
+NAMES |= {"Count": Count, "Fraction": Fraction, "NonNegative": NonNegative}
 
 # Bases whose constructor takes no arguments.
 PLAIN = {"object", "ABC", "Protocol", "Generic", "Module", "Dataset", "IterableDataset"}
@@ -38,6 +41,12 @@ class Parameter:
     def only_code(self) -> bool:
         """Whether only code can pass it, for example a network or a function."""
         return self.type is Never
+
+    def within(self, known: Range | None) -> "Parameter":
+        """Return the same argument with a range that is known of it, unless its own type has one."""
+        if known is None or typing.get_origin(self.type) is Annotated:
+            return self
+        return replace(self, type=Annotated[self.type, known])
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,14 +142,21 @@ def _generic(name: str, items: list[ast.expr], kinds: Container[str]) -> Any:
 
 
 def _annotated(inner: Any, mark: ast.expr, kinds: Container[str]) -> Any:
-    """Return a component's type, if no YAML value fits the type itself and the mark names a kind of component."""
+    """Return a component's type, if no YAML value fits the type itself and the mark names a kind of component.
+
+    A mark `Range(least, largest)` is kept.
+    """
+    if isinstance(mark, ast.Call) and base_name(mark.func) == "Range":
+        bounds = {word.arg or "": ast.literal_eval(word.value) for word in mark.keywords}
+        return Annotated[inner, Range(*map(ast.literal_eval, mark.args), **bounds)]
     kind = getattr(mark, "value", None)
     return Annotated[Component, kind] if inner in (Any, Never) and isinstance(kind, str) and kind in kinds else inner
 
 
 def _mark(to: Any) -> str:
     """Return the kind of component that a type is; empty for other types."""
-    return typing.get_args(to)[1] if typing.get_origin(to) is Annotated else ""
+    mark = typing.get_args(to)[1] if typing.get_origin(to) is Annotated else ""
+    return mark if isinstance(mark, str) else ""
 
 
 def _union(options: list[Any]) -> Any:

@@ -1,0 +1,67 @@
+"""Numbers with a range, for the annotations of constructors: `check` reads them, and refuses what lies outside."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+__all__ = ["Count", "Fraction", "NonNegative", "Range", "TORCH"]
+
+FINITE = 1e30  # a bound that leaves out infinity alone
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the largest allowed value, in `Annotated[int, Range(1)]`."""
+
+    least: float = float("-inf")
+    largest: float = float("inf")
+
+    def __str__(self) -> str:
+        if self.largest >= FINITE:
+            return f"at least {_plain(self.least)}" + " and finite" * (self.largest == FINITE)
+        return f"from {_plain(self.least)} to {_plain(self.largest)}"
+
+
+def _plain(bound: float) -> str:
+    """Return a bound without the .0 of a whole number."""
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
+
+
+Count = Annotated[int, Range(1)]
+Fraction = Annotated[float, Range(0, 1)]
+NonNegative = Annotated[float, Range(0, FINITE)]
+
+# Arguments of torch's optimizers and schedulers, which tell no range in their types.
+TORCH = {
+    "lr": Range(0, 1e6),
+    "momentum": Range(0, 1),
+    "dampening": Range(0, 1),
+    "betas": Range(0, 1),
+    "alpha": Range(0, 1),
+    "rho": Range(0, 1),
+    "weight_decay": Range(0, 1e6),
+    "eps": Range(0, 1),
+    "lambd": Range(0, 1e6),
+    "gamma": Range(0, 1e3),
+    "factor": Range(0, 1),
+    "start_factor": Range(0, 1),
+    "end_factor": Range(0, 1),
+    "pct_start": Range(0, 1),
+    "div_factor": Range(1e-6, 1e12),
+    "final_div_factor": Range(1e-6, 1e12),
+    "base_momentum": Range(0, 1),
+    "max_momentum": Range(0, 1),
+    "max_lr": Range(0, 1e6),
+    "base_lr": Range(0, 1e6),
+    "min_lr": Range(0, 1e6),
+    "eta_min": Range(0, 1e6),
+    "patience": Range(0, 1e9),
+    "cooldown": Range(0, 1e9),
+    "T_max": Range(1, 1e9),
+    "T_0": Range(1, 1e9),
+    "T_mult": Range(1, 1e9),
+    "step_size": Range(1, 1e9),
+    "step_size_up": Range(1, 1e9),
+    "step_size_down": Range(1, 1e9),
+    "total_iters": Range(0, 1e9),
+    "lr_decay": Range(0, 1),
+}

@@ -1,30 +1,27 @@
 """Read tables from CSV files, find their columns and derive new columns."""
 
 import csv
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from data._cells import parse_number
 from data._csv import Faults, Row, read_lines
 from utils.errors import DataError
 from utils.words import suggest
 
 __all__ = [
-    "MISSING",
     "Table",
     "convert",
     "derive",
     "split_fold",
     "iter_rows",
-    "parse_number",
     "read_table",
     "table_path",
 ]
-
-MISSING = {"", "na", "n/a", "nan", "null", "none"}  # cells without a number, in any case of letters
 
 
 @dataclass(frozen=True)
@@ -52,21 +49,31 @@ class Table:
         return Table(self.path, self.header, [self.rows[i] for i in chosen])
 
 
-def read_table(path: str) -> Table:
-    """Read a CSV file with a header. Raises DataError with the line of a fault."""
-    (_, header), *rows = iter_rows(path)
-    return Table(path, header, rows)
+def read_table(path: str, names: Sequence[str] = ()) -> Table:
+    """Read a CSV file; `names` are those of the columns of a file without a header.
+
+    Raises DataError with the line of a fault.
+    """
+    (line, header), *rows = iter_rows(path)
+    if names:
+        if len(names) != len(header):
+            raise DataError(f"{path}:{line}: has {len(header)} columns, but columns.names has {len(names)} names")
+        return Table(path, _checked(list(names), path), [(line, header), *rows])
+    return Table(path, _checked(header, path, names_known=True), rows)
 
 
 def iter_rows(path: str) -> Iterator[Row]:
-    """Yield the header and then the rows of a CSV file (comma, semicolon or tab), without empty ones.
+    """Yield the header and then the rows of a CSV file (comma, semicolon, tab or |), without empty ones.
 
-    Raises DataError when the file is missing, is not UTF-8 or has no row below its header, or when two columns have the
-    same name. Rows of another length are skipped; at the end the first of them raises DataError.
+    Raises DataError when the file is missing, is not UTF-8 or has no row below its header. Rows of another length are
+    skipped; at the end the first of them raises DataError.
     """
     faults = Faults(path)
     lines = read_lines(path, faults)
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    if lines and re.fullmatch(r"sep=.\s*", lines[0]):  # of Excel
+        lines[0] = "\n"
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max(",;\t|", key=first.count)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     header: list[str] = []
     count = 0
@@ -77,7 +84,7 @@ def iter_rows(path: str) -> Iterator[Row]:
                 message = f"has {len(cells)} columns, but the header has {len(header)}; mend or remove the row"
                 faults.add(reader.line_num, message)
             elif any(cells):
-                header = header or _checked(cells, path)
+                header = header or cells
                 count += 1
                 yield reader.line_num, cells
     except csv.Error as error:
@@ -87,24 +94,25 @@ def iter_rows(path: str) -> Iterator[Row]:
         raise DataError(f"{path} is empty; it needs a header and rows below it")
 
 
-def _checked(header: list[str], path: str) -> list[str]:
+def _checked(header: list[str], path: str, names_known: bool = False) -> list[str]:
     twice = [name for name in header if header.count(name) > 1]
-    if twice:
+    if twice and not (names_known and _is_data(header)):
         raise DataError(f"{path}:1: the column '{twice[0]}' stands there twice; rename one")
+    if names_known and _is_data(header):
+        raise DataError(
+            f"{path}:1: the first row ({', '.join(header[:4])}, …) holds numbers, no names of columns; if the file has "
+            "no header, name them with data.dataset.columns.names=[…]"
+        )
     return header
 
 
-def parse_number(text: str) -> float | None:
-    """Return the finite number in a cell; None for a gap.
-
-    Raises ValueError for any other text.
-    """
-    if text.lower() in MISSING:
-        return None
-    value = float(text)
-    if not math.isfinite(value) or "_" in text:  # float() accepts 1_000, which no table means
-        raise ValueError(f"'{text}' is no number")
-    return value
+def _is_data(cells: Sequence[str]) -> bool:
+    """Return whether a first row holds numbers, and no name of a column."""
+    found = 0
+    for cell in cells:
+        with suppress(ValueError):
+            found += parse_number(cell) is not None
+    return found > len(cells) / 2
 
 
 def split_fold(count: int, fold: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
@@ -184,6 +192,17 @@ def convert(table: Table, column: str, read: Callable[[str], Any], why: str) -> 
     return values
 
 
-def table_path(root: str, split: str) -> str:
-    """Return the path of a split's file, named as on Kaggle: test.csv, or train.csv for training and validation."""
-    return os.path.join(root, "test.csv" if split == "test" else "train.csv")
+def table_path(root: str, split: str, file: str | None = None) -> str:
+    """Return the path of a split's file: `file`, in `root` unless it is a whole path, otherwise as on Kaggle.
+
+    There they are called test.csv, and train.csv for training and validation. Raises DataError for a missing file.
+    """
+    key = "test" if split == "test" else "train"
+    path = os.path.join(root, os.path.expanduser(file or f"{key}.csv"))
+    if not os.path.exists(path):
+        beside = sorted(
+            name for name in os.listdir(os.path.dirname(path) or ".") if name.endswith((".csv", ".tsv", ".txt"))
+        )
+        found = f"; there is {', '.join(beside[:6])}" if beside else ""
+        raise DataError(f"{path} does not exist; set data.dataset.{key}=FILE{found}")
+    return path

@@ -1,5 +1,6 @@
 """Tables such as Kaggle's train.csv and test.csv: numbers and categories in, a number or a class to predict."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -7,28 +8,49 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data._columns import Columns, encode, fit, fit_classes, fit_number, read_numbers, standardise
+from data._cells import MISSING
+from data._columns import (
+    Columns,
+    describe,
+    embedded,
+    encode,
+    fit,
+    fit_classes,
+    fit_number,
+    read_numbers,
+    standardise,
+)
 from data._csv import Faults
+from data._facts import Facts
 from data._images import existing_folder
-from data._table import MISSING, Table, derive, read_table, split_fold, table_path
+from data._table import Table, derive, read_table, split_fold, table_path
 from utils.errors import DataError
 
 __all__ = ["Tabular"]
+
+NO_TARGET = MISSING | {"?", "#n/a", "<na>", "inf", "-inf", "+inf", "infinity", "-infinity"}
+LISTED = 30  # columns that are described each in a line
 
 
 class Tabular(Dataset):
     """A table in train.csv and test.csv: numbers standardised, categories one-hot, gaps marked; validated fold by fold.
 
     `target` is the column to predict: a class if `columns.categories` names it, otherwise a number, standardised. `id`
-    is the column with the rows' names; without one they are numbered from 1. The training rows decide whether a column
-    holds numbers or categories. There NA, None or nothing is a gap among numbers, and a category of its own among
-    categories. `columns` holds further options: ignore, categories, log, derive, without, rare, clip; see
-    data/_columns.py. `fold` [k, n] holds out fold k of n, drawn with `seed`, for validation.
+    is the column with the rows' names; without one they are numbered from 1. `train` and `test` name other files. The
+    training rows decide whether a column holds numbers, dates or categories, and a run prints how each was understood.
+    Among numbers NA, None or nothing is a gap, and so are a few other texts, which are counted and named; more of them
+    are an error. Among categories NA is one of its own. Categories beyond `columns.one_hot_at_most` are embedded.
+
+    `columns` holds the options: numbers, categories, ignore (lists of columns), gaps (words), decimal, thousands
+    (signs), names (of a file without a header), log, derive, without, rare, clip, one_hot_at_most: see
+    data/_columns.py.
+    `fold` [k, n] holds out fold k of n, drawn with `seed`, for validation.
 
     All statistics (means, deviations, categories) come from the training rows. They are `meta["statistics"]`, which a
     checkpoint keeps and passes back as `statistics`, so that test.csv alone is enough to predict.
 
-    Raises DataError, with file and line, for a table that cannot be read as the training rows were.
+    Raises DataError, with file and line, for a table that cannot be read as the training rows were, and for a column
+    that could be several things.
     """
 
     reads_batches = True
@@ -42,27 +64,32 @@ class Tabular(Dataset):
         columns: Mapping[str, Any] | None = None,
         fold: Sequence[int] = (0, 5),
         seed: int = 0,
+        train: str | None = None,
+        test: str | None = None,
         statistics: Mapping[str, Any] | None = None,
+        whole: bool = False,
     ) -> None:
         options = Columns.from_config(columns or {})
         root = existing_folder(root, split)
-        self.ids: list[str]
-        if statistics is None or split != "test":
-            whole = derive(read_table(table_path(root, "train")), options.derive)
-            ids = _ids(whole, id)
-            training, held_out = split_fold(len(ids), fold, seed)
-            training = _without(whole, ids, training, options.without)
-            chosen = training if split == "train" else held_out
-            statistics = statistics or _statistics(whole, whole.subset(training), (target, id), options)
-        if split == "test":
-            table = derive(read_table(table_path(root, split)), options.derive)
-            self.ids = _ids(table, id)
-        else:
-            table, self.ids = whole.subset(chosen), [ids[i] for i in chosen]
+        path = table_path(root, split, test if split == "test" else train)
+        table = derive(read_table(path, options.names), options.derive)
+        self.ids, self.facts = _ids(table, id), Facts(path)
+        if split != "test":
+            training, held_out = split_fold(len(self.ids), fold, seed)
+            training = _without(table, self.ids, training, options.without)
+            if statistics is None:
+                statistics = _statistics(table, table.subset(training), (target, id), options)
+            chosen = training if split == "train" else list(range(len(self.ids))) if whole else held_out
+            self.facts = _facts(path, table.subset(chosen), split, statistics, options, (target, id), whole, fold)
+            table, self.ids = table.subset(chosen), [self.ids[i] for i in chosen]
+        elif statistics is None:
+            statistics = Tabular(root, "train", target, id, columns, fold, seed, train).statistics
         self.statistics = statistics
-        if not statistics["features"]:
+        used = [one for one in statistics["features"] if "left_out" not in one]
+        if not used:
             raise DataError(f"the table in {root} has no column to learn from beside '{target}' and the id; add one")
-        self.inputs = torch.tensor(encode(table, statistics["features"]))  # [N, in_features]
+        self.embedded = embedded(used)
+        self.inputs = torch.tensor(encode(table, used))  # [N, in_features]
         self.labels = None if split == "test" else _targets(table, target, statistics)  # [N], or [N, 1] of numbers
 
     def __len__(self) -> int:
@@ -82,6 +109,7 @@ class Tabular(Dataset):
     def meta(self) -> dict[str, Any]:
         """The facts for networks, task and other splits, with the statistics."""
         found: dict[str, Any] = {"statistics": dict(self.statistics), "in_features": self.inputs.shape[1]}
+        found |= {"embedded": self.embedded} if self.embedded else {}
         if classes := self.statistics.get("classes"):
             return found | {"classes": classes, "num_classes": len(classes)}
         output = self.statistics["target"]
@@ -115,24 +143,79 @@ def _statistics(whole: Table, training: Table, exclude: tuple[str, str | None], 
     Those of the target are its mean and deviation in training, or the classes of all rows.
     """
     target = exclude[0]
-    whole.position(target)
+    _refuse_gaps(whole, target)
     found: dict[str, Any] = {"features": fit(training, options, [name for name in exclude if name])}
     if target in options.categories:
         return found | {"classes": fit_classes(whole, target)}
     return found | {"target": {**fit_number(training, target, options), "clip": None}}
 
 
-def _targets(table: Table, target: str, statistics: Mapping[str, Any]) -> Tensor:
-    """Return classes int64 [N] or standardised numbers float32 [N, 1]. Raises DataError for a row without a target."""
+def _refuse_gaps(table: Table, target: str) -> None:
+    """Raises DataError for a row without a target."""
     faults = Faults(table.path)
     for line, text in table.cells(target):
-        if text not in statistics["classes"] if "classes" in statistics else text.lower() in MISSING:
+        if text.lower() in NO_TARGET:
             faults.add(line, f"its {target} '{text}' is nothing to learn from; fill it in or remove the row")
     faults.check()
+
+
+def _facts(
+    path: str,
+    table: Table,
+    split: str,
+    statistics: Mapping[str, Any],
+    options: Columns,
+    exclude: tuple[str, str | None],
+    whole: bool,
+    fold: Sequence[int],
+) -> Facts:
+    """Return how the rows of a split were understood."""
+    target, id = exclude
+    facts = Facts(
+        path if whole else f"{path}, {'all folds but' if split == 'train' else 'fold'} {fold[0]} of {fold[1]}"
+    )
+    kind = f"{len(statistics['classes'])} classes" if "classes" in statistics else "a number"
+    facts.lines.append(f"target: {target}, {kind} (data.dataset.target, columns.categories)")
+    facts.lines.append(f"id: {id or 'the number of the row'} (data.dataset.id)")
+    if split == "train":
+        lines = describe(table, statistics["features"], options)
+        facts.lines.append("columns (data.dataset.columns.numbers, .categories, .ignore, .gaps, .decimal, .thousands):")
+        facts.lines += [f"  {line}" for line in lines[:LISTED]]
+        if len(lines) > LISTED:
+            kinds = Counter(line.rpartition(": ")[2].partition(",")[0].split()[-1] for line in lines)
+            counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))
+            facts.lines.append(f"  and {len(lines) - LISTED} more columns (in all: {counts})")
+        facts.leave_out("columns.ignore names the column", list(options.ignore))
+        if options.without:
+            facts.leave_out("columns.without names the row", list(map(str, options.without)))
+        constant = [
+            one["column"] for one in statistics["features"] if one.get("std") == 1.0 and _is_constant(table, one)
+        ]
+        facts.note_odd("a column with one value only", constant)
+    elif "classes" in statistics and len({text for _, text in table.cells(target)}) == 1:
+        facts.lines.append(
+            "note: validation holds one class only: AUC is not defined, accuracy says little (fold, seed)"
+        )
+    return facts
+
+
+def _is_constant(table: Table, name: str) -> bool:
+    return len({text for _, text in table.cells(name)}) == 1
+
+
+def _targets(table: Table, target: str, statistics: Mapping[str, Any]) -> Tensor:
+    """Return classes int64 [N] or standardised numbers float32 [N, 1]. Raises DataError for a row without a target."""
+    _refuse_gaps(table, target)
     if classes := statistics.get("classes"):
-        return torch.tensor([classes.index(text) for _, text in table.cells(target)])
+        faults = Faults(table.path)
+        for line, text in table.cells(target):
+            if text not in classes:
+                faults.add(line, f"its {target} '{text}' is none of the classes {', '.join(classes[:6])}; mend the row")
+        faults.check()
+        numbers = {name: number for number, name in enumerate(classes)}
+        return torch.tensor([numbers[text] for _, text in table.cells(target)])
     statistic = statistics["target"]
-    values = [
-        value for value in read_numbers(table, target, statistic["log"]) if value is not None
-    ]  # no gap is left here
+    values = [value for value in read_numbers(table, statistic, strict=True) if value is not None]
+    if len(values) < len(table.rows):
+        raise DataError(f"{table.path}: {target} has gaps; fill them in or remove the rows")
     return torch.tensor([standardise(value, statistic) for value in values]).unsqueeze(1)

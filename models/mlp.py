@@ -31,7 +31,9 @@ class MLP(BasicModule):
 
     It flattens (B, …) to (B, features) and gives (B, num_classes) logits. The features are `in_features`, otherwise
     in_channels * H * W of an `image_size` (H, W). `hidden` holds the width of each layer before the last; an empty one
-    gives logistic regression.
+    gives logistic regression. The last features may be numbers of categories: `embedded` holds how many categories each
+    of them has, and each is looked up in an embedding of its own (Guo and Berkhahn, "Entity Embeddings of Categorical
+    Variables", 2016).
 
     Raises:
         ValueError: neither in_features nor image_size is given.
@@ -45,13 +47,17 @@ class MLP(BasicModule):
         in_features: Count | None = None,
         hidden: Sequence[Count] = (128,),
         dropout: Fraction = 0.0,
+        embedded: Sequence[Count] = (),
     ) -> None:
         super().__init__()
         if in_features is None:
             if image_size is None:
                 raise ValueError("MLP must know its input: give image_size (height and width) or in_features")
             in_features = in_channels * math.prod(image_size)
-        width = in_features
+        # fastai's rule for the size of an embedding
+        sizes = [min(50, round(1.6 * count**0.56)) for count in embedded]
+        self.embeddings = nn.ModuleList(nn.Embedding(n, d) for n, d in zip(embedded, sizes, strict=True))
+        width = in_features - len(sizes) + sum(sizes)
         layers: list[nn.Module] = []
         for wide in hidden:
             layers += [Linear(width, wide), nn.ReLU(inplace=True), nn.Dropout(dropout)]
@@ -59,4 +65,9 @@ class MLP(BasicModule):
         self.layers = nn.Sequential(*layers, Linear(width, num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(1))
+        x = x.flatten(1)
+        if self.embeddings:
+            numbers, categories = x[:, : -len(self.embeddings)], x[:, -len(self.embeddings) :].long()
+            found = [table(column) for table, column in zip(self.embeddings, categories.unbind(1), strict=True)]
+            x = torch.cat([numbers, *found], 1)
+        return self.layers(x)

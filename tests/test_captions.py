@@ -487,7 +487,7 @@ def test_what_cannot_be_told_gets_a_sentence(run, photos):
     given = run("generate", "checkpoints/a", "--test-img=photos/images/00.png", "--beam=0")
     assert given.code == 2 and "it must be at least 1" in given.err
     assert "needs --test-img" in run("generate", "checkpoints/a").err
-    assert "a beam of 0" in run("train", "captions", *SMALL, "--task.beam=0").err
+    assert "task.beam must be at least 1" in run("train", "captions", *SMALL, "--task.beam=0").err
     assert "sampling must be in [0, 1]" in run("train", "captions", *SMALL, "--task.sampling=2").err
     args = [arg for arg in SMALL if "feature_size" not in arg]
     given = run("train", "captions", *args, "--model.decoder.feature_size=7")

@@ -50,7 +50,7 @@ def test_what_the_test_file_lacks_is_told(houses, tmp_path):
     with pytest.raises(DataError, match=r"test.csv:2: 'wide' in the column Area is no number, but training has"):
         house(houses, "test", statistics=meta["statistics"])
     path.unlink()
-    with pytest.raises(DataError, match=r"cannot read .*test.csv"):
+    with pytest.raises(DataError, match=r"test.csv does not exist; set data.dataset.test=FILE; there is train.csv"):
         house(houses, "test", statistics=meta["statistics"])
 
 

@@ -9,8 +9,9 @@ import torch
 from conftest import DATA, PLAIN, rows, same_run, state
 from tables import COLUMNS, TRAIN, feature, house, table
 
+from data._cells import parse_number
 from data._columns import Columns
-from data._table import derive, parse_number, read_table, split_fold
+from data._table import derive, read_table, split_fold
 from data.tabular import Tabular
 from utils.errors import DataError
 

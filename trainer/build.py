@@ -29,6 +29,7 @@ from utils.torch_private import is_batch_norm
 
 __all__ = ["NOTHING", "Given", "Parts", "build", "build_dataset", "build_task"]
 
+NO_EMBEDDING = "take MLP, or set data.dataset.columns.one_hot_at_most above the number of categories"
 Meta = dict[str, Any]  # plain values: classes, channels, size, …; stored in the checkpoint
 Say = Callable[[str], None]
 
@@ -162,6 +163,8 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
     networks: dict[str, nn.Module] = {} if given.model is None else {"model": given.model}
     for role, spec in cfg.model.items() if given.model is None else ():
         key = "model" if role == "model" else f"model.{role}"
+        if meta.get("embedded") and "embedded" not in COMPONENTS["model"].signature(spec.name).parameters:
+            raise ConfigError(f"{key}: {spec.name} takes no categories by number; {NO_EMBEDDING}")
         args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
         networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
     offered = {**meta, **networks, "output": cfg.test.output, "trained": trained, "losses": losses}

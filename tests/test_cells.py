@@ -1,0 +1,209 @@
+"""A table's columns are what a person would take them for, or an error that says how to settle it."""
+
+import random
+
+import pytest
+from conftest import PLAIN, rows
+
+from data._cells import guess, reader_of
+from data._columns import Columns
+from data.tabular import Tabular
+from utils.errors import DataError
+
+RUN = [
+    "--model=MLP",
+    "--model.hidden=[16]",
+    "--data.dataset=Tabular",
+    "--data.dataset.target=y",
+    "--data.dataset.id=id",
+]
+RUN += ["--data.dataset.columns={categories: [y]}", "--optim=AdamW", "--lr=1e-2", "--max-epoch=8", *PLAIN]
+
+
+def read(cells, kind="", **told):
+    return guess("t.csv", "a", list(enumerate(cells, 2)), told, kind)
+
+
+def numbers(count=100):
+    return [f"{i / 7:.3f}" for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    "odd", ["?", "inf", "-", ".", "unknown", "#N/A", "#DIV/0!", "1e999", "abc", "1_000", "0x1F", "nil"]
+)
+def test_a_cell_that_is_no_number_is_a_counted_gap(odd):
+    reading = read([*numbers(), odd])
+    assert reading.kind == "number" and reading.odd == ((102, odd),)
+    known = [*numbers(), odd]
+    if odd not in ("abc", "1e999", "1_000", "0x1F"):
+        assert reader_of(reading.options())(known[-1]) is None
+
+
+def test_many_other_texts_are_doubtful():
+    with pytest.raises(
+        DataError, match=r"t.csv:102: .*100 numbers and 20 other texts \('abc'\).*columns.numbers=\[a\]"
+    ):
+        read([*numbers(), *["abc"] * 20])
+    assert read([*numbers(), *["abc"] * 20], kind="number").kind == "number"
+    assert read([*numbers(), *["abc"] * 20], kind="category").kind == "category"
+    assert read([*numbers(), *["?"] * 40]).kind == "number", "a word that means a gap, however often"
+    assert read([*numbers(), *["abc"] * 20], gaps=["abc"]).odd == ()
+
+
+@pytest.mark.parametrize(
+    ("cells", "value"),
+    [
+        (["1,234,567", "12,345"], 1234567),
+        (["1,234.50", "12,345.75"], 1234.5),
+        (["3,14", "2,7"], 3.14),
+        (["0,123", "0,456"], 0.123),
+        (["1.234,5", "2.000,75"], 1234.5),
+        (["１２", "３"], 12),
+        (["+5", "-3"], 5),
+    ],
+)
+def test_notations_that_mean_one_thing_are_understood(cells, value):
+    reading = read(cells * 10)
+    assert reading.kind == "number" and reader_of(reading.options())(cells[0]) == value
+
+
+@pytest.mark.parametrize("cell", ["123,456", "1 234", "$12", "12%", "(12)", "1'234", "€ 3.50"])
+def test_notations_that_are_not_sure_are_refused_with_the_choices(cell):
+    with pytest.raises(DataError, match=r"the column a .*columns\.(decimal|thousands|categories)"):
+        read([cell] * 20)
+    assert read([cell] * 20, kind="category").kind == "category"
+
+
+def test_keys_settle_the_notation():
+    assert reader_of(read(["123,456"] * 9, thousands=",").options())("123,456") == 123456
+    assert reader_of(read(["123,456"] * 9, decimal=",").options())("123,456") == 123.456
+
+
+@pytest.mark.parametrize(
+    ("cells", "days"),
+    [
+        (["1970-01-11", "2021-03-04"], 10),
+        (["1970/01/11 10:00:00", "2021/03/04 00:00"], 10),
+        (["11.01.1970", "04.03.2021"], 10),
+        (["01/11/1970", "12/31/2021"], 10),
+        (["11/01/1970", "31/12/2021"], 10),
+    ],
+)
+def test_dates_are_days(cells, days):
+    reading = read(cells)
+    assert reading.kind == "date" and reader_of(reading.options())(cells[0]) == days
+
+
+def test_a_date_of_either_order_is_refused():
+    with pytest.raises(DataError, match="day and month could stand in either order"):
+        read(["01/02/2021", "03/04/2021"])
+
+
+def table(folder, odd="", header="id,f,g,y", count=400):
+    """A table whose class is the sign of f; `odd` takes the place of one cell of it."""
+    random.seed(0)
+    lines = [header] * bool(header)
+    for i in range(count):
+        f = random.gauss(0, 1)
+        lines.append(f"{i},{odd if odd and i == 7 else f'{f:.5f}'},{random.random():.4f},{int(f > 0)}")
+    folder.mkdir(exist_ok=True)
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("odd", ["?", "inf", "n.a.", "x"])
+def test_one_odd_cell_changes_next_to_nothing(run, tmp_path, odd):
+    auc = {}
+    for name, cell in (("plain", ""), ("odd", odd)):
+        root = table(tmp_path / name, cell)
+        given = run("train", *RUN, f"--data.dataset.root={root}", f"--run={name}")
+        assert given.code == 0, given.err
+        auc[name] = rows(name, phase="val")[-1]["auc"]
+    assert auc["plain"] > 0.98 and abs(auc["plain"] - auc["odd"]) < 0.01
+    assert "f: number, -3.13" not in given.out and f"1 gap, among them '{odd}' in line 9" in given.out
+
+
+@pytest.mark.parametrize("word", ["NaN", "NA", "", "None", "null", "?"])
+@pytest.mark.parametrize("kind", ["class", "number"])
+def test_a_gap_in_the_target_is_an_error_with_its_line(tmp_path, word, kind):
+    (tmp_path / "train.csv").write_text("a,y\n" + "".join(f"{i},{word if i == 3 else i % 2}\n" for i in range(10)))
+    columns = {"categories": ["y"]} if kind == "class" else {}
+    with pytest.raises(DataError, match=r"train.csv:5: its y '.*' is nothing to learn from"):
+        Tabular(str(tmp_path), "train", "y", columns=columns)
+
+
+def test_many_categories_are_embedded_and_texts_of_each_row_left_out(run, tmp_path):
+    lines = ["name,city,y", *(f"user{i}@x.org,city{i % 150},{i % 150 % 2}" for i in range(1500))]
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    data = Tabular(str(tmp_path), "train", "y", columns={"categories": ["y"]})
+    assert data.meta["embedded"] == [151] and data.inputs.shape == (1200, 1)
+    assert any("name: left out, 1,200 different texts" in line for line in data.facts.lines)
+    val = Tabular(str(tmp_path), "val", "y", columns={"categories": ["y"]}, statistics=data.statistics)
+    assert val.inputs.min() >= 0 and val.inputs.max() <= 150
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/wide.py").write_text(
+        "from torch import nn\n__all__ = ['Wide']\nclass Wide(nn.Linear):\n"
+        "    def __init__(self, in_features: int, num_classes: int):\n"
+        "        super().__init__(in_features, num_classes)\n"
+    )
+    flags = [flag for flag in RUN if "dataset.id" not in flag]
+    given = run("train", *flags, f"--data.dataset.root={tmp_path}", "--run=a")
+    assert given.code == 0 and rows("a", phase="val")[-1]["accuracy"] == 1, "the embedding is learned"
+    others = [flag for flag in flags if "--model" not in flag]
+    refused = run("train", *others, "--model=Wide", f"--data.dataset.root={tmp_path}", "--run=b")
+    assert refused.code == 2 and "one_hot_at_most" in refused.err
+
+
+def test_a_file_without_a_header_is_known(tmp_path):
+    table(tmp_path, header="")
+    with pytest.raises(DataError, match=r"train.csv:1: the first row .* holds numbers, no names .*columns.names=\["):
+        Tabular(str(tmp_path), "train", "y")
+    options = {"names": ["id", "f", "g", "y"], "categories": ["y"]}
+    data = Tabular(str(tmp_path), "train", "y", "id", columns=options)
+    assert len(data) == 320 and "0" in {*data.ids, *Tabular(str(tmp_path), "val", "y", "id", columns=options).ids}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separators_and_what_excel_and_pandas_write(tmp_path, separator):
+    text = "\n".join(separator.join([str(i), str(i * 0.5), str(i % 2)]) for i in range(20))
+    head = separator.join(["", "a", "y"])
+    (tmp_path / "train.csv").write_text(f"\ufeffsep={separator}\n{head}\n{text}\n")
+    data = Tabular(str(tmp_path), "train", "y", columns={"categories": ["y"]})
+    assert data.inputs.shape == (16, 1), "the index that pandas writes is no input"
+    assert any("it numbers the rows" in line for line in data.facts.lines)
+
+
+def test_other_file_names_and_the_whole_of_another_file(tmp_path):
+    (table(tmp_path / "t") / "train.csv").rename(tmp_path / "t/mine.csv")
+    with pytest.raises(DataError, match=r"train.csv does not exist; set data.dataset.train=FILE; there is mine.csv"):
+        Tabular(str(tmp_path / "t"), "train", "y")
+    columns = {"categories": ["y"]}
+    data = Tabular(str(tmp_path / "t"), "train", "y", "id", columns=columns, train="mine.csv")
+    assert len(data) == 320
+    whole = Tabular(
+        str(tmp_path / "t"), "val", "y", "id", columns=columns, train="mine.csv", statistics=data.statistics, whole=True
+    )
+    assert len(whole) == 400
+
+
+@pytest.mark.parametrize("options", [{"clip": -1}, {"rare": 0}, {"one_hot_at_most": -5}, {"clip": float("nan")}])
+def test_options_outside_of_their_range_are_refused(options):
+    with pytest.raises(ValueError, match="must be above 0"):
+        Columns.from_config(options)
+
+
+def test_one_class_in_validation_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "train.csv").write_text("a,y\n" + "".join(f"{i},{int(i < 2)}\n" for i in range(50)))
+    seeds = [seed for seed in range(20) if one_class(tmp_path, seed)]
+    assert 0 < len(seeds) < 20
+    for seed in range(20):
+        told = any("validation holds one class only" in line for line in val(tmp_path, seed).facts.lines)
+        assert told == (seed in seeds)
+
+
+def val(folder, seed):
+    return Tabular(str(folder), "val", "y", columns={"categories": ["y"]}, seed=seed)
+
+
+def one_class(folder, seed):
+    return len(set(val(folder, seed).labels.tolist())) == 1

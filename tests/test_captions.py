@@ -488,7 +488,7 @@ def test_what_cannot_be_told_gets_a_sentence(run, photos):
     assert given.code == 2 and "it must be at least 1" in given.err
     assert "needs --test-img" in run("generate", "checkpoints/a").err
     assert "task.beam must be at least 1" in run("train", "captions", *SMALL, "--task.beam=0").err
-    assert "sampling must be in [0, 1]" in run("train", "captions", *SMALL, "--task.sampling=2").err
+    assert "task.sampling must be from 0 to 1" in run("train", "captions", *SMALL, "--task.sampling=2").err
     args = [arg for arg in SMALL if "feature_size" not in arg]
     given = run("train", "captions", *args, "--model.decoder.feature_size=7")
     assert given.code == 2 and "it takes 7 features, but MLP gives 24; set model.decoder.feature_size" in given.err

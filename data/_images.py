@@ -1,8 +1,6 @@
-"""Find, read and split pictures, and the class that all picture datasets share."""
+"""The splits of pictures, and the class that all picture datasets share."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,121 +8,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data._facts import Facts
 from data._stores import Pixels, Store
 from data.protocol import read_one
 from utils.errors import DataError
 from utils.randomness import same_random_state
 
-__all__ = [
-    "SUFFIXES",
-    "ImageDataset",
-    "existing_folder",
-    "labelled_images",
-    "list_folders",
-    "list_images",
-    "no_pictures",
-    "pick",
-    "root_option",
-    "split_indices",
-]
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-
-
-# Folders
-
-
-def root_option(split: str) -> str:
-    """Return the flags that set the folder of a split's files."""
-    return f"--data.dataset.root=FOLDER or --{'test' if split == 'test' else 'train'}-data-root=FOLDER"
-
-
-def existing_folder(path: str, split: str) -> str:
-    """Return the path, with ~ expanded. Raises DataError when there is no folder at it."""
-    path = os.path.expanduser(path)
-    if os.path.isdir(path):
-        return path
-    what = "is not a folder" if os.path.exists(path) else "does not exist"
-    raise DataError(f"{path} {what}, but the split '{split}' is read from it; set {root_option(split)}")
-
-
-def no_pictures(folder: str, split: str) -> DataError:
-    """Return the error for a folder without pictures."""
-    with _listing(folder):
-        deeper = next(_walk(folder, ""), "")
-    hint = f"; {deeper} lies deeper: --data.dataset=ImageFolder takes folders for classes" if deeper else ""
-    return DataError(f"no pictures in {folder} (looked for {', '.join(SUFFIXES)}); set {root_option(split)}{hint}")
-
-
-def list_images(folder: str, nested: bool = False) -> list[str]:
-    """Return the sorted names of the pictures in a folder; with `nested` also those in its subfolders, as `sub/name`.
-
-    A picture is recognised by its suffix, because opening a million files takes too long. Raises DataError when the
-    folder cannot be read.
-    """
-    if nested:
-        return sorted(_walk(folder, ""))
-    with _listing(folder):
-        names = os.listdir(folder)
-    return sorted(name for name in names if (name.endswith(".jpg") or _is_picture(name)) and name[0] != ".")
-
-
-def list_folders(folder: str) -> list[str]:
-    """Return the sorted names of the folders in a folder, without hidden ones."""
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
-@contextmanager
-def _listing(folder: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"cannot list the folder {folder} ({error.strerror}); mend it or choose another") from error
-
-
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    with _listing(folder), os.scandir(folder) as entries:  # plain names: a million Path objects would take 1 GB
-        yield from (entry for entry in entries if not entry.name.startswith("."))
-
-
-def _walk(folder: str, prefix: str) -> Iterator[str]:
-    for entry in _entries(folder):
-        if _is_picture(entry.name):
-            yield prefix + entry.name
-        elif entry.is_dir(follow_symlinks=False):  # a link may lead to a folder above, which would never end
-            yield from _walk(entry.path, f"{prefix}{entry.name}/")
-
-
-def labelled_images(folder: str, classes: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Return the pictures in the class folders `found`, as `class/name`, and their labels: positions in `classes`.
-
-    Raises DataError for a folder that is none of the classes.
-    """
-    names: list[str] = []
-    labels: list[int] = []
-    for name in found:
-        if name not in classes:
-            known = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
-            raise DataError(f"{os.path.join(folder, name)} is none of the classes ({known}); rename or remove it")
-        files = list_images(os.path.join(folder, name), nested=True)
-        names += [f"{name}/{file}" for file in files]
-        labels += [classes.index(name)] * len(files)
-    return names, labels
+__all__ = ["ImageDataset", "pick", "share_of", "split_indices"]
 
 
 # Splits
 
 
-def split_indices(n: int, split: str, fraction: float, seed: int) -> list[int]:
+def split_indices(n: int, split: str, fraction: float, seed: int, whole: bool = False) -> list[int]:
     """Return the positions of a split's samples out of n, for the split "train" or "val".
 
-    The order is a seeded permutation, and val gets its last fraction. Raises ValueError for a fraction outside [0, 1],
-    and DataError when the split gets no sample.
+    The order is a seeded permutation, and val gets its last fraction; with `whole` it gets all samples, in their own
+    order. Raises ValueError for a fraction outside [0, 1], and DataError when the split gets no sample.
     """
+    if whole and split == "val":
+        return list(range(n))
     if not 0 <= fraction <= 1:
         raise ValueError(f"val_fraction={fraction} is not between 0 and 1")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -133,6 +36,14 @@ def split_indices(n: int, split: str, fraction: float, seed: int) -> list[int]:
     if not chosen:
         raise DataError(f"val_fraction={fraction} leaves none of the {n} samples to the split '{split}'; change it")
     return chosen
+
+
+def share_of(place: str, split: str, fraction: float, seed: int, whole: bool = False) -> str:
+    """Return in words which share of a place's samples a split is, as drawn by `split_indices`."""
+    if split == "test" or (whole and split == "val"):
+        return place
+    share = fraction if split == "val" else 1 - fraction
+    return f"{100 * share:g} % of {place}, drawn by seed {seed} (data.dataset.val_fraction)"
 
 
 def pick(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
@@ -146,8 +57,11 @@ def pick(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
 class ImageDataset(Dataset):
     """Pictures, each with an id and, except in a split without labels, a label. Nothing changes after construction.
 
-    `ids` are texts, `labels` an int64 tensor [N] or None, `classes` the class names in label order.
+    `ids` are texts, `labels` an int64 tensor [N] or None, `classes` the class names in label order; `facts` tell how
+    the files were understood.
     """
+
+    facts: Facts = Facts()
 
     def __init__(
         self,

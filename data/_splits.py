@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from utils.errors import DataError
 
-__all__ = ["SPLITS", "split_folders", "split_of"]
+__all__ = ["SPLITS", "inner_folder", "split_folders", "split_of"]
 
 SPLITS = ("train", "val", "test")
 WORDS = {
@@ -44,6 +44,19 @@ def split_folders(root: str, splits: Mapping[str, str] | None = None) -> dict[st
             )
         found[split] = os.path.join(root, name)
     return found
+
+
+def inner_folder(folder: str, split: str) -> str:
+    """Return the folder itself, or one of the same split that it holds and nothing else: seg_train/seg_train."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.name[0] not in "._"]
+    if len(found) != 1 or not found[0].is_dir():
+        return folder
+    name = found[0].name
+    words = [word for word in re.split(r"[\W_\d]+", name.lower()) if word]
+    if split_of(name) == split or (words and set(words) <= BESIDE):
+        return inner_folder(found[0].path, split)
+    return folder
 
 
 def _named(root: str, split: str, name: str) -> str:

@@ -16,7 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from data._csv import Faults, read_lines
-from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices
+from data._facts import Facts
+from data._folders import existing_folder, list_images, no_pictures
+from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
 from utils.errors import ConfigError, DataError
 from utils.files import content
@@ -72,6 +74,7 @@ class Captions(Dataset):
         min_count: int = 1,
         photos: int | None = None,
         vocabulary: Sequence[str] | None = None,
+        whole: bool = False,
     ) -> None:
         root = existing_folder(root, split)
         folder = os.path.join(root, "images") if os.path.isdir(os.path.join(root, "images")) else root
@@ -81,6 +84,8 @@ class Captions(Dataset):
         captioned: Captioned = {name: [] for name in found} if split == "test" else read_captions(root, annotations)
         paths = locate(captioned, found, folder)
         train, val = ([], []) if split == "test" else split_photos(sorted(captioned), val_fraction, photos)
+        self.facts = Facts(share_of(folder, split, val_fraction, SEED, whole))
+        val = sorted(captioned) if whole else val
         self.ids: list[str] = {"train": train, "val": val, "test": found}[split]
         self.pictures = ImageDataset(Files(folder, [paths[name] for name in self.ids]), self.ids, None, [], transform)
         self.inputs: Any = self.pictures

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from data._images import ImageDataset, existing_folder, labelled_images, list_folders, no_pictures
+from data._folders import existing_folder, labelled_images, list_folders, no_pictures
+from data._images import ImageDataset
 from data._stores import Files, Pixels, Store
 from utils.errors import DataError
 

@@ -8,16 +8,8 @@ from itertools import product
 from typing import Literal
 
 from data._csv import Faults, read_lines, read_rows, take_columns
-from data._images import (
-    SUFFIXES,
-    ImageDataset,
-    existing_folder,
-    list_images,
-    no_pictures,
-    pick,
-    root_option,
-    split_indices,
-)
+from data._folders import SUFFIXES, existing_folder, list_images, no_pictures, root_option
+from data._images import ImageDataset, pick, split_indices
 from data._stores import Files
 from utils.errors import DataError
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, root_option, split_indices
+from data._facts import Facts
+from data._folders import existing_folder, list_images, no_pictures, note_odd, root_option
+from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
 from utils.errors import DataError
 
@@ -21,7 +23,7 @@ class DogCat(ImageDataset):
 
     Train and val share a folder of `cat.0.jpg`, `dog.0.jpg`, …, and get 70 % and 30 % of it by a seeded permutation.
     The test folder holds `1.jpg`, `2.jpg`, …, without labels; the numbers are the ids. `root` is that folder, or the
-    one above it with `train` and `test` inside.
+    one above it with `train` and `test` inside. `exclude` holds patterns of names that are left out.
     """
 
     def __init__(
@@ -31,9 +33,12 @@ class DogCat(ImageDataset):
         transform: Callable | None = None,
         val_fraction: float = 0.3,
         seed: int = 0,
+        exclude: Sequence[str] = (),
+        whole: bool = False,
     ) -> None:
         folder = _folder(existing_folder(root, split), split)
-        names = list_images(folder)
+        self.facts = Facts(share_of(folder, split, val_fraction, seed, whole))
+        names = list_images(folder, facts=self.facts, exclude=exclude)
         if not names:
             raise no_pictures(folder, split)
         if split == "test":
@@ -41,7 +46,8 @@ class DogCat(ImageDataset):
             super().__init__(Files(folder, names), Stems(names), None, CLASSES, transform)
         else:
             names, labels = _labelled(folder, names)
-            chosen = split_indices(len(names), split, val_fraction, seed)
+            note_odd(self.facts, folder, names)
+            chosen = split_indices(len(names), split, val_fraction, seed, whole)
             names = pick(names, chosen)
             super().__init__(Files(folder, names), names, pick(labels, chosen), CLASSES, transform)
 

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from data._images import ImageDataset, existing_folder, root_option
+from data._folders import existing_folder, root_option
+from data._images import ImageDataset
 from data._stores import Pixels
 from utils.errors import DataError
 

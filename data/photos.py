@@ -1,9 +1,11 @@
 """Pictures without labels, for tasks that need none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from data._images import ImageDataset, existing_folder, list_images, no_pictures, pick, split_indices
+from data._facts import Facts
+from data._folders import existing_folder, list_images, no_pictures, note_odd
+from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
 
 __all__ = ["Photos"]
@@ -13,7 +15,7 @@ class Photos(ImageDataset):
     """All pictures in a folder and in the folders below it; a sample is a picture alone.
 
     A seeded `val_fraction` of them is the split val. The split test has every picture of its `root`. The ids are the
-    paths below the root.
+    paths below the root. `exclude` holds patterns of names that are left out.
     """
 
     def __init__(
@@ -23,13 +25,17 @@ class Photos(ImageDataset):
         transform: Callable | None = None,
         val_fraction: float = 0.1,
         seed: int = 0,
+        exclude: Sequence[str] = (),
+        whole: bool = False,
     ) -> None:
         folder = existing_folder(root, split)
-        names = list_images(folder, nested=True)
+        self.facts = Facts(share_of(folder, split, val_fraction, seed, whole))
+        names = list_images(folder, nested=True, facts=self.facts, exclude=exclude)
         if not names:
             raise no_pictures(folder, split)
+        note_odd(self.facts, folder, names)
         if split != "test":
-            names = pick(names, split_indices(len(names), split, val_fraction, seed))
+            names = pick(names, split_indices(len(names), split, val_fraction, seed, whole))
         super().__init__(Files(folder, names), names, None, [], transform)
 
     @property

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data._images import pick, split_indices
+from data._facts import Facts
+from data._images import pick, share_of, split_indices
 from utils.errors import DataError
 from utils.files import content
 
@@ -58,6 +59,7 @@ class Poems(Dataset):
         min_count: int = 2,
         seed: int = 0,
         vocabulary: Sequence[str] | None = None,
+        whole: bool = False,
     ) -> None:
         if length < 1:
             raise ValueError(f"a window of length={length} holds no character")
@@ -65,12 +67,14 @@ class Poems(Dataset):
         if not poems:
             raise DataError(f"no poems in {root}; chinese-poetry's JSON files hold objects with 'paragraphs'")
         if split != "test":
-            poems = pick(poems, split_indices(len(poems), split, val_fraction, seed))
+            poems = pick(poems, split_indices(len(poems), split, val_fraction, seed, whole))
         if vocabulary is None:
             own = split == "val"  # the vocabulary comes from the training poems, which a lone val split must read
             vocabulary = Poems(root, "train", files, length, val_fraction, min_count, seed).vocabulary if own else None
         self.vocabulary: list[str] = list(vocabulary or count_vocabulary(poems, min_count))
         self.poems, self.length = poems, length
+        self.facts = Facts(share_of(f"{root}/{files}", split, val_fraction, seed, whole))
+        self.facts.lines.append(f"{len(self.vocabulary):,} characters, windows of {length} (data.dataset.length)")
         self.row = self._number(poems)  # [windows * length + 1]
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data._images import existing_folder, list_images, no_pictures, root_option
+from data._folders import existing_folder, list_images, no_pictures, root_option
 from utils.errors import DataError
 from utils.images import read_image, to_tensor
 

@@ -22,7 +22,7 @@ from data._columns import (
 )
 from data._csv import Faults
 from data._facts import Facts
-from data._images import existing_folder
+from data._folders import existing_folder
 from data._table import Table, derive, read_table, split_fold, table_path
 from utils.errors import DataError
 

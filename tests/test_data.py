@@ -14,7 +14,8 @@ from conftest import ROOT
 from PIL import Image
 from torch import Tensor
 
-from data._images import list_images, split_indices
+from data._folders import list_images
+from data._images import split_indices
 from data.cifar import CIFAR10, CIFAR100
 from data.digits import Digits
 from data.dogcat import DogCat

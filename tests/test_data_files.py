@@ -17,7 +17,7 @@ import torch
 from conftest import DATA
 from PIL import Image
 
-from data._images import list_images
+from data._folders import list_images
 from data.cifar import CIFAR10, CIFAR100
 from data.csv_images import CSVImages
 from data.dogcat import DogCat

@@ -229,3 +229,97 @@ def test_a_train_picture_is_not_found_among_test_pictures(tmp_path: Path) -> Non
     paint(tmp_path, "test/6.png")
     with pytest.raises(DataError, match="trainLabels.csv:5: no picture '6'"):
         CSVImages(root, "train")
+
+
+# Folders of splits, of links, and of other things
+
+
+def class_folders(root: Path, *folders: str, count: int = 5) -> str:
+    return paint(
+        root, *(f"{folder}/{name}/{n}.png" for folder in folders for name in ("cat", "dog") for n in range(count))
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "other"),
+    [
+        ("Training", "Testing"),
+        ("TRAIN", "TEST"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train_set", "test_set"),
+        ("train2017", "test2017"),
+        ("training_data", "testing_data"),
+        ("Train/images", "Test/images"),
+        ("trainset", "testset"),
+    ],
+)
+def test_folders_of_splits_are_known_by_their_usual_names(tmp_path: Path, train: str, other: str) -> None:
+    root = class_folders(tmp_path, train, other)
+    parts = {split: ImageFolder(root, split, val_fraction=0.2) for split in ("train", "val", "test")}
+    assert {split: len(part) for split, part in parts.items()} == {"train": 8, "val": 2, "test": 10}
+    assert all(part.classes == ["cat", "dog"] for part in parts.values())
+    assert "data.dataset.splits" in "".join(parts["train"].facts.lines)
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "VALIDATION", "dev", "eval_set"])
+def test_a_folder_for_validation_is_known(tmp_path: Path, name: str) -> None:
+    root = class_folders(tmp_path, "Train", name, count=3)
+    assert len(ImageFolder(root, "train")) == len(ImageFolder(root, "val")) == 6
+    assert ImageFolder(root, "val").facts.source.endswith(name)
+
+
+def test_doubtful_folders_are_errors_that_name_the_key(tmp_path: Path) -> None:
+    twice = class_folders(tmp_path / "twice", "train", "Training")
+    with pytest.raises(DataError, match=r"holds Training and train, which both .*'train'; set data.dataset.splits"):
+        ImageFolder(twice, "train")
+    named = ImageFolder(twice, "train", splits={"train": "Training"}, val_fraction=0)
+    assert len(named) == 10
+    vehicles = paint(tmp_path / "vehicles", *(f"{name}/{n}.png" for name in ("bus", "car", "train") for n in range(3)))
+    with pytest.raises(DataError, match=r"is it a class or the split 'train'"):
+        ImageFolder(vehicles, "train")
+    with pytest.raises(DataError, match=r"data.dataset.splits.val names it"):
+        ImageFolder(twice, "train", splits={"train": "train", "val": "nowhere"})
+
+
+def test_a_root_one_level_too_high_is_told(tmp_path: Path) -> None:
+    class_folders(tmp_path, "dataset/train", "dataset/test")
+    with pytest.raises(DataError, match=r"dataset holds folders: is it the root\?"):
+        ImageFolder(str(tmp_path), "train")
+
+
+def test_links_are_followed_but_never_for_ever(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "root", ".", count=2)
+    paint(tmp_path / "more", "3.png", "4.png")
+    (tmp_path / "root/cat/more").symlink_to(tmp_path / "more")
+    (tmp_path / "root/cat/up").symlink_to(tmp_path / "root")
+    (tmp_path / "root/dog/gone").symlink_to(tmp_path / "nowhere")
+    found = ImageFolder(root, "train", val_fraction=0)
+    assert len(found) == 6 and "cat/more/3.png" in found.ids
+    assert found.facts.left_out == {"a link to a folder above": ["cat/up"], "a link to nothing": ["dog/gone"]}
+
+
+def test_what_is_left_out_or_odd_is_told(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, ".", count=30)
+    paint(tmp_path, "cat/imageNotFound.gif", "__MACOSX/cat/1.png", ".ipynb_checkpoints/1.png")
+    for name in ("cat/9.heic", "cat/Thumbs.db", "dog/._1.png", "dog/notes"):
+        (tmp_path / name).touch()
+    found = ImageFolder(root, "train", val_fraction=0)
+    assert found.classes == ["cat", "dog"] and len(found) == 61
+    assert found.facts.left_out == {"no picture by its suffix": ["cat/9.heic", "dog/notes"]}
+    assert list(found.facts.odd.values()) == [["cat/imageNotFound.gif"]]
+    without = ImageFolder(root, "train", val_fraction=0, exclude=["*NotFound*", "dog/2?.png"])
+    assert len(without) == 50 and len(without.facts.left_out["data.dataset.exclude names them"]) == 11
+
+
+@pytest.mark.parametrize("kind", ["ImageFolder", "DogCat"])
+def test_another_folder_is_scored_whole(run, tmp_path: Path, kind: str) -> None:
+    names = ["cat/{}.png", "dog/{}.png"] if kind == "ImageFolder" else ["cat.{}.png", "dog.{}.png"]
+    for folder, first in (("one", 0), ("two", 100)):
+        paint(tmp_path / folder, *(name.format(n) for name in names for n in range(first, first + 10)))
+    flags = ["dogcat_small", f"--data.dataset={kind}", "--model=LeNet", "--model.in_channels=3", "--max-epoch=1"]
+    size = "[{name: Resize, size: [28, 28]}]"
+    flags += [f"--data.transform.train={size}", f"--data.transform.eval={size}", "--batch-size=4", "--run=a"]
+    given = run("train", *flags, "--train-data-root=one", "--log.visdom=false", "--log.pictures=false")
+    assert given.code == 0, given.err
+    assert "6 samples, 30 % of one" in run("val", "checkpoints/a").out
+    assert "20 samples, two" in run("val", "checkpoints/a", "--train-data-root=two").out

@@ -15,6 +15,7 @@ from configs import Component
 from configs.schema import Data
 from data._images import ImageDataset
 from data._stores import Pixels
+from data.csv_pixels import CSVPixels
 from data.dogcat import DogCat
 from data.image_folder import ImageFolder
 from data.loading.fast import FusedFiles, FusedTransform
@@ -350,3 +351,39 @@ def test_a_training_by_threads_is_the_training_without(run, tmp_path):
         assert given.code == 0, given.err
     assert rows("a") == rows("b") and same_run(state("a"), state("b"))
     assert rows("a") != rows("c"), "both ways give the same: the switch does nothing"
+
+
+def pixels_file(folder, name, header, lines):
+    (folder / name).write_text("\n".join([header, *lines]) + "\n")
+
+
+def test_a_column_of_ids_is_no_pixel(tmp_path):
+    """As in Kannada MNIST, whose test.csv begins with ids."""
+    pixels_file(tmp_path, "train.csv", "label,p0,p1,p2,p3", [f"{i % 2},{i},2,3,4" for i in range(10)])
+    pixels_file(tmp_path, "test.csv", "id,p0,p1,p2,p3", [f"{700 + i},{i},2,3,4" for i in range(3)])
+    train, test = CSVPixels(str(tmp_path), "train"), CSVPixels(str(tmp_path), "test", classes=["0", "1"])
+    assert test.ids == ["700", "701", "702"] and test[2].flatten().mul(255).tolist() == [2, 2, 3, 4]
+    assert train.meta["image_size"] == [2, 2] and any("id: the number of the row" in line for line in train.facts.lines)
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_pixels_in_one_column_with_usage(tmp_path, usage):
+    """As in FER2013: emotion, pixels with spaces, Usage."""
+    parts = ["Training"] * 6 + ["PublicTest"] * 2 + ["PrivateTest"] * 2
+    lines = [f"{i % 2},{i} 2 3 4" + f",{part}" * usage for i, part in enumerate(parts)]
+    pixels_file(tmp_path, "train.csv", "emotion,pixels" + ",Usage" * usage, lines)
+    train, val = CSVPixels(str(tmp_path), "train"), CSVPixels(str(tmp_path), "val")
+    assert (len(train), len(val)) == ((6, 2) if usage else (8, 2)) and train[0][0].shape == (1, 2, 2)
+    whole = CSVPixels(str(tmp_path), "val", whole=True)
+    assert len(whole) == 10 and whole.ids[0] == "1"
+    if usage:
+        assert val.ids == ["7", "8"] and CSVPixels(str(tmp_path), "test").ids == ["9", "10"]
+
+
+def test_classes_have_names_by_a_key(tmp_path):
+    pixels_file(tmp_path, "train.csv", "label,p0,p1,p2,p3", [f"{i % 2},{i},2,3,4" for i in range(10)])
+    named = CSVPixels(str(tmp_path), "train", classes=["shirt", "shoe"])
+    plain = CSVPixels(str(tmp_path), "train")
+    assert named.classes == ["shirt", "shoe"] and named.labels.tolist() == plain.labels.tolist()
+    with pytest.raises(DataError, match="2 classes .* but 3 are named"):
+        CSVPixels(str(tmp_path), "train", classes=["a", "b", "c"])

@@ -35,10 +35,13 @@ TRANSFORMS = Library(
 # output and positive have a single place, the config's section test; the others depend on the command.
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
+# arguments that the engine hands to datasets, besides the facts of the training set
+FROM_ENGINE = frozenset({"split", "transform", "whole", "ignore_index"})
+
 COMPONENTS = connect(
     {
         "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
-        "data": Registry("data", ROOT / "data", here=True, from_trainer=frozenset({"split", "transform", "whole"})),
+        "data": Registry("data", ROOT / "data", here=True, from_trainer=FROM_ENGINE),
         "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
         "optim": Registry("torch.optim", None, [OPTIMIZERS], available=frozenset(), ranges=TORCH),

@@ -32,6 +32,7 @@ class Data:
     test_data_root: str | None = None  # folder with the files of the split test
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
     batch_size: Count = 32  # samples a step, in each process
+    eval_batch_size: Count | None = None  # samples of a batch of validation and test; null: batch_size
     # processes or threads that load data; 0: the training process does it
     num_workers: Annotated[int, Range(0, 256)] = 0
     loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads if the augmentation allows it

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from data._facts import Facts
 from utils.errors import DataError
+from utils.images import read_size
 
 __all__ = [
     "SUFFIXES",
@@ -117,12 +118,10 @@ def note_odd(facts: Facts, folder: str, names: Sequence[str]) -> None:
 
 def _sizes(folder: str, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Return width and height of pictures, from their headers; those that cannot be read are left out."""
-    from PIL import Image
-
     found = {}
     for name in names:
-        with suppress(Exception), Image.open(os.path.join(folder, name)) as image:
-            found[name] = image.size
+        with suppress(DataError):
+            found[name] = read_size(os.path.join(folder, name))
     return found
 
 

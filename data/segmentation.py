@@ -1,41 +1,48 @@
-"""Pictures with a mask each, whose grey values are the classes of the pixels."""
+"""Pictures with a mask each, whose values or colours are the classes of the pixels."""
 
-import os
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.nn import functional as F
+from torch.utils.data import Dataset, default_collate
 
-from data._folders import existing_folder, list_images, no_pictures, root_option
+from data._facts import Facts
+from data._folders import existing_folder
+from data._mask_folders import Found, Layout, Pair, find_pairs, unmasked
+from data._masks import IGNORED, Table, find_values, table_of
 from utils.errors import DataError
-from utils.images import read_image, to_tensor
+from utils.images import read_image, read_size, to_tensor
 
 __all__ = ["MaskFolder"]
 
-MAX_MASK_VALUES = 64  # different values in one mask; a lossy JPEG has more, because it blurs every edge
+LOOKED_AT = 64  # pictures that are looked at for colours
 
 
 class MaskFolder(Dataset):
     """Pictures and their masks: `root/train/image/7.png` and `root/train/label/7.png`, or both without `train`.
 
-    A mask has the size and the name of its picture, except for the suffix; `images` and `masks` name the two folders.
-    The split val is the last `val_fraction` in the order of the names, in which numbers are ordered by value. It is not
-    drawn at random, because neighbouring slices of one block look alike: val would then hold pictures much like the
-    training ones. The split test is the pictures in the first of `root/test/image`, `root/test`, `root/image` and
-    `root` that has any.
+    A mask has the size and the name of its picture, except for the suffix and a common end as in 7_mask.png; `images`
+    and `masks` name the two folders, with `{split}` in them for folders as CamVid's train and trainannot. A folder for
+    validation is known by its name (val, valid, …), or by `splits`, as {train: DIR, val: DIR}. Without one the split
+    val is the last `val_fraction` in the order of the names, in which numbers are ordered by value. It is not drawn at
+    random, because neighbouring slices of one block look alike: val would then hold pictures much like the training
+    ones. The split test is the pictures in the first of `root/test/image`, `root/test`, `root/image` and `root` that
+    has any.
 
-    A mask holds a grey value for each class: `mask_values`, by default all values of the training masks. `in_channels`
-    is 1 for grey and 3 for colour, by default as in the first picture. Transforms move picture and mask alike; pixels
-    that a transform leaves empty become the first class.
+    A mask holds a value for each class, kept exactly: 8, 16 or 32 bits, or the number of a palette. `classes` names
+    them, as {road: 0, sky: 1}, or gives each a colour, as {road: [128, 64, 128]}; a list gives names only, in the order
+    of the values. Without it `mask_values`, by default all values of the training masks, are the classes.
+    `task.ignore_index` is the value of pixels that have no class. `in_channels` is 1 for grey and 3 for colour, by
+    default 3 if one picture of those that are looked at is coloured. Transforms move picture and mask alike; pixels
+    that a transform leaves empty become the first class. Pictures of several sizes are padded at the right and below to
+    the largest of their batch, by pixels without a class.
 
     Raises:
-        ValueError: an impossible val_fraction, in_channels or mask_values.
+        ValueError: an impossible val_fraction, in_channels, mask_values or classes.
         DataError: no pictures, a picture without a mask, or masks that hold no classes.
     """
 
@@ -48,23 +55,47 @@ class MaskFolder(Dataset):
         masks: str = "label",
         val_fraction: float = 0.2,
         in_channels: int | None = None,
-        mask_values: Sequence[int] | None = None,
+        mask_values: Sequence[int | Sequence[int]] | None = None,
+        classes: Mapping[str, Any] | Sequence[str] | None = None,
+        splits: Mapping[str, str] | None = None,
+        ignore_index: int | Sequence[int] | None = None,
+        whole: bool = False,
     ) -> None:
-        _check(val_fraction, in_channels, mask_values)
+        values, names = table_of(classes, mask_values)
+        _check(val_fraction, in_channels, values)
         root = existing_folder(root, split)
+        self.facts, self.transform = Facts(), transform
         if split == "test":
-            train, self.pairs = [], _unmasked(root, images)
+            found = Found([], unmasked(root, images), self.facts)
+            self.pairs = found.val
         else:
-            pairs = _masked(root, images, masks, split)
-            cut = len(pairs) - round(len(pairs) * val_fraction)
-            train, self.pairs = pairs[:cut], pairs[:cut] if split == "train" else pairs[cut:]
+            found = find_pairs(root, Layout(images, masks, splits, val_fraction, whole), split, self.facts)
+            self.pairs = found.train if split == "train" else found.val
             if not self.pairs:
-                raise DataError(f"val_fraction={val_fraction} leaves none of {len(pairs)} pictures to '{split}'")
-            mask_values = mask_values or _find_values(train)
+                count = len(found.train) + len(found.val)
+                raise DataError(f"val_fraction={val_fraction} leaves none of {count} pictures to '{split}'")
+            values = values or find_values([pair.mask for pair in found.train if pair.mask], ignore_index)
         self.ids = [pair.id for pair in self.pairs]
-        self.in_channels = in_channels or _count_channels((train or self.pairs)[0].image)
-        self.mask_values = list(mask_values or ())  # the split test alone needs none
-        self.transform = transform
+        self.in_channels = in_channels or _count_channels(found.train or self.pairs, self.facts)
+        self.mask_values = list(values or ())  # the split test alone needs none
+        self.table = Table(self.mask_values, ignore_index) if self.mask_values else None
+        self.names = _named(names, self.mask_values)
+        sizes = {read_size(pair.image) for pair in (*found.train, *found.val)}
+        self.ignores = ignore_index is not None or len(sizes) > 1
+        self._tell(ignore_index, sizes)
+
+    def _tell(self, ignore_index: int | Sequence[int] | None, sizes: set[tuple[int, int]]) -> None:
+        """Note the meaning of the masks' values and the sizes of the pictures."""
+        shown = [value if isinstance(value, int) else list(value) for value in self.mask_values]
+        pairs = zip(map(str, shown), self.names, strict=True)
+        meanings = [value if value == name else f"{value} {name}" for value, name in pairs]
+        if meanings:
+            none = f", {ignore_index} no class" if ignore_index is not None else ""
+            self.facts.lines.append(f"masks: {', '.join(meanings)}{none} (data.dataset.classes, task.ignore_index)")
+        if len(sizes) > 1:
+            low, high = min(sizes, key=lambda size: size[0] * size[1]), max(sizes, key=lambda size: size[0] * size[1])
+            spread = f"{low[0]} x {low[1]} to {high[0]} x {high[1]}"
+            self.facts.lines.append(f"sizes: {len(sizes)}, from {spread}; batches are padded to their largest")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -77,7 +108,7 @@ class MaskFolder(Dataset):
         pair = self.pairs[index]
         image = read_image(pair.image, "L" if self.in_channels == 1 else "RGB")
         size = image.height, image.width
-        mask = None if pair.mask is None else self._classes(pair.mask, *size)
+        mask = None if pair.mask is None or self.table is None else self.table.read(pair.mask, *size)
         pixels, mask = self._transform_both(image, mask) if self.transform else (to_tensor(image), mask)
         return pixels, size if mask is None else mask.long()
 
@@ -91,126 +122,63 @@ class MaskFolder(Dataset):
         assert self.transform
         return self.transform(Image(image), None if mask is None else Mask(mask))
 
-    def _classes(self, path: str, height: int, width: int) -> Tensor:
-        """Return the mask as class numbers, uint8 [H, W]."""
-        grey = _read_mask(path)
-        if grey.shape != (height, width):
-            there = "x".join(map(str, reversed(grey.shape)))
-            raise DataError(f"{path} is {there}, but its picture is {width}x{height}; mend or remove both")
-        if unknown := set(_values(grey)).difference(self.mask_values):
-            known = ", ".join(map(str, self.mask_values))
-            raise DataError(f"{path} holds the value {min(unknown)}, but the classes are {known}; mend or remove it")
-        table = np.zeros(256, np.uint8)
-        table[self.mask_values] = range(len(self.mask_values))
-        return torch.from_numpy(table[grey])
+    def collate(self, samples: list[Any]) -> Any:
+        """Return (images [B, C, H, W], masks [B, H, W]), or for the split test (images, sizes of the files).
+
+        Pictures of several sizes are padded; a batch of the split test then also holds the sizes without the padding.
+        """
+        sizes = [image.shape[1:] for image, _ in samples]
+        if len(set(sizes)) == 1:
+            return default_collate(samples)
+        height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+        images = torch.stack([_padded(image, height, width, 0) for image, _ in samples])
+        if not isinstance(samples[0][1], Tensor):
+            inner = [tuple(map(int, size)) for size in sizes]
+            return images, default_collate([size for _, size in samples]), default_collate(inner)
+        return images, torch.stack([_padded(mask, height, width, IGNORED) for _, mask in samples])
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Channels, and the classes: their number, their grey values, and these as text."""
-        return {
-            "in_channels": self.in_channels,
-            "num_classes": len(self.mask_values),
-            "mask_values": list(self.mask_values),
-            "classes": [str(value) for value in self.mask_values],
-        }
+        """Channels, and the classes: their number, their values and names, and the number of pixels without a class."""
+        values = [value if isinstance(value, int) else list(value) for value in self.mask_values]
+        found = {"in_channels": self.in_channels, "num_classes": len(values), "mask_values": values}
+        return found | {"classes": self.names} | ({"ignored_class": IGNORED} if self.ignores else {})
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The paths of a picture and of its mask, if it has one."""
-
-    id: str
-    image: str
-    mask: str | None = None
-
-
-def _check(val_fraction: float, in_channels: int | None, mask_values: Sequence[int] | None) -> None:
+def _check(val_fraction: float, in_channels: int | None, values: Sequence[Any] | None) -> None:
     if not 0 <= val_fraction <= 1:
         raise ValueError(f"val_fraction={val_fraction} is not between 0 and 1")
     if in_channels not in (None, 1, 3):
         raise ValueError(f"in_channels={in_channels} is neither 1, grey, nor 3, colour")
-    if mask_values is not None and (len(set(mask_values)) < 2 or not set(mask_values) <= set(range(256))):
-        raise ValueError(f"mask_values={list(mask_values)} must be two different values or more, from 0 to 255")
+    if values is not None and len(values) < 2:
+        raise ValueError(f"mask_values={list(values)} must be two different values or more")
+    Table(values or ())
 
 
-# Folders
+def _named(names: list[str] | None, values: Sequence[Any]) -> list[str]:
+    """Return the names of the classes: as given, otherwise their values as text."""
+    if names is not None and values and len(names) != len(values):
+        told = f"classes names {len(names)} classes, but the masks have {len(values)} values"
+        raise ValueError(f"{told} ({list(values)})")
+    return names if names is not None else [str(value) for value in values]
 
 
-def _masked(root: str, images: str, masks: str, split: str) -> list[Pair]:
-    """Return the pictures and masks of train and val, in order."""
-    folder = os.path.join(root, "train")
-    folder = folder if os.path.isdir(os.path.join(folder, images)) else root
-    places = [existing_folder(os.path.join(folder, name), split) for name in (images, masks)]
-    pictures, found = (_by_stem(place) for place in places)
-    if not pictures:
-        raise no_pictures(places[0], split)
-    if missing := [stem for stem in pictures if stem not in found]:
-        few = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise DataError(f"{places[1]} has no mask for {few}; add it or remove the picture from {places[0]}")
-    return [Pair(stem, pictures[stem], found[stem]) for stem in pictures]
+def _padded(values: Tensor, height: int, width: int, value: int) -> Tensor:
+    return F.pad(values, (0, width - values.shape[-1], 0, height - values.shape[-2]), value=value)
 
 
-def _unmasked(root: str, images: str) -> list[Pair]:
-    """Return the pictures of the split test, in order."""
-    for inner in (f"test/{images}", "test", images, ""):
-        folder = os.path.join(root, inner)
-        if os.path.isdir(folder) and (pictures := _by_stem(folder)):
-            return [Pair(stem, path) for stem, path in pictures.items()]
-    raise DataError(f"no pictures in {root}, nor in test or {images} below it; set {root_option('test')}")
+def _count_channels(pairs: Sequence[Pair], facts: Facts) -> int:
+    """Return 1 for grey pictures, 3 if one of those that are looked at is coloured."""
+    chosen = pairs[:: max(1, len(pairs) // LOOKED_AT)]
+    coloured = sum(not _is_grey(pair.image) for pair in chosen)
+    if 0 < coloured < len(chosen):
+        facts.lines.append(
+            f"{coloured} of {len(chosen)} pictures are coloured, the others grey: all are read as colour"
+        )
+    facts.lines.append(f"pictures: {'colour' if coloured else 'grey'} (data.dataset.in_channels)")
+    return 3 if coloured else 1
 
 
-def _by_stem(folder: str) -> dict[str, str]:
-    """Return the paths of a folder's pictures by name without suffix; numbers in the names are ordered by value."""
-    stems: dict[str, str] = {}
-    for name in list_images(folder):
-        stem, path = os.path.splitext(name)[0], os.path.join(folder, name)
-        if stem in stems:
-            raise DataError(f"{path} has the same name as {stems[stem]}, but for the suffix; remove one of the two")
-        stems[stem] = path
-    return dict(sorted(stems.items(), key=lambda item: _natural(item[0])))
-
-
-def _natural(name: str) -> list[Any]:
-    """Return a sort key that places a10 after a9: text and numbers in turn."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
-
-
-# Pictures
-
-
-def _count_channels(path: str) -> int:
-    """Return 1 for a grey picture, 3 for a coloured one."""
-    return 1 if _is_grey(np.asarray(read_image(path))) else 3
-
-
-def _is_grey(pixels: np.ndarray) -> bool:
-    return bool((pixels == pixels[:, :, :1]).all())
-
-
-def _read_mask(path: str) -> np.ndarray:
-    """Return the grey values of a mask, uint8 [H, W]."""
+def _is_grey(path: str) -> bool:
     pixels = np.asarray(read_image(path))
-    if not _is_grey(pixels):
-        raise DataError(f"{path} is coloured, but a mask holds a grey value for each class; turn it to grey values")
-    return pixels[:, :, 0]
-
-
-def _values(grey: np.ndarray) -> list[int]:
-    """Return the distinct values in a mask, in order."""
-    return np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
-
-
-def _find_values(pairs: Iterable[Pair]) -> list[int]:
-    """Return the distinct values in all masks, in order."""
-    found: set[int] = set()
-    for path in (pair.mask for pair in pairs if pair.mask):
-        values = _values(_read_mask(path))
-        if len(values) > MAX_MASK_VALUES:
-            raise DataError(
-                f"{path} holds {len(values)} different values, as masks do that were saved as JPEG or resized smoothly;"
-                " save masks as PNG with one value for each class"
-            )
-        found.update(values)
-    if len(found) < 2:
-        raise DataError(f"the training masks hold only the value {min(found, default=0)}, but two classes are needed")
-    return sorted(found)
+    return bool((pixels == pixels[:, :, :1]).all())

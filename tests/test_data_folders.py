@@ -1,6 +1,7 @@
 """ImageFolder and CSVImages, on folders that the tests make."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -309,6 +310,15 @@ def test_what_is_left_out_or_odd_is_told(tmp_path: Path) -> None:
     assert list(found.facts.odd.values()) == [["cat/imageNotFound.gif"]]
     without = ImageFolder(root, "train", val_fraction=0, exclude=["*NotFound*", "dog/2?.png"])
     assert len(without) == 50 and len(without.facts.left_out["data.dataset.exclude names them"]) == 11
+
+
+def test_a_pipe_among_pictures_is_not_waited_for(tmp_path: Path) -> None:
+    root, found = class_folders(tmp_path, ".", count=12), []
+    os.mkfifo(tmp_path / "cat/5.pgm")
+    thread = threading.Thread(target=lambda: found.append(ImageFolder(root, "train", val_fraction=0)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert found, "the sizes of pictures are read from regular files only"
 
 
 @pytest.mark.parametrize("kind", ["ImageFolder", "DogCat"])

@@ -15,8 +15,9 @@ from configs import Component
 from data.loading.transforms import make_transform
 from data.segmentation import MaskFolder
 from models.unet import UNet
-from trainer.tasks.segmentation import MeanIoU, Segmentation, dice_loss
+from trainer.tasks.segmentation import ClassIoU, MeanIoU, Segmentation, WorstIoU, dice_loss
 from utils.errors import DataError
+from utils.meters import Confusion
 from utils.sinks.logger import Logger
 
 SMALL = [
@@ -188,8 +189,8 @@ def bad_folder(train):
         (bad_no_picture, "cannot read the picture slices/train/image/3.png (its content is none of"),
         (bad_no_mask, "cannot read the picture slices/train/label/3.png (the file is empty)"),
         (bad_size, "slices/train/label/2.png is 36x45, but its picture is 45x36; mend"),
-        (bad_colour, "slices/train/label/2.png is coloured, but a mask holds a grey value"),
-        (bad_lossy, "different values, as masks do that were saved as JPEG"),
+        (bad_colour, "slices/train/label/2.png is coloured, but a mask holds a value"),
+        (bad_lossy, "more than 64 different values"),
         (bad_value, "slices/train/label/9.png holds the value 7, but the classes are 0, 255;"),
         (bad_double, "has the same name as slices/train/image/5."),
         (bad_one_class, "the training masks hold only the value 255, but two classes are needed"),
@@ -207,10 +208,10 @@ def test_bad_files_get_a_sentence(run, folder, spoil, told):
     ("flag", "told"),
     [
         ("--data.dataset.val_fraction=2", "val_fraction=2.0 is not between 0 and 1"),
-        ("--data.dataset.mask_values=[0]", "mask_values=[0] must be two different values or more, from 0 to 255"),
+        ("--data.dataset.mask_values=[0]", "mask_values=[0] must be two different values or more"),
         ("--data.dataset.in_channels=2", "in_channels=2 is neither 1, grey, nor 3, colour"),
         ("--model.depth=0", "UNet needs width >= 1 and depth >= 1, not 4 and 0"),
-        ("--task.dice_weight=-1", "dice_weight=-1.0 is negative"),
+        ("--task.dice_weight=-1", "task.dice_weight must be at least 0"),
     ],
 )
 def test_flags_that_make_no_sense_get_a_sentence(run, folder, flag, told):
@@ -277,13 +278,17 @@ def test_mean_iou_is_scikit_learns_whatever_the_batches(absent):
     rng = np.random.default_rng(1)
     kinds = [k for k in range(4) if k != absent]
     truth, predicted = torch.from_numpy(rng.choice(kinds, 900)), torch.from_numpy(rng.choice(kinds[:-1], 900))
-    one, other, whole = MeanIoU(4), MeanIoU(4), MeanIoU(4)
+    one, other, whole = Confusion(4), Confusion(4), Confusion(4)
     whole.add(predicted, truth)
     one.add(predicted[:7], truth[:7])
     other.add(predicted[7:], truth[7:])
     one.merge(other.state())
-    assert one.value() == whole.value() == pytest.approx(jaccard_score(truth, predicted, average="macro"))
-    assert MeanIoU(4).value() is None
+    each = jaccard_score(truth, predicted, average=None, labels=range(4))
+    assert MeanIoU(one).value() == MeanIoU(whole).value() == pytest.approx(np.mean(each[kinds]))
+    assert WorstIoU(one).value() == pytest.approx(min(each[kinds]))
+    assert ClassIoU(one, 0).value() == pytest.approx(each[0])
+    assert absent is None or ClassIoU(one, absent).value() is None, "a class that does not occur has none"
+    assert MeanIoU(Confusion(4)).value() is WorstIoU(Confusion(4)).value() is None
 
 
 def test_written_masks_have_the_size_of_the_file_and_the_masks_values():

@@ -142,6 +142,8 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
             "give it __init__(self, split, …), which is 'train', 'val' or 'test'"
         )
     offered: Meta = {**meta, "split": split, "whole": whole}
+    if "ignore_index" in cfg.task.args:
+        offered["ignore_index"] = cfg.task.args["ignore_index"]
     if listed:
         offered["transform"] = make_transform(listed, fast=cfg.data.pixels == "fast")
     root = cfg.data.test_data_root if split == "test" else cfg.data.train_data_root

@@ -90,7 +90,8 @@ class Progress:
         """Take in a validation's score. Returns whether it is the best."""
         is_best = math.isfinite(score) and (self.best is None or score < self.best)
         if is_best:
-            self.best, self.best_epoch = score, self.epoch
+            # a validation behind the last epoch measures what that epoch learned
+            self.best, self.best_epoch = score, self.epoch - (self.batch == 0 and self.epoch > 0)
         self.score, self.validated = score, self.step
         self.waited = 0 if is_best else self.waited + 1
         self.stopped = train.early_stop is not None and self.waited >= train.early_stop

@@ -26,6 +26,7 @@ __all__ = [
     "read_image",
     "read_region",
     "read_size",
+    "read_values",
     "to_tensor",
     "write_image",
     "picture_grid",
@@ -61,11 +62,51 @@ def read_image(path: str, mode: str = "RGB") -> Image.Image:
         with Image.open(path, formats=FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)  # loads the pixels first
             return _as_mode(image, mode)
-    except UnidentifiedImageError:
-        reason = f"its content is none of {', '.join(FORMATS)}"
     except Exception as error:
-        reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+        reason = _reason(error)
     raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
+
+
+def _reason(error: Exception) -> str:
+    """Return why a picture cannot be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"its content is none of {', '.join(FORMATS)}"
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        return f"it has more than {most} million pixels, which take gigabytes of memory; make it smaller"
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+
+
+def read_values(path: str, colours: bool = False) -> np.ndarray:
+    """Return the values in a file exactly as they are stored: whole numbers [H, W], of colours uint8 [H, W, 3].
+
+    A palette gives its numbers, unless its colours are grey values or `colours` are asked for; black and white are 0
+    and 255. With `colours` grey values are colours, too. Raises DataError, with the path, for a file that cannot be
+    read, and for numbers that are not whole.
+    """
+    try:
+        _check_regular(path)
+        with Image.open(path, formats=FORMATS) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return _exact(image, colours)
+    except Exception as error:
+        reason = _reason(error)
+    raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
+
+
+def _exact(image: Image.Image, colours: bool) -> np.ndarray:
+    """Return the values of a picture: whole numbers [H, W], or uint8 [H, W, 3]."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image)
+        if not np.array_equal(values, np.floor(values)):
+            raise ValueError("its numbers are not whole")
+        values = values.astype(np.int64)
+        return np.repeat(values[:, :, None], 3, 2).clip(0, 255).astype(np.uint8) if colours else values
+    rgb = np.asarray(image.convert("RGB"))
+    grey = bool((rgb == rgb[:, :, :1]).all())
+    if image.mode == "P" and not colours and not grey:
+        return np.asarray(image)
+    return rgb if colours or not grey else rgb[:, :, 0]
 
 
 def read_size(path: str) -> tuple[int, int]:
@@ -206,11 +247,26 @@ def _check_regular(path: str) -> None:
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode:
         return image  # convert() would copy it
-    if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip at 255 and leave a white picture
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip at 255 and leave a white picture
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the way that Pillow's own warning recommends
     return image.convert(mode)
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Return the values of a picture of more bits as uint8, by the range of its format.
+
+    Raises ValueError for values outside of it.
+    """
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        if not (low >= 0 and high <= 255):
+            raise ValueError(f"it holds numbers from {low:g} to {high:g}; save it with 8 or 16 bits a pixel")
+        return (values * 255 if high <= 1 else values).round().astype(np.uint8)
+    if low < 0 or high > 65535:
+        raise ValueError(f"it holds numbers from {low} to {high}; save it with 8 or 16 bits a pixel")
+    return values.astype(np.uint8) if values.dtype.itemsize > 2 and high <= 255 else (values >> 8).astype(np.uint8)
 
 
 def picture_grid(pictures: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:

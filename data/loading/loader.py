@@ -50,6 +50,8 @@ class Loader:
         Raises ConfigError when threads are asked for but the samples draw from the process's random numbers; DataError
         when there are training samples, but too few for a batch.
         """
+        if not training and cfg.eval_batch_size is not None:
+            cfg = replace(cfg, batch_size=cfg.eval_batch_size)
         if is_on_gpu(dataset):
             cfg = replace(cfg, num_workers=0, pin_memory=False)
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say

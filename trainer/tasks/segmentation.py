@@ -1,5 +1,6 @@
 """A class for every pixel, learned by cross-entropy and the Dice coefficient."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.task import Row, Task, Update
+from utils.config.ranges import NonNegative
 from utils.meters import Accuracy, Confusion, Mean, Meter
 
 if TYPE_CHECKING:
@@ -23,22 +25,35 @@ class Segmentation(Task):
     """Semantic segmentation over batches of images [B, C, H, W] and masks [B, H, W] of class numbers.
 
     The network gives logits [B, classes, H, W]. The loss is cross-entropy plus `dice_weight` times the soft Dice loss.
-    `mean_iou` and `accuracy` count the pixels of all validation pictures together.
+    `mean_iou` and `accuracy` count the pixels of all validation pictures together; `iou_<class>` is the intersection
+    over union of a class, and `worst_iou` the smallest of them. A class that occurs neither in truth nor in predictions
+    has none. Pixels without a class count nowhere: those whose value in the masks is `ignore_index`, and padding.
     """
 
-    metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "max", "accuracy": "max", "loss": "min"}
+    metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "max", "worst_iou": "max", "accuracy": "max", "loss": "min"}
     shown: Tensor  # for `show`: a picture, its mask and the predicted one, grey [3, 1, SIDE, SIDE] in [0, 1]
 
-    def __init__(self, model: nn.Module, mask_values: Sequence[int], dice_weight: float = 1.0):
-        """`mask_values`, from the data, are the grey values by which `test` writes the classes.
+    def __init__(
+        self,
+        model: nn.Module,
+        mask_values: Sequence[int | Sequence[int]],
+        classes: Sequence[str] = (),
+        dice_weight: NonNegative = 1.0,
+        ignore_index: int | Sequence[int] | None = None,
+        ignored_class: int | None = None,
+    ):
+        """`mask_values`, from the data, are the values or colours by which `test` writes the classes.
 
-        Raises ValueError for a negative weight.
+        `ignored_class`, from the data, is the number of pixels without a class; a dataset that does not tell it has
+        `ignore_index` in its masks. Masks of colours have a colour [red, green, blue] as ignore_index.
         """
         super().__init__()
-        if dice_weight < 0:
-            raise ValueError(f"dice_weight={dice_weight} is negative")
         self.model = model
         self.mask_values, self.dice_weight = list(mask_values), dice_weight
+        self.classes = list(classes) or [str(value) for value in mask_values]
+        if ignored_class is None and not isinstance(ignore_index, int | None):
+            raise ValueError("ignore_index is a colour, but the dataset has no masks of colours; give a class number")
+        self.ignored: Any = ignore_index if ignored_class is None else ignored_class
         self.register_buffer("shown", torch.zeros(3, 1, SIDE, SIDE), persistent=False)
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
@@ -48,32 +63,41 @@ class Segmentation(Task):
         return {"loss": loss, **parts}
 
     def meters(self) -> dict[str, Meter]:
-        count = len(self.mask_values)
-        return {
-            "mean_iou": MeanIoU(count),
-            "accuracy": Accuracy(),
-            "loss": Mean(),
-            "confusion": Confusion(count),
+        confusion = Confusion(len(self.mask_values))
+        views: dict[str, Meter] = {"mean_iou": MeanIoU(confusion), "worst_iou": WorstIoU(confusion)}
+        views |= {
+            f"iou_{name}": ClassIoU(confusion, number) for number, name in enumerate(map(plain_name, self.classes))
         }
+        return views | {"accuracy": Accuracy(), "loss": Mean(), "confusion": confusion}
 
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
         images, masks = batch
         logits = self.model(images)  # [B, C, H, W]
         meters["loss"].add(self._loss(logits, masks)[0], len(masks))
         predicted = logits.argmax(1)  # [B, H, W]
-        for name in ("mean_iou", "accuracy", "confusion"):
-            meters[name].add(predicted.flatten(), masks.flatten())
+        counted = masks.flatten() if self.ignored is None else masks[masks != self.ignored]
+        found = predicted.flatten() if self.ignored is None else predicted[masks != self.ignored]
+        for name in ("accuracy", "confusion"):
+            meters[name].add(found, counted)
         self._keep(images[0], masks[0], predicted[0])
 
     def test_step(self, batch: Any) -> list[Row]:
-        """Masks of the size of the input's file, uint8 [H, W], whatever size the transforms gave the input."""
-        images, sizes = batch
-        grey = torch.tensor(self.mask_values, dtype=torch.uint8)
+        """Masks of the size of the input's file, uint8 [H, W], whatever size the transforms gave the input.
+
+        Of classes with colours they are [3, H, W].
+        """
+        images, sizes, *inner = batch
+        values = torch.tensor(self.mask_values)
+        values = values.to(torch.uint8 if values.max() < 256 else torch.int32)
         rows = []
-        for logits, *size in zip(self.model(images).float(), *(side.tolist() for side in sizes), strict=True):
-            if list(logits.shape[1:]) != size:
-                logits = F.interpolate(logits[None], size, mode="bilinear")[0]
-            rows.append({"mask": grey[logits.argmax(0).cpu()]})
+        inside = inner[0] if inner else [torch.full((len(images),), side) for side in images.shape[2:]]
+        everything = zip(self.model(images).float(), *(s.tolist() for s in (*sizes, *inside)), strict=True)
+        for logits, height, width, inner_height, inner_width in everything:
+            logits = logits[:, :inner_height, :inner_width]
+            if list(logits.shape[1:]) != [height, width]:
+                logits = F.interpolate(logits[None], [height, width], mode="bilinear")[0]
+            mask = values[logits.argmax(0).cpu()]
+            rows.append({"mask": mask.movedim(-1, 0) if mask.ndim == 3 else mask})
         return rows
 
     def show(self, logger: "Logger", step: int) -> None:
@@ -83,8 +107,13 @@ class Segmentation(Task):
     def _loss(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits = logits.float()
         # Pixel by pixel: for whole pictures a GPU has no algorithm that gives the same bits each time.
-        cross_entropy = F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), masks.flatten())
-        dice = dice_loss(logits.softmax(1), masks)
+        flat, ignored = logits.movedim(1, -1).flatten(0, -2), -100 if self.ignored is None else self.ignored
+        if self.ignored is None:
+            cross_entropy = F.cross_entropy(flat, masks.flatten())
+        else:  # a mean over no pixel would be no number
+            counted = (masks != ignored).sum().clamp(min=1)
+            cross_entropy = F.cross_entropy(flat, masks.flatten(), ignore_index=ignored, reduction="sum") / counted
+        dice = dice_loss(logits.softmax(1), masks, self.ignored)
         return cross_entropy + self.dice_weight * dice, {"cross_entropy": cross_entropy, "dice_loss": dice}
 
     def _keep(self, image: Tensor, mask: Tensor, predicted: Tensor) -> None:
@@ -92,31 +121,82 @@ class Segmentation(Task):
         image = image.float().mean(0)
         low, high = image.min(), image.max()
         last = len(self.mask_values) - 1
-        pictures = torch.stack([(image - low) / (high - low).clamp(min=1e-6), mask / last, predicted / last])
-        self.shown.copy_(F.interpolate(pictures[:, None], (SIDE, SIDE)))
+        pictures = [(image - low) / (high - low).clamp(min=1e-6), mask.clamp(max=last) / last, predicted / last]
+        self.shown.copy_(F.interpolate(torch.stack(pictures)[:, None], (SIDE, SIDE)))
 
 
-class MeanIoU(Confusion):
-    """The mean over the classes of intersection over union: of the pixels that are of the class or were taken for it,
-    the fraction that is both. A class that occurs neither in truth nor in predictions is left out.
-    """
+class IoU(Meter):
+    """A view of a confusion matrix, which alone is fed and merged."""
 
-    def value(self) -> float | None:  # type: ignore[override]
-        """Return the mean in [0, 1]; None without pixels."""
-        counts = super().value()
+    def __init__(self, confusion: Confusion):
+        self.confusion = confusion
+
+    def add(self, *values: Any) -> None:
+        """Leave the counting to the confusion matrix."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Leave the counts to the confusion matrix."""
+
+    def ious(self) -> np.ndarray:
+        """Return the intersection over union of each class: of the pixels that are of the class or were taken for it,
+        the fraction that is both. It is NaN for a class that occurs neither in truth nor in predictions.
+        """
+        counts = self.confusion.value()
         both = np.diag(counts)
         either = counts.sum(0) + counts.sum(1) - both
-        return float(np.mean(both[either > 0] / either[either > 0])) if either.any() else None
+        return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
 
 
-def dice_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
+class MeanIoU(IoU):
+    """The mean over the classes of intersection over union; None without pixels."""
+
+    def value(self) -> float | None:
+        ious = self.ious()
+        return float(np.mean(ious[~np.isnan(ious)])) if not np.isnan(ious).all() else None
+
+
+class WorstIoU(IoU):
+    """The smallest intersection over union of a class; None without pixels."""
+
+    def value(self) -> float | None:
+        ious = self.ious()
+        return float(np.nanmin(ious)) if not np.isnan(ious).all() else None
+
+
+class ClassIoU(IoU):
+    """The intersection over union of one class; None if it does not occur."""
+
+    def __init__(self, confusion: Confusion, number: int):
+        super().__init__(confusion)
+        self.number = number
+
+    def value(self) -> float | None:
+        value = float(self.ious()[self.number])
+        return None if np.isnan(value) else value
+
+
+def plain_name(name: str) -> str:
+    """Return a class's name as a part of a metric's: letters of any script, digits and _."""
+    return re.sub(r"\W+", "_", name).strip("_") or "class"
+
+
+def dice_loss(probabilities: Tensor, masks: Tensor, ignored: int | None = None) -> Tensor:
     """1 - 2 Σ p t / (Σ p² + Σ t²), the mean over pictures and classes; each Σ goes over a picture's pixels.
 
     Milletari et al., "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation", 2016,
     section 3. Probabilities p [B, C, H, W], and masks [B, H, W] of class numbers, of which t is 1 where a pixel is of
-    the class. One pixel is added above and below the fraction's line: a class that is rightly not seen costs nothing.
+    the class. Pixels of the class `ignored` are left out. One pixel is added above and below the fraction's line: a
+    class that is rightly not seen costs nothing.
     """
+    if ignored is not None:
+        counted = masks != ignored
+        probabilities, masks = probabilities * counted[:, None], masks.where(counted, 0)
     truth = F.one_hot(masks, probabilities.shape[1]).movedim(-1, 1).to(probabilities)  # [B, C, H, W]
+    if ignored is not None:
+        truth = truth * counted[:, None]
     overlap = 2 * (probabilities * truth).sum((2, 3))
     total = probabilities.square().sum((2, 3)) + truth.sum((2, 3))  # t² is t
     return 1 - ((overlap + 1) / (total + 1)).mean()

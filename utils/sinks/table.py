@@ -41,10 +41,15 @@ class Epoch:
     def columns(self) -> dict[str, str]:
         """Return means of training, metrics of validation and learning rates; a metric of both names its phase."""
         train = {name: total / steps for name, (total, steps) in self.sums.items()}
-        both = train.keys() & self.measured.keys()
+        measured = {name: value for name, value in self.measured.items() if not self._repeats(name, value)}
+        both = train.keys() & measured.keys()
         named = {f"train {name}" if name in both else name: value for name, value in train.items()}
-        named |= {f"val {name}" if name in both else name: value for name, value in self.measured.items()}
+        named |= {f"val {name}" if name in both else name: value for name, value in measured.items()}
         return {name: number(value) for name, value in named.items()} | {k: f"{v:.3g}" for k, v in self.rates.items()}
+
+    def _repeats(self, name: str, value: float) -> bool:
+        """Return whether a metric says nothing new beside others: a class's own IoU, log_loss without smoothing."""
+        return name.startswith("iou_") or (name == "log_loss" and value == self.measured.get("loss"))
 
     def progress(self) -> str:
         """Return the progress, the speed and the remaining time."""

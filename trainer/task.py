@@ -46,6 +46,13 @@ class Task(nn.Module, ABC):
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         """Learn from one batch by calling `update`; give the scalars to log, each a mean over the batch."""
 
+    def at_chance(self) -> Mapping[str, float]:
+        """Return the losses of a uniform guess, by their names in `train_step`'s scalars: ln C for C classes.
+
+        A task that has one asks its networks for logits. {} where a guess has no known loss.
+        """
+        return {}
+
     def meters(self) -> dict[str, "Meter"]:
         """Fresh meters for one validation, by metric."""
         return {}

@@ -1,6 +1,7 @@
 """The place in the user's own code that an error comes from: that file and line first, our frames folded."""
 
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -10,7 +11,7 @@ from utils.errors import CodeError, ConfigError, UserError
 from utils.terminal import show
 from utils.words import shortened
 
-__all__ = ["answer", "code_error", "place_of", "refuses", "shown_place"]
+__all__ = ["answer", "code_error", "place_of", "place_of_attribute", "place_of_method", "refuses", "shown_place"]
 
 ROOT = Path(__file__).parent.parent
 # Rooms where one adds a file for each thing: models, datasets, tasks, losses, watchers. The rest of the house is ours.
@@ -80,6 +81,35 @@ def place_of(error: BaseException) -> str:
     """Return the file and line of the user's code in an error's traceback; empty if there is none."""
     frame = _users_frame(error)
     return _shown(frame) if frame else ""
+
+
+def place_of_attribute(owner: object, name: str) -> str:
+    """Return the file and line where the user's code sets `self.<name>`; empty if that is not in the user's code."""
+    import inspect  # not with every command
+
+    sets = re.compile(rf"\bself\.{re.escape(name)}\s*(:[^=]+)?=[^=]")
+    for kind in type(owner).__mro__:
+        try:
+            lines, first = inspect.getsourcelines(kind)
+            file = inspect.getsourcefile(kind) or ""
+        except (OSError, TypeError):  # made in a session without source, or by C
+            continue
+        for number, line in enumerate(lines, first):
+            if sets.search(line):
+                return shown_place(file, number) if _is_users(file) else ""
+    return ""
+
+
+def place_of_method(owner: object, name: str) -> str:
+    """Return the file and line of a method in the user's code; empty if it is not in the user's code."""
+    import inspect
+
+    try:
+        function = inspect.unwrap(getattr(type(owner), name))
+        file, line = inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1]
+    except (OSError, TypeError, AttributeError):  # made in a session without source
+        return ""
+    return shown_place(file, line) if _is_users(file) else ""
 
 
 def _users_frame(error: BaseException) -> traceback.FrameSummary | None:

@@ -1,6 +1,5 @@
 """From samples to a batch; a sample that fits into none is named, with the file and line that gave it."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from data.protocol import collate_of, ids_of
-from utils.blame import code_error, shown_place
+from utils.blame import code_error, place_of_method
 from utils.errors import CodeError, DataError, UserError, is_memory_shortage
 
 __all__ = ["collate", "read_sample"]
@@ -77,13 +76,8 @@ def _check_sizes(samples: list[Any], error: Exception) -> None:
 
 def _place(dataset: Any) -> str:
     """Return file, line and name of the method that gives a dataset's samples."""
-    kind = type(dataset)
-    try:
-        function = inspect.unwrap(kind.__getitem__)
-        where = shown_place(inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1])
-    except (OSError, TypeError, AttributeError):  # made in a session without source
-        where = ""
-    return f"{where}: {kind.__name__}.__getitem__" if where else f"data: {kind.__name__}"
+    where = place_of_method(dataset, "__getitem__") or "data"
+    return f"{where}: {type(dataset).__name__}.__getitem__"
 
 
 def _name(dataset: Any, index: int) -> str:

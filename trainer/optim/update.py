@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from configs import COMPONENTS, Config
 from configs.schema import Train
+from trainer.optim.hidden import find_hidden
 from trainer.optim.nonfinite import BufferBackup
 from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
@@ -149,7 +150,8 @@ def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int,
     key = "optim" if role == "model" else f"optim.{role}"
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
-        raise ConfigError(f"{key}: the network '{role}' has nothing to learn")
+        hidden = "".join(f"; {found}" for found in find_hidden(net, role))
+        raise ConfigError(f"{key}: the network '{role}' has nothing to learn{hidden}")
     spare_compiler()
     optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters, **_fused(cfg.optim[role].args, parameters))
     schedule, spec = None, cfg.schedule.get(role)

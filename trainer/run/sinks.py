@@ -8,7 +8,9 @@ from trainer.build import Given, Parts
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store
 from trainer.run.report import Status, facts_of
+from trainer.watchers.chance import Chance
 from trainer.watchers.closing import ClosingViews
+from trainer.watchers.first_steps import FirstSteps
 from trainer.watchers.inspector import Inspector
 from trainer.watchers.pictures import Pictures
 from trainer.watchers.predictions import Predictions
@@ -43,7 +45,7 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     if cfg.log.visdom:
         sinks.append(_visdom(cfg, path, console))
     saver = Saver(Store(path), cfg.train.save_in_background, lambda: [sink.sync() for sink in durable])
-    watchers: list[Watcher] = [Status(folder, parts.state), *_watchers(cfg)]
+    watchers: list[Watcher] = [Status(folder, parts.state), FirstSteps(), Chance(), *_watchers(cfg)]
     return Outlets(console, Logger(sinks, journal), saver, watchers)
 
 

@@ -112,6 +112,9 @@ class Captioning(Task):
         update(loss, "decoder", weight=float(sum(lengths)))
         return {"loss": loss}
 
+    def at_chance(self) -> dict[str, float]:
+        return {"loss": math.log(len(self.vocabulary))} if self.vocabulary else {}
+
     def meters(self) -> dict[str, Meter]:
         return {"loss": Mean()} | {f"bleu{n}": Bleu(n) for n in (4, 3, 2, 1)}
 

@@ -46,6 +46,9 @@ class LanguageModel(Task):
         update(loss)
         return {"loss": loss}
 
+    def at_chance(self) -> dict[str, float]:
+        return {"loss": math.log(len(self.vocabulary))} if self.vocabulary else {}
+
     def meters(self) -> dict[str, Meter]:
         return {"perplexity": Perplexity(), "loss": Mean()}
 

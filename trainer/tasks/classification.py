@@ -1,5 +1,6 @@
 """One label of several for each input, learned by cross-entropy."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -54,6 +55,9 @@ class Classification(Task):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         update(loss)
         return {"loss": loss}
+
+    def at_chance(self) -> dict[str, float]:
+        return {"loss": math.log(len(self.classes))} if self.classes else {}
 
     def meters(self) -> dict[str, Meter]:
         count = len(self.classes)

@@ -1,5 +1,6 @@
 """A class for every pixel, learned by cross-entropy and the Dice coefficient."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,6 +62,9 @@ class Segmentation(Task):
         loss, parts = self._loss(self.model(images), masks)
         update(loss)
         return {"loss": loss, **parts}
+
+    def at_chance(self) -> dict[str, float]:
+        return {"cross_entropy": math.log(len(self.mask_values))}
 
     def meters(self) -> dict[str, Meter]:
         confusion = Confusion(len(self.mask_values))

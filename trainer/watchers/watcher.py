@@ -14,6 +14,7 @@ from data.loading.loader import Loader
 from trainer.build import Parts
 from trainer.checkpointing.saver import NoSaver, Saver
 from trainer.evaluate import evaluating, unchanged
+from trainer.optim.update import Updates
 from trainer.progress import Progress
 from trainer.state import RunState
 from trainer.task import Task
@@ -61,6 +62,11 @@ class Run:
     def task(self) -> Task:
         """The networks that learn."""
         return self._state.task
+
+    @property
+    def updates(self) -> Updates:
+        """The optimizers, one a network."""
+        return self._state.update
 
     @property
     def eval_task(self) -> Task:

@@ -1,0 +1,85 @@
+"""Chance: tells a first loss that is far from that of a guess, and a run that learns nothing."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from trainer.watchers.watcher import Run, Watcher
+
+__all__ = ["Chance"]
+
+HIGH, LOW = 2.0, 0.2  # a first loss over that of a uniform guess
+MARGIN = 0.5  # nats that a first loss may be off in any case
+NEAR = 0.97  # of the loss of a guess: nothing is learned
+
+
+class Chance(Watcher):
+    """Compares the first loss, and the validation after the first and the last epoch, with a guess."""
+
+    def __init__(self) -> None:
+        self.last = ""  # the line about the last validation; empty for one that is better than a guess
+
+    def after_step(self, run: Run, batch: Any, scalars: Mapping[str, Tensor]) -> bool:
+        """Look at the very first loss."""
+        if run.progress.step == 1:
+            for line in _first_loss(run, scalars):
+                run.say(f"note: {line}")
+        return False
+
+    def after_validation(self, run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]) -> None:
+        """Say after the first epoch that the run is no better than a guess."""
+        self.last = _at_chance(run, numbers, extras)
+        p, epochs = run.progress, run.cfg.train.max_epoch
+        if self.last and p.epoch + (p.batch == len(run.train_loader)) == 1 and epochs > 1:
+            run.say(f"note: {self.last}")
+
+    def end(self, run: Run) -> None:
+        """Say at the end that the run is no better than a guess."""
+        if self.last and run.progress.step >= len(run.train_loader):
+            run.say(f"note: {self.last}")
+
+
+def _first_loss(run: Run, scalars: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield a line for each loss that is far from that of a uniform guess."""
+    pretrained = run.cfg.train.load_model_path or any("weights" in spec.args for spec in run.cfg.model.values())
+    for name, guess in run.task.at_chance().items():
+        value = float(scalars[name].detach()) if name in scalars else math.nan
+        told = f"the first loss is {value:.3g}, where a guess has {guess:.3g}"
+        if value > HIGH * guess + MARGIN:
+            yield f"{told}; are the inputs scaled, as data.transform's Normalize does, and the outputs plain logits?"
+        elif value < LOW * guess and not pretrained:
+            yield f"{told}; is the label part of the input, or all of one class?"
+
+
+def _at_chance(run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]) -> str:
+    """Return the line about a validation that is no better than a guess; empty for another."""
+    if not run.task.at_chance():
+        return ""
+    counts = extras.get("confusion")
+    if counts is None:
+        guess = run.task.at_chance().get("loss", math.inf)
+        value = numbers.get("loss", math.nan)
+        return f"loss {value:.4g}, where a guess has {guess:.4g}: {_remedy(run)}" if value >= NEAR * guess else ""
+    counts = np.asarray(counts, dtype=float)
+    total, found = counts.sum(), np.trace(counts)
+    if not total:
+        return ""
+    shares = counts.sum(1) / total  # of the classes, in truth
+    most = float(shares.max())
+    spread = 1.5 * math.sqrt(most * (1 - most) / total)  # an accuracy of a guess may be so much higher
+    entropy = -sum(share * math.log(share) for share in shares if share > 0)
+    single = np.count_nonzero(counts.sum(0)) == 1
+    poor = numbers.get("loss", 0.0) >= NEAR * entropy if "loss" in run.task.at_chance() else single
+    if found / total > most + spread or not poor or len(counts) < 2:
+        return ""
+    accuracy = f"accuracy {found / total:.4g}, where the most frequent class alone gives {most:.4g}"
+    return f"no better than a guess: {accuracy}{'; it predicts one class only' if single else ''}: {_remedy(run)}"
+
+
+def _remedy(run: Run) -> str:
+    """Return what to try, in words."""
+    rate = next(iter(run.updates.rates().values()))
+    return f"try --lr={10 * rate:.2g} and --lr={rate / 10:.2g} (now {rate:.2g}), and look at samples_batch.png"

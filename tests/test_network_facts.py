@@ -61,11 +61,17 @@ NETWORKS = {
     ),
     "softmax": (
         network(FC, "return self.fc(x).softmax(1)"),
-        "note: models/mine.py:14: model gives numbers between 0 and 1, as after softmax or sigmoid; the loss asks for "
-        "logits: leave out its last activation",
+        "note: models/mine.py:14: model gives numbers between 0 and 1 whose sum is 1, as after softmax; the loss "
+        "asks for logits: leave out its last activation",
     ),
-    "sigmoid": (network(FC, "return self.fc(x).sigmoid()"), "between 0 and 1, as after softmax or sigmoid"),
-    "relu": (network(FC, "return F.relu(self.fc(10 * x))"), "model gives numbers never below 0, as of ReLU; the loss"),
+    "sigmoid": (
+        network(FC, "return self.fc(x).sigmoid()"),
+        "model gives numbers between 0 and 1, as after sigmoid; the loss",
+    ),
+    "relu": (
+        network(FC, "return F.relu(self.fc(10 * x))"),
+        "model gives numbers of which none is below 0 and some are 0, as after ReLU",
+    ),
     "large outputs": (
         network(FC, "return 300 * self.fc(x)"),
         "where a guess has 2.3; are the inputs scaled, as data.transform's Normalize does, and the outputs plain",

@@ -6,6 +6,8 @@ import sys
 import pytest
 from conftest import PLAIN, ROOT
 
+from configs import COMPONENTS
+
 HEAD = '"""Mine."""\n\nimport torch\nfrom torch import nn\n\n__all__ = ["Mine"]\n\n\n'
 RUN = ["--run=a", "--max-epoch=1", *PLAIN]
 
@@ -120,3 +122,113 @@ def test_a_package_that_is_not_installed_is_one_sentence(tmp_path, name):
             "(or: pip install -r requirements.txt)\n"
         )
     assert given.returncode == 2 or name == "tqdm", "without a terminal there is no bar"
+
+
+# Labels, steps and updates
+
+ZEROS = "torch.zeros(1, 8, 8)"
+LABELS = {  # what a sample is, and what is said about it
+    "too large": (f"({ZEROS}, 10 if i == 50 else i % 10)", "the label 10 for the sample 50; there are 10 classes"),
+    "negative": (f"({ZEROS}, -1 if i == 50 else i % 10)", "the label -1 for the sample 50; there are 10 classes"),
+    "ignored by torch": (f"({ZEROS}, -100 if i == 50 else i % 10)", "the label -100 for the sample 50"),
+    "one-hot": (f"({ZEROS}, nn.functional.one_hot(torch.tensor(i % 10), 10))", "10 numbers each, one for each class"),
+    "a vector": (f"({ZEROS}, torch.tensor([i % 10]))", "labels of shape [1], where one number is due"),
+    "text": (f"({ZEROS}, 'cat')", "labels that are no numbers, such as 'cat'"),
+    "float": (f"({ZEROS}, torch.tensor(1.0))", "labels of type float32"),
+    "bytes": (f"({ZEROS}, torch.tensor(1, dtype=torch.uint8))", "labels of type uint8"),
+    "three parts": (f"({ZEROS}, 1, 2)", "3 parts for a sample, where (input, label) is due"),
+    "a dict": (f"{{'x': {ZEROS}, 'y': 1}}", "a dict for a sample, where (input, label) is due"),
+    "double inputs": (f"({ZEROS}.double(), i % 10)", "data: inputs must be float32"),
+    "byte inputs": (f"({ZEROS}.byte(), i % 10)", "data: inputs must be float32"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_sample_of_the_wrong_kind_is_told_before_the_first_step(run, tmp_path, kind):
+    returned, expected = LABELS[kind]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine.py").write_text(dataset(f"        return {returned}\n"))
+    given = run("train", "--model=MLP", "--data.dataset=Mine", "--batch-size=64", *RUN)
+    assert given.code == 3 and given.err.startswith("data/mine.py:14: ") and expected in given.err, given
+    assert len(given.err.splitlines()) == 1
+
+
+def test_a_wrong_label_in_the_validation_set_is_named_too(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    text = dataset(f"        return ({ZEROS}, 10 if i == 50 and self.split == 'val' else i % 10)\n")
+    (tmp_path / "data/mine.py").write_text(text.replace("split):\n", "split):\n        self.split = split\n"))
+    given = run("train", "--model=MLP", "--data.dataset=Mine", *RUN)
+    assert given.code == 3 and "the label 10 for the sample 50" in given.err, given
+
+
+def task(step: str) -> str:
+    return (
+        '"""Mine."""\n\nimport torch\n\nfrom trainer.tasks.classification import Classification\n\n'
+        '__all__ = ["Mine"]\n\n\nclass Mine(Classification):\n    def train_step(self, batch, update):\n'
+        "        x, y = batch\n        loss = torch.nn.functional.cross_entropy(self.model(x), y)\n"
+        f"        {step}\n"
+    )
+
+
+PLACE = "tasks/mine.py:11: "
+STEPS = {
+    "nothing": ("update(loss)", f"{PLACE}train_step gives nothing; it must return a dict of tensors"),
+    "a number": ("update(loss); return loss", f"{PLACE}train_step gives a Tensor; it must return a dict"),
+    "floats": ("update(loss); return {'loss': loss.item()}", f"{PLACE}train_step gives a float as 'loss'"),
+    "vectors": ("update(loss); return {'loss': loss.expand(3)}", f"{PLACE}train_step gives [3] numbers as 'loss'"),
+    "item": ("update(loss.item())", "TypeError: update(loss) was given a float; give the tensor, without .item()"),
+    "not a scalar": ("update(loss.expand(3))", "TypeError: update(loss) was given [3] numbers; give one, such as"),
+    "detached": ("update(loss.detach())", "TypeError: update(loss) was given a loss that depends on no weights"),
+    "another role": ("update(loss, 'net')", "no network of that role has an optimizer; there is update(loss, 'model')"),
+    "no update": ("return {'loss': loss}", f"{PLACE}in 5 steps train_step never called update(loss), so that the"),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_wrong_step_of_a_task_is_told_in_the_first_steps(run, tmp_path, monkeypatch, kind):
+    step, expected = STEPS[kind]
+    (tmp_path / "tasks").mkdir(parents=True)
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    (tmp_path / "tasks/mine.py").write_text(task(step))
+    given = run("train", "--model=MLP", "--task=Mine", "--print-freq=5", *RUN)
+    assert given.code == 10 and expected in given.err and given.err.startswith("tasks/mine.py:1"), given
+    assert len(given.err.splitlines()) <= 2
+
+
+def test_a_metric_without_a_meter_is_told_before_the_first_step(run, tmp_path, monkeypatch):
+    (tmp_path / "tasks").mkdir(parents=True)
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    text = task("update(loss); return {'loss': loss}") + '\n    metrics = {"precision": "max"}\n'
+    (tmp_path / "tasks/mine.py").write_text(text)
+    given = run("train", "--model=MLP", "--task=Mine", *RUN)
+    assert given.code == 3 and "validation gives no 'precision' here (it gives accuracy, loss" in given.err, given
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("direction", ["minimum", "lower", "Min", ""])
+def test_a_direction_that_is_neither_min_nor_max_is_refused(run, tmp_path, monkeypatch, direction):
+    (tmp_path / "tasks").mkdir(parents=True)
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    text = task("update(loss); return {'loss': loss}") + f'\n    metrics = {{"loss": "{direction}"}}\n'
+    (tmp_path / "tasks/mine.py").write_text(text)
+    for command in ("check", "train"):
+        given = run(command, "--model=MLP", "--task=Mine")
+        assert given.code == 2 and "min" in given.err and "max" in given.err, (command, given)
+
+
+@pytest.mark.parametrize("returned", ["None", "(self.fc(x.flatten(1)),)"])
+def test_a_forward_that_gives_no_tensor_is_named(run, tmp_path, returned):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mine.py").write_text(model(GOOD + f"    def forward(self, x):\n        return {returned}\n"))
+    given = run("train", "--model=Mine", *RUN)
+    assert given.code == 10 and given.err.startswith("models/mine.py:13: forward gives "), given
+    assert "where the task takes a tensor [B, classes]" in given.err
+
+
+def test_the_sample_whose_input_is_not_finite_is_named(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    body = f"        return {ZEROS} + (float('nan') if i == 50 else 0.0), i % 10\n"
+    (tmp_path / "data/mine.py").write_text(dataset(body))
+    given = run("train", "--model=MLP", "--data.dataset=Mine", "--batch-size=64", *RUN)
+    assert given.code == 6 and "the loss is nan: the sample 50 of Mine holds NaN or infinite numbers" in given.err
+    assert "--lr" not in given.err

@@ -36,8 +36,12 @@ def test_with_all_watchers_and_with_none_it_is_the_same_run(path, run, data, tmp
     words = next(words for words in commands(path) if words[0] == "train")
     flags = [word for word in shortened(["python", "main.py", *words])[3:] if "max_steps" not in word]
     for name, more in (("none", NONE), ("all", ALL)):
-        done = run("train", *flags, f"--run={name}", "--train.max_steps=3", "--print-freq=1", *more)
+        with monkeypatch.context() as patch:
+            for watcher in ("FirstSteps", "Chance") if name == "none" else ():
+                patch.setattr(f"trainer.run.sinks.{watcher}", Watcher)
+            done = run("train", *flags, f"--run={name}", "--train.max_steps=3", "--print-freq=1", *more)
         assert done.code == 0 and "left out from here on" not in done.out, done.err + done.out
+    assert not re.search(r"parameters\) |asks for logits|neither learn|the first loss", done.out), done.out
     assert same_run(state("none"), state("all"))
     assert rows("none", phase="train") == rows("all", phase="train")
     assert rows("none", phase="val") == rows("all", phase="val")

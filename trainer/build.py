@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +89,7 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     seed_everything(cfg.train)
     train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
     prepare_networks(task, cfg.train, training=True)
-    serve = partial(Loader, cfg=cfg.data, seed=cfg.train.seed, say=say, device=device)
+    serve = partial(Loader, cfg=cfg.data, seed=cfg.train.seed, say=say, device=device, classes=task.label_classes)
     train_loader = serve(train, training=True, least=least_batch(task))
     val_loader = None if val is None else serve(val, training=False)
     about: dict[str, Any] = {"fingerprint": fingerprint(device, train_loader.size)}
@@ -99,6 +100,9 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
     if val_loader is None:
         state.monitor.name = None  # nothing is measured
+    else:
+        with suppress(ValueError):  # a dataset without names of classes is told of by the first batch
+            state.monitor.check(task.meters())  # not after an epoch
     seed_everything(cfg.train, dist.rank())  # from here on each rank draws its own dropout
     if stored:
         state.load_state_dict(stored, networks=False)

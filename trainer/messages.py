@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from configs import Config
-from utils.blame import place_of
-from utils.errors import ConfigError, MemoryShortage, is_memory_shortage
+from configs import COMPONENTS, Config
+from utils.blame import place_of, place_of_method
+from utils.errors import ConfigError, DataError, MemoryShortage, is_memory_shortage
 
 __all__ = ["explain_torch_errors"]
 
@@ -17,10 +17,11 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "Output size is too small": "model: the pictures are too small for one of its layers",
     "Kernel size can't be greater than actual input size": "model: the pictures are too small for one of its layers",
     "must have the same dtype": "data: inputs must be float32, as the weights are; give x.float()",
+    "bias type (float) should be the same": "data: inputs must be float32, as the weights are; give x.float()",
     "expected target dtype to be": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "expected scalar type Long": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "shapes cannot be multiplied": "model: a layer is given another size than it takes; see model",
-    "is out of bounds.": "data: a label is not below the number of classes; they count from 0",
+    "is out of bounds.": "data: a label is none of the class numbers, which count from 0",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
 }
@@ -38,7 +39,12 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
         if told is None:
             raise
         where = place_of(error) or "--debug shows where"
-        raise ConfigError(f"{told} ({str(error).strip().splitlines()[0][:200]}; {where})") from error
+        sentence = f"{told} ({str(error).strip().splitlines()[0][:200]}; {where})"
+        if not told.startswith("data: "):
+            raise ConfigError(sentence) from error
+        dataset = COMPONENTS["data"].get(cfg.data.dataset.name)
+        place = place_of_method(dataset, "__getitem__")
+        raise DataError(f"{place}: {sentence}" if place else sentence) from error
 
 
 def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:

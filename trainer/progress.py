@@ -2,7 +2,7 @@
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -13,7 +13,7 @@ from configs.schema import Train
 from utils import dist
 from utils.errors import CheckpointError, ConfigError, DataError
 
-__all__ = ["Monitor", "Progress", "RowMeans"]
+__all__ = ["Monitor", "Progress", "RowMeans", "scalar_fault"]
 
 RENAMED = {"left_out": "skipped"}  # fields, in checkpoints of before
 
@@ -130,15 +130,18 @@ class Monitor:
 
         Raises DataError when the metric is not among them.
         """
-        if self.name is None or self.name not in numbers:
-            raise DataError(
-                f"validation gives no '{self.name}' here (it gives {', '.join(numbers)}); see train.monitor"
-            )
+        self.check(numbers)
+        assert self.name is not None
         score = numbers[self.name] if self.mode == "min" else -numbers[self.name]
         earlier = self.earlier_best
         if progress.update_best(score, train) and not (earlier and earlier.best <= score):  # type: ignore[operator]
             self.is_best, self.earlier_best = True, None
         return score
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises DataError when the metric is not among the names that a validation gives."""
+        if self.name is None or self.name not in names:
+            raise DataError(f"validation gives no '{self.name}' here (it gives {', '.join(names)}); see train.monitor")
 
     def best(self, progress: "Progress") -> tuple[float | None, int]:
         """Return the metric's value in best.pth, None without one, and the epoch, from 1."""
@@ -154,7 +157,10 @@ class RowMeans:
         self.scalars: dict[str, list[tuple[int, Tensor | float]]] = {}
 
     def add(self, samples: int, scalars: Mapping[str, Tensor]) -> None:
+        """Add the scalars of a step. Raises AttributeError or TypeError for anything but tensors of one number."""
         for name, value in scalars.items():
+            if value.numel() != 1:
+                raise TypeError
             self.scalars.setdefault(name, []).append((samples, value.detach()))
 
     def means(self) -> dict[str, float]:
@@ -171,3 +177,15 @@ class RowMeans:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.scalars = {k: [(n, v) for n, v in rows] for k, rows in state.items()}
+
+
+def scalar_fault(scalars: Any) -> str:
+    """Return in words what a step gave instead of a dict of tensors of one number each."""
+    if not isinstance(scalars, Mapping):
+        return "nothing" if scalars is None else f"a {type(scalars).__name__}"
+    for name, value in scalars.items():
+        if not isinstance(value, Tensor):
+            return f"a {type(value).__name__} as {name!r}"
+        if value.numel() != 1:
+            return f"{list(value.shape)} numbers as {name!r}"
+    return "wrong scalars"

@@ -5,20 +5,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from configs import Config
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
 from trainer.optim.average import MovingAverage
-from trainer.optim.nonfinite import explain
+from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
 from trainer.parallel.ddp import average_
-from trainer.progress import Monitor, Progress, RowMeans
+from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
 from trainer.task import Task
 from utils import dist
+from utils.blame import place_of_method
 from utils.config.convert import to_plain
-from utils.errors import CheckpointError, NonFiniteError
+from utils.errors import CheckpointError, CodeError, NonFiniteError
 from utils.randomness import random_state, set_random_state
 from utils.sinks.logger import Logger
 
@@ -51,11 +53,31 @@ class RunState:
     def close_epoch(self) -> None:
         """Step with the gradients of short windows.
 
-        Raises NonFiniteError, and ConfigError when a network's optimizer was never called.
+        Raises NonFiniteError, and CodeError when a network's optimizer was never called.
         """
         self.update.close()
         self.after_step()
-        self.update.check_used()
+        self._check_updates()
+
+    def _check_updates(self) -> None:
+        """Raises CodeError when the task has never called `update` for a role."""
+        for role in self.update.unused():
+            if self.progress.step > self.task.update_every.get(role, 1):
+                place = place_of_method(self.task, "train_step") or "task"
+                call = "update(loss)" if role == "model" else f"update(loss, {role!r})"
+                raise CodeError(
+                    f"{place}: in {self.progress.step} steps train_step never called {call}, so that the network "
+                    f"'{role}' does not learn; call it, or take the network's optimizer out of optim"
+                )
+
+    def add_scalars(self, samples: int, scalars: Mapping[str, Tensor]) -> None:
+        """Add the scalars of a step to the means. Raises CodeError for anything but a dict of tensors of one number."""
+        try:
+            self.means.add(samples, scalars)
+        except (AttributeError, TypeError) as error:
+            place = place_of_method(self.task, "train_step") or "task"
+            due = "a dict of tensors of one number each, as {'loss': loss}"
+            raise CodeError(f"{place}: train_step gives {scalar_fault(scalars)}; it must return {due}") from error
 
     def roll_back(self, saver: Saver, logger: Logger) -> None:
         """Make everything as it was at the last save; what the journal holds of later steps never was."""
@@ -87,9 +109,12 @@ class RunState:
         """Note the seconds of training so far, the same on every rank."""
         self.progress.seconds = dist.broadcast(time.monotonic() - self.started)
 
-    def explain(self, error: NonFiniteError, step: int, dataset: Any, indices: list[int]) -> NonFiniteError:
-        """Return the same error with the step, learning rates, gradients, and the samples of the batch."""
-        return explain(error, step, {**self.update.rates(), **self.update.norms()}, dataset, indices)
+    def explain(
+        self, error: NonFiniteError, step: int, dataset: Any, indices: list[int], batch: Any = None
+    ) -> NonFiniteError:
+        """Return the same error with the step and its cause: a sample, or learning rates and gradients."""
+        facts = {**self.update.rates(), **self.update.norms()}
+        return explain(error, step, facts, dataset, indices, odd_samples(batch))
 
     def write_row(self, logger: Logger, dataset: Any, every: int) -> None:
         """Write a train row: means over the samples since the last one, `every` steps ago.
@@ -99,6 +124,7 @@ class RunState:
         p, means = self.progress, self.means.means()
         if any(value != value or abs(value) == float("inf") for value in means.values()):
             raise self.explain(NonFiniteError(f"not finite since step {p.step - every}: {means}"), p.step, dataset, [])
+        self._check_updates()
         logger.scalars("train", p.epoch, p.step, means | self.update.rates())
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
-from utils.errors import ConfigError
+from utils.blame import place_of_method
+from utils.errors import CodeError, ConfigError
 
 if TYPE_CHECKING:
     from utils.meters import Meter
     from utils.sinks.logger import Logger
 
-__all__ = ["Row", "Task", "Update", "Weight"]
+__all__ = ["Row", "Task", "Update", "Weight", "as_tensor"]
 
 Row = dict[str, Any]  # one sample's prediction: column and value
 Weight = float | Tensor | Literal["sum"] | None
@@ -40,6 +41,7 @@ class Task(nn.Module, ABC):
     # The metrics of validation, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
     update_every: Mapping[str, int] = MappingProxyType({})  # of roles that do not learn at each step: at each n-th
+    label_classes: int | None = None  # of a task over (inputs, labels): labels are int64 [B] below it, and looked at
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
 
     @abstractmethod
@@ -66,3 +68,12 @@ class Task(nn.Module, ABC):
 
     def show(self, logger: "Logger", step: int) -> None:
         """Draw what a person would rather look at; called after each validation."""
+
+
+def as_tensor(output: Any, network: nn.Module, due: str) -> Tensor:
+    """Return the output of a network. Raises CodeError, with the line of its forward, for anything but a tensor."""
+    if isinstance(output, Tensor):
+        return output
+    place = place_of_method(network, "forward") or type(network).__name__
+    given, hint = ("None", "; does it lack a return?") if output is None else (f"a {type(output).__name__}", "")
+    raise CodeError(f"{place}: forward gives {given}, where the task takes a tensor {due}{hint}")

@@ -88,7 +88,7 @@ class Trainer:
                     with autocast(self.device, train.precision):
                         scalars = self.train_step(batch, state.update)
             except NonFiniteError as error:
-                if self.answer(error, indices):
+                if self.answer(error, indices, batch):
                     return False
             self.after_step(batch, scalars, len(indices))
             if p.ended(train) and p.batch < len(self.train_loader):
@@ -103,7 +103,7 @@ class Trainer:
         """Count, log, validate, save, and stop if asked to."""
         state, p, log = self.state, self.state.progress, self.cfg.log
         p.batch, p.step = p.batch + 1, p.step + 1
-        state.means.add(samples, scalars)
+        state.add_scalars(samples, scalars)
         state.after_step()
         self.console.advance(scalars)
         self.saver.check()
@@ -158,12 +158,12 @@ class Trainer:
         self.console.tell(p.epoch, p.step, best=state.monitor.name is not None and p.waited == 0)
         self.watchers.after_validation(numbers, extras)
 
-    def answer(self, error: NonFiniteError, indices: list[int]) -> bool:
+    def answer(self, error: NonFiniteError, indices: list[int], batch: Any = None) -> bool:
         """Carry out the decision on a step that is not finite: raises the error, or returns whether it rolled back."""
         state, step = self.state, self.state.progress.step + 1
         decision = decide(error, state.progress, self.cfg.train, saves=self.saver.folder is not None)
         if decision.action == "stop":
-            raise state.explain(error, step, self.train_loader.dataset, indices) from error
+            raise state.explain(error, step, self.train_loader.dataset, indices, batch) from error
         state.update.undo()
         if decision.action == "rollback":
             state.roll_back(self.saver, self.logger)

@@ -101,11 +101,11 @@ def place_of_attribute(owner: object, name: str) -> str:
 
 
 def place_of_method(owner: object, name: str) -> str:
-    """Return the file and line of a method in the user's code; empty if it is not in the user's code."""
+    """Return the file and line of a method of an object, or of a class, of the user; empty if it is not theirs."""
     import inspect
 
     try:
-        function = inspect.unwrap(getattr(type(owner), name))
+        function = inspect.unwrap(getattr(owner if isinstance(owner, type) else type(owner), name))
         file, line = inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1]
     except (OSError, TypeError, AttributeError):  # made in a session without source
         return ""

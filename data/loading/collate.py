@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from data.protocol import collate_of, ids_of
 from utils.blame import code_error, place_of_method
 from utils.errors import CodeError, DataError, UserError, is_memory_shortage
 
-__all__ = ["collate", "read_sample"]
+__all__ = ["check_labels", "collate", "read_sample"]
 
 
 def read_sample(dataset: Any, index: int) -> Any:
@@ -41,6 +42,37 @@ def collate(dataset: Any, indices: Sequence[int], samples: list[Any]) -> Any:
                 raise CodeError(f"{_place(dataset)} gives {fault} for the sample {_name(dataset, index)}") from error
         _check_sizes(samples, error)
         raise
+
+
+def check_labels(dataset: Any, indices: Sequence[int], batch: Any, classes: int) -> None:
+    """Look at the labels of a batch (inputs, labels), which must be class numbers below `classes`, int64 [B].
+
+    Raises DataError that names the sample, and the line that gives it.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        given = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
+        raise DataError(f"{_place(dataset)} gives {given} for a sample, where (input, label) is due")
+    labels, numbers = batch[1], f"class numbers from 0 to {classes - 1}, as int"
+    if fault := _label_fault(labels, classes):
+        raise DataError(f"{_place(dataset)} gives {fault}; give {numbers}")
+    wrong = (labels < 0) | (labels >= classes)
+    if bool(wrong.any()):
+        place = int(wrong.nonzero()[0])
+        told = f"the label {int(labels[place])} for the sample {_name(dataset, indices[place])}"
+        raise DataError(f"{_place(dataset)} gives {told}; there are {classes} classes: give {numbers}")
+
+
+def _label_fault(labels: Any, classes: int) -> str:
+    """Return why the labels of a batch are no class numbers, whatever their values; empty if they are."""
+    if not isinstance(labels, Tensor):
+        shown = repr(labels[0]) if isinstance(labels, (tuple, list)) and len(labels) else type(labels).__name__
+        return f"labels that are no numbers, such as {shown}"
+    shape, kind = list(labels.shape[1:]), str(labels.dtype).removeprefix("torch.")
+    if shape == [classes] and classes > 1:
+        return f"labels of {classes} numbers each, one for each class: label.argmax() is the class number"
+    if shape:
+        return f"labels of shape {shape}, where one number is due"
+    return f"labels of type {kind}" if labels.dtype != torch.int64 else ""
 
 
 def _fault(sample: Any, first: Any) -> str:

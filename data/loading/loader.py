@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from configs.schema import Data
-from data.loading.collate import collate, read_sample
+from data.loading.collate import check_labels, collate, read_sample
 from data.loading.samplers import epoch_order
 from data.loading.threads import Threads
 from data.loading.workers import Workers, release_frames
@@ -41,11 +41,13 @@ class Loader:
         say: Callable[[str], None] = show,
         least: int = 1,
         device: torch.device = CPU,
+        classes: int | None = None,
     ):
         """Prepare the batches; they come on `device`.
 
         `say` announces lost processes that are replaced. A last training batch needs `least` samples on each rank.
-        Pictures of a fused transform are sent to a GPU as bytes and normalised there.
+        Pictures of a fused transform are sent to a GPU as bytes and normalised there. With `classes` the labels of
+        batches (inputs, labels) are looked at: they must be numbers below it.
 
         Raises ConfigError when threads are asked for but the samples draw from the process's random numbers; DataError
         when there are training samples, but too few for a batch.
@@ -57,7 +59,7 @@ class Loader:
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
-        self.samples = _Samples(dataset, seed, late=device.type == "cuda")
+        self.samples = _Samples(dataset, seed, late=device.type == "cuda", classes=classes)
         self.threaded = self._use_threads()
         self._workers: Workers | None = None
         self._threads: Threads | None = None
@@ -194,9 +196,9 @@ class Loader:
 class _Samples(Dataset):
     """A dataset that is read a batch at a time; each sample has its own random numbers."""
 
-    def __init__(self, dataset: Dataset, seed: int, late: bool = False):
+    def __init__(self, dataset: Dataset, seed: int, late: bool = False, classes: int | None = None):
         """Store the dataset. `late`: leave batches unfinished, if the dataset can finish them on the device."""
-        self.dataset, self.seed = dataset, seed
+        self.dataset, self.seed, self.classes = dataset, seed, classes
         self.reader = batch_reader(dataset)
         self.draws = draws(self.reader)
         self.late = late and self.draws
@@ -228,4 +230,7 @@ class _Samples(Dataset):
             samples.append(read_sample(self.dataset, index))
         if before:
             set_random_state(before)
-        return collate(self.dataset, indices, samples)
+        batch = collate(self.dataset, indices, samples)
+        if self.classes:
+            check_labels(self.dataset, indices, batch, self.classes)
+        return batch

@@ -83,7 +83,8 @@ class LoadedRun:
         if unused and dist.is_main():
             show(f"note: {name} reads no folder; {root} is not used")
         dataset = with_features(task, self._dataset(cfg, split), cfg, device, adapt=False)
-        return Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device)
+        classes = task.label_classes if split == "val" else None  # a test split may have no labels
+        return Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device, classes=classes)
 
     def _dataset(self, cfg: Config, split: str) -> Dataset:
         """Return the dataset of a split; that of val is all labelled samples, if other data are named than trained."""

@@ -1,6 +1,6 @@
 """A loss or a gradient that is not finite: the decision, and the sentence about it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from trainer.progress import Progress
 from utils.errors import NonFiniteError
 from utils.torch_private import foreach_copy_
 
-__all__ = ["BufferBackup", "Decision", "decide", "explain"]
+__all__ = ["BufferBackup", "Decision", "decide", "explain", "odd_samples"]
 
 MOST = 10  # windows of one epoch whose batches may be left out: more are no accident
 
@@ -67,11 +67,36 @@ def decide(error: NonFiniteError, progress: Progress, train: Train, saves: bool)
     )
 
 
+def odd_samples(batch: Any) -> list[int]:
+    """Return the positions of samples in a batch that hold numbers which are not finite."""
+    if isinstance(batch, Tensor):
+        if not batch.is_floating_point() or batch.ndim == 0:
+            return []
+        return (~batch.flatten(1).isfinite().all(1) if batch.ndim > 1 else ~batch.isfinite()).nonzero()[:, 0].tolist()
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    return sorted({position for part in parts for position in odd_samples(part)})
+
+
 def explain(
-    error: NonFiniteError, step: int, facts: Mapping[str, float], dataset: Any, indices: list[int]
+    error: NonFiniteError,
+    step: int,
+    facts: Mapping[str, float],
+    dataset: Any,
+    indices: list[int],
+    odd: Sequence[int] = (),
 ) -> NonFiniteError:
-    """Return the same error with the step, learning rates and gradients (`facts`), and the samples of the batch."""
+    """Return the same error with the step, and the samples of the batch that are `odd`: not finite themselves.
+
+    Without such samples, with learning rates and gradients (`facts`), and the samples of the batch.
+    """
     ids = ids_of(dataset)
+    if odd := [position for position in odd if position < len(indices)]:
+        named = ", ".join(_name(ids, indices[position]) for position in odd[:8]) + (", …" if len(odd) > 8 else "")
+        told = f"{'the sample' if len(odd) == 1 else f'{len(odd)} samples'} {named} of {type(dataset).__name__}"
+        return NonFiniteError(
+            f"step {step}: {error}: {told} {'holds' if len(odd) == 1 else 'hold'} NaN or infinite numbers; mend the "
+            "data, or leave the sample out; what was saved is from before"
+        )
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in facts.items())
     samples = ", ".join(str(ids[i]) for i in indices[:8]) + (", …" if len(indices) > 8 else "")
     samples = f"; samples {samples}" if indices else ""
@@ -79,3 +104,7 @@ def explain(
         f"step {step}: {error} ({numbers}{samples}); the saved checkpoints are from "
         "before; try a smaller --lr, --train.clip=1, --train.precision=fp32, or --train.on_nonfinite=skip"
     )
+
+
+def _name(ids: Sequence[Any], index: int) -> str:
+    return str(index) if isinstance(ids, range) else f"{index} ({ids[index]})"

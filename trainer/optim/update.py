@@ -48,8 +48,13 @@ class Updates:
         self.backup.save()
 
     def __call__(self, loss: Tensor, role: str = "model", weight: Weight = None) -> None:
-        """Learn from a loss. Raises KeyError for a role without an optimizer, NonFiniteError for the loss."""
+        """Learn from a loss.
+
+        Raises KeyError for a role without an optimizer, TypeError for anything that is no loss, and NonFiniteError.
+        """
         chosen = self.steps.get(role) or self._refuse(role)
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            raise TypeError(_loss_fault(loss))
         # On a GPU reading the loss would make the host wait; unless asked to, it looks when a row is written.
         if (self.careful or loss.device.type == "cpu") and not math.isfinite(loss.detach()):
             raise NonFiniteError(f"the loss is {loss.item()}")
@@ -96,13 +101,9 @@ class Updates:
             if step.norm is not None
         }
 
-    def check_used(self) -> None:
-        """Raises ConfigError when an optimizer has never stepped, though an epoch is over."""
-        for role, step in self.steps.items():
-            if not step.taken:
-                raise ConfigError(
-                    f"optim: in a whole epoch the task never called update(loss, {role!r}); is it needed?"
-                )
+    def unused(self) -> list[str]:
+        """Return the roles whose optimizer has never been called."""
+        return [role for role, step in self.steps.items() if not step.taken and not step.calls]
 
     def rates(self) -> dict[str, float]:
         """Return the learning rates to log: `lr`, or `lr_<role>` where there are several."""
@@ -119,6 +120,15 @@ class Updates:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for role, step in self.steps.items():
             step.load_state_dict(state[role])
+
+
+def _loss_fault(loss: Any) -> str:
+    """Return why nothing can be learned from a loss, in words."""
+    if not isinstance(loss, Tensor):
+        return f"update(loss) was given a {type(loss).__name__}; give the tensor, without .item() or float()"
+    if loss.numel() != 1:
+        return f"update(loss) was given {list(loss.shape)} numbers; give one, such as loss.mean()"
+    return "update(loss) was given a loss that depends on no weights; is it detached, or made under torch.no_grad?"
 
 
 def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.task import Row, Task, Update
+from trainer.task import Row, Task, Update, as_tensor
 from utils.config.ranges import Fraction
 from utils.errors import ConfigError, DataError
 from utils.meters import AUC, F1, Accuracy, Confusion, Mean, Meter
@@ -43,7 +43,7 @@ class Classification(Task):
         if len(classes) == 1:
             raise DataError(f"there is one class only, '{classes[0]}': nothing to tell apart; see data.dataset")
         self.model = model
-        self.classes = list(classes)
+        self.classes, self.label_classes = list(classes), len(classes) or None
         self.output, self.label_smoothing = output, label_smoothing
         if positive is not None and positive not in self.classes:
             raise ConfigError(f"test.positive: no class '{positive}'; there is {', '.join(self.classes)}")
@@ -76,8 +76,9 @@ class Classification(Task):
         for name in meters.keys() & {"accuracy", "f1", "confusion", "top5"}:
             meters[name].add(logits, labels)
         if "auc" in meters:
-            positive = logits.softmax(1)[:, self.positive]
-            meters["auc"].add(positive, labels == self.positive)
+            # The difference of two logits ranks as the probability does, without its ties near 0 and 1.
+            logits = logits.double()
+            meters["auc"].add(logits[:, self.positive] - logits[:, 1 - self.positive], labels == self.positive)
 
     def test_step(self, batch: Any) -> list[Row]:
         inputs = batch[0] if isinstance(batch, (list, tuple)) else batch  # a test split may have no labels
@@ -93,7 +94,7 @@ class Classification(Task):
 
     def _logits(self, inputs: Tensor) -> Tensor:
         """Return [B, classes]. Raises ConfigError where the network gives another number of classes."""
-        logits = self.model(inputs)
+        logits = as_tensor(self.model(inputs), self.model, "[B, classes]")
         if logits.shape[1:] != (len(self.classes),):
             shape = list(logits.shape[1:])
             told = f"the data has {len(self.classes)} classes; see model.num_classes"

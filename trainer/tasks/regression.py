@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.task import Row, Task, Update
+from trainer.task import Row, Task, Update, as_tensor
 from utils.errors import ConfigError
 from utils.meters import Mean, Meter
 
@@ -82,7 +82,7 @@ class Regression(Task):
         Raises ConfigError when they differ in shape: subtracting [B] from [B, 1] would quietly give [B, B].
         """
         inputs, targets = batch
-        predictions = self.model(inputs)
+        predictions = as_tensor(self.model(inputs), self.model, "[B, outputs]")
         if predictions.shape != targets.shape:
             shapes = f"{list(predictions.shape)} for targets of shape {list(targets.shape)}"
             raise ConfigError(f"model: gives {shapes}; let the network have as many outputs as the data have targets")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.task import Row, Task, Update
+from trainer.task import Row, Task, Update, as_tensor
 from utils.config.ranges import NonNegative
 from utils.meters import Accuracy, Confusion, Mean, Meter
 
@@ -59,7 +59,7 @@ class Segmentation(Task):
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         images, masks = batch
-        loss, parts = self._loss(self.model(images), masks)
+        loss, parts = self._loss(as_tensor(self.model(images), self.model, "[B, classes, H, W]"), masks)
         update(loss)
         return {"loss": loss, **parts}
 

@@ -25,7 +25,7 @@ class FirstSteps(Watcher):
         self.first = 0  # the step that the run goes on from
         self.used: set[nn.Module] = set()
         self.taught: set[nn.Parameter] = set()
-        self.ranges: dict[str, tuple[Tensor, Tensor]] = {}  # smallest and largest output of a network
+        self.outputs: dict[str, list[Tensor]] = {}  # of a network: for each step see _summary
 
     def begin(self, run: Run) -> None:
         """Name hidden layers; hook all others."""
@@ -51,7 +51,7 @@ class FirstSteps(Watcher):
     def close(self) -> None:
         for hook in self.hooks:
             hook.remove()
-        self.hooks, self.used, self.taught, self.ranges = [], set(), set(), {}
+        self.hooks, self.used, self.taught, self.outputs = [], set(), set(), {}
 
     def _hook(self, run: Run) -> None:
         for module in run.task.modules():
@@ -63,18 +63,16 @@ class FirstSteps(Watcher):
             self.hooks.append(hook)
 
     def _look(self, role: str, network: nn.Module, output: Any) -> None:
-        """Keep the smallest and largest output in training; on its device, so that nobody waits for it."""
+        """Keep a summary of a training step's output; on its device, so that nobody waits for it."""
         output = output[0] if isinstance(output, tuple) and output else output
         if network.training and isinstance(output, Tensor) and output.is_floating_point() and output.ndim > 1:
-            low, high = output.detach().aminmax()
-            before = self.ranges.get(role, (low, high))
-            self.ranges[role] = torch.minimum(before[0], low), torch.maximum(before[1], high)
+            self.outputs.setdefault(role, []).append(_summary(output.detach().float()))
 
     def _judge(self, run: Run) -> None:
         """Say what was seen, once."""
         steps = run.progress.step - self.first
         if self.hooks and steps >= FEWEST:
-            lines = [*_without_optimizer(run), *self._idle(run, steps), *self._no_logits(run)]
+            lines = [*_without_optimizer(run), *self._idle(run, steps), *self._probabilities(run)]
             self.close()
             for line in lines:
                 run.say(f"note: {line}")
@@ -94,16 +92,34 @@ class FirstSteps(Watcher):
         if len(found) > MOST:
             yield f"{len(found) - MOST} more layers got no gradient"
 
-    def _no_logits(self, run: Run) -> Iterator[str]:
+    def _probabilities(self, run: Run) -> Iterator[str]:
         """Yield a line for each network whose outputs cannot be logits, which the task asks for."""
-        for role, (low, high) in self.ranges.items():
-            if float(low) >= 0:
+        for role, summaries in self.outputs.items():
+            seen = _no_logits(torch.stack(summaries))
+            if seen:
                 place = place_of_method(run.task.get_submodule(role), "forward")
-                seen = (
-                    "between 0 and 1, as after softmax or sigmoid" if float(high) <= 1 else "never below 0, as of ReLU"
-                )
                 told = f"{role} gives numbers {seen}; the loss asks for logits: leave out its last activation"
                 yield f"{place}: {told}" if place else told
+
+
+def _summary(output: Tensor) -> Tensor:
+    """Return [smallest, largest, mean, farthest sum over classes from 1] of outputs [B, C], [B, C, H, W], [B, T, C]."""
+    sums = output.sum(-1 if output.ndim == 3 else 1)
+    return torch.stack([*output.aminmax(), output.mean(), (sums - 1).abs().amax()])
+
+
+def _no_logits(summaries: Tensor) -> str:
+    """Return why outputs with these summaries [steps, 4] are no logits; empty if they may be.
+
+    Logits of a new network are often small and of one sign, so that their range alone says nothing.
+    """
+    low, high, off = float(summaries[:, 0].min()), float(summaries[:, 1].max()), float(summaries[:, 3].max())
+    inside = low >= 0 and high <= 1
+    if inside and off < 1e-2:
+        return "between 0 and 1 whose sum is 1, as after softmax"
+    if inside and float((summaries[:, 2] - 0.5).abs().max()) < 0.15:
+        return "between 0 and 1, as after sigmoid"
+    return "of which none is below 0 and some are 0, as after ReLU" if low == 0 and high > 0 else ""
 
 
 def _learning(run: Run) -> Iterator[nn.Parameter]:

@@ -7,6 +7,8 @@ With words, only runs whose name holds one of them. Nothing is trained.
   --sort=ORDER  newest (the default), best, time, epochs or run
   --state=NAME  only runs that are running, finished, stopped, crashed or failed
   --model=NAME  only runs of that model; so for --task and --data
+  --remove=STATE  remove those that are failed, crashed, stopped or finished;
+                asks before, unless --yes is given
 """
 
 import shutil
@@ -15,6 +17,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 
+from commands._remove_runs import refuse_state, remove_runs
 from configs import COMPONENTS
 from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
@@ -38,14 +41,20 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
     Raises ConfigError for an unknown option, order or filter value.
     """
-    options = options_of(flags, ("sort", *FILTERS))
+    sure = any(flag.key == "yes" for flag in flags)
+    options = options_of([flag for flag in flags if flag.key != "yes"], ("sort", "remove", *FILTERS))
+    if state := options.pop("remove", ""):
+        refuse_state(state)
+        options["state"] = state
     orders = _orders()
     if (order := options.get("sort", "newest")) not in orders:
         raise ConfigError(f"--sort={shortened(order)}: no such order{suggest(order, orders)}")
     runs, damaged = _read_all()
     _check_filters(options, runs)
     found = sorted((one for one in runs if _fits(one, words, options)), key=orders[order])
-    if found:
+    if state:
+        remove_runs(found, sure)
+    elif found:
         show("\n".join(_table(found)))
     elif runs:
         wanted = " ".join([*words, *(flag.typed for flag in flags if flag.key != "sort")])

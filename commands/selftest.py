@@ -12,6 +12,7 @@ compared with one that was never killed: journal and every tensor.
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from commands._arguments import one_word, split
 from configs import load
-from trainer.checkpointing.store import LAST, read
+from trainer.checkpointing.store import LAST, PREVIOUS, read, read_newest
 from utils.config.cli import Flag, as_count
 from utils.errors import ConfigError, UserError
 from utils.runs.folder import ROOT
@@ -74,9 +75,15 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     seed = load(config, keys, OPTIONS).train.seed
     kept = [flag.typed for flag in keys if flag.key.rpartition(".")[2].removeprefix("no_") not in OWN]
     prefix = f"selftest-{os.getpid()}"
+    runs = _Runs(prefix, config, kept, steps)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # its folders must not stay
     try:
-        _compare_runs(_Runs(prefix, config, kept, steps), trials, random.Random(f"selftest-{seed}"))
+        _compare_runs(runs, trials, random.Random(f"selftest-{seed}"))
     finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in runs.processes:
+            process.kill()
+            process.wait()
         for folder in ROOT.glob(f"{prefix}-*"):
             shutil.rmtree(folder, ignore_errors=True)
         if ROOT.is_dir() and not any(ROOT.iterdir()):
@@ -88,14 +95,19 @@ class _Runs:
 
     def __init__(self, prefix: str, config: str, flags: Sequence[str], steps: int):
         self.prefix, self.steps = prefix, steps
+        self.processes: list[subprocess.Popen] = []
         self.command = ["train", config, *flags, f"--train.max_steps={steps}", "--train.save_steps=2"]
         self.command += ["--log.print_freq=1", "--log.visdom=false", "--log.pictures=false", "--log.tensorboard=false"]
 
     def folder(self, name: str) -> Path:
         return ROOT / f"{self.prefix}-{name}"
 
+    def begin(self, arguments: Sequence[str]) -> subprocess.Popen:
+        self.processes.append(_start(arguments))
+        return self.processes[-1]
+
     def start(self, name: str) -> subprocess.Popen:
-        return _start([*self.command, f"--run={self.folder(name).name}"])
+        return self.begin([*self.command, f"--run={self.folder(name).name}"])
 
     def whole(self, name: str) -> Path:
         """Train from beginning to end, and return the folder."""
@@ -103,15 +115,15 @@ class _Runs:
         return self.folder(name)
 
     def killed(self, name: str, rng: random.Random) -> list[int]:
-        """Train, kill and resume until the training is done. Returns the steps after which it was killed."""
+        """Train, kill and resume until the training is done. Returns the steps from which it was resumed."""
         process, steps = self.start(name), []
         for _ in range(rng.randint(1, KILLS)):
             first = steps[-1] + 1 if steps else 1
             if first >= self.steps or not _kill(process, self.folder(name), rng.randint(first, self.steps - 1), rng):
                 break
-            steps.append(_last_step(self.folder(name)))
-            process = _start(["train", f"--resume={self.folder(name)}"])
-        _finish(process, f"killed after step {', '.join(map(str, steps))}, resumed: it")
+            steps.append(_saved_step(self.folder(name)))
+            process = self.begin(["train", f"--resume={self.folder(name)}"])
+        _finish(process, f"killed, resumed from step {', '.join(map(str, steps))}: it")
         return steps
 
 
@@ -122,20 +134,21 @@ def _compare_runs(runs: _Runs, trials: int, rng: random.Random) -> None:
     for number in range(1, trials + 1):
         show(f"trial {number} of {trials}: the same, killed and resumed …", flush=True)
         steps = runs.killed(str(number), rng)
-        kills += len(steps)
+        # A training that begins anew, or is over, has nothing to remember.
+        kills += sum(0 < step < runs.steps for step in steps)
         if found := difference(whole, runs.folder(str(number))):
             again = difference(whole, runs.whole("again"))
             hint = "; two trainings that nobody kills differ as well: it is not repeatable at all" if again else ""
             raise UserError(
-                f"killed after step {' and '.join(map(str, steps))} and resumed, it is another run: {found}{hint}"
+                f"killed and resumed from step {' and '.join(map(str, steps))}, it is another run: {found}{hint}"
             )
         show(
-            f"  killed after step {' and '.join(map(str, steps)) or '(it was faster)'}: the same to the last bit",
+            f"  resumed from step {' and '.join(map(str, steps)) or '(it was faster)'}: the same to the last bit",
             flush=True,
         )
     if not kills:
-        raise UserError("every training was over before it could be killed, so nothing is tested; give it more --steps")
-    show(f"{trials} trials, killed {kills} times: journal and every tensor are the same")
+        raise UserError("no training was resumed between its first and last step: nothing is tested; give more --steps")
+    show(f"{trials} trials, resumed {kills} times in the middle: journal and every tensor are the same")
 
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen:
@@ -153,7 +166,7 @@ def _finish(process: subprocess.Popen, what: str) -> None:
 
 def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random) -> bool:
     """Kill at a random moment soon after a step, with SIGKILL. Returns False if the process was faster."""
-    while _last_step(folder) < step or not (folder / LAST).exists():
+    while _last_step(folder) < step or not _was_saved(folder):
         with suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=POLL)  # this also reads its output: a full pipe would stop it
             return False
@@ -161,6 +174,16 @@ def _kill(process: subprocess.Popen, folder: Path, step: int, rng: random.Random
     process.kill()
     process.communicate()
     return process.returncode < 0
+
+
+def _was_saved(folder: Path) -> bool:
+    """Return whether a checkpoint behind the first one, of step 0, is there."""
+    return (folder / PREVIOUS).exists() and (folder / LAST).exists()
+
+
+def _saved_step(folder: Path) -> int:
+    """Return the step of the newest checkpoint, from which a resumed training goes on."""
+    return int(read_newest(folder)[0]["progress"]["step"])
 
 
 def _last_step(folder: Path) -> int:

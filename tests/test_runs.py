@@ -3,22 +3,29 @@
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PLAIN, ROOT
+from conftest import PLAIN, ROOT, TOY
+from filelock import FileLock
 from PIL import Image
 
 import utils.figures.compare
 from commands.runs import width
+from configs import COMPONENTS
+from trainer.watchers.watcher import Watcher
 from utils.config.yaml_text import dump_yaml
+from utils.errors import CheckpointError
 from utils.figures.compare import draw_comparison
-from utils.runs.reading import best_value, read_curves
+from utils.runs.folder import newest_unfinished
+from utils.runs.reading import best_value, read_curves, read_last_rows
 
 NOW = 1_800_000_000.0
 
@@ -460,3 +467,99 @@ def test_the_best_of_some_values():
     assert best_value([3.0, float("nan"), 1.0, float("inf")], "min") == 1.0
     assert best_value([3.0, 1.0], "max") == 3.0
     assert best_value([float("nan")], "min") is best_value([], "max") is best_value([1.0], None) is None
+
+
+# Removing
+
+
+def test_failed_runs_are_removed_and_no_others(run, make):
+    folders = {state: make(state, state=state) for state in ("failed", "finished", "stopped")}
+    given = run("runs", "--remove=failed")
+    assert given.code == 2 and "add --yes" in given.err and folders["failed"].exists(), "nobody was asked"
+    given = run("runs", "--remove=failed", "--yes")
+    assert given.code == 0 and given.out.endswith("removed: 1\n"), given
+    assert "checkpoints/failed: failed, 80 steps" in given.out
+    assert [state for state, folder in folders.items() if folder.exists()] == ["finished", "stopped"]
+    assert run("runs", "--remove=failed", "--yes").out == "no such run: nothing is removed\n"
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", 1), ("", 2), ("no", 2)])
+def test_one_is_asked_before_a_run_is_removed(run, make, tmp_path, monkeypatch, answer, left):
+    make("one", state="stopped"), make("two")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    assert run("runs", "--remove=stopped").code == 0
+    assert len(list((tmp_path / "checkpoints").iterdir())) == left
+
+
+def test_a_running_run_is_never_removed(run, make):
+    folder = make("a", state="running")
+    given = run("runs", "--remove=running", "--yes")
+    assert given.code == 2 and "failed" in given.err and folder.exists()
+    assert "did you mean 'finished'" in run("runs", "--remove=finish", "--yes").err
+
+
+def test_the_last_rows_are_read_without_the_first(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row("train", step, loss=0.5)) + "\n" for step in range(5000)))
+    assert [one["step"] for one in read_last_rows(path, 4998)] == [4998, 4999]
+    assert len(read_last_rows(path, 0)) == 5000 and not read_last_rows(path, 5000)
+    assert not read_last_rows(tmp_path / "absent", 0)
+
+
+# What others do to a run's files meanwhile
+
+
+def test_a_bare_resume_passes_over_a_run_in_progress(run, tmp_path):
+    done = run("train", "--run=stopped", *TOY, "--train.max_steps=3")
+    assert done.code == 0, done.err
+    for name in ("stopped", "busy"):
+        path = tmp_path / "checkpoints" / name
+        if name == "busy":
+            shutil.copytree(tmp_path / "checkpoints/stopped", path)
+        status = json.loads((path / "status.json").read_text())
+        (path / "status.json").write_text(json.dumps(status | {"state": "stopped"}))
+    os.utime(tmp_path / "checkpoints/busy/last.pth")
+    with FileLock(tmp_path / "checkpoints/busy/.lock"):
+        assert newest_unfinished() == Path("checkpoints/stopped")
+        shutil.rmtree(tmp_path / "checkpoints/stopped")
+        with pytest.raises(CheckpointError, match="that is not being trained .busy is."):
+            newest_unfinished()
+    assert newest_unfinished() == Path("checkpoints/busy")
+
+
+@pytest.mark.parametrize("pid", [10**30, -1, "x", None])
+def test_a_strange_owner_in_the_status_is_no_crash(run, make, pid):
+    path = make("a", state="running")
+    (path / "last.pth").touch()
+    status = json.loads((path / "status.json").read_text())
+    (path / "status.json").write_text(json.dumps(status | {"pid": pid}))
+    with FileLock(path / ".lock"):
+        given = run("train", "--resume=checkpoints/a")
+    assert given.code in (2, 4) and "Traceback" not in given.err, given
+
+
+class Vandal(Watcher):
+    """Removes a part of the run's folder after the third step."""
+
+    def after_step(self, run, batch, scalars):
+        if run.progress.step == 3:
+            for path in run.folder.parent.glob("*" if self.all else "*/log.jsonl"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_folder_or_journal_that_is_removed_meanwhile(run, tmp_path, monkeypatch, everything):
+    vandal = type("Vandal", (Vandal,), {"all": everything})
+    registry = COMPONENTS["watcher"]
+    monkeypatch.setattr(registry, "_unknown", lambda known: "")
+    monkeypatch.setattr(registry, "get", lambda known, key="": vandal)
+    saves = [] if everything else ["--train.save_steps=2"]  # none is being written while the folder goes
+    given = run("train", "--run=a", *TOY, "--log.watchers=[Vandal]", *saves)
+    if everything:
+        assert given.code == 5 and "a was removed while its run went on" in given.err, given
+        assert not (tmp_path / "checkpoints/a").exists(), "a ghost of the run blocks its name"
+        return
+    assert given.code == 0 and "log.jsonl was removed while its run goes on; it is written anew" in given.out, given
+    steps = list(read_curves(Path("checkpoints/a/log.jsonl"))["loss"]["train"])
+    assert steps == list(range(1, steps[-1] + 1)) and len(steps) > 50

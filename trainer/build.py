@@ -101,6 +101,7 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     if val_loader is None:
         state.monitor.name = None  # nothing is measured
     else:
+        val_loader.probe()
         with suppress(ValueError):  # a dataset without names of classes is told of by the first batch
             state.monitor.check(task.meters())  # not after an epoch
     seed_everything(cfg.train, dist.rank())  # from here on each rank draws its own dropout

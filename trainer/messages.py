@@ -22,6 +22,8 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "expected scalar type Long": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "shapes cannot be multiplied": "model: a layer is given another size than it takes; see model",
     "is out of bounds.": "data: a label is none of the class numbers, which count from 0",
+    "Expected to have finished reduction in the prior": "model: a layer gets no gradient, which several processes "
+    "cannot train; a run of one process names it",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
 }

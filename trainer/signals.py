@@ -1,10 +1,12 @@
 """Ctrl-C and its kin: noted when they come, acted on at the next step; and the book's look into a running training."""
 
+import bdb
 import os
 import pdb
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -13,6 +15,7 @@ from utils import dist
 __all__ = ["Signals", "Stopped", "look_around"]
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
+AGREE = 3.0  # s between two agreements of ranks
 STOPPING = (signal.SIGINT, signal.SIGTERM, HANGUP)
 
 
@@ -32,6 +35,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
+        self.agreed, self.since, self.next = 0, time.monotonic(), 0  # step and time of ranks' last agreement, next step
         self.stop = 0  # the number of the signal that asks to stop
         self.save = 0  # whether SIGUSR1 came
         self._before: dict[int, object] = {}
@@ -63,18 +67,47 @@ class Signals:
         if self.stop and dist.world_size() == 1:
             raise Stopped(self.stop)
 
-    def across_ranks(self) -> tuple[int, int]:
+    def due(self, step: int) -> bool:
+        """Return whether ranks agree after this step; one process always does, and several every few seconds.
+
+        A message each step would cost too much, and a row may be an hour away.
+        """
+        return dist.world_size() == 1 or step >= self.next
+
+    def across_ranks(self, step: int) -> tuple[int, int]:
         """Return the stop signal that any rank has had (0: none), and whether any was asked to save since last time."""
         save, self.save = self.save, 0
-        return dist.any_rank(self.stop), dist.any_rank(save)
+        if dist.world_size() == 1:
+            return self.stop, save
+        now = time.monotonic()
+        pace = (step - self.agreed) / max(now - self.since, 1e-3)  # steps a second
+        asked = dist.gather((self.stop, save, max(1, int(pace * AGREE))))
+        self.agreed, self.since, self.next = step, now, step + asked[0][2]
+        return max(stop for stop, _, _ in asked), max(wanted for _, wanted, _ in asked)
 
 
 def look_around(trainer: Any, file: str) -> None:
     """Open a debugger in the running training if `file` is there (book: `touch /tmp/debug`); `c` goes on, `q` ends it.
 
-    Only on a terminal, and in a single process.
+    Only on a terminal, in a single process, and for a file of the same user.
     """
-    if os.path.exists(file) and dist.world_size() == 1 and sys.stdin is not None and sys.stdin.isatty():
+    if _is_ours(file) and dist.world_size() == 1 and sys.stdin is not None and sys.stdin.isatty():
         trainer.console.end()
-        trainer.console.say(f"{file} is there: a debugger; `trainer.state.task` is the task, c continues")
-        pdb.set_trace()
+        trainer.console.say(
+            f"{file} is there: a debugger; `trainer.state.task` is the task, c continues, q saves and ends"
+        )
+        try:
+            pdb.set_trace()
+            trainer.console.say("the training goes on")
+        except bdb.BdbQuit:
+            sys.settrace(None)
+            trainer.signals.stop = signal.SIGINT
+            trainer.handle_signals()
+
+
+def _is_ours(file: str) -> bool:
+    """Return whether the file exists and belongs to this user: in /tmp anybody can make one."""
+    try:
+        return os.stat(file).st_uid == os.getuid() if hasattr(os, "getuid") else os.path.exists(file)
+    except OSError:
+        return False

@@ -102,8 +102,8 @@ class Trainer:
     def after_step(self, batch: Any, scalars: dict[str, Tensor], samples: int) -> None:
         """Count, log, validate, save, and stop if asked to."""
         state, p, log = self.state, self.state.progress, self.cfg.log
-        p.batch, p.step = p.batch + 1, p.step + 1
         state.add_scalars(samples, scalars)
+        p.batch, p.step = p.batch + 1, p.step + 1
         state.after_step()
         self.console.advance(scalars)
         self.saver.check()
@@ -113,7 +113,7 @@ class Trainer:
         self.watchers.after_step(batch, scalars)
         if p.validation_due(self.cfg.train):
             self.validate()
-        if dist.world_size() == 1 or row_due:  # ranks agree now and then: a message each step would cost too much
+        if self.signals.due(p.step):
             self.handle_signals()
         if state.monitor.is_best or p.save_due(self.cfg.train):
             self.save()
@@ -174,7 +174,7 @@ class Trainer:
     def handle_signals(self) -> None:
         """Save if asked to; stop after it if asked to."""
         self.state.read_clock()
-        stop, save = self.signals.across_ranks()
+        stop, save = self.signals.across_ranks(self.state.progress.step)
         if stop or save:
             self.save()
         if stop:

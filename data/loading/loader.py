@@ -26,6 +26,7 @@ __all__ = ["Loader"]
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
 # errors of the program; they do not mean that a worker was lost
 PROGRAM_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
+PROBED = 8  # samples of a probe
 MAX_WORKER_LOSSES = 3  # worker processes that may be lost in one epoch; the last one ends the run
 
 
@@ -98,6 +99,16 @@ class Loader:
         """
         batches = self._read_epoch(epoch, start)
         return batches if self.device.type == "cpu" and not self.samples.late else map(self._to_device, batches)
+
+    def probe(self) -> None:
+        """Read a few samples, from all over the split, as one batch. Raises the errors that a batch may raise.
+
+        Samples of several sizes, or labels of the wrong kind, would otherwise be found after a whole epoch.
+        """
+        if self.size and self.samples.reader is None:
+            chosen = torch.linspace(0, self.size - 1, min(PROBED, self.size)).long()
+            if isinstance(batch := self.samples.__getitems__((0, chosen))[1], UserError):
+                raise batch
 
     def _to_device(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
         """Return (indices, batch) with the batch on the device."""

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from utils.errors import CheckpointError, NonFiniteError
+from utils.errors import CheckpointError, NonFiniteError, StorageError
 from utils.files import TEMPORARY, fsync, open_regular, storage_error, write_durably
 
 __all__ = ["Store", "read", "read_newest"]
@@ -65,6 +65,8 @@ class Store:
         except OSError as error:
             with suppress(OSError):
                 self.remove_partial()
+            if not self.folder.is_dir():
+                raise StorageError(f"{self.folder}: was removed while its run went on; nothing can be saved") from error
             after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
             name = LAST if last else next(iter(copies), LAST)
             raise storage_error(self.folder / name, error, stream.size, after) from error

@@ -12,7 +12,7 @@ from trainer.signals import Stopped
 from trainer.trainer import Trainer
 from trainer.watchers.watcher import Outlets
 from utils import dist
-from utils.errors import NonFiniteError, StorageError, WorkerError
+from utils.errors import StorageError, WorkerError
 from utils.runs.folder import ROOT, RunFolder, refuse_name, run_name
 from utils.sinks.console import Console, Output
 from utils.sinks.logger import Logger
@@ -43,7 +43,7 @@ def begin(cfg: Config, config_name: str, run: str | None, output: Output = "text
             return run_in_folder(parts, folder, name, console, given)
         except (Exception, KeyboardInterrupt) as error:
             begun = parts.state.progress.step or parts.state.progress.validated >= 0
-            if folder and not begun and not isinstance(error, (NonFiniteError, StorageError, WorkerError)):
+            if folder and not begun and not isinstance(error, (StorageError, WorkerError)):
                 folder.remove()  # the mended command may take the same name
             raise
         finally:

@@ -36,7 +36,7 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     cfg, path, progress = parts.cfg, folder.path, parts.state.progress
     write_atomic(path / "config.yaml", _resolved(parts, given).encode())
     folder.set_status("running", **facts_of(parts.state))
-    journal = Journal(path / "log.jsonl", keep=progress.journal)
+    journal = Journal(path / "log.jsonl", keep=progress.journal, say=console.say)
     sinks: list[Sink] = [console]
     durable: list[Journal | TensorBoard] = [journal]
     if cfg.log.tensorboard:

@@ -16,6 +16,7 @@ from utils.words import suggest
 
 __all__ = [
     "RunFolder",
+    "is_owned",
     "newest_unfinished",
     "refuse_absent",
     "refuse_name",
@@ -106,7 +107,10 @@ class RunFolder:
         """Write the status.
 
         The state is running, finished, stopped or failed. A run with the state running that holds no lock has crashed.
+        Raises StorageError for a folder that was removed.
         """
+        if not self.path.is_dir():  # a new folder would only block the run's name
+            raise StorageError(f"{self.path}: was removed while its run went on; nothing more can be saved there")
         facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), "config": self.config, **facts}
         write_atomic(self.path / "status.json", (json.dumps(facts) + "\n").encode())
 
@@ -147,7 +151,7 @@ def refuse_unless_run(path: Path, asked: str) -> None:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True  # it belongs to another user
@@ -165,10 +169,27 @@ def run_name(config: str, model: str) -> str:
 def newest_unfinished() -> Path:
     """Return the unfinished run that was trained last.
 
-    Raises CheckpointError when there is none.
+    A run that is being trained does not count. Raises CheckpointError when there is none.
     """
     runs = [path.parent for path in ROOT.glob("*/last.pth")]
     open_runs = [run for run in runs if RunFolder(run).status().get("state") != "finished"]
-    if not open_runs:
-        raise CheckpointError(f"--resume: no unfinished run in {ROOT}; name one as in --resume={ROOT}/NAME")
-    return max(open_runs, key=lambda run: (run / "last.pth").stat().st_mtime_ns)
+    open_runs.sort(key=lambda run: (run / "last.pth").stat().st_mtime_ns, reverse=True)
+    found = next((run for run in open_runs if not is_owned(run)), None)
+    if found is None:
+        busy = f" that is not being trained ({open_runs[0].name} is)" if open_runs else ""
+        raise CheckpointError(f"--resume: no unfinished run in {ROOT}{busy}; name one as in --resume={ROOT}/NAME")
+    return found
+
+
+def is_owned(path: Path) -> bool:
+    """Return whether a process holds the run's lock; the lock of a dead process is free."""
+    lock = path / ".lock"
+    if not lock.exists():  # a copied folder: a process that trains has the original
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return True  # the lock cannot be tried here, so the status is believed

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "find_run",
     "read_config",
     "read_curves",
+    "read_last_rows",
     "read_rows",
     "read_run",
     "run_folders",
@@ -135,7 +137,9 @@ def read_run(path: Path, metrics: Metrics) -> Run:
     run = _read_status(path, read_config(path))
     if run.state != "running":
         return run
-    return _add_journal(replace(run, state="running" if _is_owned(path) else "crashed"), metrics)
+    from utils.runs.folder import is_owned  # filelock is slow to import, and most runs are not running
+
+    return _add_journal(replace(run, state="running" if is_owned(path) else "crashed"), metrics)
 
 
 def _read_status(path: Path, config: dict[str, Any]) -> Run:
@@ -151,22 +155,6 @@ def _read_status(path: Path, config: dict[str, Any]) -> Run:
         raise CheckpointError(f"{file}: is missing") from error
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{file}: is damaged") from error
-
-
-def _is_owned(path: Path) -> bool:
-    """Return whether a process holds the run's lock; the lock of a dead process is free."""
-    lock = path / ".lock"
-    if not lock.exists():  # a copied folder: a process that trains has the original
-        return False
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return True  # the lock cannot be tried here, so the status is believed
 
 
 def _add_journal(run: Run, metrics: Metrics) -> Run:
@@ -218,13 +206,33 @@ def read_rows(journal: Path, phases: Collection[str] = PHASES) -> Iterator[dict[
     if not os.path.isfile(journal):
         return
     with journal.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and row.get("phase") in phases and _is_placed(row):
-                yield row
+        yield from _parsed(lines, phases)
+
+
+def read_last_rows(journal: Path, step: int, phases: Collection[str] = PHASES) -> list[dict[str, Any]]:
+    """Return a journal's rows from that step on, which are its last ones; earlier ones are not read."""
+    with suppress(FileNotFoundError), journal.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        size = min(1 << 16, end)
+        while True:
+            file.seek(end - size)
+            lines = file.read(size).decode("utf-8", "replace").splitlines()
+            rows = list(_parsed(lines if size == end else lines[1:], phases))  # the first line may be half a row
+            if size == end or (rows and rows[0]["step"] < step):
+                return [row for row in rows if row["step"] >= step]
+            size = min(4 * size, end)
+    return []
+
+
+def _parsed(lines: Iterable[str], phases: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of these phases; damaged lines are skipped."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and row.get("phase") in phases and _is_placed(row):
+            yield row
 
 
 def _is_placed(row: Mapping[str, Any]) -> bool:

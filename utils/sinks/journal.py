@@ -5,12 +5,14 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import StorageError
 from utils.images import picture_grid
 from utils.runs.reading import PHASES, read_rows
+from utils.terminal import show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,10 +27,10 @@ encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.du
 class Journal(MemoryJournal):
     """log.jsonl, one JSON object a line; it writes each row before any other sink sees it, and keeps none in memory."""
 
-    def __init__(self, path: Path, keep: int = 0):
+    def __init__(self, path: Path, keep: int = 0, say: Callable[[str], None] = show):
         """Open the journal. `keep`: the bytes that belong to the resumed state; later rows are cut off."""
         super().__init__()
-        self.path = path
+        self.path, self.say = path, say
         try:
             self.stream = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
         except OSError as error:
@@ -68,11 +70,29 @@ class Journal(MemoryJournal):
         return os.fstat(self.stream.fileno()).st_size
 
     def sync(self) -> None:
-        """Wait until the rows are on the disk."""
+        """Wait until the rows are on the disk; a file that was removed meanwhile is written anew."""
         try:
+            if not os.fstat(self.stream.fileno()).st_nlink:
+                self._restore()
             os.fsync(self.stream.fileno())
         except OSError as error:
             raise self._failure(error) from error
+
+    def _restore(self) -> None:
+        """Write the file anew from the open one, which the system keeps; Linux shows it below /proc.
+
+        Raises OSError where it cannot be read.
+        """
+        own = self.stream.fileno()
+        with open(f"/proc/self/fd/{own}", "rb") as old:
+            new = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)
+            try:
+                os.write(new, old.read())
+                os.dup2(new, own, inheritable=False)  # at once: the training may be writing a row in another thread
+                os.write(own, old.read())  # a row that came in between
+            finally:
+                os.close(new)
+        self.say(f"{self.path} was removed while its run goes on; it is written anew, with all its rows")
 
     def images(self, name: str, step: int, images: "Tensor") -> None:
         """Write a file beside the journal, and its name into the journal."""

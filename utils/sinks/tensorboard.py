@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.images import picture_grid
-from utils.runs.reading import NO_METRICS
-from utils.sinks.journal import Journal
+from utils.runs.reading import NO_METRICS, PHASES, read_last_rows
 from utils.sinks.logger import Sink
 from utils.terminal import show
 
@@ -54,9 +53,7 @@ class TensorBoard(Sink):
 
     def replay(self, journal: Path, step: int) -> None:
         """Write a journal's rows from that step on once more, because they were purged."""
-        for row in Journal.read(journal):
-            if row["step"] < step:
-                continue
+        for row in read_last_rows(journal, step, (*PHASES, "show")):
             if "picture" in row:
                 self.event(partial(_add_picture, row["name"], journal.with_name(row["picture"]), row["step"]))
             elif "text" in row:

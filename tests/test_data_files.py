@@ -78,6 +78,16 @@ def test_mnist_checks_its_files(tmp_path: Path, images: bytes | None, labels: by
         MNIST(write_mnist(tmp_path, images, labels), "train")
 
 
+def test_files_like_mnist_have_classes_by_key(tmp_path: Path) -> None:
+    write_mnist(tmp_path, None, idx([3], b"\x01\x02\x0a"))
+    names = [f"class {i}" for i in range(11)]
+    found = MNIST(str(tmp_path), "train", classes=names)
+    assert found.meta["classes"] == names and "data.dataset.classes" in found.facts.lines[0]
+    assert found.facts.source.endswith("train-images-idx3-ubyte")
+    with pytest.raises(DataError, match=r"holds the label 10, but there are 10 classes.*data.dataset.classes=\[…\]"):
+        MNIST(str(tmp_path), "train")
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b[:12] + b"\xff" * 8 + b[20:], lambda b: b"no gzip"])
 def test_mnist_tells_of_a_damaged_gz(tmp_path: Path, damage: Callable) -> None:
     write_mnist(tmp_path, gz=True)

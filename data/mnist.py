@@ -19,6 +19,8 @@ from utils.errors import DataError
 
 __all__ = ["MNIST"]
 
+MOST = 1 << 31  # bytes of a file that are read; EMNIST's largest has 547 MB
+
 
 class MNIST(ImageDataset):
     """MNIST's 70,000 handwritten digits of 28x28 grey pixels, from the published idx files.
@@ -60,6 +62,8 @@ def read_idx(path: str, dimensions: int) -> Tensor:
             if magic != 0x0800 + dimensions:  # 8: unsigned bytes
                 raise ValueError(f"its magic number is {magic}, not {0x0800 + dimensions}")
             expected, content = math.prod(shape), bytearray()
+            if expected > MOST:
+                raise ValueError(f"its head says {expected / 1e6:,.0f} MB, and at most {MOST / 1e6:,.0f} MB are read")
             while len(content) <= expected and (piece := file.read(1 << 20)):
                 content += piece  # in pieces: a small file may unpack to terabytes, or its header may claim them
     except struct.error:

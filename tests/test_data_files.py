@@ -71,6 +71,7 @@ def test_mnist_is_found_plain_and_packed(tmp_path: Path, inner: str, gz: bool) -
         (b"\0\0\x08", None, "ends within its head"),
         (None, idx([2], bytes(2)), "train-labels.* holds 2 labels for 3 images"),
         (None, idx([3], b"\x01\x02\x0a"), "holds the label 10"),
+        (struct.pack(">4I", 2051, 1 << 22, 28, 28), None, "its head says 3,288 MB, and at most 2,147 MB are read"),
     ],
 )
 def test_mnist_checks_its_files(tmp_path: Path, images: bytes | None, labels: bytes | None, message: str) -> None:

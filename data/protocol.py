@@ -137,6 +137,11 @@ def store_of(dataset: Any) -> Any:
     return getattr(dataset, "store", None)
 
 
+def transform_of(dataset: Any) -> Any:
+    """Return the transform of a dataset's samples; None if it has none."""
+    return getattr(dataset, "transform", None)
+
+
 def files_of(dataset: Any) -> Sequence[str]:
     """Return the paths of a dataset's pictures; empty if it has none or does not tell."""
     return getattr(dataset, "files", ())

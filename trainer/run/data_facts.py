@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._broken import broken_named
-from data.protocol import facts_of, files_of, labels_of, meta_of, read_one, takes_exclude
+from data.loading.collate import read_sample
+from data.protocol import batch_reader, facts_of, files_of, labels_of, meta_of, read_one, takes_exclude
 from utils.randomness import same_random_state
 from utils.words import count_of, shortened
 
@@ -86,7 +87,8 @@ def _samples(splits: Mapping[str, Dataset]) -> Iterator[str]:
     for split, dataset in splits.items():
         if len(dataset):  # type: ignore[arg-type]
             with same_random_state(), broken_named(files_of(dataset), takes_exclude(dataset)):
-                told.setdefault(_described(read_one(dataset, 0)), []).append(split)
+                sample = read_one(dataset, 0) if batch_reader(dataset) else read_sample(dataset, 0)
+                told.setdefault(_described(sample), []).append(split)
     for text, names in told.items():
         yield f"a sample ({', '.join(names)}): {text}"
 

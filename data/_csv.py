@@ -9,11 +9,37 @@ from pathlib import Path
 from utils.errors import DataError
 from utils.files import content
 
-__all__ = ["Faults", "Row", "read_lines", "read_rows", "take_columns"]
+__all__ = ["LABEL_WORDS", "NAME_WORDS", "Faults", "Row", "read_lines", "read_rows", "word_of"]
 
-# Words of a header, in lower case and without signs; the first one found counts.
-NAME_WORDS = ["path", "filepath", "imagepath", "file", "filename", "imagename", "image", "imageid", "img", "name", "id"]
-LABEL_WORDS = ["label", "labels", "class", "classname", "target", "category"]
+# Words of a header, in lower case and without signs; an earlier one is preferred.
+NAME_WORDS = ["path", "filepath", "imagepath", "file", "filename", "filenames", "imagefile", "imagename", "image"]
+NAME_WORDS += [
+    "images",
+    "imageid",
+    "img",
+    "imgname",
+    "imgid",
+    "imgpath",
+    "picture",
+    "photo",
+    "photoid",
+    "fname",
+    "name",
+]
+NAME_WORDS += ["id", "idcode"]
+LABEL_WORDS = [
+    "label",
+    "labels",
+    "labelname",
+    "class",
+    "classname",
+    "classes",
+    "classid",
+    "labelid",
+    "target",
+    "category",
+]
+LABEL_WORDS += ["categoryname", "categoryid", "species", "breed", "diagnosis"]
 
 Row = tuple[int, list[str]]  # the number of the row's last line, and its cells
 
@@ -59,13 +85,15 @@ def _content(path: str) -> bytes:
 
 
 def read_rows(path: str, faults: Faults) -> list[Row]:
-    """Return the rows of a CSV file (comma, semicolon or tab), without the empty ones.
+    """Return the rows of a CSV file (comma, semicolon, tab or |), without the empty ones.
 
     A row whose length differs from the first one's is recorded in `faults`. Raises DataError when the file has no rows,
     or when its rows have one column.
     """
     lines = read_lines(path, faults)
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    if lines and re.fullmatch(r"sep=.\s*", lines[0]):  # of Excel
+        lines[0] = "\n"
+    delimiter = max(",;\t|", key=next((line for line in lines if line.strip()), "").count)
     rows: list[Row] = []
     for line, cells in _parse(lines, delimiter, faults):
         if rows and len(cells) != len(rows[0][1]):
@@ -94,14 +122,6 @@ def _parse(lines: list[str], delimiter: str, faults: Faults) -> Iterator[Row]:
         faults.add(reader.line_num, f"is no CSV ({error}); mend or remove the row")
 
 
-def take_columns(rows: list[Row], header: bool) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, name, label) of each row: found by the words of the header, otherwise from the first two columns."""
-    words = [re.sub(r"\W|_", "", cell.lower()) for cell in rows[0][1]] if header else []
-    name = next((words.index(word) for word in NAME_WORDS if word in words), None)
-    label = next((words.index(word) for word in LABEL_WORDS if word in words), None)
-    if name is None:
-        name = 1 if label == 0 else 0
-    if label is None:
-        label = 1 if name == 0 else 0
-    for line, cells in rows[1 if header else 0 :]:
-        yield line, cells[name], cells[label]
+def word_of(cell: str) -> str:
+    """Return a cell of a header in lower case, without signs and spaces."""
+    return re.sub(r"\W|_", "", cell.lower())

@@ -1,5 +1,6 @@
 """The splits of pictures, and the class that all picture datasets share."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data._broken import broken_named
 from data._facts import Facts
-from data._stores import Pixels, Store
-from data.protocol import read_one
+from data._stores import Files, Pixels, Store
+from data.protocol import read_one, takes_exclude
 from utils.errors import DataError
 from utils.randomness import same_random_state
 
@@ -142,9 +144,15 @@ class ImageDataset(Dataset):
         return images if self.labels is None else (images, self.labels.index_select(0, chosen))
 
     @property
+    def files(self) -> list[str]:
+        """The paths of the pictures; empty for pictures in memory."""
+        store = self.store
+        return [os.path.join(store.folder, name) for name in store.names] if isinstance(store, Files) else []
+
+    @property
     def meta(self) -> dict[str, Any]:
         """Facts for networks and other splits; channels and size [H, W] are those of the first sample."""
-        with same_random_state():
+        with same_random_state(), broken_named(self.files, takes_exclude(self)):
             sample = read_one(self, 0)
         image = sample if self.labels is None else sample[0]
         return {

@@ -1,13 +1,10 @@
 """Photos with captions, from the text file of Flickr8k and Flickr30k or from AI-Challenger's JSON."""
 
 import copy
-import csv
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,13 +12,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from data._csv import Faults, read_lines
+from data._caption_files import annotations_path, read_pairs
 from data._facts import Facts
 from data._folders import existing_folder, list_images, no_pictures
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
 from utils.errors import ConfigError, DataError
-from utils.files import content
 from utils.randomness import same_random_state
 
 __all__ = ["Captions"]
@@ -33,8 +29,6 @@ PAD, START, END, UNKNOWN = range(4)
 SEED = 0  # of the split
 # how often a word that was found once is read as unknown, so that the unknown word has examples in training
 UNKNOWN_RATE = 0.5
-FLICKR = ("captions.txt", "captions.csv", "Flickr8k.token.txt", "results_20130124.token")
-NUMBERED = re.compile(r"(.+)#\d+\t(.*)")  # photo.jpg#0 <tab> caption: Flickr's own files
 CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # A Chinese character, or letters and digits with hyphens and apostrophes inside; punctuation is left out.
 WORD = re.compile(rf"[{CHINESE}]|[^\W_{CHINESE}]+(?:['’-][^\W_{CHINESE}]+)*")
@@ -46,12 +40,12 @@ class Captions(Dataset):
     """Photos with several captions each; a sample is a photo with all of its captions.
 
     `root` holds the photos, in `root/images` or in any folder below, and the file `annotations`: Flickr's text (a CSV
-    with the header `image,caption`, or lines `photo.jpg#0<tab>caption`), or AI-Challenger's JSON, a list of
-    `{"image_id": "photo.jpg", "caption": ["…", …]}`. Without `annotations` the file is found by its usual name, or is
-    the one JSON in `root`. Captions are split into lower-case words, Chinese into characters. Punctuation and captions
-    without a word are left out. The photos are all photos, or the first `photos` of a fixed shuffled order. The split
-    val has the fraction `val_fraction` of them; 0 validates on the training photos, to see whether they can be learned
-    by heart. The split test has every photo of its `root`, without captions.
+    with the header `image,caption`, lines `photo.jpg#0<tab>caption`, or lines `photo.jpg| 0| caption`), or
+    AI-Challenger's JSON, a list of `{"image_id": "photo.jpg", "caption": ["…", …]}`. Without `annotations` the file is
+    found by its usual name, or is the one JSON in `root`. Captions are split into lower-case words, Chinese into
+    characters. Punctuation and captions without a word are left out. The photos are all photos, or the first `photos`
+    of a fixed shuffled order. The split val has the fraction `val_fraction` of them; 0 validates on the training
+    photos, to see whether they can be learned by heart. The split test has every photo of its `root`, without captions.
 
     A caption is int64 [words + 2], between start and end marks. A word that is found fewer than `min_count` times in
     the training captions becomes the unknown word, and so does a new word elsewhere. To give the unknown word examples,
@@ -78,19 +72,25 @@ class Captions(Dataset):
     ) -> None:
         root = existing_folder(root, split)
         folder = os.path.join(root, "images") if os.path.isdir(os.path.join(root, "images")) else root
-        found = list_images(folder, nested=True)
+        self.facts = Facts(_source(folder, split, val_fraction, whole))
+        found = list_images(folder, nested=True, facts=self.facts)
         if not found:
             raise no_pictures(folder, split)
-        captioned: Captioned = {name: [] for name in found} if split == "test" else read_captions(root, annotations)
+        captioned: Captioned = {name: [] for name in found} if split == "test" else {}
+        if split != "test":
+            path = annotations_path(root, annotations)
+            captioned = read_captions(path)
+            self.facts.lines.append(f"captions: {path} (data.dataset.annotations)")
         paths = locate(captioned, found, folder)
-        train, val = ([], []) if split == "test" else split_photos(sorted(captioned), val_fraction, photos)
-        self.facts = Facts(share_of(folder, split, val_fraction, SEED, whole))
-        val = sorted(captioned) if whole else val
+        self.facts.leave_out("a photo without captions", sorted(set(found).difference(paths.values())))
+        every = split == "test" or (whole and split == "val")
+        train, val = ([], sorted(captioned)) if every else split_photos(sorted(captioned), val_fraction, photos)
         self.ids: list[str] = {"train": train, "val": val, "test": found}[split]
         self.pictures = ImageDataset(Files(folder, [paths[name] for name in self.ids]), self.ids, None, [], transform)
         self.inputs: Any = self.pictures
         counts = Counter(word for name in train for caption in captioned[name] for word in caption)
         self.vocabulary: list[str] = list(vocabulary or count_vocabulary(counts, min_count))
+        self.facts.lines.append(f"{len(self.vocabulary):,} words (data.dataset.min_count)")
         numbers = {word: number for number, word in enumerate(self.vocabulary)}
         self.captions = [[_number(words, numbers) for words in captioned[name]] for name in self.ids]
         once = [numbers[word] for word, count in counts.items() if count == 1 and word in numbers]
@@ -150,7 +150,28 @@ class Captions(Dataset):
         return caption.masked_fill(gone, UNKNOWN)
 
 
+def _source(folder: str, split: str, val_fraction: float, whole: bool) -> str:
+    """Return in words which photos a split is."""
+    if val_fraction == 0 and split != "test" and not whole:
+        return f"{folder}, the same photos to train and to validate (data.dataset.val_fraction)"
+    return share_of(folder, split, val_fraction, SEED, whole)
+
+
 # Words
+
+
+def read_captions(path: str) -> Captioned:
+    """Return the words of the captions by photo, without captions that hold no word.
+
+    Raises DataError when there are no captions, or when the file is missing or in another format.
+    """
+    captioned: Captioned = {}
+    for name, caption in read_pairs(path):
+        if words := split_words(caption):
+            captioned.setdefault(name, []).append(words)
+    if not captioned:
+        raise DataError(f"{path} holds no captions; put them there or set --data.dataset.annotations=FILE")
+    return captioned
 
 
 def split_words(caption: str) -> list[str]:
@@ -200,89 +221,3 @@ def locate(captioned: Captioned, found: Sequence[str], folder: str) -> dict[str,
         if name not in exact and len(paths[name]) > 1:
             raise DataError(f"{folder} holds {name} twice, as {' and '.join(paths[name][:2])}; remove one of them")
     return {name: name if name in exact else paths[name][0] for name in captioned}
-
-
-# Files
-
-
-def read_captions(root: str, annotations: str | None) -> Captioned:
-    """Return the captions by photo, without captions that hold no word.
-
-    Raises DataError when there are no captions, or when the file is missing or in another format.
-    """
-    path = os.path.join(root, annotations) if annotations else _usual(root)
-    captioned: Captioned = {}
-    for name, caption in (_read_json if path.endswith(".json") else _read_flickr)(path):
-        if words := split_words(caption):
-            captioned.setdefault(name, []).append(words)
-    if not captioned:
-        raise DataError(f"{path} holds no captions; put them there or set --data.dataset.annotations=FILE")
-    return captioned
-
-
-def _usual(root: str) -> str:
-    there = [name for name in FLICKR if os.path.isfile(os.path.join(root, name))]
-    there = there or sorted(name for name in os.listdir(root) if name.endswith(".json"))[:2]
-    if len(there) != 1:
-        why = f"there are {' and '.join(there)}" if there else f"looked for {', '.join(FLICKR)} and a JSON"
-        raise DataError(f"which file in {root} holds the captions? ({why}); set --data.dataset.annotations=FILE")
-    return os.path.join(root, there[0])
-
-
-def _read_flickr(path: str) -> Iterator[tuple[str, str]]:
-    """Yield (photo, caption) of each row."""
-    faults = Faults(path)
-    lines = read_lines(path, faults)
-    return (_numbered if lines and NUMBERED.match(lines[0]) else _rows)(lines, faults)
-
-
-def _numbered(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(lines, 1):
-        if match := NUMBERED.match(line):
-            yield match[1], match[2]
-        else:
-            faults.add(number, "is not photo.jpg#number, a tab and a caption; mend or remove the line")
-    faults.check()
-
-
-def _rows(lines: list[str], faults: Faults) -> Iterator[tuple[str, str]]:
-    reader = csv.reader(lines, skipinitialspace=True, strict=True)
-    header: list[str] = []
-    try:
-        for row in filter(None, reader):
-            header = header or _header(row, faults)
-            if len(row) != len(header):
-                fault = f"has {len(row)} columns where the header has {len(header)}"
-                faults.add(reader.line_num, f"{fault}; put a caption with commas in quotes")
-            elif reader.line_num > 1:
-                yield row[header.index("image")].strip(), row[header.index("caption")]
-    except csv.Error as error:  # for example a quotation mark that is never closed
-        faults.add(reader.line_num, f"is no CSV ({error}); mend or remove the row")
-    faults.check()
-
-
-def _header(row: list[str], faults: Faults) -> list[str]:
-    words = [cell.strip().lower() for cell in row]
-    if not {"image", "caption"} <= set(words):
-        faults.add(1, "must be the header image,caption; or each line photo.jpg#number, a tab and a caption")
-        faults.check()
-    return words
-
-
-def _read_json(path: str) -> Iterator[tuple[str, str]]:
-    try:
-        entries = json.loads(content(Path(path)))
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); put it there or set its name") from error
-    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError too
-        raise DataError(f"{path} is not JSON ({error}); replace it") from error
-    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise DataError(f'{path} is no list of {{"image_id": "photo.jpg", "caption": ["…", …]}}; replace it')
-    return ((entry["image_id"], caption) for entry in entries for caption in entry["caption"])
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), str):
-        return False
-    captions = entry.get("caption")
-    return isinstance(captions, list) and all(isinstance(caption, str) for caption in captions)

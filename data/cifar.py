@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from data._facts import Facts
 from data._folders import existing_folder, labelled_images, list_folders, no_pictures
 from data._images import ImageDataset
 from data._stores import Files, Pixels, Store
@@ -34,11 +35,13 @@ class CIFAR10(ImageDataset):
     ) -> None:
         folder = os.path.join(os.path.expanduser(root), "train" if split == "train" else "test")
         if os.path.isdir(folder):
-            names, labels = labelled_images(folder, CLASSES, list_folders(folder))
+            self.facts = Facts(folder, ["classes: the folders; data.dataset=ImageFolder takes other classes"])
+            names, labels = labelled_images(folder, CLASSES, list_folders(folder), self.facts)
             if not names:
                 raise no_pictures(folder, split)
             super().__init__(Files(folder, names), names, labels, CLASSES, transform)
         else:
+            self.facts = Facts(f"{os.path.join(root, 'cifar-10-batches-py')}, the published {_part(split)} batches")
             super().__init__(*_batches("CIFAR10", root, split, download), transform)
 
 
@@ -55,7 +58,12 @@ class CIFAR100(ImageDataset):
         transform: Callable | None = None,
         download: bool = False,
     ) -> None:
+        self.facts = Facts(f"{os.path.join(root, 'cifar-100-python')}, the published {_part(split)} batches")
         super().__init__(*_batches("CIFAR100", root, split, download), transform)
+
+
+def _part(split: str) -> str:
+    return "training" if split == "train" else "test"
 
 
 def _batches(name: str, root: str, split: str, download: bool) -> tuple[Store, list[str], list[int], list[str]]:

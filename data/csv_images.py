@@ -1,32 +1,35 @@
 """Pictures with labels in a CSV file."""
 
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
-from data._csv import Faults, read_lines, read_rows, take_columns
-from data._folders import SUFFIXES, existing_folder, list_images, no_pictures, root_option
-from data._images import ImageDataset, pick, split_indices
+from data._csv import Faults, Row, read_lines, read_rows
+from data._facts import Facts
+from data._finder import Finder, picture_folders
+from data._folders import SUFFIXES, existing_folder, list_images, no_pictures, note_odd, root_option
+from data._images import ImageDataset, pick, share_of, split_indices
+from data._labels import Columns, find_columns, is_number
 from data._stores import Files
 from utils.errors import DataError
 
 __all__ = ["CSVImages"]
 
-ENDINGS = ["", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES)]  # a CSV may leave the suffix out
 SEED = 0  # of the split, if no lists define it
 
 
 class CSVImages(ImageDataset):
     """Pictures labelled by a CSV file, such as Kaggle's `trainLabels.csv` of `id,label` rows.
 
-    Reads `root/<labels>`: with or without a header, separated by comma, semicolon or tab, names with or without suffix.
-    Pictures lie in `root/<images>`, `root` or `root/train`. `lists`, for example `lists/{split}.txt`, names the text
-    files that choose the pictures of each split, one a line; without it a seeded `val_fraction` is for validation. The
-    test split is its list, otherwise the pictures in `root/test` or in a `root` without a CSV. It has labels only if
-    the CSV has them.
+    Reads `root/<labels>`: with or without a header, separated by comma, semicolon, tab or |, names with or without
+    suffix. `path` and `label` name the columns of the picture and of its class, or number them from 1 in a file without
+    a header; without them they are found by their cells and usual names, a run prints which, and a doubtful one is an
+    error. A list of columns as `label` is one column for each class, with 1 in the picture's own and 0 in the others. A
+    row without a file is an error, unless `missing` is skip. Pictures lie in `root/<images>`, `root`, `root/train` or
+    another folder in `root`. `lists`, for example `lists/{split}.txt`, names the text files that choose the pictures of
+    each split, one a line; without it a seeded `val_fraction` is for validation. The test split is its list, otherwise
+    the pictures in `root/test` or in a `root` without a CSV. It has labels only if the CSV has them.
     """
 
     def __init__(
@@ -38,20 +41,28 @@ class CSVImages(ImageDataset):
         images: str = "",
         lists: str | None = None,
         val_fraction: float = 0.3,
+        path: str | int | None = None,
+        label: str | int | Sequence[str] | None = None,
+        missing: Literal["raise", "skip"] = "raise",
         classes: Sequence[str] | None = None,
+        whole: bool = False,
     ) -> None:
         root = existing_folder(root, split)
-        finder = Finder(root, list(dict.fromkeys([images, "", "train"])))
-        csv_path = os.path.join(root, labels)
-        missing = split == "test" and not os.path.exists(csv_path)
-        table = Table([], [], []) if missing else _read_table(csv_path, finder, classes)
+        finder = Finder(root, picture_folders(root, images))
+        csv_path, self.facts = os.path.join(root, labels), Facts()
+        table = Table([], [], [])
+        if split != "test" or os.path.exists(csv_path):
+            table = _read_table(csv_path, finder, (path, label), classes, missing == "skip", self.facts)
         classes = list(classes or table.classes())
-        if listing := _list_path(root, lists, split):
+        if listing := _list_path(root, lists, split, whole):
+            self.facts.source = f"{listing} (data.dataset.lists)"
             table = _listed(listing, table, finder, split)
         elif split == "test":
-            table = _test_folder(root, table)
+            table = _test_folder(root, table, self.facts)
         else:
-            table = table.subset(split_indices(len(table.names), split, val_fraction, SEED))
+            table = table.subset(split_indices(len(table.names), split, val_fraction, SEED, whole))
+            self.facts.source = share_of(csv_path, split, val_fraction, SEED, whole)
+        note_odd(self.facts, root, table.paths)
         numbers = {name: number for number, name in enumerate(classes)}
         labelled = None if table.labels is None else [numbers[label] for label in table.labels]
         super().__init__(Files(root, table.paths), table.names, labelled, classes, transform)
@@ -68,8 +79,8 @@ class Table:
     def classes(self) -> list[str]:
         """Return the distinct labels in order; numbers are ordered by value."""
         found = set(self.labels or ())
-        numeric = all(re.fullmatch(r"[+-]?\d+", label) for label in found)
-        return sorted(found, key=lambda label: (int(label), label) if numeric else (0, label))
+        numeric = all(map(is_number, found))
+        return sorted(found, key=lambda label: (float(label), label) if numeric else (0, label))
 
     def subset(self, chosen: list[int]) -> "Table":
         """Return a table of the rows at these positions."""
@@ -77,59 +88,60 @@ class Table:
         return Table(pick(self.names, chosen), pick(self.paths, chosen), labels)
 
 
-@dataclass(frozen=True)
-class Finder:
-    """Finds a picture's file from its name, with or without its suffix."""
-
-    root: str
-    folders: list[str]  # below root, in the order of the search
-
-    def find(self, name: str) -> str:
-        """Return the path below root; empty if no file is found."""
-        endings = [""] if name.lower().endswith(SUFFIXES) else ENDINGS
-        for folder, ending in product(self.folders, endings if name else []):
-            path = os.path.join(folder, name + ending)
-            if os.path.isfile(os.path.join(self.root, path)):
-                return path
-        return ""
-
-    def missing(self, name: str) -> str:
-        """Return the fault of a name whose file is missing."""
-        folders = ", ".join(os.path.join(self.root, folder) for folder in self.folders)
-        return f"no picture '{name}' (looked in {folders}); add it or remove the row"
-
-
 # The CSV
 
 
-def _read_table(path: str, finder: Finder, classes: Sequence[str] | None) -> Table:
-    """Return the CSV's pictures and labels. Raises DataError with file:line for a fault in it."""
+def _read_table(
+    path: str, finder: Finder, keys: tuple[Any, Any], classes: Sequence[str] | None, skip: bool, facts: Facts
+) -> Table:
+    """Return the CSV's pictures and labels; `keys` may name the two columns.
+
+    Raises DataError with file:line for a fault in it.
+    """
+    _check_file(path, finder.root)
     faults = Faults(path)
     rows = read_rows(path, faults)
+    columns = find_columns(path, rows, finder.find, *keys)
+    table, missing = _rows(rows[columns.header :], columns, finder, classes, faults)
+    for line, name in missing if not skip else ():
+        count = f"{len(missing):,} of {len(rows) - columns.header:,} rows have no picture"
+        faults.add(line, f"{finder.missing(name)}; {count}: data.dataset.missing=skip leaves such rows out")
+    faults.check()
+    if not classes and len(table.classes()) < 2:
+        only = f"only the label '{table.labels[0]}'" if table.labels else "no row below its header"
+        raise DataError(f"{path} has {only}, but pictures of two classes are needed at least; add them")
+    _tell(facts, columns, table, [name for _, name in missing], finder)
+    return table
+
+
+def _check_file(path: str, root: str) -> None:
+    """Raise DataError where the CSV is missing."""
+    if not os.path.exists(path):
+        beside = sorted(name for name in os.listdir(root) if name.lower().endswith((".csv", ".tsv", ".txt")))
+        there = f"; there is {', '.join(beside[:6])}" if beside else ""
+        raise DataError(f"cannot read {path} (there is no such file); set data.dataset.labels=FILE{there}")
+
+
+def _rows(
+    rows: list[Row], columns: Columns, finder: Finder, classes: Sequence[str] | None, faults: Faults
+) -> tuple[Table, list[tuple[int, str]]]:
+    """Return the rows that have a picture, and (line, name) of those that have none."""
     lines: dict[str, int] = {}  # by path of the picture
-    names, labels = [], []
-    for line, name, label in take_columns(rows, header=_is_header(rows[0][1], finder)):
+    names, labels, missing = list[str](), list[str](), list[tuple[int, str]]()
+    for line, cells in rows:
+        name, label = cells[columns.path], columns.label_of(line, cells)
         found = finder.find(name)
-        if fault := _fault(name, label, classes) or (finder.missing(name) if not found else ""):
+        if fault := _fault(name, label, classes):
             faults.add(line, fault)
+        elif not found:
+            missing.append((line, name))
         elif found in lines:
             faults.add(line, f"the picture '{name}' is also in line {lines[found]}; keep one of the two")
         else:
             lines[found] = line
             names.append(name)
             labels.append(label)
-    faults.check()
-    table = Table(names, list(lines), labels)
-    if not classes and len(table.classes()) < 2:
-        only = f"only the label '{labels[0]}'" if labels else "no row below its header"
-        raise DataError(f"{path} has {only}, but pictures of two classes are needed at least; add them")
-    return table
-
-
-def _is_header(cells: list[str], finder: Finder) -> bool:
-    """Return whether the first row is a header: it has no picture, and no cell looks like a picture's name."""
-    like_picture = any(cell.lower().endswith(SUFFIXES) for cell in cells) or cells[0].isdigit()
-    return not like_picture and not finder.find(cells[0])
+    return Table(names, list(lines), labels), missing
 
 
 def _fault(name: str, label: str, classes: Collection[str] | None) -> str:
@@ -141,17 +153,32 @@ def _fault(name: str, label: str, classes: Collection[str] | None) -> str:
     return ""
 
 
+def _tell(facts: Facts, columns: Columns, table: Table, missing: Sequence[str], finder: Finder) -> None:
+    """Note how the CSV was read, the rows without a picture, and the pictures without a row."""
+    facts.lines += columns.told()
+    facts.leave_out("a row whose picture is missing (data.dataset.missing)", missing)
+    folders = sorted({os.path.dirname(path) for path in table.paths})
+    shown = ", ".join(os.path.normpath(os.path.join(finder.root, folder)) for folder in folders[:4])
+    shown += ", …" * (len(folders) > 4)
+    facts.lines.append(f"pictures lie in {shown} (data.dataset.images)")
+    known, without = set(table.paths), list[str]()
+    for folder in folders:
+        beside = list_images(os.path.join(finder.root, folder))
+        without += [path for name in beside if (path := os.path.join(folder, name)) not in known]
+    facts.leave_out("a picture without a row in the CSV", without)
+
+
 # Splits
 
 
-def _list_path(root: str, lists: str | None, split: str) -> str | None:
-    """Return the path of the split's list; None without `lists`, and for a test split without a list."""
+def _list_path(root: str, lists: str | None, split: str, whole: bool) -> str | None:
+    """Return the path of the split's list; None without `lists`, and where a test or a whole folder has no list."""
     if lists is None:
         return None
     if "{split}" not in lists:
         raise ValueError(f"lists={lists} must have {{split}} in it, as in lists/{{split}}.txt")
     path = os.path.join(root, lists.replace("{split}", split))
-    return None if split == "test" and not os.path.exists(path) else path
+    return None if (split == "test" or whole) and not os.path.exists(path) else path
 
 
 def _listed(path: str, table: Table, finder: Finder, split: str) -> Table:
@@ -179,14 +206,15 @@ def _listed(path: str, table: Table, finder: Finder, split: str) -> Table:
     return Table(list(chosen.values()), list(chosen), labels)
 
 
-def _test_folder(root: str, table: Table) -> Table:
+def _test_folder(root: str, table: Table, facts: Facts) -> Table:
     """Return the pictures in `test`, or in `root` itself if no CSV is beside them."""
     folder = "test" if os.path.isdir(os.path.join(root, "test")) else ""
     if table.names and not folder:
         raise DataError(f"{root} has no folder test, and no list for the test; set lists or {root_option('test')}")
-    files = list_images(os.path.join(root, folder))
+    facts.source = os.path.join(root, folder)
+    files = list_images(facts.source, facts=facts)
     if not files:
-        raise no_pictures(os.path.join(root, folder), "test")
+        raise no_pictures(facts.source, "test")
     bare = bool(table.names) and not table.names[0].lower().endswith(SUFFIXES)  # ids then look like those of the CSV
     names = [os.path.splitext(file)[0] for file in files] if bare else files
     return Table(names, [os.path.join(folder, file) for file in files], None)

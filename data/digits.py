@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data._facts import Facts
 from data._images import ImageDataset
 from data._stores import Pixels
 
 __all__ = ["Digits"]
 
+SHARES = {"train": "70 %", "val": "15 %", "test": "15 %"}
 SPLITS = {"train": (0.0, 0.70), "val": (0.70, 0.85), "test": (0.85, 1.0)}  # of a seeded permutation
 
 
@@ -33,6 +35,7 @@ class Digits(ImageDataset):
         order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
         start, end = (round(fraction * len(order)) for fraction in SPLITS[split])
         chosen = order[start:end]
+        self.facts = Facts(f"{SHARES[split]} of scikit-learn's digits, drawn by seed {seed} (data.dataset.seed)")
         values, labels = table[:, :-1].byte().view(-1, 1, 8, 8), table[:, -1]
         ids = [str(i) for i in chosen.tolist()]
         super().__init__(Pixels(values[chosen], white=16), ids, labels[chosen], list("0123456789"), transform)

@@ -5,12 +5,13 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from data._facts import Facts
 from data._folders import existing_folder, root_option
 from data._images import ImageDataset
 from data._stores import Pixels
@@ -18,23 +19,36 @@ from utils.errors import DataError
 
 __all__ = ["MNIST"]
 
+MOST = 1 << 31  # bytes of a file that are read; EMNIST's largest has 547 MB
+
 
 class MNIST(ImageDataset):
     """MNIST's 70,000 handwritten digits of 28x28 grey pixels, from the published idx files.
 
     Reads `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`, plain or `.gz`, from `root`,
-    `root/MNIST/raw` or `root/raw`. Both val and test are the 10,000 test images. FashionMNIST's files fit too.
+    `root/MNIST/raw` or `root/raw`. Both val and test are the 10,000 test images. The files of FashionMNIST, KMNIST and
+    EMNIST fit too: `classes` then names their classes in label order, as [T-shirt, Trouser, …].
     """
 
-    def __init__(self, root: str, split: Literal["train", "val", "test"], transform: Callable | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        transform: Callable | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         root = existing_folder(root, split)
         part = "train" if split == "train" else "t10k"
         path = _find(root, f"{part}-labels-idx1-ubyte", split)
         labels = read_idx(path, dimensions=1)
-        images = read_idx(_find(root, f"{part}-images-idx3-ubyte", split), dimensions=3)
-        _check_labels(path, labels, len(images))
+        pictures = _find(root, f"{part}-images-idx3-ubyte", split)
+        images = read_idx(pictures, dimensions=3)
+        names = list(classes or "0123456789")
+        _check_labels(path, labels, len(images), names)
         ids = [str(i) for i in range(len(images))]
-        super().__init__(Pixels(images.unsqueeze(1)), ids, labels, list("0123456789"), transform)
+        told = "as data.dataset.classes names them" if classes else "the digits (data.dataset.classes names others)"
+        self.facts = Facts(pictures, [f"classes: {told}"])
+        super().__init__(Pixels(images.unsqueeze(1)), ids, labels, names, transform)
 
 
 def read_idx(path: str, dimensions: int) -> Tensor:
@@ -48,6 +62,8 @@ def read_idx(path: str, dimensions: int) -> Tensor:
             if magic != 0x0800 + dimensions:  # 8: unsigned bytes
                 raise ValueError(f"its magic number is {magic}, not {0x0800 + dimensions}")
             expected, content = math.prod(shape), bytearray()
+            if expected > MOST:
+                raise ValueError(f"its head says {expected / 1e6:,.0f} MB, and at most {MOST / 1e6:,.0f} MB are read")
             while len(content) <= expected and (piece := file.read(1 << 20)):
                 content += piece  # in pieces: a small file may unpack to terabytes, or its header may claim them
     except struct.error:
@@ -69,8 +85,11 @@ def _find(root: str, name: str, split: str) -> str:
     raise DataError(f"no {name} or {name}.gz in {root}, MNIST/raw or raw below it; set {root_option(split)}")
 
 
-def _check_labels(path: str, labels: Tensor, images: int) -> None:
+def _check_labels(path: str, labels: Tensor, images: int, classes: Sequence[str]) -> None:
     if len(labels) != images:
         raise DataError(f"{path} holds {len(labels)} labels for {images} images; fetch both files again")
-    if labels.max() > 9:
-        raise DataError(f"{path} holds the label {int(labels.max())}, but there are ten digits, 0 to 9; fetch it again")
+    if labels.max() >= len(classes):
+        raise DataError(
+            f"{path} holds the label {int(labels.max())}, but there are {len(classes)} classes, from 0 on; name "
+            "all with data.dataset.classes=[…], or fetch it again"
+        )

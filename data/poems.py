@@ -1,7 +1,5 @@
-"""Chinese poems, as one long row of characters that is cut into windows."""
+"""Poems or plain text, as one long row of characters that is cut into windows."""
 
-import json
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,8 +12,8 @@ from torch.utils.data import Dataset
 
 from data._facts import Facts
 from data._images import pick, share_of, split_indices
+from data._poem_files import find_files, read_plain, read_poems
 from utils.errors import DataError
-from utils.files import content
 
 __all__ = ["Poems"]
 
@@ -23,6 +21,7 @@ __all__ = ["Poems"]
 BEGIN, END, UNKNOWN = "<START>", "<EOP>", "□"
 MARKS = (BEGIN, END, UNKNOWN)
 
+ABOUT = ("readme", "license", "licence", "source", "copying", "notice")  # texts beside those that are read
 COMMENT = re.compile(r"（[^）]*）|\([^)]*\)")
 COMPOSED = re.compile(r"\{[^}]*\}")  # {𥫗/戢}: a character that no font has, described by its parts
 BRACKETS = re.compile(r"[\[\]〔〕「」『』《》〈〉“”‘’\s]")
@@ -30,13 +29,14 @@ PUNCTUATION = re.compile(r"[，。？！：；、,.?!:;]")
 
 
 class Poems(Dataset):
-    """Poems from chinese-poetry's JSON files, or from the tang.npz of the book (chapter 9).
+    """Poems from chinese-poetry's JSON files or from the tang.npz of the book (chapter 9), or plain text.
 
-    `root` is a file, or a folder: then the files in it that match `files` are read, otherwise its tang.npz. Texts
-    are cleaned: an editor's brackets and quotation marks are removed and their content stays (`[胡]` becomes 胡),
-    comments in round brackets are removed, and a lacuna `□` stays as the unknown character. Of poems with the same
-    characters only the first is kept, before the split is made, so that no poem is in both splits. val is
-    `val_fraction` of the poems; test is all of them, for poems in another folder.
+    `root` is a file, or a folder: then the files in it that match `files` are read, otherwise its tang.npz, otherwise
+    its `*.txt`. Plain text is read as it is, with its line ends, and its last `val_fraction` is val. Poems are cleaned:
+    an editor's brackets and quotation marks are removed and their content stays (`[胡]` becomes 胡), comments in round
+    brackets are removed, and a lacuna `□` stays as the unknown character. Of poems with the same characters only the
+    first is kept, before the split is made, so that no poem is in both splits. val is `val_fraction` of the poems; test
+    is all of them, for poems in another folder.
 
     Each poem stands between two marks. A sample is a window of that row: inputs [length] and targets [length], the next
     characters, int64. The last window is filled up with end marks. A character that is found fewer than `min_count`
@@ -63,17 +63,17 @@ class Poems(Dataset):
     ) -> None:
         if length < 1:
             raise ValueError(f"a window of length={length} holds no character")
-        poems = remove_duplicates([clean(text) for text in read_poems(root, files)])
-        if not poems:
+        found = find_files(root, files)
+        plain = all(file.suffix == ".txt" for file in found)
+        self.facts = Facts()
+        poems = (_passages if plain else _poems)(found, split, val_fraction, seed, whole, self.facts)
+        if not "".join(poems):
             raise DataError(f"no poems in {root}; chinese-poetry's JSON files hold objects with 'paragraphs'")
-        if split != "test":
-            poems = pick(poems, split_indices(len(poems), split, val_fraction, seed, whole))
         if vocabulary is None:
             own = split == "val"  # the vocabulary comes from the training poems, which a lone val split must read
             vocabulary = Poems(root, "train", files, length, val_fraction, min_count, seed).vocabulary if own else None
         self.vocabulary: list[str] = list(vocabulary or count_vocabulary(poems, min_count))
         self.poems, self.length = poems, length
-        self.facts = Facts(share_of(f"{root}/{files}", split, val_fraction, seed, whole))
         self.facts.lines.append(f"{len(self.vocabulary):,} characters, windows of {length} (data.dataset.length)")
         self.row = self._number(poems)  # [windows * length + 1]
 
@@ -106,6 +106,43 @@ class Poems(Dataset):
         return torch.tensor(row)
 
 
+def _poems(found: Sequence[Path], split: str, val_fraction: float, seed: int, whole: bool, facts: Facts) -> list[str]:
+    """Return a split's poems, each cleaned and once."""
+    poems = remove_duplicates([clean(text) for text in read_poems(found)])
+    facts.source = share_of(_shown(found), split, val_fraction, seed, whole)
+    if split == "test" or not poems:
+        return poems
+    return pick(poems, split_indices(len(poems), split, val_fraction, seed, whole))
+
+
+def _passages(
+    found: Sequence[Path], split: str, val_fraction: float, seed: int, whole: bool, facts: Facts
+) -> list[str]:
+    """Return a split's share of plain texts as they are: the end of each for val, the beginning for train."""
+    if not 0 <= val_fraction <= 1:
+        raise ValueError(f"val_fraction={val_fraction} is not between 0 and 1")
+    about = [file for file in found if file.stem.lower() in ABOUT]
+    if len(about) < len(found):
+        facts.leave_out("a text about the data, by its name", [file.name for file in about])
+        found = [file for file in found if file not in about]
+    texts = read_plain(found)
+    facts.lines.append(f"plain text, character by character as it is, {sum(map(len, texts)):,} characters in all")
+    every = split == "test" or (whole and split == "val")
+    share = f"the last {100 * val_fraction:g} %" if split == "val" else f"the first {100 * (1 - val_fraction):g} %"
+    facts.source = _shown(found) if every else f"{share} of {_shown(found)} (data.dataset.val_fraction)"
+    if every:
+        return texts
+    cuts = [len(text) - round(len(text) * val_fraction) for text in texts]
+    passages = [text[cut:] if split == "val" else text[:cut] for text, cut in zip(texts, cuts, strict=True)]
+    if not "".join(passages):
+        raise DataError(f"val_fraction={val_fraction} leaves no character of {_shown(found)} to '{split}'; change it")
+    return passages
+
+
+def _shown(found: Sequence[Path]) -> str:
+    return str(found[0]) if len(found) == 1 else f"{len(found)} files in {found[0].parent}"
+
+
 def clean(text: str) -> str:
     """Return a poem's text without brackets, quotation marks, comments and spaces."""
     return BRACKETS.sub("", COMPOSED.sub(UNKNOWN, COMMENT.sub("", text)))
@@ -125,94 +162,3 @@ def count_vocabulary(poems: Sequence[str], min_count: int) -> list[str]:
     counts = Counter("".join(poems))
     del counts[UNKNOWN]
     return [*MARKS, *sorted((c for c in counts if counts[c] >= min_count), key=lambda c: (-counts[c], c))]
-
-
-# Files
-
-
-def read_poems(root: str, files: str) -> list[str]:
-    """Return the texts of all poems in a folder's files, in the order of the files' names.
-
-    Raises DataError when there are no files, or one cannot be read.
-    """
-    path = Path(os.path.expanduser(root))
-    if not path.exists():
-        raise DataError(f"{root} does not exist, but the poems are read from it; set --data.dataset.root=FOLDER")
-    found = [path] if path.is_file() else sorted(path.glob(files)) or sorted(path.glob("tang.npz"))
-    if not found:
-        raise DataError(f"no poems in {root} (looked for {files} and tang.npz); set --data.dataset.root=FOLDER")
-    return [text for file in found for text in (_read_npz if file.suffix == ".npz" else _read_json)(file)]
-
-
-def _read_json(path: Path) -> list[str]:
-    """Return each object's paragraphs, joined; objects without paragraphs are empty texts."""
-    try:
-        entries = json.loads(_content(path))
-    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 are a ValueError too
-        raise DataError(f"{path} is not JSON ({error}); remove it or replace it") from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{path} is no list of objects, as chinese-poetry's files are; remove it or replace it")
-    paragraphs = [entry.get("paragraphs") or [] for entry in entries]
-    if not all(isinstance(p, list) and all(isinstance(line, str) for line in p) for p in paragraphs):
-        raise DataError(f"{path}: 'paragraphs' must be a list of texts; remove the file or replace it")
-    return ["".join(p) for p in paragraphs]
-
-
-def _content(path: Path) -> bytes:
-    try:
-        data = content(path)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); mend it or choose another") from error
-    if not data.strip():
-        raise DataError(f"{path} is empty; remove it or replace it")
-    return data
-
-
-def _read_npz(path: Path) -> list[str]:
-    """Read the book's file: `data`, rows of numbers, and `ix2word`, the texts of the numbers: a dict, or an array."""
-    import io
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with np.load(io.BytesIO(_content(path)), allow_pickle=False) as arrays:
-            data, words = arrays["data"], _words(arrays.zip.read("ix2word.npy"))
-    except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} does not hold the arrays 'data' and 'ix2word' ({reason}); replace it") from error
-    if data.ndim != 2 or data.dtype.kind not in "iu" or (data.size and not 0 <= data.min() <= data.max() < len(words)):
-        raise DataError(f"{path}: 'data' must be rows of numbers below {len(words)}, the length of ix2word; replace it")
-    texts = [word if len(word) == 1 else "" for word in words]  # <START>, <EOP> and the padding </s> are longer
-    return ["".join(texts[i] for i in row) for row in data.tolist()]
-
-
-def _words(file: bytes) -> list[str]:
-    """Return the texts of an .npy file in the order of their numbers.
-
-    Raises ValueError unless it holds a dict or an array. numpy stores a dict as a pickle. Unpickling can run any code
-    that the file holds, so the pickle is only scanned: a code that begins a dict is followed by numbers and texts in
-    turn.
-    """
-    import io
-    import pickletools
-
-    import numpy as np
-
-    stream = io.BytesIO(file)
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    if not read_header(stream)[2].hasobject:
-        return [str(word) for word in np.load(io.BytesIO(file), allow_pickle=False).tolist()]
-    found: dict[int, str] = {}
-    number = None
-    for code, value, _ in pickletools.genops(stream):
-        if code.name == "EMPTY_DICT":
-            found = {}
-        elif code.name in ("INT", "BININT", "BININT1", "BININT2"):
-            number = value
-        elif code.name in ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE") and isinstance(number, int):
-            found[number], number = str(value), None
-    if sorted(found) != list(range(len(found))) or not found:
-        raise ValueError("ix2word is no dict of the numbers from 0 on and their texts")
-    return [found[number] for number in range(len(found))]

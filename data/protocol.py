@@ -8,10 +8,12 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 - `on_gpu`: whether its batches are made on a GPU;
 - `facts`: how it understood its files, in words, see data/_facts.py;
 - `store`: the source of its pictures, see data/_stores.py, and `transform`: the transforms of them;
-- `pictures`, `files` and `with_features`: see Photographed.
+- `files`: the paths of its pictures, which are all looked at when one of them cannot be read;
+- `pictures` and `with_features`: see Photographed.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -133,6 +135,21 @@ def facts_of(dataset: Any) -> Facts:
 def store_of(dataset: Any) -> Any:
     """Return the source of a dataset's pictures; None if it has none."""
     return getattr(dataset, "store", None)
+
+
+def transform_of(dataset: Any) -> Any:
+    """Return the transform of a dataset's samples; None if it has none."""
+    return getattr(dataset, "transform", None)
+
+
+def files_of(dataset: Any) -> Sequence[str]:
+    """Return the paths of a dataset's pictures; empty if it has none or does not tell."""
+    return getattr(dataset, "files", ())
+
+
+def takes_exclude(dataset: Any) -> bool:
+    """Return whether a dataset leaves out files by the key data.dataset.exclude."""
+    return "exclude" in inspect.signature(type(dataset)).parameters
 
 
 def photographed(dataset: Any) -> Photographed | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, default_collate
 
+from data._broken import broken_named
 from data._facts import Facts
 from data._folders import existing_folder
 from data._mask_folders import Found, Layout, Pair, find_pairs, unmasked
@@ -76,11 +77,14 @@ class MaskFolder(Dataset):
                 raise DataError(f"val_fraction={val_fraction} leaves none of {count} pictures to '{split}'")
             values = values or find_values([pair.mask for pair in found.train if pair.mask], ignore_index)
         self.ids = [pair.id for pair in self.pairs]
-        self.in_channels = in_channels or _count_channels(found.train or self.pairs, self.facts)
+        with broken_named(self.files):
+            self.in_channels = in_channels or _count_channels(found.train or self.pairs, self.facts)
         self.mask_values = list(values or ())  # the split test alone needs none
         self.table = Table(self.mask_values, ignore_index) if self.mask_values else None
         self.names = _named(names, self.mask_values)
-        sizes = {read_size(pair.image) for pair in (*found.train, *found.val)}
+        every = (*found.train, *found.val)
+        with broken_named([pair.image for pair in every]):
+            sizes = {read_size(pair.image) for pair in every}
         self.ignores = ignore_index is not None or len(sizes) > 1
         self._tell(ignore_index, sizes)
 
@@ -96,6 +100,11 @@ class MaskFolder(Dataset):
             low, high = min(sizes, key=lambda size: size[0] * size[1]), max(sizes, key=lambda size: size[0] * size[1])
             spread = f"{low[0]} x {low[1]} to {high[0]} x {high[1]}"
             self.facts.lines.append(f"sizes: {len(sizes)}, from {spread}; batches are padded to their largest")
+
+    @property
+    def files(self) -> list[str]:
+        """The paths of the pictures and of the masks."""
+        return [path for pair in self.pairs for path in (pair.image, pair.mask) if path]
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -23,6 +23,7 @@ from data.captions import UNKNOWN, UNKNOWN_RATE, Captions, split_words
 from models.captioner import CaptionDecoder, search
 from models.encoder import ImageEncoder
 from trainer.tasks.captioning import Captioning, fit
+from utils.errors import DataError
 from utils.meters.bleu import Bleu
 
 FLICKR = DATA / "captions_flickr"
@@ -603,3 +604,31 @@ def test_on_real_photos_it_beats_an_interpolated_bigram(run):
     assert loss <= 4.0 and loss < bigram, (loss, bigram)
     photo = FLICKR / "images" / val.ids[0]
     assert run("generate", "checkpoints/a", f"--test-img={photo}").out.strip()
+
+
+def test_flickr30k_file_of_pipes_is_read(tmp_path):
+    """As published: spaces around the pipes, commas and quotation marks in a caption, and a line that lacks a pipe."""
+    for name in ("1", "2", "3"):
+        paint(tmp_path / f"images/{name}.jpg", "red")
+    lines = ["image_name| comment_number| comment", '1.jpg| 0| A "red" wall , seen .', "2.jpg| 4   A wall runs ."]
+    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
+    data = Captions(str(tmp_path), "train", val_fraction=0)
+    assert data.ids == ["2.jpg", "1.jpg"] or data.ids == ["1.jpg", "2.jpg"]
+    told = {name: words_of(data, i) for i, name in enumerate(data.ids)}
+    assert told == {"1.jpg": [["a", "red", "wall", "seen"]], "2.jpg": [["a", "wall", "runs"]]}
+    assert data.facts.left_out == {"a photo without captions": ["3.jpg"]}
+    assert "the same photos to train and to validate" in data.facts.source
+    (tmp_path / "results.csv").write_text("\n".join([*lines, "3.jpg"]) + "\n")
+    with pytest.raises(DataError, match="results.csv:4: is not photo.jpg| number| caption"):
+        Captions(str(tmp_path), "train")
+
+
+def test_validation_on_other_photos_scores_all_of_them(photos, tmp_path):
+    vocabulary = Captions(str(photos), "train").vocabulary
+    shutil.copytree(photos, tmp_path / "others")
+    whole = Captions(str(tmp_path / "others"), "val", vocabulary=vocabulary, whole=True, val_fraction=0, photos=4)
+    assert len(whole) == 24 and whole.facts.source.endswith("others/images")
+    alone = tmp_path / "alone"
+    paint(alone / "images/1.jpg", "red")
+    (alone / "captions.txt").write_text("image,caption\n1.jpg,a red wall\n")
+    assert len(Captions(str(alone), "val", vocabulary=vocabulary, whole=True)) == 1

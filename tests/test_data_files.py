@@ -71,11 +71,22 @@ def test_mnist_is_found_plain_and_packed(tmp_path: Path, inner: str, gz: bool) -
         (b"\0\0\x08", None, "ends within its head"),
         (None, idx([2], bytes(2)), "train-labels.* holds 2 labels for 3 images"),
         (None, idx([3], b"\x01\x02\x0a"), "holds the label 10"),
+        (struct.pack(">4I", 2051, 1 << 22, 28, 28), None, "its head says 3,288 MB, and at most 2,147 MB are read"),
     ],
 )
 def test_mnist_checks_its_files(tmp_path: Path, images: bytes | None, labels: bytes | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
         MNIST(write_mnist(tmp_path, images, labels), "train")
+
+
+def test_files_like_mnist_have_classes_by_key(tmp_path: Path) -> None:
+    write_mnist(tmp_path, None, idx([3], b"\x01\x02\x0a"))
+    names = [f"class {i}" for i in range(11)]
+    found = MNIST(str(tmp_path), "train", classes=names)
+    assert found.meta["classes"] == names and "data.dataset.classes" in found.facts.lines[0]
+    assert found.facts.source.endswith("train-images-idx3-ubyte")
+    with pytest.raises(DataError, match=r"holds the label 10, but there are 10 classes.*data.dataset.classes=\[…\]"):
+        MNIST(str(tmp_path), "train")
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b[:12] + b"\xff" * 8 + b[20:], lambda b: b"no gzip"])

@@ -71,7 +71,7 @@ def test_a_screenful_is_printed():
 def test_a_run_prints_its_data_and_keeps_them(run, tmp_path):
     given = run("train", "--run=a", *TOY)
     text = (tmp_path / "checkpoints/a/data.txt").read_text()
-    assert text in given.out and text.startswith("data: Digits\n  train: 1,258 samples\n  val: 269 samples\n")
+    assert text in given.out and text.startswith("data: Digits\n  train: 1,258 samples, 70 % of scikit-learn's digits")
     assert "1,258 train and 269 val samples" in given.out
     assert text not in run("train", "--resume=checkpoints/a", "--max-epoch=9").out, "it has not changed"
 

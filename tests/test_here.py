@@ -108,6 +108,7 @@ def test_a_name_in_two_files_of_one_folder_is_a_mistake():
     write("models/b.py", '__all__ = ["Mine"]\nclass Mine: ...\n')
     with pytest.raises(ConfigError, match=r"models/b.py: 'Mine' is also in .*models/a.py; a name may stand in one"):
         load("default", model="Mine")
+    assert "LeNet" in MODELS.all_names() and load("default", model="LeNet"), "others are not stopped by it"
 
 
 def test_a_file_may_import_what_is_shipped_and_the_files_beside_it():

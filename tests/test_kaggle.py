@@ -42,9 +42,12 @@ def test_val_repeats_the_stored_figures_exactly(trained):
 @pytest.mark.learns
 def test_probability_is_that_of_the_dog(trained):
     """The ancestor wrote P(cat) under the name of P(dog), and nobody could see it."""
-    assert trained("test", "checkpoints/a", "--test-data-root=test").code == 0
+    given = trained("test", "checkpoints/a", "--test-data-root=test")
+    assert (
+        given.code == 0 and "11 rows from checkpoints/a/best.pth, the probability of dog (test.positive)" in given.out
+    )
     header, *lines = table("checkpoints/a/submission.csv")
-    assert header == ["id", "label"]
+    assert header == ["id", "probability"]
     assert [line[0] for line in lines] == [str(i) for i in range(1, 12)], "ids are numbers, sorted as numbers"
     for key, probability in lines:
         assert (float(probability) > 0.5) == (int(key) % 2 == 1)
@@ -67,7 +70,8 @@ def test_label_and_class(trained):
     for output, dog in (("label", "1"), ("class", "dog")):
         given = trained("test", "checkpoints/a", "--test-data-root=test", f"--test.output={output}")
         assert given.code == 0
-        assert dict(table("checkpoints/a/submission.csv")[1:])["3"] == dog
+        header, *lines = table("checkpoints/a/submission.csv")
+        assert header == ["id", output] and dict(lines)["3"] == dog
 
 
 def test_header_ids_and_order_of_the_sample(trained, tmp_path):
@@ -96,6 +100,52 @@ def test_a_sample_that_does_not_fit_is_refused(trained, tmp_path, sample, messag
     assert given.code == 3
     assert message in given.err
     assert not Path("checkpoints/a/submission.csv").exists()
+
+
+@pytest.fixture
+def trained_on_folders(run, tmp_path):
+    """A classifier on class folders, whose test pictures have their file names as ids."""
+    from PIL import Image
+
+    for name in ("a", "b"):
+        for i in range(4):
+            (tmp_path / f"data/{name}").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (28, 28), (60 * i, 0, 200 * (name == "b"))).save(tmp_path / f"data/{name}/{i}.png")
+    (tmp_path / "test").mkdir()
+    for i in range(3):
+        Image.new("RGB", (28, 28), (60 * i, 0, 0)).save(tmp_path / f"test/t{i}.png")
+    args = ["--data.dataset=ImageFolder", "--model=LeNet", "--model.in_channels=3", "--max-epoch=1", *SMALL]
+    size = "[{name: Resize, size: [28, 28]}]"
+    args += [f"--data.transform.train={size}", f"--data.transform.eval={size}", "--train-data-root=data", "--run=a"]
+    given = run("train", "csv_images", *args)
+    assert given.code == 0, given.err
+    return run
+
+
+@pytest.mark.parametrize(("suffix", "told"), [("", True), (".jpg", True), (".png", False)])
+def test_ids_of_a_sample_may_have_a_suffix_or_not(trained_on_folders, tmp_path, suffix, told):
+    (tmp_path / "sample.csv").write_text("Id,Prob\n" + "".join(f"t{i}{suffix},0\n" for i in (2, 0, 1)))
+    args = ["test", "checkpoints/a", "--test-data-root=test", "--test.sample=sample.csv"]
+    given = trained_on_folders(*args)
+    assert given.code == 0, given.err
+    assert ("its ids are matched with those of the pictures without suffix" in given.out) == told
+    header, *lines = table("checkpoints/a/submission.csv")
+    assert header == ["Id", "Prob"] and [line[0] for line in lines] == [f"t{i}{suffix}" for i in (2, 0, 1)]
+    (tmp_path / "test/t1.bmp").write_bytes((tmp_path / "test/t1.png").read_bytes())
+    given = trained_on_folders(*args)
+    assert given.code == 3
+    expected = "t1.bmp and t1.png are both 't1' there" if suffix != ".png" else "1 predictions are not in it (t1.bmp)"
+    assert expected in given.err
+
+
+def test_a_file_name_that_is_no_utf8_text_is_written_with_codes(trained_on_folders, tmp_path):
+    import os
+
+    os.rename(b"test/t1.png", b"test/caf\xe9.png")
+    given = trained_on_folders("test", "checkpoints/a", "--test-data-root=test")
+    assert given.code == 0, given.err
+    assert "note: 1 ids are no UTF-8 text" in given.out
+    assert [line[0] for line in table("checkpoints/a/submission.csv")] == ["id", "caf\\udce9.png", "t0.png", "t2.png"]
 
 
 def test_checkpoint_alone_is_enough(trained, tmp_path):

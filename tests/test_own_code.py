@@ -76,6 +76,34 @@ def test_a_dataset_that_raises_is_shown_with_file_and_line(run, tmp_path, worker
     assert "(sample 40)" in given.err
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataset_that_calls_no_transform_is_told_the_reason(run, tmp_path, workers):
+    (tmp_path / "data").mkdir()
+    body = "        return self.transform(torch.zeros(1, 8, 8)), 1\n"
+    taken = "def __init__(self, split, transform=None):\n        self.transform = transform\n"
+    (tmp_path / "data/mine.py").write_text(dataset(body).replace("def __init__(self, split):\n", taken))
+    flags = ["--model=MLP", "--data.dataset=Mine", f"--num-workers={workers}", *RUN]
+    given = run("train", *flags)
+    assert given.code == 10 and given.err.startswith("data/mine.py:16: in __getitem__: TypeError: 'NoneType' object"), (
+        given
+    )
+    assert "transform is None because the config lists none under data.transform" in given.err
+
+
+def test_a_dataset_without_meta_may_give_it(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "models").mkdir()
+    text = dataset("        return torch.zeros(1, 8, 8), 1\n")
+    meta = next(line for line in text.splitlines(keepends=True) if "self.meta" in line)
+    (tmp_path / "data/mine.py").write_text(text.replace(meta, "        pass\n"))
+    (tmp_path / "models/mine.py").write_text(model(GOOD))
+    given = run("train", "--model=Mine", "--data.dataset=Mine", *RUN)
+    assert given.code == 2 and given.err == (
+        "model: Mine: missing a required argument: 'num_classes'; set it with --model.num_classes=… "
+        "or give it in the meta of Mine\n"
+    )
+
+
 RETURNS = {
     "None": ("None if i == 50 else (torch.zeros(1, 8, 8), 1)", "None instead of (input, label) for the sample 50"),
     "a picture": ("__import__('PIL.Image').Image.new('L', (8, 8)), 1", "a PIL image instead of a tensor"),

@@ -1,8 +1,10 @@
 """Poems: reading and cleaning, no poem on both sides, the language model, what it writes, and resuming it."""
 
+import io
 import json
 import math
 import os
+import zipfile
 from collections import Counter
 from itertools import pairwise
 
@@ -160,6 +162,51 @@ def test_an_npz_that_is_not_the_books_is_refused_in_words(tmp_path, monkeypatch)
     (tmp_path / "tang.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match="does not hold the arrays"):
         Poems(str(tmp_path), "train")
+
+
+def test_an_array_of_gigabytes_is_refused_by_its_size(tmp_path):
+    """3 MB of an archive may unpack to 3 GB."""
+    with zipfile.ZipFile(tmp_path / "tang.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, count in (("data.npy", 1 << 29), ("ix2word.npy", 2)):
+            head = io.BytesIO()
+            np.lib.format.write_array_header_1_0(head, {"descr": "<i4", "fortran_order": False, "shape": (count,)})
+            archive.writestr(name, head.getvalue())  # the head alone says it
+    with pytest.raises(DataError, match=r"data.npy unpacks to 2,147 MB, and at most 537 MB are read"):
+        Poems(str(tmp_path), "train")
+
+
+TEXT = "To be, or not to be:\r\n  that is the question.\n" * 60
+
+
+def test_plain_text_is_read_as_it_is(tmp_path):
+    (tmp_path / "input.txt").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    (tmp_path / "README.txt").write_text("Where the text is from")
+    train, val, every = (
+        Poems(str(tmp_path), split, val_fraction=0.1, whole=whole)
+        for split, whole in (("train", False), ("val", False), ("val", True))
+    )
+    text = TEXT.replace("\r\n", "\n")
+    assert train.poems[0] + val.poems[0] == text and len(val.poems[0]) == round(0.1 * len(text))
+    assert every.poems == [text] and Poems(str(tmp_path / "input.txt"), "test").poems == [text]
+    assert "\n" in train.vocabulary and " " in train.vocabulary
+    assert "plain text, character by character" in train.facts.lines[0]
+    assert train.facts.source == f"the first 90 % of {tmp_path}/input.txt (data.dataset.val_fraction)"
+    assert train.facts.left_out == {"a text about the data, by its name": ["README.txt"]}
+    (tmp_path / "input.txt").write_bytes(b"good\n\xff\n")
+    with pytest.raises(DataError, match="input.txt:2: is not UTF-8"):
+        Poems(str(tmp_path), "train")
+
+
+def test_plain_text_is_trained_and_goes_on(run, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/input.txt").write_text(TEXT)
+    flags = ["--model.embedding=8", "--model.width=16", "--max-epoch=1", "--batch-size=8", *PLAIN]
+    given = run("train", "poetry", "--data.dataset.root=texts", "--run=a", *flags)
+    assert given.code == 0 and "plain text, character by character" in given.out, given.err
+    free = run("generate", "checkpoints/a", "--max-gen-len=20")
+    assert free.code == 0, free.err
+    led = run("generate", "checkpoints/a", "--start-words=To be", "--max-gen-len=20")
+    assert led.code == 0 and "To be" in led.out
 
 
 # Learning

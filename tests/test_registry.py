@@ -144,7 +144,17 @@ def test_what_a_newcomer_forgets_is_told(registry):
     with pytest.raises(ConfigError, match=r"two.py: __all__ names 'Tow', but the file does not define it"):
         rooms.get("Tow")
     with pytest.raises(ConfigError, match=r"two.py: 'Tow' is also in .*tow.py; a name may stand in one file only"):
-        registry(tow='__all__ = ["Tow"]').names()
+        registry(tow='__all__ = ["Tow"]').get("Tow")
+
+
+def test_two_files_with_one_name_stop_only_those_that_use_it(registry):
+    text = '__all__ = ["{name}", "Both"]\nclass {name}: ...\nclass Both: ...'
+    rooms = registry(one=text.format(name="One"), two=text.format(name="Two"))
+    assert rooms.all_names() == ["Both", "One", "Two"]
+    assert mistakes(rooms, "One") == [] and rooms.get("Two").__name__ == "Two"
+    assert "'Both' is also in" in mistakes(rooms, "Both")[0]
+    with pytest.raises(ConfigError, match=r"two.py: 'Both' is also in .*one.py; a name may stand in one file only"):
+        rooms.get("Both")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """From a config to the parts of a training; `meta` tells models and tasks about the data."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,11 +173,25 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
         if meta.get("embedded") and "embedded" not in COMPONENTS["model"].signature(spec.name).parameters:
             raise ConfigError(f"{key}: {spec.name} takes no categories by number; {NO_EMBEDDING}")
         args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
-        networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
+        with _meta_advised(cfg, meta, given):
+            networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
     offered = {**meta, **networks, "output": cfg.test.output, "trained": trained, "losses": losses}
     if cfg.test.positive is not None:
         offered["positive"] = cfg.test.positive
     return COMPONENTS["task"].build(cfg.task, "task", **offered)
+
+
+@contextmanager
+def _meta_advised(cfg: Config, meta: Meta, given: Given) -> Iterator[None]:
+    """Add to the error about a missing argument that a dataset of one's own may tell it."""
+    name = cfg.data.dataset.name if given.train is None else type(given.train).__name__
+    own = not meta or given.train is not None or COMPONENTS["data"].origin(name)
+    try:
+        yield
+    except ConfigError as error:
+        if own and "missing a required argument" in str(error) and "; set it with" in str(error):
+            raise ConfigError(f"{error} or give it in the meta of {name}") from error
+        raise
 
 
 def least_batch(task: Task) -> int:

@@ -66,6 +66,10 @@ class Task(nn.Module, ABC):
         """Predictions, one row a sample; a picture is a uint8 tensor [H, W] or [3, H, W]."""
         raise ConfigError(f"{type(self).__name__} predicts nothing for a test split; see python main.py generate")
 
+    def predicts(self) -> str:
+        """Return in words the meaning of predictions whose columns' names do not tell it; empty if they do."""
+        return ""
+
     def show(self, logger: "Logger", step: int) -> None:
         """Draw what a person would rather look at; called after each validation."""
 

@@ -9,6 +9,7 @@ __all__ = [
     "DataError",
     "MemoryShortage",
     "NonFiniteError",
+    "PictureError",
     "StorageError",
     "UserError",
     "WorkerError",
@@ -34,6 +35,17 @@ class DataError(UserError):
     """Data that is missing, unreadable or of the wrong kind."""
 
     exit_code = 3
+
+
+class PictureError(DataError):
+    """A picture that cannot be read."""
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"cannot read the picture {self.path} ({self.reason}); remove it or replace it"
 
 
 class CheckpointError(UserError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, PictureError
 from utils.files import write_atomic
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Region(NamedTuple):
 def read_image(path: str, mode: str = "RGB") -> Image.Image:
     """Return the picture in a file in a Pillow mode, turned upright by its EXIF data.
 
-    An animation gives its first frame. Raises DataError, with the path, for anything that cannot be read.
+    An animation gives its first frame. Raises PictureError, with the path, for anything that cannot be read.
     """
     try:
         _check_regular(path)
@@ -64,7 +64,7 @@ def read_image(path: str, mode: str = "RGB") -> Image.Image:
             return _as_mode(image, mode)
     except Exception as error:
         reason = _reason(error)
-    raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
+    raise PictureError(path, reason)
 
 
 def _reason(error: Exception) -> str:
@@ -91,7 +91,7 @@ def read_values(path: str, colours: bool = False) -> np.ndarray:
             return _exact(image, colours)
     except Exception as error:
         reason = _reason(error)
-    raise DataError(f"cannot read the picture {path} ({reason}); remove it or replace it")
+    raise PictureError(path, reason)
 
 
 def _exact(image: Image.Image, colours: bool) -> np.ndarray:

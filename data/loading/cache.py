@@ -17,8 +17,9 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from data._broken import broken_named
 from data._stores import Files, Packed, Pixels
-from data.protocol import batch_reader, draws, store_of
+from data.protocol import batch_reader, draws, store_of, takes_exclude
 from utils.device import CPU
 from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
@@ -65,7 +66,8 @@ def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = show
     if not isinstance(store, Files):
         raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
     files = [os.path.join(store.folder, name) for name in store.names]
-    copied.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
+    with broken_named(files, takes_exclude(dataset)):
+        copied.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
     return copied
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from data.protocol import collate_of, ids_of
+from data.protocol import collate_of, ids_of, transform_of
 from utils.blame import code_error, place_of_method
 from utils.errors import CodeError, DataError, UserError, is_memory_shortage
 
@@ -21,7 +21,8 @@ def read_sample(dataset: Any, index: int) -> Any:
     except (UserError, OSError):  # a disk that fails may answer the next time
         raise
     except Exception as error:
-        told = None if is_memory_shortage(error) else code_error(error, about=f"sample {_name(dataset, index)}")
+        about = f"sample {_name(dataset, index)}{_hint(dataset, error)}"
+        told = None if is_memory_shortage(error) else code_error(error, about=about)
         if told is None:
             raise
         raise told from error
@@ -73,6 +74,16 @@ def _label_fault(labels: Any, classes: int) -> str:
     if shape:
         return f"labels of shape {shape}, where one number is due"
     return f"labels of type {kind}" if labels.dtype != torch.int64 else ""
+
+
+def _hint(dataset: Any, error: Exception) -> str:
+    """Return the likely cause where a dataset called a transform that it was not given."""
+    if "'NoneType' object is not callable" not in str(error) or transform_of(dataset) is not None:
+        return ""
+    return (
+        "; transform is None because the config lists none under data.transform: list some there, or call it only "
+        "if it is not None"
+    )
 
 
 def _fault(sample: Any, first: Any) -> str:

@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from configs.schema import Data
+from data._broken import all_broken
 from data.loading.collate import check_labels, collate, read_sample
 from data.loading.samplers import epoch_order
 from data.loading.threads import Threads
 from data.loading.workers import Workers, release_frames
-from data.protocol import batch_reader, draws, ids_of, is_on_gpu
+from data.protocol import batch_reader, draws, files_of, ids_of, is_on_gpu, takes_exclude
 from utils import dist
 from utils.device import CPU, move
-from utils.errors import ConfigError, DataError, UserError, WorkerError
+from utils.errors import ConfigError, DataError, PictureError, UserError, WorkerError
 from utils.randomness import mix, random_state, seed_all, set_random_state
 from utils.terminal import show
 from utils.torch_private import pin_memory
@@ -128,6 +129,8 @@ class Loader:
             try:
                 wanted = ((epoch, self._rank_indices(order, number)) for number in range(position, count))
                 for indices, batch in self._read(wanted, careful=lost == MAX_WORKER_LOSSES - 1):
+                    if isinstance(batch, PictureError):
+                        raise all_broken(files_of(self.dataset), batch, takes_exclude(self.dataset))
                     if isinstance(batch, UserError):
                         raise batch
                     yield indices, batch

@@ -3,15 +3,18 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from data._folders import SUFFIXES
 from trainer.task import Row
 from utils.errors import ConfigError, DataError, NonFiniteError
 from utils.files import write_atomic
 from utils.images import write_image
+from utils.terminal import show
 
 __all__ = ["target_of", "write_pictures", "write_submission"]
 
@@ -27,13 +30,14 @@ def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> 
         names = header[1:]
     else:
         header, order = _read_sample(Path(sample))
-        _compare_ids(sample, order, rows)
+        rows = _matched(sample, order, rows)
         names = _match_columns(sample, header, list(next(iter(rows.values()))))
+    _tell_odd_names(order)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for key in order:
-        writer.writerow([key, *(_value(key, rows[key][name]) for name in names)])
+        writer.writerow([_text(key), *(_value(key, rows[key][name]) for name in names)])
     write_atomic(target, text.getvalue().encode())
     return len(order)
 
@@ -73,12 +77,68 @@ def _read_sample(path: Path) -> tuple[list[str], list[str]]:
     return header, ids
 
 
-def _compare_ids(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> None:
+def _tell_odd_names(ids: Sequence[str]) -> None:
+    """Say which names of files are no UTF-8 text, and how they are written."""
+    odd = [key for key in ids if _text(key) != key]
+    if odd:
+        show(f"note: {len(odd):,} ids are no UTF-8 text; they are written with codes, the first as {_text(odd[0])}")
+
+
+def _text(key: str) -> str:
+    """Return an id as it is written: bytes of a file's name that are no UTF-8 text as codes, such as \\udce9."""
+    return key.encode("utf-8", "backslashreplace").decode()
+
+
+def _matched(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> dict[str, Row]:
+    """Return the rows by the sample's ids: the same ids, otherwise without suffixes, otherwise without folders, too.
+
+    Raises DataError when the ids of the sample and of the predictions are not the same, or one could be two.
+    """
+    for short, told in ((lambda key: key, ""), (_without_suffix, "suffix"), (_bare, "suffix and folder")):
+        found = _by_short_name(wanted, rows, short)
+        if found is not None:
+            if told:
+                show(f"{sample}: its ids are matched with those of the pictures without {told}")
+            return found
+    raise _other_ids(sample, wanted, rows)
+
+
+def _by_short_name(wanted: Sequence[str], rows: dict[str, Row], short: Callable[[str], str]) -> dict[str, Row] | None:
+    """Return the rows by the wanted ids; None unless each short id fits one row, and each row one id."""
+    known = {short(key): key for key in rows}
+    ids = {short(key): key for key in wanted}
+    if len(known) < len(rows) or len(ids) < len(wanted) or known.keys() != ids.keys():
+        return None
+    return {key: rows[known[name]] for name, key in ids.items()}
+
+
+def _doubles(rows: dict[str, Row], short: Callable[[str], str]) -> list[str]:
+    """Return two ids that are the same in their short form; empty if there are none."""
+    found: dict[str, str] = {}
+    for key in rows:
+        if (other := found.setdefault(short(key), key)) != key:
+            return [other, key]
+    return []
+
+
+def _without_suffix(key: str) -> str:
+    """Return an id without a picture's suffix."""
+    return os.path.splitext(key)[0] if key.lower().endswith(SUFFIXES) else key
+
+
+def _bare(key: str) -> str:
+    return _without_suffix(key).rpartition("/")[2]
+
+
+def _other_ids(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> DataError:
+    """Return the error for ids that are missing, foreign, or the same without suffix."""
     missing, foreign = set(wanted) - rows.keys(), rows.keys() - set(wanted)
-    if missing or foreign:
-        parts = [f"{len(missing)} of its ids have no prediction ({_few(missing)})"] if missing else []
-        parts += [f"{len(foreign)} predictions are not in it ({_few(foreign)})"] if foreign else []
-        raise DataError(f"{sample}: {' and '.join(parts)}; is --test-data-root the folder it belongs to?")
+    twice = _doubles(rows, _without_suffix)
+    if missing and twice and {_without_suffix(key) for key in wanted} == {_without_suffix(key) for key in rows}:
+        return DataError(f"{sample}: {' and '.join(twice)} are both '{_without_suffix(twice[0])}' there; rename one")
+    parts = [f"{len(missing)} of its ids have no prediction ({_few(missing)})"] if missing else []
+    parts += [f"{len(foreign)} predictions are not in it ({_few(foreign)})"] if foreign else []
+    return DataError(f"{sample}: {' and '.join(parts)}; is --test-data-root the folder it belongs to?")
 
 
 def _few(ids: set[str]) -> str:

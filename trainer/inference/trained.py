@@ -120,5 +120,6 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
         rows = predict(task, loader, cfg, device)
     if dist.is_main():
         count = write_submission(target, write_pictures(target, rows), cfg.test.sample)
-        show(f"{target}: {count} rows from {trained.source}")
+        meaning = task.predicts()
+        show(f"{target}: {count} rows from {trained.source}{f', {meaning}' if meaning else ''}")
     dist.stop()

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.protocol import facts_of, labels_of, meta_of, read_one
+from data._broken import broken_named
+from data.loading.collate import read_sample
+from data.protocol import batch_reader, facts_of, files_of, labels_of, meta_of, read_one, takes_exclude
 from utils.randomness import same_random_state
 from utils.words import count_of, shortened
 
@@ -84,8 +86,9 @@ def _samples(splits: Mapping[str, Dataset]) -> Iterator[str]:
     told: dict[str, list[str]] = {}
     for split, dataset in splits.items():
         if len(dataset):  # type: ignore[arg-type]
-            with same_random_state():
-                told.setdefault(_described(read_one(dataset, 0)), []).append(split)
+            with same_random_state(), broken_named(files_of(dataset), takes_exclude(dataset)):
+                sample = read_one(dataset, 0) if batch_reader(dataset) else read_sample(dataset, 0)
+                told.setdefault(_described(sample), []).append(split)
     for text, names in told.items():
         yield f"a sample ({', '.join(names)}): {text}"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel"]
 
 BEGIN, END, UNKNOWN = 0, 1, 2  # the first entries of a vocabulary: two marks, and the sign for any other character
+USUAL_START = "春江花月"
 SENTENCE_ENDS = "。！？"
 PAUSES = "，、；：" + SENTENCE_ENDS
 SHOWN = 48  # characters of the sample that is shown after each validation
@@ -74,7 +75,7 @@ class LanguageModel(Task):
     def generate(
         self,
         *,
-        start_words: str = "春江花月",
+        start_words: str | None = None,
         prefix_words: str = "",
         acrostic: bool = False,
         max_gen_len: int = 125,
@@ -82,13 +83,15 @@ class LanguageModel(Task):
     ) -> str:
         """Write a poem, a sentence a line, of at most `max_gen_len` characters.
 
-        It begins with `start_words`; or, an `acrostic`, each of its lines begins with one of their characters.
+        It begins with `start_words`; or, an `acrostic`, each of its lines begins with one of their characters. Without
+        them it begins with 春江花月, or as it likes if it has never learned these.
         `prefix_words` set the mood and are not written. A `temperature` near 0 takes the likeliest character each
         time, a high one takes any.
 
         Raises ConfigError for a character that the model does not know, for a length below 1, for a temperature that
         is not above 0, and for an acrostic of no characters.
         """
+        start_words = self._usual_start() if start_words is None else start_words
         self._check(start_words + prefix_words)
         if max_gen_len < 1 or not 0 < temperature < math.inf:
             raise ConfigError("generate: max_gen_len must be at least 1, and temperature above 0")
@@ -105,6 +108,9 @@ class LanguageModel(Task):
         losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
         counted = targets >= UNKNOWN
         return losses * counted, counted
+
+    def _usual_start(self) -> str:
+        return USUAL_START if set(USUAL_START) <= set(self.vocabulary) else ""
 
     def _check(self, words: str) -> None:
         """Raises ConfigError with each character that the vocabulary lacks, and the form of it that it has."""

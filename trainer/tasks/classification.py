@@ -86,7 +86,13 @@ class Classification(Task):
         if self.output == "probability":
             return [self._probabilities(p) for p in probabilities.tolist()]
         labels = probabilities.argmax(1).tolist()
-        return [{"label": self.classes[k] if self.output == "class" else k} for k in labels]
+        return [{"class": self.classes[k]} if self.output == "class" else {"label": k} for k in labels]
+
+    def predicts(self) -> str:
+        """Return the class whose probability is written, of two."""
+        if self.output != "probability" or len(self.classes) != 2:
+            return ""
+        return f"the probability of {self.classes[self.positive]} (test.positive)"
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Return the probability of each class, [B, classes]."""
@@ -106,5 +112,5 @@ class Classification(Task):
     def _probabilities(self, row: list[float]) -> Row:
         """Return the positive class's probability of two classes, a column for each of more."""
         if len(row) == 2:
-            return {"label": row[self.positive]}
+            return {"probability": row[self.positive]}
         return dict(zip(self.classes, row, strict=True))

@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import NamedTuple
 
 from utils.config import source
-from utils.errors import ConfigError
 
 __all__ = ["Place", "here", "users_place"]
 
@@ -35,17 +34,19 @@ class Place(NamedTuple):
         return found if self.ours else [path for path in found if path.is_file() and os.access(path, os.R_OK)]
 
     def public(self) -> dict[str, Path]:
-        """Return each public name with its file.
-
-        Raises ConfigError when two files define the same name.
-        """
+        """Return each public name with the first file that defines it."""
         found: dict[str, Path] = {}
         for path in self.files():
             for name in source.public_names(path):
-                if name in found:
-                    raise ConfigError(f"{path}: '{name}' is also in {found[name]}; a name may stand in one file only")
-                found[name] = path
+                found.setdefault(name, path)
         return found
+
+    def clash(self, name: str) -> str:
+        """Return the fault of a name that several files define; empty for others."""
+        files = [path for path in self.files() if name in source.public_names(path)]
+        if len(files) < 2:
+            return ""
+        return f"{files[1]}: '{name}' is also in {files[0]}; a name may stand in one file only, so rename one of them"
 
     def shown(self, path: Path) -> str:
         """Return a file's name for messages; a file of the user has its folder in front."""

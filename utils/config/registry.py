@@ -47,10 +47,7 @@ class Registry:
     catalogues: Mapping[str, "Registry"] = field(default_factory=dict, repr=False, compare=False)
 
     def names(self) -> dict[str, str]:
-        """Return each public name with its module, read from our files; a file that does not parse is skipped.
-
-        Raises ConfigError when two files of a folder define the same name.
-        """
+        """Return each public name with its module, read from our files; a file that does not parse is skipped."""
         return {name: place.module(path) for name, (place, path) in self._public().items()}
 
     def all_names(self) -> list[str]:
@@ -217,6 +214,8 @@ class Registry:
             return "" if variant in choices else wrong if variant else missing
         if name in (own := self._public()):
             place, path = own[name]
+            if clash := place.clash(name):
+                return clash
             fault = source.fault(path)
             return f"{place.shown(path)}, which defines '{name}', is no Python: {fault}" if fault else ""
         if any(name in lib.names() for lib in self.libraries):

@@ -3,6 +3,7 @@
 import fcntl
 import itertools
 import json
+import math
 import os
 import pty
 import re
@@ -87,9 +88,43 @@ def test_within_a_long_epoch_a_line_tells_how_far_it_is(clock, capsys):
         console.advance({})
         console.scalars("train", 0, step, {"loss": 0.5, "lr": 0.1})
     assert capsys.readouterr().out.splitlines() == [
-        "epoch 1/2  51/100  0.5 steps/s  1:38 left  loss 0.5000  lr 0.1",
-        "epoch 1/2  56/100  0.5 steps/s  1:28 left  loss 0.5000  lr 0.1",
+        "epoch 1/2  51/100  0.5 steps/s  1:38 left of epoch, 4:58 of run  loss 0.5000  lr 0.1",
+        "epoch 1/2  56/100  0.5 steps/s  1:28 left of epoch, 4:48 of run  loss 0.5000  lr 0.1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        ((60, math.inf), "1:40 left of epoch, 1:40 of run"),  # --train.max_steps within the epoch
+        ((math.inf, 60.0), "40.0 s left of epoch, 40.0 s of run"),  # --train.max_minutes=1
+        ((1000, math.inf), "3:00 left of epoch, 9:40 of run"),
+        ((10, math.inf), "0.0 s left of epoch, 0.0 s of run"),  # the very last step
+    ],
+)
+def test_the_time_left_is_that_of_the_run_too_and_ends_where_the_run_ends(clock, limits, left):
+    console = Console()
+    console.begin(0, 3, 100, 0, limits)
+    for _ in range(10):
+        clock[0] += 2
+        console.advance({})
+    epoch, _, run = left.partition(" left of epoch, ")
+    expected = f"{epoch} left" if epoch == run.removesuffix(" of run") else left
+    assert console.epoch.progress() == f"epoch 1/3  10/100  0.5 steps/s  {expected}"
+
+
+def test_the_time_left_of_the_run_counts_validations_of_epochs_before(clock):
+    console = Console()
+    console.begin(0, 2, 10, 0)
+    for _ in range(10):
+        clock[0] += 1
+        console.advance({})
+    clock[0] += 10  # a validation as long as the epoch
+    console.begin(1, 3, 10, 0)
+    for _ in range(5):
+        clock[0] += 1
+        console.advance({})
+    assert console.epoch.left() == "5.0 s left of epoch, 25.0 s of run"  # 25 s for 15 steps so far, 15 are to come
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -131,7 +166,7 @@ def test_the_bar_tells_a_gpus_memory_too(terminal, clock, capsys, monkeypatch):
     console.begin(0, 1, 3, 0)
     console.advance({"loss": module.torch.tensor(0.5, requires_grad=True)})
     console.close()
-    assert re.search(r" 1/3, .*, loss 0\.5000, [\d,]+ MB, GPU 2,100 MB", capsys.readouterr().err)
+    assert re.search(r" 1/3, .*, loss 0\.5000, mem [\d,]+ MB, GPU 2,100 MB", capsys.readouterr().err)
 
 
 def test_long_lines_break_between_words_on_a_terminal_only(terminal, capsys):
@@ -201,7 +236,7 @@ def test_a_bar_counts_batches_on_a_terminal(tmp_path):
         pass  # Linux's way to say that the other end is closed
     assert process.wait(60) == 0, seen.decode()
     text = seen.decode()
-    assert re.search(r"epoch 1/2 .*/40, .*step/s, .* left, loss \d\.\d{4}, [\d,]+ MB", text)
+    assert re.search(r"epoch 1/2 .*/40, .*step/s, .* left.*, loss \d\.\d{4}, mem [\d,]+ MB", text)
     assert "1258" not in text.replace("1,258", "")
     assert re.search(r"^ +1/2 .*\r\n +2/2 .*\r\ndone: 80 steps", re.sub(r"\r(?!\n)[^\n]*\r(?!\n)", "", text), re.M)
 

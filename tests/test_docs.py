@@ -44,6 +44,11 @@ def files(page: Path) -> dict[str, str]:
     return {info.partition(" ")[2]: body + "\n" for info, body in blocks(page) if " " in info}
 
 
+def shown_in_full() -> dict[str, str]:
+    """The files of all pages."""
+    return {path: content for page in PAGES for path, content in files(page).items()}
+
+
 def commands(page: Path) -> list[list[str]]:
     """Each line of a block `sh`, without its comment, and the commands in the text between; as words."""
     lines = [line for info, body in blocks(page) if info == "sh" for line in body.replace("\\\n", " ").splitlines()]
@@ -137,8 +142,8 @@ def test_make_has_each_target():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_config_and_flag_that_is_shown_is_right(page, run, tmp_path):
-    for path, content in {**files(ENGLISH)}.items():
-        if path.endswith(".yaml"):  # a config that the README adds, and that needs a file of its own
+    for path, content in shown_in_full().items():
+        if path.endswith(".yaml"):  # a config that a page adds, and that needs a file of its own
             (tmp_path / Path(path).name).write_text(content)
     for command, *arguments in typed(page, "train", "check", "selftest"):
         own = any(flag in " ".join(arguments) for flag in ("--resume", "TinyNet", "--lr=fast")) or "line" in arguments
@@ -159,6 +164,7 @@ def test_the_mistakes_that_are_shown_are_told_like_that(run):
 # What is typed works, on tiny data
 
 LEFT_OUT = {  # how a command begins, and why it is not run here
+    "git clone": "fetches what is here already, from an address",
     "make": "makes environments, runs these tests, campaigns; that the targets exist is looked at above",
     "pip": "installs",
     "kaggle": "needs an account",
@@ -205,11 +211,11 @@ def leaf(flag: str) -> str:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    """A copy of the project, with the README's files in it and tiny data where the documents say that data lie."""
+    """A copy of the project with the files that are shown in full, and tiny data where documents say that data lie."""
     skip = shutil.ignore_patterns(".*", "checkpoints", "tests", "benchmarks", "__pycache__", "docs", "tree")
     copy = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("docs") / "house", ignore=skip))
     shutil.rmtree(copy / "data/dogcat", ignore_errors=True)
-    for path, content in files(ENGLISH).items():
+    for path, content in shown_in_full().items():
         (copy / path).write_text(content, encoding="utf-8")
     make_data(copy / "data")
     yield copy
@@ -234,7 +240,9 @@ def interrupt(house: Path) -> None:
 
 
 def test_what_is_shown_in_full_works_in_its_folder(house):
-    for words in (w for w in commands(ENGLISH) if any(run in w for run in ("--run=tiny1", "--run=line1"))):
+    typed_here = [w for page in PAGES for w in commands(page) if {"--run=tiny1", "--run=line1"} & set(w)]
+    assert len(typed_here) == 2
+    for words in typed_here:
         done = run_typed(house, shortened([word.replace("1", "0") if "--run" in word else word for word in words]))
         assert done.returncode == 0, done.stderr
 

@@ -63,6 +63,11 @@ class Progress:
         out_of_time = train.max_minutes is not None and self.seconds >= 60 * train.max_minutes
         return self.stopped or out_of_steps or out_of_time
 
+    def limits(self, train: Train) -> tuple[float, float]:
+        """Return the steps and the seconds that max_steps and max_minutes leave; inf without such a limit."""
+        steps = math.inf if train.max_steps is None else train.max_steps - self.step
+        return steps, math.inf if train.max_minutes is None else 60 * train.max_minutes - self.seconds
+
     def continued_by(self, train: Train) -> str:
         """Return in words how a finished run can go on."""
         if self.stopped:

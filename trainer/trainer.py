@@ -73,7 +73,7 @@ class Trainer:
     def begin_epoch(self) -> None:
         """Announce the epoch to the console."""
         p = self.state.progress
-        self.console.begin(p.epoch, self.cfg.train.max_epoch, len(self.train_loader), p.batch)
+        self.console.begin(p.epoch, self.cfg.train.max_epoch, len(self.train_loader), p.batch, p.limits(self.cfg.train))
 
     def train_epoch(self) -> bool:
         """Train the rest of the current epoch. Returns False if the run must end or was rolled back."""

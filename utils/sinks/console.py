@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from utils.sinks.logger import Sink
-from utils.sinks.table import Epoch, Table, clock, is_rate, number
+from utils.sinks.table import NO_LIMITS, Epoch, Pair, Table, clock, is_rate, number
 from utils.terminal import printable, show
 
 __all__ = ["Console", "Output"]
@@ -23,7 +23,7 @@ __all__ = ["Console", "Output"]
 Output = Literal["text", "quiet", "json"]
 LINE_PERIOD = 10.0  # s between two lines of progress where there is no bar
 BAR_PERIOD = 1.0  # s between two updates of the text beside the bar's count
-BAR = "{desc} {bar} {n_fmt}/{total_fmt}, {rate_noinv_fmt}, {remaining} left{postfix}"
+BAR = "{desc} {bar} {n_fmt}/{total_fmt}, {rate_noinv_fmt}{postfix}"
 BOLD, GREEN = "1", "32"  # colours of a terminal
 
 
@@ -51,12 +51,16 @@ class Console(Sink):
             self.table.shown = []
             self._print(self._wrapped(text))
 
-    def begin(self, epoch: int, epochs: int, total: int, done: int) -> None:
-        """Begin an epoch (from 0, of `epochs`) of `total` batches, of which `done` are already done."""
+    def begin(self, epoch: int, epochs: int, total: int, done: int, limits: Pair = NO_LIMITS) -> None:
+        """Begin an epoch (from 0, of `epochs`) of `total` batches, of which `done` are already done.
+
+        `limits`: the steps and the seconds that the run may still take.
+        """
         if self.epoch.done >= self.epoch.total > 0 and not self.epoch.reported and self.output == "text":
             self.tell(self.epoch.number, self.epoch.step, best=False)  # no validation came in this epoch
         self.end()
-        self.epoch = Epoch(epoch, epochs, total, done)
+        (steps, seconds), before = self.epoch.spent(), self.epoch.before
+        self.epoch = Epoch(epoch, epochs, total, done, limits, (before[0] + steps, before[1] + seconds * (steps > 0)))
         if self.terminal:
             options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "unit": " step"}
             options |= {} if self.notebook else {"bar_format": BAR}
@@ -140,7 +144,7 @@ class Console(Sink):
         self.last_look = time.monotonic()
         values = self.values or {name: float(value.detach()) for name, value in scalars.items()}
         losses = [f"{name} {number(value)}" for name, value in values.items() if not is_rate(name)]
-        self.bar.set_postfix_str(", ".join([*losses[:2], *_memory()]))  # this also draws the bar
+        self.bar.set_postfix_str(", ".join([self.epoch.left(), *losses[:2], *_memory()]))  # this also draws the bar
 
     def _wrapped(self, text: str) -> str:
         """Return the text, on a terminal wrapped between words."""
@@ -217,7 +221,7 @@ def _memory() -> list[str]:
     """Return the process's memory, if the system reports it, and the GPU's."""
     memory = []
     with suppress(OSError, ValueError), open("/proc/self/statm") as stream:
-        memory.append(f"{int(stream.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB")
+        memory.append(f"mem {int(stream.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB")
     if torch.cuda.is_initialized():
         memory.append(f"GPU {torch.cuda.memory_reserved() / 1e6:,.0f} MB")
     return memory

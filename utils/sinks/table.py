@@ -7,13 +7,22 @@ from collections.abc import Mapping, Sequence
 __all__ = []
 
 COLUMN = 8  # characters of a number in the table
+Pair = tuple[float, float]  # steps and seconds
+NO_LIMITS: Pair = (math.inf, math.inf)
 
 
 class Epoch:
-    """An epoch in progress: its batches, and the means of its train rows."""
+    """An epoch in progress: its batches, and the means of its train rows.
 
-    def __init__(self, number: int, of: int, total: int, done: int):
+    `limits` are the steps and the seconds that the run may still take from here; inf without a limit. `before` are the
+    steps and seconds of the epochs before it, as far as this process trained them.
+    """
+
+    def __init__(
+        self, number: int, of: int, total: int, done: int, limits: Pair = NO_LIMITS, before: Pair = (0.0, 0.0)
+    ):
         self.number, self.of, self.total, self.done, self.first = number, of, total, done, done
+        self.limits, self.before = limits, before
         self.start = time.monotonic()
         self.step = 0  # of the last row
         self.sums: dict[str, list[float]] = {}  # name: sum over steps, steps
@@ -53,10 +62,26 @@ class Epoch:
 
     def progress(self) -> str:
         """Return the progress, the speed and the remaining time."""
-        seconds = time.monotonic() - self.start
-        rate = (self.done - self.first) / seconds if seconds > 0 else 0.0
-        left = f"{clock((self.total - self.done) / rate)} left" if rate else "? left"
-        return f"epoch {self.number + 1}/{self.of}  {self.done:,}/{self.total:,}  {rate:.4g} steps/s  {left}"
+        taken, seconds = self.spent()
+        rate = taken / seconds if seconds > 0 else 0.0
+        place = f"epoch {self.number + 1}/{self.of}  {self.done:,}/{self.total:,}"
+        return f"{place}  {rate:.4g} steps/s  {self.left()}"
+
+    def spent(self) -> Pair:
+        """Return the steps that were taken of it, and the seconds."""
+        return self.done - self.first, time.monotonic() - self.start
+
+    def left(self) -> str:
+        """Return the time left of the epoch and, where it is longer, that of the run, by steps and minutes allowed."""
+        taken, seconds = self.spent()
+        if not taken or seconds <= 0:
+            return "? left"
+        steps, allowed = self.limits[0] - taken, max(0.0, self.limits[1] - seconds)
+        of_epoch = min(self.total - self.done, steps)
+        of_run = min(self.total - self.done + max(0, self.of - self.number - 1) * self.total, steps)
+        whole = (self.before[1] + seconds) / (self.before[0] + taken)  # s a step, with validations and saves
+        epoch, run = min(of_epoch * seconds / taken, allowed), min(of_run * whole, allowed)
+        return f"{clock(epoch)} left" if run <= epoch else f"{clock(epoch)} left of epoch, {clock(run)} of run"
 
 
 class Table:

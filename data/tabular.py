@@ -29,14 +29,16 @@ from utils.errors import DataError
 __all__ = ["Tabular"]
 
 NO_TARGET = MISSING | {"?", "#n/a", "<na>", "inf", "-inf", "+inf", "infinity", "-infinity"}
+MOST_CLASSES = 20  # or half of the rows, if that is more: a target with more different values is a number
 LISTED = 30  # columns that are described each in a line
 
 
 class Tabular(Dataset):
     """A table in train.csv and test.csv: numbers standardised, categories one-hot, gaps marked; validated fold by fold.
 
-    `target` is the column to predict: a class if `columns.categories` names it, otherwise a number, standardised. `id`
-    is the column with the rows' names; without one they are numbered from 1. `train` and `test` name other files. The
+    `target` is the column to predict: a class or a number, standardised, as the task asks for, or as
+    `columns.categories` or `columns.numbers` says, if they name it. `id` is the column with the rows' names; without
+    one they are numbered from 1. `train` and `test` name other files. The
     training rows decide whether a column holds numbers, dates or categories, and a run prints how each was understood.
     Among numbers NA, None or nothing is a gap, and so are a few other texts, which are counted and named; more of them
     are an error. Among categories NA is one of its own. Categories beyond `columns.one_hot_at_most` are embedded.
@@ -68,6 +70,7 @@ class Tabular(Dataset):
         test: str | None = None,
         statistics: Mapping[str, Any] | None = None,
         whole: bool = False,
+        target_kind: Literal["class", "number"] | None = None,
     ) -> None:
         options = Columns.from_config(columns or {})
         root = existing_folder(root, split)
@@ -78,12 +81,13 @@ class Tabular(Dataset):
             training, held_out = split_fold(len(self.ids), fold, seed)
             training = _without(table, self.ids, training, options.without)
             if statistics is None:
-                statistics = _statistics(table, table.subset(training), (target, id), options)
+                statistics = _statistics(table, table.subset(training), (target, id), options, target_kind)
             chosen = training if split == "train" else list(range(len(self.ids))) if whole else held_out
             self.facts = _facts(path, table.subset(chosen), split, statistics, options, (target, id), whole, fold)
             table, self.ids = table.subset(chosen), [self.ids[i] for i in chosen]
         elif statistics is None:
-            statistics = Tabular(root, "train", target, id, columns, fold, seed, train).statistics
+            training_set = Tabular(root, "train", target, id, columns, fold, seed, train, target_kind=target_kind)
+            statistics = training_set.statistics
         self.statistics = statistics
         used = [one for one in statistics["features"] if "left_out" not in one]
         if not used:
@@ -137,7 +141,9 @@ def _without(table: Table, ids: list[str], training: list[int], left_out: Sequen
     return [i for i in training if ids[i] not in names]
 
 
-def _statistics(whole: Table, training: Table, exclude: tuple[str, str | None], options: Columns) -> dict[str, Any]:
+def _statistics(
+    whole: Table, training: Table, exclude: tuple[str, str | None], options: Columns, kind: str | None
+) -> dict[str, Any]:
     """Return the statistics of each column and of the target.
 
     Those of the target are its mean and deviation in training, or the classes of all rows.
@@ -145,9 +151,26 @@ def _statistics(whole: Table, training: Table, exclude: tuple[str, str | None], 
     target = exclude[0]
     _refuse_gaps(whole, target)
     found: dict[str, Any] = {"features": fit(training, options, [name for name in exclude if name])}
-    if target in options.categories:
+    if _is_class(whole, target, options, kind):
         return found | {"classes": fit_classes(whole, target)}
     return found | {"target": {**fit_number(training, target, options), "clip": None}}
+
+
+def _is_class(table: Table, target: str, options: Columns, kind: str | None) -> bool:
+    """Return whether the target is a class: as the config says, otherwise as the task asks for (`kind`).
+
+    Raises DataError for a target with too many different numbers to be classes.
+    """
+    if target in options.categories or target in options.numbers:
+        return target in options.categories
+    texts = {text for _, text in table.cells(target)}
+    if kind == "class" and len(texts) > max(MOST_CLASSES, len(table.rows) / 2):
+        held = f"{len(texts)} different values in {len(table.rows)} rows"
+        raise DataError(
+            f"{table.path}: the target {target} holds {held}, too many for classes; for a number set --task=Regression "
+            f"--model.num_classes=1, for classes columns.categories=[{target}]"
+        )
+    return kind == "class"
 
 
 def _refuse_gaps(table: Table, target: str) -> None:

@@ -207,3 +207,30 @@ def val(folder, seed):
 
 def one_class(folder, seed):
     return len(set(val(folder, seed).labels.tolist())) == 1
+
+
+# The target
+
+
+@pytest.mark.parametrize(("task", "target", "told"), [
+    ("Classification", "01", "target: y, 2 classes"),
+    ("Classification", "ab", "target: y, 2 classes"),
+    ("Regression", "01", "target: y, a number"),
+])  # fmt: skip
+def test_the_task_says_whether_the_target_is_a_class(run, tmp_path, task, target, told):
+    (tmp_path / "data").mkdir()
+    rows = "".join(f"{i},{i % 7},{target[i % 2]}\n" for i in range(60))
+    (tmp_path / "data/train.csv").write_text(f"id,x,y\n{rows}")
+    flags = ["table", "--data.dataset.root=data", "--data.dataset.target=y", "--data.dataset.id=id", f"--task={task}"]
+    flags += ["--model.num_classes=1"] if task == "Regression" else []
+    given = run("train", *flags, "--run=a", "--max-epoch=1", *PLAIN)
+    assert given.code == 0 and told in given.out, given
+    assert run("val", "checkpoints/a").code == 0
+
+
+def test_a_number_is_not_taken_for_hundreds_of_classes(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.csv").write_text("x,y\n" + "".join(f"{i % 7},{i}.5\n" for i in range(60)))
+    given = run("train", "table", "--data.dataset.root=data", "--data.dataset.target=y", "--run=a", *PLAIN)
+    assert given.code == 3 and "the target y holds 60 different values in 60 rows" in given.err, given
+    assert "--task=Regression" in given.err and "columns.categories=[y]" in given.err

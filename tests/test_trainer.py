@@ -218,3 +218,18 @@ def test_networks_without_optimizer_and_optimizers_without_network(run):
     given = run("train", "--run=a", *PLAIN, "--optim={generator: {name: SGD}}", "--schedule={}")
     assert given.code == 2
     assert "no network of that role" in given.err
+
+
+def test_a_sure_classifier_is_ranked_by_its_logits():
+    """Far from zero all probabilities are 1 in float32, and their ties would say nothing about the ranking."""
+    from trainer.tasks.classification import Classification
+    from utils.meters import AUC
+
+    margins = torch.tensor([20.0, 30.0, 40.0, 50.0])
+    logits = torch.stack([torch.zeros(4), margins], 1)
+    labels = torch.tensor([0, 0, 1, 1])
+    for positive, expected in (("b", 1.0), ("a", 1.0)):
+        task = Classification(torch.nn.Identity(), ["a", "b"], positive)
+        meters = {"auc": AUC(), **{name: task.meters()[name] for name in ("loss", "log_loss")}}
+        task.val_step((logits, labels), meters)
+        assert meters["auc"].value() == expected

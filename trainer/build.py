@@ -147,6 +147,8 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
             "give it __init__(self, split, …), which is 'train', 'val' or 'test'"
         )
     offered: Meta = {**meta, "split": split, "whole": whole}
+    if kind := COMPONENTS["task"].literal(cfg.task.name, "target_kind"):
+        offered["target_kind"] = kind
     if "ignore_index" in cfg.task.args:
         offered["ignore_index"] = cfg.task.args["ignore_index"]
     if listed:

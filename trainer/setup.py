@@ -1,6 +1,7 @@
 """The set-up of a run: `auto` values of the config, seeds, and networks ready for the device."""
 
 import ctypes
+import logging
 import os
 import random
 from contextlib import suppress
@@ -40,8 +41,17 @@ def prepare_networks(task: nn.Module, train: Train, training: bool = False) -> N
         _keep_memory()
     if train.channels_last:
         task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if train.compile:
+        _quiet_compiler()
     for network in task.children() if train.compile else ():
         network.compile(options=None if training else {"freezing": True})
+
+
+def _quiet_compiler() -> None:
+    """Leave out the compiler's ten lines for each place that it passes over; TORCH_LOGS brings them back."""
+    if "TORCH_LOGS" not in os.environ:
+        for name in ("torch._dynamo", "torch._inductor", "torch.utils.cpp_extension"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _keep_memory() -> None:

@@ -41,6 +41,7 @@ class Task(nn.Module, ABC):
     # The metrics of validation, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
     update_every: Mapping[str, int] = MappingProxyType({})  # of roles that do not learn at each step: at each n-th
+    target_kind: ClassVar[str | None] = None  # "class" or "number", for datasets whose target may be either
     label_classes: int | None = None  # of a task over (inputs, labels): labels are int64 [B] below it, and looked at
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
 

@@ -27,6 +27,8 @@ class Classification(Task):
         "top5": "max",
     }
 
+    target_kind: ClassVar[str] = "class"
+
     def __init__(
         self,
         model: nn.Module,

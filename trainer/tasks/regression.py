@@ -23,6 +23,7 @@ class Regression(Task):
     """
 
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min", "rmse": "min"}
+    target_kind: ClassVar[str] = "number"
 
     def __init__(
         self, model: nn.Module, loss: Literal["mean", "sum"] = "mean", outputs: Sequence[Mapping[str, Any]] = ()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from data._facts import Facts
+from data._sources import advice
 from utils.errors import DataError
 from utils.images import read_size
 
@@ -40,7 +41,7 @@ def existing_folder(path: str, split: str) -> str:
     if os.path.isdir(path):
         return path
     what = "is not a folder" if os.path.exists(path) else "does not exist"
-    raise DataError(f"{path} {what}, but the split '{split}' is read from it; set {root_option(split)}")
+    raise DataError(f"{path} {what}, but the split '{split}' is read from it; set {root_option(split)}{advice(path)}")
 
 
 def no_pictures(folder: str, split: str) -> DataError:
@@ -48,6 +49,7 @@ def no_pictures(folder: str, split: str) -> DataError:
     with _listing(folder):
         deeper = next(_walk(folder, "", Facts(), ()), "")
     hint = f"; {deeper} lies deeper: --data.dataset=ImageFolder takes folders for classes" if deeper else ""
+    hint = hint or advice(folder)
     return DataError(f"no pictures in {folder} (looked for {', '.join(SUFFIXES)}); set {root_option(split)}{hint}")
 
 

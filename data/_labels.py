@@ -109,8 +109,10 @@ def check_classes(file: str, name: str, cells: Sequence[str], sure: bool) -> Non
     if sure:
         return
     parts = {cell: [part for part in re.split(r"[\s,;|]+", cell) if part] for cell in found}
-    several = [cell for cell in found if len(parts[cell]) > 1 and set(parts[cell]) <= found]
-    if several:
+    several = [cell for cell in found if len(parts[cell]) > 1]
+    words = {part for cell in found for part in parts[cell]}
+    # words that are classes themselves, or few words in many combinations
+    if any(set(parts[cell]) <= found for cell in several) or (several and len(words) < len(found) / 2):
         raise DataError(
             f"{file}: the column {name} seems to hold several labels in a cell, such as '{min(several)}', and the task "
             f"learns one for each picture; data.dataset.label={name} takes each combination for a class of its own"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data._csv import Faults, read_lines
+from data._sources import advice
 from utils.errors import DataError
 from utils.files import content
 
@@ -26,13 +27,15 @@ def find_files(root: str, files: str) -> list[Path]:
     """
     path = Path(os.path.expanduser(root))
     if not path.exists():
-        raise DataError(f"{root} does not exist, but the poems are read from it; set --data.dataset.root=FOLDER")
+        raise DataError(
+            f"{root} does not exist, but the poems are read from it; set --data.dataset.root=FOLDER{advice(root)}"
+        )
     found = [path] if path.is_file() else []
     for pattern in (files, "tang.npz", "*.txt") if not found else ():
         found = found or sorted(file for file in path.glob(pattern) if file.name[0] != ".")
     if not found:
         told = f"looked for {files} and tang.npz, and for plain text in *.txt"
-        raise DataError(f"no poems in {root} ({told}); set --data.dataset.root=FOLDER")
+        raise DataError(f"no poems in {root} ({told}); set --data.dataset.root=FOLDER{advice(root)}")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from data._cells import parse_number
 from data._csv import Faults, Row, read_lines
+from data._sources import advice
 from utils.errors import DataError
 from utils.words import suggest
 
@@ -204,5 +205,5 @@ def table_path(root: str, split: str, file: str | None = None) -> str:
             name for name in os.listdir(os.path.dirname(path) or ".") if name.endswith((".csv", ".tsv", ".txt"))
         )
         found = f"; there is {', '.join(beside[:6])}" if beside else ""
-        raise DataError(f"{path} does not exist; set data.dataset.{key}=FILE{found}")
+        raise DataError(f"{path} does not exist; set data.dataset.{key}=FILE{found or advice(root)}")
     return path

@@ -83,9 +83,12 @@ class Captions(Dataset):
             self.facts.lines.append(f"captions: {path} (data.dataset.annotations)")
         paths = locate(captioned, found, folder)
         self.facts.leave_out("a photo without captions", sorted(set(found).difference(paths.values())))
-        every = split == "test" or (whole and split == "val")
-        train, val = ([], sorted(captioned)) if every else split_photos(sorted(captioned), val_fraction, photos)
-        self.ids: list[str] = {"train": train, "val": val, "test": found}[split]
+        names = sorted(captioned)
+        self.ids: list[str] = found
+        if split != "test":
+            self.ids = names if whole and split == "val" else split_photos(names, split, val_fraction, photos)
+        needed = vocabulary is None or split == "train"  # of the photos of the split train
+        train = split_photos(names, "train", val_fraction, photos) if needed and split != "test" else []
         self.pictures = ImageDataset(Files(folder, [paths[name] for name in self.ids]), self.ids, None, [], transform)
         self.inputs: Any = self.pictures
         counts = Counter(word for name in train for caption in captioned[name] for word in caption)
@@ -191,18 +194,15 @@ def _number(words: Sequence[str], numbers: dict[str, int]) -> Tensor:
 # Photos
 
 
-def split_photos(names: Sequence[str], val_fraction: float, photos: int | None) -> tuple[list[str], list[str]]:
-    """Return the photos of train and of val; with a fraction of 0 both get all of them.
+def split_photos(names: Sequence[str], split: str, val_fraction: float, photos: int | None) -> list[str]:
+    """Return the photos of the split train or val; with a fraction of 0 both get all of them.
 
-    Raises ValueError for `photos` below 1 or a fraction outside [0, 1], and DataError when a split gets no photo.
+    Raises ValueError for `photos` below 1 or a fraction outside [0, 1], and DataError when the split gets no photo.
     """
     if photos is not None and photos < 1:
         raise ValueError(f"photos={photos} leaves no photo; it must be at least 1")
     names = pick(names, split_indices(len(names), "train", 0.0, SEED)[:photos])
-    if val_fraction == 0:
-        return names, names
-    train, val = (pick(names, split_indices(len(names), split, val_fraction, SEED)) for split in ("train", "val"))
-    return train, val
+    return names if val_fraction == 0 else pick(names, split_indices(len(names), split, val_fraction, SEED))
 
 
 def locate(captioned: Captioned, found: Sequence[str], folder: str) -> dict[str, str]:

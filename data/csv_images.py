@@ -161,11 +161,18 @@ def _tell(facts: Facts, columns: Columns, table: Table, missing: Sequence[str], 
     shown = ", ".join(os.path.normpath(os.path.join(finder.root, folder)) for folder in folders[:4])
     shown += ", …" * (len(folders) > 4)
     facts.lines.append(f"pictures lie in {shown} (data.dataset.images)")
+    elsewhere = [name for name, path in zip(table.names, table.paths, strict=True) if not _as_named(name, path)]
+    facts.note_odd("whose folder is not where the CSV has it; found by the end of its path", elsewhere)
     known, without = set(table.paths), list[str]()
     for folder in folders:
         beside = list_images(os.path.join(finder.root, folder))
         without += [path for name in beside if (path := os.path.join(folder, name)) not in known]
     facts.leave_out("a picture without a row in the CSV", without)
+
+
+def _as_named(name: str, path: str) -> bool:
+    """Return whether a path below root has all folders of a name, whatever its suffix."""
+    return os.path.normpath(path).startswith(name) or f"/{os.path.normpath(name)}" in f"/{os.path.normpath(path)}"
 
 
 # Splits

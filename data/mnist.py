@@ -14,6 +14,7 @@ from torch import Tensor
 from data._facts import Facts
 from data._folders import existing_folder, root_option
 from data._images import ImageDataset
+from data._sources import advice
 from data._stores import Pixels
 from utils.errors import DataError
 
@@ -82,7 +83,9 @@ def _find(root: str, name: str, split: str) -> str:
     for path in (os.path.join(folder, name + suffix) for folder in folders for suffix in ("", ".gz")):
         if os.path.isfile(path):
             return path
-    raise DataError(f"no {name} or {name}.gz in {root}, MNIST/raw or raw below it; set {root_option(split)}")
+    raise DataError(
+        f"no {name} or {name}.gz in {root}, MNIST/raw or raw below it; set {root_option(split)}{advice(root)}"
+    )
 
 
 def _check_labels(path: str, labels: Tensor, images: int, classes: Sequence[str]) -> None:

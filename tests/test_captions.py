@@ -628,6 +628,8 @@ def test_validation_on_other_photos_scores_all_of_them(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "others")
     whole = Captions(str(tmp_path / "others"), "val", vocabulary=vocabulary, whole=True, val_fraction=0, photos=4)
     assert len(whole) == 24 and whole.facts.source.endswith("others/images")
+    every = Captions(str(photos), "val", vocabulary=vocabulary, val_fraction=1)
+    assert len(every) == 24, "what validates may be all photos, where nothing is trained"
     alone = tmp_path / "alone"
     paint(alone / "images/1.jpg", "red")
     (alone / "captions.txt").write_text("image,caption\n1.jpg,a red wall\n")

@@ -117,6 +117,26 @@ def test_measured_numbers_and_several_labels_in_a_cell_are_no_classes(tmp_path):
     with pytest.raises(DataError, match="several labels in a cell, such as 'rust scab'.*data.dataset.label=labels"):
         CSVImages(root, "train")
     assert CSVImages(root, "train", label="labels").classes == ["rust", "rust scab", "scab"]
+    mixed = [f"{a} {b}" for a in ("haze", "clear", "cloudy") for b in ("water", "road", "crop", "mine", "town")]
+    rows = "".join(f"q{i},{mixed[i % 15]} bare\n" for i in range(30))
+    (tmp_path / "trainLabels.csv").write_text("image_name,tags\n" + rows)
+    assert len(CSVImages(root, "train").classes) == 15, "few combinations may be names"
+    more = [f"{a} {b}" for a in mixed for b in ("bare", "blow", "burn", "wet")]
+    rows = "".join(f"r{i},{more[i % 60]}\n" for i in range(180))
+    folder(tmp_path, "image_name,tags\n" + rows, [f"r{i}" for i in range(180)])
+    with pytest.raises(DataError, match="several labels in a cell"):
+        CSVImages(root, "train")
+
+
+def test_folders_of_another_machine_are_told(tmp_path):
+    root = folder(tmp_path, table("path,label", "/kaggle/input/set/{p}.png,{c}"))
+    (found,) = CSVImages(root, "train").facts.odd.items()
+    assert "found by the end of its path" in found[0] and len(found[1]) == 12
+    inside = folder(tmp_path / "deep", table("path,label", "photos/{p},{c}"), inside="photos")
+    assert CSVImages(inside, "train").facts.odd == {}
+    whole = folder(tmp_path / "whole", "")
+    (tmp_path / "whole/trainLabels.csv").write_text(table("path,label", f"{whole}/{{p}}.png,{{c}}"))
+    assert CSVImages(whole, "train").facts.odd == {} and read(whole) == RIGHT
 
 
 def test_classes_that_are_decimal_numbers_are_ordered_by_value(tmp_path):

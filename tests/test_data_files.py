@@ -229,7 +229,11 @@ def test_real_odd_pictures_are_read() -> None:
     for row in rows:
         width, height = sorted(int(side) for side in row["size"].split("x"))
         if width * height < 10_000_000:  # larger ones would take gigabytes
-            image = read_image(str(folder / row["file"]))
+            try:
+                image = read_image(str(folder / row["file"]))
+            except DataError as error:
+                assert row["mode"] == "F" and "it holds numbers from -3.14094 to 3.14068" in str(error)
+                continue
             assert image.mode == "RGB" and sorted(image.size) == [width, height]
             assert np.array(image).shape[2] == 3
 

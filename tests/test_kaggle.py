@@ -148,6 +148,21 @@ def test_a_file_name_that_is_no_utf8_text_is_written_with_codes(trained_on_folde
     assert [line[0] for line in table("checkpoints/a/submission.csv")] == ["id", "caf\\udce9.png", "t0.png", "t2.png"]
 
 
+def test_a_class_whose_name_is_no_utf8_text_is_trained_and_written(trained_on_folders, tmp_path):
+    import os
+
+    os.rename(b"data/b", b"data/caf\xe9")
+    size = "[{name: Resize, size: [28, 28]}]"
+    args = ["--data.dataset=ImageFolder", "--model=LeNet", "--model.in_channels=3", "--max-epoch=1", "--run=b", *SMALL]
+    args += [f"--data.transform.train={size}", f"--data.transform.eval={size}", "--train-data-root=data"]
+    given = trained_on_folders("train", "csv_images", *args)
+    assert given.code == 0, given.err
+    for output in ("probability", "class"):
+        given = trained_on_folders("test", "checkpoints/b", "--test-data-root=test", f"--test.output={output}")
+        assert given.code == 0, given.err
+    assert {line[1] for line in table("checkpoints/b/submission.csv")[1:]} <= {"a", "caf\\udce9"}
+
+
 def test_checkpoint_alone_is_enough(trained, tmp_path):
     """Model, arguments, class names and transforms are in the file; nothing else of the run is needed."""
     (tmp_path / "elsewhere").mkdir()

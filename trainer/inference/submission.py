@@ -37,8 +37,8 @@ def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> 
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for key in order:
-        writer.writerow([_text(key), *(_value(key, rows[key][name]) for name in names)])
-    write_atomic(target, text.getvalue().encode())
+        writer.writerow([key, *(_value(key, rows[key][name]) for name in names)])
+    write_atomic(target, text.getvalue().encode("utf-8", "backslashreplace"))  # ids are names of files
     return len(order)
 
 

@@ -32,7 +32,10 @@ __all__ = ["LoadedRun", "test", "val"]
 NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
 COMPUTING = tuple(f"train.{name}" for name in NAMES)
 # Another folder, or another file, is scored whole.
-PLACES = ("data.train_data_root", "data.dataset.root", "data.dataset.train", "data.dataset.labels")
+PLACES = (
+    "data.train_data_root",
+    *(f"data.dataset.{name}" for name in ("root", "train", "labels", "annotations", "files")),
+)
 MEASURING = ("data.", "test.", "log.", *COMPUTING)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from utils.meters import Meter
     from utils.sinks.logger import Logger
 
-__all__ = ["Row", "Task", "Update", "Weight"]
+__all__ = ["Row", "Task", "Update", "Weight", "output_of", "pair_of"]
 
 Row = dict[str, Any]  # one sample's prediction: column and value
 Weight = float | Tensor | Literal["sum"] | None
@@ -59,3 +59,22 @@ class Task(nn.Module, ABC):
 
     def show(self, logger: "Logger", step: int) -> None:
         """Draw what a person would rather look at; called after each validation."""
+
+
+def pair_of(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return (inputs, targets) of a batch. Raises ConfigError for a batch of other parts."""
+    if isinstance(batch, (list, tuple)) and len(batch) == 2 and isinstance(batch[1], Tensor):
+        return batch[0], batch[1]
+    parts = ", ".join(type(part).__name__ for part in (batch if isinstance(batch, (list, tuple)) else [batch]))
+    raise ConfigError(f"task: it learns from an input and a target, but data.dataset gives {parts} for each sample")
+
+
+def output_of(network: nn.Module, inputs: Tensor, rank: int) -> Tensor:
+    """Return a network's output. Raises ConfigError unless it is a tensor of `rank` dimensions."""
+    found = network(inputs)
+    if isinstance(found, Tensor) and found.ndim == rank:
+        return found
+    given = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise ConfigError(
+        f"model: {type(network).__name__} gives {given}, but the task takes a tensor of {rank} dimensions"
+    )

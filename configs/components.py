@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from utils.config.library import Library
-from utils.config.ranges import TORCH
+from utils.config.ranges import TORCH, TORCHVISION
 from utils.config.registry import Registry, connect
 
 __all__ = ["COMPONENTS"]
@@ -53,6 +53,13 @@ COMPONENTS = connect(
             from_trainer=frozenset({"last_epoch"}),
             ranges=TORCH,
         ),
-        "transform": Registry("torchvision.transforms.v2", None, [TRANSFORMS], available=frozenset(), renamed=RENAMED),
+        "transform": Registry(
+            "torchvision.transforms.v2",
+            None,
+            [TRANSFORMS],
+            available=frozenset(),
+            renamed=RENAMED,
+            ranges=TORCHVISION,
+        ),
     }
 )

@@ -14,6 +14,7 @@ from data._folders import existing_folder
 from data._images import ImageDataset, pick
 from data._stores import Pixels
 from data._table import iter_rows, split_fold, table_path
+from utils.config.ranges import Count, Seed
 from utils.errors import DataError
 from utils.words import suggest
 
@@ -41,9 +42,9 @@ class CSVPixels(ImageDataset):
         split: Literal["train", "val", "test"],
         transform: Callable | None = None,
         label: str = "label",
-        image_size: Sequence[int] | None = None,
+        image_size: Sequence[Count] | None = None,
         fold: Sequence[int] = (0, 5),
-        seed: int = 0,
+        seed: Seed = 0,
         classes: Sequence[str] | None = None,
         whole: bool = False,
     ) -> None:

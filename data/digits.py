@@ -12,6 +12,7 @@ from torch import Tensor
 from data._facts import Facts
 from data._images import ImageDataset
 from data._stores import Pixels
+from utils.config.ranges import Seed
 
 __all__ = ["Digits"]
 
@@ -29,7 +30,7 @@ class Digits(ImageDataset):
         self,
         split: Literal["train", "val", "test"],
         transform: Callable | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         table = _table()
         order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))

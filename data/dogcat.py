@@ -10,6 +10,7 @@ from data._facts import Facts
 from data._folders import existing_folder, list_images, no_pictures, note_odd, root_option
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
+from utils.config.ranges import Fraction, Seed
 from utils.errors import DataError
 
 __all__ = ["DogCat"]
@@ -31,8 +32,8 @@ class DogCat(ImageDataset):
         root: str,
         split: Literal["train", "val", "test"],
         transform: Callable | None = None,
-        val_fraction: float = 0.3,
-        seed: int = 0,
+        val_fraction: Fraction = 0.3,
+        seed: Seed = 0,
         exclude: Sequence[str] = (),
         whole: bool = False,
     ) -> None:

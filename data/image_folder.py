@@ -17,6 +17,7 @@ from data._folders import (
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._splits import SPLITS, inner_folder, split_folders
 from data._stores import Files
+from utils.config.ranges import Fraction, Seed
 from utils.errors import DataError
 
 __all__ = ["ImageFolder"]
@@ -37,8 +38,8 @@ class ImageFolder(ImageDataset):
         root: str,
         split: Literal["train", "val", "test"],
         transform: Callable | None = None,
-        val_fraction: float = 0.3,
-        seed: int = 0,
+        val_fraction: Fraction = 0.3,
+        seed: Seed = 0,
         splits: Mapping[str, str] | None = None,
         exclude: Sequence[str] = (),
         classes: Sequence[str] | None = None,

@@ -7,6 +7,7 @@ from data._facts import Facts
 from data._folders import existing_folder, list_images, no_pictures, note_odd
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
+from utils.config.ranges import Fraction, Seed
 
 __all__ = ["Photos"]
 
@@ -23,8 +24,8 @@ class Photos(ImageDataset):
         root: str,
         split: Literal["train", "val", "test"],
         transform: Callable | None = None,
-        val_fraction: float = 0.1,
-        seed: int = 0,
+        val_fraction: Fraction = 0.1,
+        seed: Seed = 0,
         exclude: Sequence[str] = (),
         whole: bool = False,
     ) -> None:

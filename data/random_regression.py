@@ -1,11 +1,13 @@
 """The random tensors of PyTorch's first tutorial, to which it fits its two-layer networks."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from utils.config.ranges import Count, Range, Seed
 
 __all__ = ["RandomRegression"]
 
@@ -25,11 +27,11 @@ class RandomRegression(Dataset):
     def __init__(
         self,
         split: Literal["train", "val", "test"],
-        samples: int = 64,
-        in_features: int = 1000,
-        out_features: int = 10,
-        passes: int = 1,
-        seed: int = 0,
+        samples: Count = 64,
+        in_features: Count = 1000,
+        out_features: Count = 10,
+        passes: Annotated[int, Range(1, 1_000_000)] = 1,
+        seed: Seed = 0,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.inputs = torch.randn(samples, in_features, generator=generator)

@@ -15,6 +15,7 @@ from data._facts import Facts
 from data._folders import existing_folder
 from data._mask_folders import Found, Layout, Pair, find_pairs, unmasked
 from data._masks import IGNORED, Table, find_values, table_of
+from utils.config.ranges import Count, Fraction
 from utils.errors import DataError
 from utils.images import read_image, read_size, to_tensor
 
@@ -54,8 +55,8 @@ class MaskFolder(Dataset):
         transform: Callable | None = None,
         images: str = "image",
         masks: str = "label",
-        val_fraction: float = 0.2,
-        in_channels: int | None = None,
+        val_fraction: Fraction = 0.2,
+        in_channels: Count | None = None,
         mask_values: Sequence[int | Sequence[int]] | None = None,
         classes: Mapping[str, Any] | Sequence[str] | None = None,
         splits: Mapping[str, str] | None = None,

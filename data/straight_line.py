@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from utils.config.ranges import Count, NonNegative, Seed
+
 __all__ = ["StraightLine"]
 
 SEEDS = {"train": 0, "val": 1, "test": 2}  # each split has its own points
@@ -23,11 +25,11 @@ class StraightLine(Dataset):
     def __init__(
         self,
         split: Literal["train", "val", "test"],
-        samples: int = 512,
+        samples: Count = 512,
         w: float = 2.0,
         b: float = 3.0,
-        noise: float = 0.2,
-        seed: int = 0,
+        noise: NonNegative = 0.2,
+        seed: Seed = 0,
     ) -> None:
         generator = torch.Generator().manual_seed(3 * seed + SEEDS[split])
         self.x = 4 * torch.rand(samples, 1, generator=generator)

@@ -24,6 +24,7 @@ from data._csv import Faults
 from data._facts import Facts
 from data._folders import existing_folder
 from data._table import Table, derive, read_table, split_fold, table_path
+from utils.config.ranges import Seed
 from utils.errors import DataError
 
 __all__ = ["Tabular"]
@@ -65,7 +66,7 @@ class Tabular(Dataset):
         id: str | None = None,
         columns: Mapping[str, Any] | None = None,
         fold: Sequence[int] = (0, 5),
-        seed: int = 0,
+        seed: Seed = 0,
         train: str | None = None,
         test: str | None = None,
         statistics: Mapping[str, Any] | None = None,

@@ -1,7 +1,5 @@
 """AlexNet: five convolutions, then three linear layers that hold nearly all of its parameters."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
@@ -26,7 +24,7 @@ class AlexNet(BasicModule):
         self,
         num_classes: Count = 1000,
         in_channels: Count = 3,
-        image_size: Sequence[Count] | None = None,
+        image_size: tuple[Count, Count] | None = None,
         dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()

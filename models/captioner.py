@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.basic_module import BasicModule
-from utils.config.ranges import Count, Fraction
+from utils.config.ranges import Count, Depth, Fraction
 
 __all__ = ["CaptionDecoder"]
 
@@ -38,7 +38,7 @@ class CaptionDecoder(BasicModule):
         feature_size: Count = 2048,
         embedding: Count = 256,
         width: Count = 256,
-        layers: Count = 1,
+        layers: Depth = 1,
         dropout: Fraction = 0.0,
         shared_embedding: bool = False,
         attention: bool = False,

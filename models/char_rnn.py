@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
-from utils.config.ranges import Count, Fraction
+from utils.config.ranges import Count, Depth, Fraction
 
 __all__ = ["CharRNN"]
 
@@ -24,7 +24,7 @@ class CharRNN(BasicModule):
         vocabulary_size: Count,
         embedding: Count = 128,
         width: Count = 256,
-        layers: Count = 2,
+        layers: Depth = 2,
         dropout: Fraction = 0.0,
     ) -> None:
         super().__init__()

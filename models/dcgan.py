@@ -35,7 +35,7 @@ class DCGANGenerator(BasicModule):
     """
 
     def __init__(
-        self, nz: Count = 100, ngf: Count = 64, in_channels: Count = 3, image_size: Sequence[Count] = (96, 96)
+        self, nz: Count = 100, ngf: Count = 64, in_channels: Count = 3, image_size: tuple[Count, Count] = (96, 96)
     ) -> None:
         super().__init__()
         self.nz = nz
@@ -67,7 +67,7 @@ class DCGANDiscriminator(BasicModule):
         self,
         ndf: Count = 64,
         in_channels: Count = 3,
-        image_size: Sequence[Count] = (96, 96),
+        image_size: tuple[Count, Count] = (96, 96),
         norm: Literal["batch", "instance", "none"] = "batch",
     ) -> None:
         super().__init__()

@@ -1,7 +1,5 @@
 """LeNet-5: two convolutions and three linear layers, the network that read the digits on cheques."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
@@ -21,7 +19,9 @@ class LeNet(BasicModule):
     the radial basis functions at the end, and connects every map of the second convolution to every map of the first.
     """
 
-    def __init__(self, num_classes: Count = 10, in_channels: Count = 1, image_size: Sequence[Count] = (32, 32)) -> None:
+    def __init__(
+        self, num_classes: Count = 10, in_channels: Count = 1, image_size: tuple[Count, Count] = (32, 32)
+    ) -> None:
         super().__init__()
         padding = tuple(max(0, (33 - side) // 2) for side in image_size)
         height, width = (((side + 2 * pad - 4) // 2 - 4) // 2 for side, pad in zip(image_size, padding, strict=True))

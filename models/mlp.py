@@ -43,7 +43,7 @@ class MLP(BasicModule):
         self,
         num_classes: Count,
         in_channels: Count = 1,
-        image_size: Sequence[Count] | None = None,
+        image_size: tuple[Count, Count] | None = None,
         in_features: Count | None = None,
         hidden: Sequence[Count] = (128,),
         dropout: Fraction = 0.0,

@@ -1,6 +1,5 @@
 """ResNet34 in two pieces: a residual block, and the network that stacks sixteen of them."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ class ResNet34(BasicModule):
         self,
         num_classes: Count = 1000,
         in_channels: Count = 3,
-        image_size: Sequence[Count] | None = None,
+        image_size: tuple[Count, Count] | None = None,
         stem: Literal["auto", "imagenet", "small"] = "auto",
     ) -> None:
         super().__init__()

@@ -1,6 +1,5 @@
 """A classifier of sequences: a recurrent network reads them step by step, and its last state decides."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from models.basic_module import BasicModule
-from utils.config.ranges import Count
+from utils.config.ranges import Count, Depth
 
 __all__ = ["SequenceClassifier"]
 
@@ -37,11 +36,11 @@ class SequenceClassifier(BasicModule):
         self,
         num_classes: Count,
         in_channels: Count = 1,
-        image_size: Sequence[Count] | None = None,
+        image_size: tuple[Count, Count] | None = None,
         vocabulary_size: Count | None = None,
         kind: Literal["rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell"] = "lstm",
         width: Count = 128,
-        layers: Count = 1,
+        layers: Depth = 1,
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
@@ -67,7 +66,7 @@ class SequenceClassifier(BasicModule):
 class Layers(nn.Module):
     """torch's own layers: the last hidden state (B, directions * width) after the steps (B, T, inputs)."""
 
-    def __init__(self, kind: str, inputs: int, width: Count, layers: Count, bidirectional: bool) -> None:
+    def __init__(self, kind: str, inputs: int, width: Count, layers: Depth, bidirectional: bool) -> None:
         super().__init__()
         self.layers = LAYERS[kind](inputs, width, layers, batch_first=True, bidirectional=bidirectional)
 
@@ -82,7 +81,7 @@ class Layers(nn.Module):
 class Cells(nn.Module):
     """The same computation as `Layers`, from cells: two in each layer if it reads both ways, otherwise one."""
 
-    def __init__(self, kind: str, inputs: int, width: Count, layers: Count, bidirectional: bool) -> None:
+    def __init__(self, kind: str, inputs: int, width: Count, layers: Depth, bidirectional: bool) -> None:
         super().__init__()
         self.width, directions = width, 1 + bidirectional
         sizes = [inputs] + [directions * width] * (layers - 1)

@@ -1,7 +1,5 @@
 """SqueezeNet 1.1: fire modules that squeeze to few channels before they expand to many."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +26,7 @@ class SqueezeNet(BasicModule):
         self,
         num_classes: Count = 1000,
         in_channels: Count = 3,
-        image_size: Sequence[Count] | None = None,
+        image_size: tuple[Count, Count] | None = None,
         dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()

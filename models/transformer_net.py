@@ -1,11 +1,13 @@
 """TransformerNet: repaints a picture of any size in one pass."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.basic_module import BasicModule
-from utils.config.ranges import Count
+from utils.config.ranges import Count, Range
 from utils.errors import DataError
 
 __all__ = ["TransformerNet"]
@@ -24,7 +26,7 @@ class TransformerNet(BasicModule):
     `width` is the number of channels at full size; it doubles with each of the two halvings.
     """
 
-    def __init__(self, width: Count = 32, blocks: int = 5) -> None:
+    def __init__(self, width: Count = 32, blocks: Annotated[int, Range(0, 1000)] = 5) -> None:
         super().__init__()
         self.down = nn.Sequential(
             ConvBlock(3, width, 9),

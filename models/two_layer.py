@@ -1,10 +1,12 @@
 """The two networks of PyTorch's first tutorial: two fixed layers, and a depth drawn anew at each step."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from models.basic_module import BasicModule
-from utils.config.ranges import Count
+from utils.config.ranges import Count, Range
 
 __all__ = ["DynamicNet", "TwoLayerNet"]
 
@@ -33,7 +35,13 @@ class DynamicNet(BasicModule):
     over all depths, which equals the average in training.
     """
 
-    def __init__(self, in_features: Count, out_features: Count, hidden: Count = 100, max_depth: int = 3) -> None:
+    def __init__(
+        self,
+        in_features: Count,
+        out_features: Count,
+        hidden: Count = 100,
+        max_depth: Annotated[int, Range(0, 1000)] = 3,
+    ) -> None:
         """Build the layers. Raises ValueError for a `max_depth` below 0."""
         if max_depth < 0:
             raise ValueError(f"max_depth={max_depth} is below 0")

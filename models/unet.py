@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.basic_module import BasicModule
-from utils.config.ranges import Count
+from utils.config.ranges import Count, Range
 
 __all__ = ["UNet"]
 
@@ -60,7 +61,9 @@ class UNet(BasicModule):
         ValueError: width or depth below 1.
     """
 
-    def __init__(self, num_classes: Count, in_channels: Count = 1, width: Count = 64, depth: int = 4) -> None:
+    def __init__(
+        self, num_classes: Count, in_channels: Count = 1, width: Count = 64, depth: Annotated[int, Range(1, 16)] = 4
+    ) -> None:
         super().__init__()
         if width < 1 or depth < 1:
             raise ValueError(f"UNet needs width >= 1 and depth >= 1, not {width} and {depth}")

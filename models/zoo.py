@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torchvision import models as catalogue
 
+from utils.config.ranges import Count
 from utils.errors import ConfigError, DataError
 
 __all__ = ["torchvision"]
@@ -16,8 +17,8 @@ __all__ = ["torchvision"]
 
 def torchvision(
     variant: str,
-    num_classes: int = 1000,
-    in_channels: int = 3,
+    num_classes: Count = 1000,
+    in_channels: Count = 3,
     weights: str | None = None,
     **arguments: object,
 ) -> nn.Module:

@@ -161,3 +161,17 @@ def test_renames_may_happen_in_another_order():
 def test_violations_are_not_mistaken_for_other_failures():
     with pytest.raises(Violation, match="broken"):
         violating(Trial("fake", 1, Path(), "found"))
+
+
+def test_a_family_whose_trials_test_too_little_is_not_good(monkeypatch):
+    from tests.faults import campaign as parts
+
+    def half(t: Trial) -> str:
+        return f"kind {t.seed % 2}"
+
+    for least, good in ((0.5, True), (0.6, False)):
+        family = Family("half", "a fault", "a promise", 100, half, (), None, {"kind 1": least})
+        monkeypatch.setattr(parts, "load", lambda name, family=family: family)
+        result = parts.run(family, range(100), 1, ())
+        assert result.good is good, result
+        assert list(result.complaints()) == ([] if good else ["  TOO FEW kind 1: the trials test too little"])

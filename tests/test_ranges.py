@@ -24,13 +24,37 @@ REFUSED = [
     ("two_layer", "--model.hidden=0", "model.hidden must be at least 1, got 0"),
     ("poetry", "--model.embedding=-1", "model.embedding must be at least 1, got -1"),
     ("mnist_gan", "--model.generator.nz=0", "model.generator.nz must be at least 1, got 0"),
+    ("default", "--data.dataset.seed=-1", "data.dataset.seed must be from 0 to 2147483648, got -1"),
+    ("default", "--model.num_classes=9223372036854775808", "model.num_classes: 9223372036854775808 is beyond 64 bits"),
+    ("default", "--model=MLP --model.hidden=[8,1e3000]", "model.hidden[1]: expected a whole number"),
+    ("default", "--model=LeNet --model.image_size=[8]", "model.image_size: expected a list of 2 whole numbers, got a"),
+    ("two_layer", "--data.dataset.in_features=-1", "data.dataset.in_features must be at least 1, got -1"),
+    ("two_layer", "--data.dataset.passes=1000000000", "data.dataset.passes must be from 1 to 1000000, got 1000000000"),
+    ("two_layer", "--model=DynamicNet --model.max_depth=-1", "model.max_depth must be from 0 to 1000, got -1"),
+    ("linear_regression", "--data.dataset.noise=.nan", "data.dataset.noise must be at least 0 and finite, got .nan"),
+    ("poetry", "--model.layers=1000000000", "model.layers must be from 1 to 1000, got 1000000000"),
+    ("unet", "--data.dataset.val_fraction=-1", "data.dataset.val_fraction must be from 0 to 1, got -1"),
+    ("unet", "--model.depth=1000000000", "model.depth must be from 1 to 16, got 1000000000"),
+    (
+        "style_transfer",
+        "--style-path=x --model.blocks=1000000000",
+        "model.blocks must be from 0 to 1000, got 1000000000",
+    ),
+    (
+        "cifar10",
+        "--data.transform.train=[{name:\u00a0RandAugment,num_ops:\u00a01000000}]",
+        "data.transform.train[0].num_ops must be from 0 to 100, got 1000000",
+    ),
+    ("cifar10", "--data.transform.eval=[{name:\u00a0Resize,size:\u00a00}]", "size must be from 1 to 100000, got 0"),
+    ("default", "--run=../x", "--run=../x: a run's name has letters, digits and ._- only, at most 100 of them"),
+    ("default", f"--run={'x' * 300}", "a run's name has letters, digits and ._- only, at most 100 of them"),
     ("mnist_gan", "--model.generator.ngf=0", "model.generator.ngf must be at least 1, got 0"),
 ]
 
 
 @pytest.mark.parametrize(("config", "flags", "message"), REFUSED)
 def test_a_number_outside_of_its_range_is_refused(run, config, flags, message):
-    given = run("check", config, *flags.split())
+    given = run("check", config, *(flag.replace("\u00a0", " ") for flag in flags.split(" ")))
     assert given.code == 2 and message in given.err, given
 
 

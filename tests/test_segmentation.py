@@ -207,10 +207,10 @@ def test_bad_files_get_a_sentence(run, folder, spoil, told):
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
-        ("--data.dataset.val_fraction=2", "val_fraction=2.0 is not between 0 and 1"),
+        ("--data.dataset.val_fraction=2", "val_fraction must be from 0 to 1, got 2"),
         ("--data.dataset.mask_values=[0]", "mask_values=[0] must be two different values or more"),
         ("--data.dataset.in_channels=2", "in_channels=2 is neither 1, grey, nor 3, colour"),
-        ("--model.depth=0", "UNet needs width >= 1 and depth >= 1, not 4 and 0"),
+        ("--model.depth=0", "model.depth must be from 1 to 16, got 0"),
         ("--task.dice_weight=-1", "task.dice_weight must be at least 0"),
     ],
 )

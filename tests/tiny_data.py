@@ -6,7 +6,6 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from conftest import dogcats
 
 from configs import load
 
@@ -33,6 +32,8 @@ def write(path: Path, lines: list[str]) -> None:
 
 def make_photos(data: Path) -> None:
     """Dogs and cats as Kaggle gives them, photos in class folders, a painting, and labels in a CSV."""
+    from conftest import dogcats  # only under pytest; the campaign takes the other functions
+
     dogcats(data / "dogcat/train", 20)
     for i in range(4):
         picture(data / f"dogcat/test/{i + 1}.jpg", (40, 32), i)

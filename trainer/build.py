@@ -23,14 +23,19 @@ from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
 from trainer.task import Task
 from utils import dist
+from utils.blame import place_of
+from utils.config.convert import to_plain
 from utils.device import choose_device
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, DataError
 from utils.terminal import show
 from utils.torch_private import is_batch_norm
+from utils.words import reason_of
 
 __all__ = ["NOTHING", "Given", "Parts", "build", "build_dataset", "build_task"]
 
 NO_EMBEDDING = "take MLP, or set data.dataset.columns.one_hot_at_most above the number of categories"
+# arguments of tasks that must be as the data have them
+FROM_DATA = {"vocabulary", "mask_values", "ignored_class", "outputs"}
 Meta = dict[str, Any]  # plain values: classes, channels, size, …; stored in the checkpoint
 Say = Callable[[str], None]
 
@@ -156,7 +161,10 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
     root = cfg.data.test_data_root if split == "test" else cfg.data.train_data_root
     if root is not None:
         offered["root"] = root
-    dataset = registry.build(spec, "data.dataset", **offered)
+    try:
+        dataset = registry.build(spec, "data.dataset", **offered)
+    except OSError as error:
+        raise DataError(f"data.dataset: {spec.name}: {reason_of(error)} ({place_of(error)})") from error
     device = choose_device(cfg.train.use_gpu if cfg.data.cache == "gpu" else False)
     return with_cache(dataset, cfg.data.cache, say, device)
 
@@ -177,6 +185,9 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
         args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
         with _meta_advised(cfg, meta, given):
             networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
+    for name in FROM_DATA & cfg.task.args.keys() & meta.keys():
+        if to_plain(cfg.task.args[name]) != meta[name]:
+            raise ConfigError(f"task.{name}: the data tell it, and say otherwise; leave it out")
     offered = {**meta, **networks, "output": cfg.test.output, "trained": trained, "losses": losses}
     if cfg.test.positive is not None:
         offered["positive"] = cfg.test.positive

@@ -17,13 +17,18 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "Output size is too small": "model: the pictures are too small for one of its layers",
     "Kernel size can't be greater than actual input size": "model: the pictures are too small for one of its layers",
     "must have the same dtype": "data: inputs must be float32, as the weights are; give x.float()",
-    "bias type (float) should be the same": "data: inputs must be float32, as the weights are; give x.float()",
     "expected target dtype to be": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "expected scalar type Long": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "shapes cannot be multiplied": "model: a layer is given another size than it takes; see model",
+    "should be the same": "data: inputs must be float32, as the weights are; see data.transform",
+    "index out of range in self": "model: an embedding is given a number that is not below its size; see model",
+    "scalar types: Long, Int": "model: an embedding takes whole numbers, and is given something else",
+    "multi-target not supported": "data: a label must be one whole number for each sample",
     "is out of bounds.": "data: a label is none of the class numbers, which count from 0",
     "Expected to have finished reduction in the prior": "model: a layer gets no gradient, which several processes "
     "cannot train; a run of one process names it",
+    "capturable=True": "optim.capturable: only on a GPU, leave it out",
+    "must be equal to input_size": "model: a layer is given another size than it takes; see model.in_channels",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
 }
@@ -34,7 +39,7 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
     """Turn running out of memory into a MemoryShortage, and torch's errors about some keys into a ConfigError."""
     try:
         yield
-    except (MemoryError, RuntimeError, ValueError, IndexError) as error:
+    except (MemoryError, RuntimeError, ValueError, IndexError, AssertionError) as error:
         if is_memory_shortage(error):
             raise _memory_shortage(cfg, training) from error
         told = next((words for sign, words in EXPLANATIONS.items() if sign in str(error)), None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from utils.meters import Meter
     from utils.sinks.logger import Logger
 
-__all__ = ["Row", "Task", "Update", "Weight", "as_tensor"]
+__all__ = ["Row", "Task", "Update", "Weight", "output_of", "pair_of"]
 
 Row = dict[str, Any]  # one sample's prediction: column and value
 Weight = float | Tensor | Literal["sum"] | None
@@ -75,10 +75,24 @@ class Task(nn.Module, ABC):
         """Draw what a person would rather look at; called after each validation."""
 
 
-def as_tensor(output: Any, network: nn.Module, due: str) -> Tensor:
-    """Return the output of a network. Raises CodeError, with the line of its forward, for anything but a tensor."""
-    if isinstance(output, Tensor):
-        return output
-    place = place_of_method(network, "forward") or type(network).__name__
-    given, hint = ("None", "; does it lack a return?") if output is None else (f"a {type(output).__name__}", "")
-    raise CodeError(f"{place}: forward gives {given}, where the task takes a tensor {due}{hint}")
+def pair_of(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return (inputs, targets) of a batch. Raises ConfigError for a batch of other parts."""
+    if isinstance(batch, (list, tuple)) and len(batch) == 2 and isinstance(batch[1], Tensor):
+        return batch[0], batch[1]
+    parts = ", ".join(type(part).__name__ for part in (batch if isinstance(batch, (list, tuple)) else [batch]))
+    raise ConfigError(f"task: it learns from an input and a target, but data.dataset gives {parts} for each sample")
+
+
+def output_of(network: nn.Module, inputs: Tensor, rank: int) -> Tensor:
+    """Return a network's output. Raises ConfigError unless it is a tensor of `rank` dimensions, CodeError for None."""
+    found = network(inputs)
+    if isinstance(found, Tensor) and found.ndim == rank:
+        return found
+    place = place_of_method(network, "forward")
+    place = f"{place}: " if place else ""
+    if found is None:
+        raise CodeError(f"{place}forward of {type(network).__name__} gives None; does it lack a return?")
+    given = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise ConfigError(
+        f"{place}model: {type(network).__name__} gives {given}, but the task takes a tensor of {rank} dimensions"
+    )

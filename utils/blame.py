@@ -9,7 +9,7 @@ from pathlib import Path
 
 from utils.errors import CodeError, ConfigError, UserError
 from utils.terminal import show
-from utils.words import shortened
+from utils.words import reason_of
 
 __all__ = ["answer", "code_error", "place_of", "place_of_attribute", "place_of_method", "refuses", "shown_place"]
 
@@ -64,8 +64,8 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     if frame is None:
         return None
     line = f"\n    {frame.line}" if frame.line else ""
-    reason = " ".join(str(error).split())
-    told = type(error).__name__ + (f": {shortened(reason, 400)}" if reason else "") + (f" ({about})" if about else "")
+    reason = reason_of(error)
+    told = type(error).__name__ + (f": {reason}" if reason else "") + (f" ({about})" if about else "")
     return CodeError(f"{_shown(frame)}: in {frame.name}: {told}{line}")
 
 

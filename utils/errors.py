@@ -16,7 +16,8 @@ __all__ = [
     "is_memory_shortage",
 ]
 
-SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")  # of memory, in torch's words and CUDA's
+# of memory, in torch's words and CUDA's; the last one is of memory beyond 64 bits
+SHORTAGES = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED", "Storage size calculation overflowed")
 
 
 class UserError(Exception):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["count_of", "is_slip", "nearest", "shortened", "suggest"]
+__all__ = ["count_of", "is_slip", "nearest", "reason_of", "shortened", "suggest"]
 
 LIKENESS = 0.6  # the part of the letters in common, in order, from which two words count as alike
 LISTED = 12  # if none is near, up to this many words are listed
@@ -47,6 +47,11 @@ def suggest(typed: str, known: Iterable[str], before: str = "") -> str:
 def count_of(number: int, thing: str) -> str:
     """Return the number with the word for so many things: 1 sample, 1,258 samples."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error's text in one line, without the frames of C++ that torch may append to it."""
+    return shortened(" ".join(str(error).partition("\nException raised from")[0].split()), 400)
 
 
 def shortened(text: str, most: int = 100) -> str:

@@ -8,6 +8,8 @@ import torch
 
 from configs import COMPONENTS, Component
 from data.loading.fast import fuse
+from utils.errors import ConfigError
+from utils.words import reason_of, shortened, suggest
 
 __all__ = ["make_transform"]
 
@@ -36,7 +38,24 @@ def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:
     if not any(spec.name in CONVERSIONS for spec in specs):
         place = next((i for i, spec in enumerate(specs) if spec.name in NEED_FLOAT), len(built))
         built[place:place] = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    return v2.Compose([*built, v2.ToPureTensor()])
+    return partial(_apply, v2.Compose([*built, v2.ToPureTensor()]))
+
+
+def _apply(pipeline: Callable[..., Any], *pictures: Any) -> Any:
+    """Return pictures as the pipeline makes them. Raises ValueError where it cannot, whatever torchvision raises."""
+    try:
+        found = pipeline(*pictures)
+    except (LookupError, ArithmeticError, AssertionError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {reason_of(error)}") from error
+    for one in found if len(pictures) > 1 else [found]:
+        _refuse_others(one)
+    return found
+
+
+def _refuse_others(picture: Any) -> None:
+    """Raise ValueError for a picture that a list with its own conversion left as it is."""
+    if picture is not None and not isinstance(picture, torch.Tensor):
+        raise ValueError("it is no tensor at the end; put ToImage before ToDtype, or leave both out")
 
 
 def _build(spec: Component, key: str) -> Any:
@@ -46,15 +65,23 @@ def _build(spec: Component, key: str) -> Any:
 
 
 def _value(name: str, value: Any, key: str) -> Any:
-    if name == "dtype" and isinstance(value, str):
-        return getattr(torch, value)
+    if name == "dtype":
+        known = {word: kind for word in dir(torch) if isinstance(kind := getattr(torch, word), torch.dtype)}
+        return _one_of(known, value, f"{key}.dtype")
     if name == "interpolation" and isinstance(value, str):
         from torchvision.transforms import InterpolationMode
 
-        return InterpolationMode(value)
+        return _one_of({mode.value: mode for mode in InterpolationMode}, value, f"{key}.interpolation")
     if name == "transforms" and isinstance(value, (list, tuple)):
         return [_build(_component(item), f"{key}.transforms[{i}]") for i, item in enumerate(value)]
     return value
+
+
+def _one_of(known: Mapping[str, Any], word: Any, key: str) -> Any:
+    """Return the value that a word stands for. Raises ConfigError for any other."""
+    if not isinstance(word, str) or word not in known:
+        raise ConfigError(f"{key}: no '{shortened(str(word))}'{suggest(str(word), known)}")
+    return known[word]
 
 
 def _component(item: Any) -> Component:

@@ -28,6 +28,7 @@ NAMES = {  # as in the table; and how many trials `--small` makes of each, some 
     "owners": 2,
     "fuzz": 40,
     "hostile": 8,
+    "accepted": 12,
 }
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,6 +18,7 @@ from random import Random
 
 JOBS = 2  # trials at a time
 DEVICE: list[str] = []  # flags of every training: where it computes
+ENOUGH = 40  # trials by whose notes a family is judged
 TRIES = 200  # trials at most in which a broken variant must be found out
 end = math.inf  # no trial begins later
 SCRATCH = Path(tempfile.gettempdir()) / f"faults-{os.getpid()}"  # of the whole campaign; removed at its end
@@ -57,6 +58,8 @@ class Family:
     trial: Callable[[Trial], object]  # raises Violation; what it gives is counted, by its text
     controls: tuple[str, ...]
     prepare: Callable[[], object] | None = None  # once, in the process that all trials are forked from
+    # a share of the trials, by the beginning of what they tell: fewer of them test nothing
+    least: Mapping[str, float] = field(default_factory=dict)
 
     def count(self) -> int:
         return self.trials() if callable(self.trials) else self.trials
@@ -75,10 +78,11 @@ class Result:
     failures: list[dict[str, object]] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)  # what the trials told of themselves, and how often
     seconds: float = 0.0
+    lacking: list[str] = field(default_factory=list)  # kinds of trials of which there were too few
 
     @property
     def good(self) -> bool:
-        return 0 < self.trials == self.passed and all(self.controls.values())
+        return 0 < self.trials == self.passed and all(self.controls.values()) and not self.lacking
 
     def line(self) -> str:
         seen = sum(map(bool, self.controls.values()))
@@ -94,6 +98,7 @@ class Result:
         for name, found in self.controls.items():
             if not found:
                 yield f"  CONTROL '{name}' was not found out: the check cannot fail"
+        yield from (f"  TOO FEW {kind}: the trials test too little" for kind in self.lacking)
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self) | {"good": self.good}
@@ -116,8 +121,15 @@ def run(family: Family, seeds: Sequence[int], jobs: int, controls: Sequence[str]
         found = pool.map(_run_control, [(family.name, name) for name in controls])
         result.controls = dict(zip(controls, found, strict=True))
     result.notes.pop("", None)
+    result.lacking = [kind for kind, share in family.least.items() if _share(result, kind) < share]
     result.seconds = time.monotonic() - began
     return result
+
+
+def _share(result: Result, kind: str) -> float:
+    """The share of the trials that told of this kind; all of them where there are too few to judge by."""
+    told = sum(count for note, count in result.notes.items() if note.startswith(kind))
+    return told / result.trials if result.trials >= ENOUGH else 1.0
 
 
 def spread(count: int, wanted: int) -> list[int]:

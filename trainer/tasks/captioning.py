@@ -52,7 +52,7 @@ class Captioning(Task):
         encoder: nn.Module,
         decoder: nn.Module,
         vocabulary: Sequence[str] = (),
-        image_size: Sequence[Count] = (224, 224),
+        image_size: tuple[Count, Count] = (224, 224),
         beam: Count = 3,
         sampling: Fraction = 0.0,
         sampling_steps: Count = 1000,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.task import Row, Task, Update
+from trainer.task import Row, Task, Update, pair_of
 from trainer.tasks._script import near_form
 from utils.errors import ConfigError
 from utils.meters import Mean, Meter
@@ -41,8 +41,7 @@ class LanguageModel(Task):
         self.vocabulary = list(vocabulary)
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
-        inputs, targets = batch
-        logits, _ = self.model(inputs)  # [B, T, V]
+        logits, targets = self._logits(batch)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         update(loss)
         return {"loss": loss}
@@ -101,10 +100,18 @@ class LanguageModel(Task):
         writer = Writer(self, draws, temperature)
         return (writer.write_acrostic if acrostic else writer.write)(start_words, prefix_words, max_gen_len)
 
+    def _logits(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return logits [B, T, V] and targets [B, T]. Raises ConfigError for data or a network of another kind."""
+        inputs, targets = pair_of(batch)
+        if targets.ndim != 2 or targets.is_floating_point():
+            raise ConfigError("data.dataset: LanguageModel learns from texts, as those of Poems, and is given others")
+        if not (isinstance(found := self.model(inputs), tuple) and len(found) == 2):
+            raise ConfigError("model: LanguageModel needs a network that gives logits and its state, such as CharRNN")
+        return found[0], targets
+
     def _losses(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of each target, 0 for a mark; and which targets are characters: both [B, T]."""
-        inputs, targets = batch
-        logits, _ = self.model(inputs)  # [B, T, V]
+        logits, targets = self._logits(batch)
         losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
         counted = targets >= UNKNOWN
         return losses * counted, counted

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.task import Row, Task, Update, as_tensor
+from trainer.task import Row, Task, Update, output_of, pair_of
 from utils.config.ranges import Fraction
 from utils.errors import ConfigError, DataError
 from utils.meters import AUC, F1, Accuracy, Confusion, Mean, Meter
@@ -52,7 +52,7 @@ class Classification(Task):
         self.positive = self.classes.index(positive) if positive is not None else len(self.classes) - 1
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
-        inputs, labels = batch
+        inputs, labels = pair_of(batch)
         logits = self._logits(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         update(loss)
@@ -70,7 +70,7 @@ class Classification(Task):
         return chosen | ({"top5": Accuracy(k=5)} if count > 5 else {})
 
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
-        inputs, labels = batch
+        inputs, labels = pair_of(batch)
         logits = self._logits(inputs).float()
         smoothed = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         meters["loss"].add(smoothed, len(labels))
@@ -102,7 +102,7 @@ class Classification(Task):
 
     def _logits(self, inputs: Tensor) -> Tensor:
         """Return [B, classes]. Raises ConfigError where the network gives another number of classes."""
-        logits = as_tensor(self.model(inputs), self.model, "[B, classes]")
+        logits = output_of(self.model, inputs, rank=2)
         if logits.shape[1:] != (len(self.classes),):
             shape = list(logits.shape[1:])
             told = f"the data has {len(self.classes)} classes; see model.num_classes"

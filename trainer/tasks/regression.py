@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.task import Row, Task, Update, as_tensor
+from trainer.task import Row, Task, Update, output_of, pair_of
 from utils.errors import ConfigError
 from utils.meters import Mean, Meter
 
@@ -82,11 +82,13 @@ class Regression(Task):
 
         Raises ConfigError when they differ in shape: subtracting [B] from [B, 1] would quietly give [B, B].
         """
-        inputs, targets = batch
-        predictions = as_tensor(self.model(inputs), self.model, "[B, outputs]")
+        inputs, targets = pair_of(batch)
+        predictions = output_of(self.model, inputs, rank=targets.ndim)
         if predictions.shape != targets.shape:
             shapes = f"{list(predictions.shape)} for targets of shape {list(targets.shape)}"
             raise ConfigError(f"model: gives {shapes}; let the network have as many outputs as the data have targets")
+        if self.outputs and len(self.outputs) != predictions.shape[-1]:
+            raise ConfigError(f"task.outputs: names {len(self.outputs)} of {predictions.shape[-1]}; leave it out")
         return predictions - targets
 
 

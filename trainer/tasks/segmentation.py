@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.task import Row, Task, Update, as_tensor
+from trainer.task import Row, Task, Update, output_of, pair_of
 from utils.config.ranges import NonNegative
+from utils.errors import ConfigError
 from utils.meters import Accuracy, Confusion, Mean, Meter
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ class Segmentation(Task):
         self.register_buffer("shown", torch.zeros(3, 1, SIDE, SIDE), persistent=False)
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
-        images, masks = batch
-        loss, parts = self._loss(as_tensor(self.model(images), self.model, "[B, classes, H, W]"), masks)
+        logits, masks = self._logits(*pair_of(batch))
+        loss, parts = self._loss(logits, masks)
         update(loss)
         return {"loss": loss, **parts}
 
@@ -75,8 +76,8 @@ class Segmentation(Task):
         return views | {"accuracy": Accuracy(), "loss": Mean(), "confusion": confusion}
 
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
-        images, masks = batch
-        logits = self.model(images)  # [B, C, H, W]
+        images, masks = pair_of(batch)
+        logits, _ = self._logits(images, masks)
         meters["loss"].add(self._loss(logits, masks)[0], len(masks))
         predicted = logits.argmax(1)  # [B, H, W]
         counted = masks.flatten() if self.ignored is None else masks[masks != self.ignored]
@@ -107,6 +108,15 @@ class Segmentation(Task):
     def show(self, logger: "Logger", step: int) -> None:
         """Show a validation picture, its mask and the predicted mask, side by side."""
         logger.images("masks", step, self.shown)
+
+    def _logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits [B, C, H, W] and the masks. Raises ConfigError where these are none, or C is another number."""
+        logits, count = output_of(self.model, images, rank=4), len(self.mask_values)
+        if masks.ndim != 3:
+            raise ConfigError(f"data.dataset: its targets of shape {list(masks.shape)} are no masks, as MaskFolder's")
+        if logits.shape[1] != count:
+            raise ConfigError(f"model: gives {logits.shape[1]} classes, the masks have {count}; see model.num_classes")
+        return logits, masks
 
     def _loss(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits = logits.float()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Protocol
 
-from utils.config.ranges import Range
+from utils.config.ranges import LONGEST, Range
 from utils.config.tree import Node, Problems, plain_value
 from utils.words import is_slip, nearest, shortened, suggest
 
@@ -82,7 +82,7 @@ class _Converter:
             return self._section(node, typing.cast(type, to), key)
         value = _match(node, to)
         if value is not INVALID:
-            return value
+            return value if _is_storable(value) else self._wrong(node, f"{key}: {_got(node)} is beyond 64 bits")
         items = _items(to, len(node.value)) if isinstance(node.value, list) else None
         if not isinstance(node.value, list) or items is None:
             return self._wrong(node, f"{key}: expected {describe(to)}, got {_quoted(node)}{_suggestion(node, to)}")
@@ -156,6 +156,13 @@ def _match(node: Node, to: Any) -> Any:
         if value is not INVALID:
             return value
     return _match(Node(node.value, node.where), to) if node.quoted and node.text else INVALID
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether a value, or each in it, is no whole number beyond those that torch and numpy hold."""
+    if isinstance(value, (list, tuple, dict)):
+        return all(map(_is_storable, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int) or -LONGEST <= value <= LONGEST
 
 
 def _rank(option: Any) -> int:

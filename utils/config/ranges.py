@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-__all__ = ["Count", "Fraction", "NonNegative", "Range", "TORCH"]
+__all__ = ["Count", "Fraction", "LONGEST", "Depth", "NonNegative", "Range", "Seed", "TORCH", "TORCHVISION"]
 
+LONGEST = 2**63 - 1  # the largest whole number that torch and numpy hold
 FINITE = 1e30  # a bound that leaves out infinity alone
 
 
@@ -27,7 +28,9 @@ def _plain(bound: float) -> str:
 
 
 Count = Annotated[int, Range(1)]
+Depth = Annotated[int, Range(1, 1000)]  # more of them would take hours to build
 Fraction = Annotated[float, Range(0, 1)]
+Seed = Annotated[int, Range(0, 2**31)]
 NonNegative = Annotated[float, Range(0, FINITE)]
 
 # Arguments of torch's optimizers and schedulers, which tell no range in their types.
@@ -64,4 +67,20 @@ TORCH = {
     "step_size_down": Range(1, 1e9),
     "total_iters": Range(0, 1e9),
     "lr_decay": Range(0, 1),
+}
+
+# The same of torchvision's transforms: sizes, and how often something is done, which would take hours beyond.
+TORCHVISION = {
+    "size": Range(1, 1e5),
+    "min_size": Range(1, 1e5),
+    "max_size": Range(1, 1e5),
+    "padding": Range(-1e5, 1e5),
+    "num_ops": Range(0, 100),
+    "num_magnitude_bins": Range(2, 1000),
+    "magnitude": Range(0, 1000),
+    "severity": Range(1, 10),
+    "mixture_width": Range(1, 100),
+    "chain_depth": Range(-1, 100),
+    "trials": Range(1, 1000),
+    "p": Range(0, 1),
 }

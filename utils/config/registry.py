@@ -19,7 +19,7 @@ from utils.config.ranges import Range
 from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError, is_memory_shortage
-from utils.words import nearest, suggest
+from utils.words import nearest, reason_of, suggest
 
 __all__ = ["Registry", "connect"]
 
@@ -170,10 +170,10 @@ class Registry:
             raise ConfigError(f"{key}: {spec.name}: {error}{self._source_of(str(error), spec, key)}") from error
         try:
             return target(*bound.args, **bound.kwargs)
-        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
             if is_memory_shortage(error) or not refuses(error):
                 raise
-            raise ConfigError(f"{key}: {spec.name}: {error}") from error
+            raise ConfigError(f"{key}: {spec.name}: {reason_of(error)}") from error
 
     def _build_argument(self, name: str, argument: str, value: Any, key: str, available: dict[str, Any]) -> Any:
         """Return an argument's value, with the components in it built."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Never, Union
 
 from utils.config.convert import Component
-from utils.config.ranges import Count, Fraction, NonNegative, Range
+from utils.config.ranges import Count, Depth, Fraction, NonNegative, Range, Seed
 
 __all__ = ["PLAIN", "Parameter", "Signature", "UNKNOWN", "base_name", "read_signature"]
 
@@ -23,7 +23,7 @@ NAMES |= dict.fromkeys(["Path", "PathLike", "InterpolationMode", "dtype"], str)
 CODE = ["Tensor", "Parameter", "ParamsT", "Module", "ModuleList", "Optimizer", "LRScheduler", "Generator", "Callable"]
 NAMES |= dict.fromkeys(CODE, Never)
 
-NAMES |= {"Count": Count, "Fraction": Fraction, "NonNegative": NonNegative}
+NAMES |= {"Count": Count, "Fraction": Fraction, "Depth": Depth, "NonNegative": NonNegative, "Seed": Seed}
 
 # Bases whose constructor takes no arguments.
 PLAIN = {"object", "ABC", "Protocol", "Generic", "Module", "Dataset", "IterableDataset"}

@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
+from typing import Any
 
+from data.protocol import files_of, takes_exclude
 from utils.errors import DataError, PictureError
 from utils.images import read_image
 
@@ -19,19 +21,23 @@ REASONS = 5  # that are told
 
 
 @contextmanager
-def broken_named(files: Sequence[str], exclude: bool = False) -> Iterator[None]:
-    """Raise one error for all pictures of `files` that cannot be read in place of the first one's.
+def broken_named(dataset: Any, files: Sequence[str] | None = None) -> Iterator[None]:
+    """Raise one error for all pictures that cannot be read in place of the first one's.
 
-    `exclude`: the dataset takes patterns of names that are left out.
+    They are looked for in the dataset's files, or in `files`.
     """
     try:
         yield
     except PictureError as error:
-        raise all_broken(files, error, exclude) from None
+        found = files_of(dataset) if files is None else files
+        raise all_broken(found, error, takes_exclude(dataset)) from None
 
 
 def all_broken(files: Sequence[str], error: PictureError, exclude: bool = False) -> DataError:
-    """Return the error for all pictures of `files` that cannot be read, of which `error` told one."""
+    """Return the error for all pictures of `files` that cannot be read, of which `error` told one.
+
+    `exclude`: the dataset takes patterns of names that are left out.
+    """
     faults, looked = _look(files)
     told = {fault.path for fault in faults}
     faults += [] if error.path in told else [error]

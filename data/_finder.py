@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, field
 
 from data._folders import SUFFIXES, list_folders
 from data._splits import split_of
@@ -20,6 +19,7 @@ class Finder:
 
     root: str
     folders: list[str]  # below root, in the order of the search
+    listed: dict[str, frozenset[str]] = field(default_factory=dict)  # by folder: its names, which are read once
 
     def find(self, name: str) -> str:
         """Return the path below root; empty if no file is found."""
@@ -27,11 +27,24 @@ class Finder:
             return ""
         endings = [""] if name.lower().endswith(SUFFIXES) else ENDINGS
         for part in _parts(name):
-            for folder, ending in product(self.folders, endings):
-                path = os.path.join(folder, part + ending)
-                if os.path.isfile(os.path.join(self.root, path)):
-                    return path
+            inner, base = os.path.split(part)
+            for folder in self.folders:
+                path = os.path.join(folder, inner) if inner else folder
+                names = self._names(path)
+                for ending in endings:
+                    found = base + ending
+                    if found in names and os.path.isfile(os.path.join(self.root, path, found)):
+                        return os.path.join(path, found)
         return ""
+
+    def _names(self, folder: str) -> frozenset[str]:
+        """Return the names in a folder: a look at the disk for each ending of each name would take minutes."""
+        if folder not in self.listed:
+            try:
+                self.listed[folder] = frozenset(os.listdir(os.path.join(self.root, folder)))
+            except OSError:  # no such folder
+                self.listed[folder] = frozenset()
+        return self.listed[folder]
 
     def missing(self, name: str) -> str:
         """Return the fault of a name whose file is missing."""

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from data._broken import broken_named
 from data._facts import Facts
 from data._stores import Files, Pixels, Store
-from data.protocol import read_one, takes_exclude
+from data.protocol import read_one
 from utils.errors import DataError
 from utils.randomness import same_random_state
 
@@ -152,7 +152,7 @@ class ImageDataset(Dataset):
     @property
     def meta(self) -> dict[str, Any]:
         """Facts for networks and other splits; channels and size [H, W] are those of the first sample."""
-        with same_random_state(), broken_named(self.files, takes_exclude(self)):
+        with same_random_state(), broken_named(self):
             sample = read_one(self, 0)
         image = sample if self.labels is None else sample[0]
         return {

@@ -131,6 +131,11 @@ def is_number(text: str) -> bool:
     return False
 
 
+def _is_measured(text: str) -> bool:
+    """Return whether a cell is a number with decimals, which names no picture."""
+    return "." in text and is_number(text)
+
+
 def _keyed(file: str, first: Sequence[str], key: str) -> int:
     """Return the position of a column that a key names, or numbers from 1."""
     if first.count(key) > 1:
@@ -151,7 +156,7 @@ def _picture_column(file: str, rows: Sequence[Row], find: Callable[[str], str]) 
     first = rows[0][1]
     body = [cells for _, cells in rows[1:]] or [first]
     sample = body[:: -(-len(body) // LOOKED_AT)]
-    files = [[find(cells[i]) for cells in sample] for i in range(len(first))]
+    files = [["" if _is_measured(cells[i]) else find(cells[i]) for cells in sample] for i in range(len(first))]
     counts = [sum(map(bool, column)) for column in files]
     suffixed = [sum(cells[i].lower().endswith(SUFFIXES) for cells in sample) for i in range(len(first))]
     clues = counts if any(counts) else suffixed

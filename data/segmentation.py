@@ -78,13 +78,13 @@ class MaskFolder(Dataset):
                 raise DataError(f"val_fraction={val_fraction} leaves none of {count} pictures to '{split}'")
             values = values or find_values([pair.mask for pair in found.train if pair.mask], ignore_index)
         self.ids = [pair.id for pair in self.pairs]
-        with broken_named(self.files):
+        with broken_named(self):
             self.in_channels = in_channels or _count_channels(found.train or self.pairs, self.facts)
         self.mask_values = list(values or ())  # the split test alone needs none
         self.table = Table(self.mask_values, ignore_index) if self.mask_values else None
         self.names = _named(names, self.mask_values)
         every = (*found.train, *found.val)
-        with broken_named([pair.image for pair in every]):
+        with broken_named(self, [pair.image for pair in every]):
             sizes = {read_size(pair.image) for pair in every}
         self.ignores = ignore_index is not None or len(sizes) > 1
         self._tell(ignore_index, sizes)

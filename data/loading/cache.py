@@ -19,7 +19,7 @@ from PIL import Image
 
 from data._broken import broken_named
 from data._stores import Files, Packed, Pixels
-from data.protocol import batch_reader, draws, store_of, takes_exclude
+from data.protocol import batch_reader, draws, store_of
 from utils.device import CPU
 from utils.errors import ConfigError, DataError
 from utils.files import TEMPORARY, storage_error
@@ -66,7 +66,7 @@ def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = show
     if not isinstance(store, Files):
         raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
     files = [os.path.join(store.folder, name) for name in store.names]
-    with broken_named(files, takes_exclude(dataset)):
+    with broken_named(dataset, files):
         copied.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
     return copied
 

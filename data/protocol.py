@@ -127,6 +127,16 @@ def meta_of(dataset: Any) -> dict[str, Any]:
         ) from error
 
 
+def own_generators(dataset: Any) -> list[str]:
+    """Return the names of a dataset's attributes that are random generators; what they give depends on who reads."""
+    import random
+
+    import numpy as np
+
+    kinds = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
+    return [name for name, value in vars(dataset).items() if isinstance(value, kinds)]
+
+
 def facts_of(dataset: Any) -> Facts:
     """Return how a dataset understood its files; empty facts for one that does not tell."""
     return getattr(dataset, "facts", None) or Facts()

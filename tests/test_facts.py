@@ -123,3 +123,16 @@ def test_the_hash_of_the_samples_is_in_the_checkpoint(run, tmp_path, trained):
     state = torch.load(tmp_path / "checkpoints/p/last.pth", weights_only=True)
     assert set(state["data"]) == {"train", "val"} and state["data"]["train"] != state["data"]["val"]
     assert json.dumps(state["data"])
+
+
+def test_a_random_generator_of_ones_own_is_told_with_its_line(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine.py").write_text(
+        "import numpy as np\nimport torch\n\n__all__ = ['Mine']\n\n\nclass Mine:\n    def __init__(self, split):\n"
+        "        self.rng = np.random.default_rng(0)\n        self.meta = {'classes': ['a', 'b'], 'num_classes': 2,\n"
+        "                     'image_size': [4, 4]}\n\n    def __len__(self):\n        return 32\n\n"
+        "    def __getitem__(self, i):\n        return torch.full((1, 4, 4), float(self.rng.random())), i % 2\n"
+    )
+    given = run("train", "--model=MLP", "--data.dataset=Mine", "--run=a", "--max-epoch=1", *PLAIN)
+    assert given.code == 0, given.err
+    assert "note: data/mine.py:9: Mine.rng is a random generator of its own: its numbers change" in given.out

@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 
 from data._broken import broken_named
 from data.loading.collate import read_sample
-from data.protocol import batch_reader, facts_of, labels_of, meta_of, read_one
+from data.protocol import batch_reader, facts_of, labels_of, meta_of, own_generators, read_one
+from utils.blame import place_of_attribute
 from utils.randomness import same_random_state
 from utils.words import count_of, shortened
 
@@ -29,7 +30,13 @@ def data_facts(name: str, splits: Mapping[str, Dataset]) -> list[str]:
     for split, dataset in splits.items():
         source = facts_of(dataset).source
         lines.append(f"  {split}: {count_of(len(dataset), 'sample')}{f', {source}' if source else ''}")  # type: ignore[arg-type]
-    return [*lines, *(f"  {line}" for line in _unique([*_classes(splits), *_understood(splits), *_samples(splits)]))]
+    return [
+        *lines,
+        *(
+            f"  {line}"
+            for line in _unique([*_classes(splits), *_understood(splits), *_generators(splits), *_samples(splits)])
+        ),
+    ]
 
 
 def on_screen(lines: Sequence[str], where: str) -> list[str]:
@@ -79,6 +86,16 @@ def _understood(splits: Mapping[str, Dataset]) -> Iterator[str]:
             yield f"left out: {len(names):,}, {reason}; the first is {shortened(str(names[0]), 80)}"
         for reason, names in facts.odd.items():
             yield f"odd: {len(names):,}, {reason}; the first is {shortened(str(names[0]), 80)}"
+
+
+def _generators(splits: Mapping[str, Dataset]) -> Iterator[str]:
+    """Yield a line for each random generator that a dataset keeps for itself."""
+    for dataset in splits.values():
+        for name in own_generators(dataset):
+            place = place_of_attribute(dataset, name)
+            told = f"{place + ': ' if place else ''}{type(dataset).__name__}.{name} is a random generator of its own"
+            yield f"note: {told}: its numbers change with num_workers and after a resume; those of random, numpy.random"
+            yield "  and torch, drawn by their functions in __getitem__, do not"
 
 
 def _samples(splits: Mapping[str, Dataset]) -> Iterator[str]:

@@ -29,6 +29,7 @@ NAMES = {  # as in the table; and how many trials `--small` makes of each, some 
     "fuzz": 40,
     "hostile": 8,
     "accepted": 12,
+    "meaning": 16,
 }
 
 

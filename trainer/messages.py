@@ -25,6 +25,7 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "scalar types: Long, Int": "model: an embedding takes whole numbers, and is given something else",
     "multi-target not supported": "data: a label must be one whole number for each sample",
     "is out of bounds.": "data: a label is not below the number of classes; they count from 0",
+    "_foreach ops don't support autograd": "optim.differentiable: not with foreach, leave it out",
     "capturable=True": "optim.capturable: only on a GPU, leave it out",
     "must be equal to input_size": "model: a layer is given another size than it takes; see model.in_channels",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",

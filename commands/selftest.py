@@ -53,7 +53,7 @@ PARTS = {
     "progress": "the position, the best score or the patience",
     "ranks": "the random numbers or the means of a row not yet written",
 }
-TIMES = ("seconds", "journal")  # of the progress: they differ from run to run
+TIMES = ("seconds", "validation_seconds", "journal")  # of the progress: they differ from run to run
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "fit",
     "fit_classes",
     "fit_number",
+    "lacking",
     "read_numbers",
     "standardise",
 ]
@@ -244,3 +245,28 @@ def _described(table: Table, statistic: Statistic, columns: Columns) -> str:
     span = f", {min(known):g} to {max(known):g}" if known else ""
     odd = f", among them '{shortened(said[0][1], 30)}' in line {said[0][0]}" if said else ""
     return f"{name}: {kind}{signs}{span}" + (f", {count_of(len(gaps), 'gap')}{odd}" if gaps else "")
+
+
+def lacking(table: Table, statistics: Sequence[Statistic]) -> list[str]:
+    """Return each column in which cells of these rows hold no number, or a category that the training rows lack.
+
+    Each is told with the number of such cells and the first of them.
+    """
+    found = []
+    for statistic in statistics:
+        if "left_out" in statistic:
+            continue
+        cells = table.cells(statistic["column"])
+        known = statistic.get("values")
+        read = [None] * len(cells) if known is not None else read_numbers(table, {**statistic, "log": False})
+        empty = [
+            (line, text)
+            for (line, text), value in zip(cells, read, strict=True)
+            if (value is None if known is None else text not in known)
+        ]
+        if empty:
+            thing = "gap" if known is None else "unknown text"
+            line, text = empty[0]
+            first = f"'{shortened(text, 30)}' in line {line}"
+            found.append(f"{statistic['column']} {count_of(len(empty), thing)}, the first {first}")
+    return found

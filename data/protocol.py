@@ -128,7 +128,7 @@ def meta_of(dataset: Any) -> dict[str, Any]:
 
 
 def own_generators(dataset: Any) -> list[str]:
-    """Return the names of a dataset's attributes that are random generators; what they give depends on who reads."""
+    """Return the names of a dataset's attributes that are random generators; their numbers depend on the reader."""
     import random
 
     import numpy as np

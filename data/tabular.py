@@ -17,6 +17,7 @@ from data._columns import (
     fit,
     fit_classes,
     fit_number,
+    lacking,
     read_numbers,
     standardise,
 )
@@ -31,6 +32,7 @@ __all__ = ["Tabular"]
 
 NO_TARGET = MISSING | {"?", "#n/a", "<na>", "inf", "-inf", "+inf", "infinity", "-infinity"}
 MOST_CLASSES = 20  # or half of the rows, if that is more: a target with more different values is a number
+NAMED = 5  # columns whose gaps are told on one line
 LISTED = 30  # columns that are described each in a line
 
 
@@ -89,6 +91,8 @@ class Tabular(Dataset):
         elif statistics is None:
             training_set = Tabular(root, "train", target, id, columns, fold, seed, train, target_kind=target_kind)
             statistics = training_set.statistics
+        if split == "test":
+            self.facts.lines += _lacking(table, statistics, split)
         self.statistics = statistics
         used = [one for one in statistics["features"] if "left_out" not in one]
         if not used:
@@ -216,11 +220,20 @@ def _facts(
             one["column"] for one in statistics["features"] if one.get("std") == 1.0 and _is_constant(table, one)
         ]
         facts.note_odd("a column with one value only", constant)
-    elif "classes" in statistics and len({text for _, text in table.cells(target)}) == 1:
+        return facts
+    facts.lines += _lacking(table, statistics, split)
+    if "classes" in statistics and len({text for _, text in table.cells(target)}) == 1:
         facts.lines.append(
             "note: validation holds one class only: AUC is not defined, accuracy says little (fold, seed)"
         )
     return facts
+
+
+def _lacking(table: Table, statistics: Mapping[str, Any], split: str) -> list[str]:
+    """Return the line about cells of a split that hold none of the numbers and categories of training, if any."""
+    found = lacking(table, statistics["features"])
+    more = f"; and {len(found) - NAMED} more columns" if len(found) > NAMED else ""
+    return [f"cells of {split} without a known value: {'; '.join(found[:NAMED])}{more}"] if found else []
 
 
 def _is_constant(table: Table, name: str) -> bool:

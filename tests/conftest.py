@@ -95,6 +95,7 @@ def killed_and_resumed(start, tmp_path):
 
 
 # Small and fast: some seconds for a whole training.
+TIMES = ("seconds", "validation_seconds", "journal")  # of the progress: they differ from run to run
 PLAIN = ["--log.visdom=false", "--log.pictures=false"]
 TOY = ["--model=MLP", "--optim=Adam", "--lr=1e-3", "--print-freq=1", "--max-epoch=2", *PLAIN]
 
@@ -130,7 +131,11 @@ def same_run(one: dict, other: dict) -> bool:
     """Whether two checkpoints stand for the same run: all that decides the future is equal."""
     left, right = (
         {k: s[k] for k in ("model", "buffers", "ema", "ema_count", "update", "ranks")}
-        | {"progress": {k: v for k, v in s["progress"].items() if k not in ("seconds", "journal")}}
+        | {
+            "progress": {
+                k: v for k, v in s["progress"].items() if k not in ("seconds", "validation_seconds", "journal")
+            }
+        }
         for s in (one, other)
     )
     return same(left, right)

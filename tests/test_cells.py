@@ -7,6 +7,7 @@ from conftest import PLAIN, rows
 
 from data._cells import guess, reader_of
 from data._columns import Columns
+from data._table import split_fold
 from data.tabular import Tabular
 from utils.errors import DataError
 
@@ -234,3 +235,25 @@ def test_a_number_is_not_taken_for_hundreds_of_classes(run, tmp_path):
     given = run("train", "table", "--data.dataset.root=data", "--data.dataset.target=y", "--run=a", *PLAIN)
     assert given.code == 3 and "the target y holds 60 different values in 60 rows" in given.err, given
     assert "--task=Regression" in given.err and "columns.categories=[y]" in given.err
+
+
+@pytest.mark.parametrize("cell", ["?", "", "12 m", "q"])
+def test_a_cell_of_validation_or_test_without_a_known_value_is_told(tmp_path, cell):
+    """Training alone decides how a column is read, and so its facts say nothing of the other rows."""
+    rows = [f"{i},{i * 10},{'AB'[i % 2]},{i}" for i in range(150)]
+    places = {"val": house_rows(tmp_path, rows, cell, 0), "test": tmp_path}
+    for split, root in places.items():
+        told = "\n".join(Tabular(str(root), split, "Price", "Id").facts.lines)
+        column = "Zone 1 unknown text" if cell == "q" else "Area 1 gap"
+        assert f"cells of {split} without a known value: {column}, the first '{cell}' in line" in told, told
+
+
+def house_rows(folder, rows, cell, fold):
+    """Write the rows with a cell changed in the first row of the fold, and the same rows to test."""
+    held_out = split_fold(len(rows), (fold, 5), 0)[1][0]
+    parts = rows[held_out].split(",")
+    parts[2 if cell == "q" else 1] = cell
+    rows = [*rows[:held_out], ",".join(parts), *rows[held_out + 1 :]]
+    (folder / "train.csv").write_text("\n".join(["Id,Area,Zone,Price", *rows]) + "\n")
+    (folder / "test.csv").write_text("\n".join(["Id,Area,Zone", *(row.rpartition(",")[0] for row in rows)]) + "\n")
+    return folder

@@ -68,3 +68,10 @@ def test_a_file_name_that_the_system_refuses_is_told(run, tmp_path):
     (tmp_path / "poems").mkdir()
     given = run("train", "poetry", "--data.dataset.root=poems", f"--data.dataset.files={'x' * 300}", "--max-steps=1")
     assert given.code == 3 and "data.dataset: Poems: [Errno 36] File name too long" in given.err, given
+
+
+@pytest.mark.parametrize(("flags", "told"), [("capturable", "only on a GPU"), ("differentiable foreach", "not with")])
+def test_an_option_of_an_optimizer_that_cannot_be_is_told(run, flags, told):
+    options = [f"--optim.{flag}=true" for flag in flags.split()]
+    given = run("train", "--model=MLP", "--optim=Adam", *options, "--max-steps=1", *PLAIN)
+    assert given.code == 2 and f"optim.{flags.split()[0]}: {told}" in given.err, given

@@ -46,6 +46,11 @@ REFUSED = [
         "data.transform.train[0].num_ops must be from 0 to 100, got 1000000",
     ),
     ("cifar10", "--data.transform.eval=[{name:\u00a0Resize,size:\u00a00}]", "size must be from 1 to 100000, got 0"),
+    (
+        "titanic",
+        "--data.dataset.statistics={}",
+        "'data.dataset.statistics' comes from the trainer",
+    ),
     ("default", "--run=../x", "--run=../x: a run's name has letters, digits and ._- only, at most 100 of them"),
     ("default", f"--run={'x' * 300}", "a run's name has letters, digits and ._- only, at most 100 of them"),
     ("mnist_gan", "--model.generator.ngf=0", "model.generator.ngf must be at least 1, got 0"),

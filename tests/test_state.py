@@ -1,11 +1,15 @@
 """Each part of the state decides something: drop it or change it, and the resumed run is another, or refuses."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import PLAIN, rows, same_run, state
+
+from configs.schema import Train
+from trainer.progress import Progress
 
 ARGS = [
     "--model=MLP",
@@ -27,7 +31,16 @@ ARGS = [
 ]
 CUT = 31  # in the third epoch, in an open accumulation window, between two train rows
 # What another value of is no difference, or is told in words: how long it took, where the journal is cut.
-FREE = {"config", "meta", "fingerprint", "data", "format", "progress/seconds", "progress/journal"}
+FREE = {
+    "config",
+    "meta",
+    "fingerprint",
+    "data",
+    "format",
+    "progress/seconds",
+    "progress/validation_seconds",
+    "progress/journal",
+}
 
 
 @pytest.fixture(scope="module")
@@ -131,5 +144,20 @@ def test_each_part_that_is_missing_is_refused_or_seen(run, runs, monkeypatch):
         code, same = resumed(run, runs, monkeypatch, put(whole, name, None, drop=True))
         unseen += [name] if same else []
         crashed += [(name, code)] if code not in (0, 4) else []
-    unseen = [name for name in unseen if not name.startswith(("fingerprint", "data")) and parts(whole).get(name) != {}]
+    unseen = [
+        name
+        for name in unseen
+        if not name.startswith(("fingerprint", "data", "progress/validation_seconds")) and parts(whole).get(name) != {}
+    ]
     assert not crashed and not unseen, (crashed, unseen)
+
+
+def test_the_minutes_of_a_run_hold_its_last_validation():
+    train = Train(max_minutes=1.0)
+    at = Progress(step=10, validated=5, seconds=45.0, validation_seconds=20.0)
+    assert at.ended(train), "20 s of validation would end at 65 s"
+    assert not replace(at, validated=10).ended(train), "it is done"
+    assert not replace(at, validation_seconds=10.0).ended(train)
+    stored = at.state_dict()
+    del stored["validation_seconds"]
+    assert Progress.from_state(stored) == replace(at, validation_seconds=0.0), "of an earlier version"

@@ -27,6 +27,7 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "is out of bounds.": "data: a label is none of the class numbers, which count from 0",
     "Expected to have finished reduction in the prior": "model: a layer gets no gradient, which several processes "
     "cannot train; a run of one process names it",
+    "_foreach ops don't support autograd": "optim.differentiable: not with foreach, leave it out",
     "capturable=True": "optim.capturable: only on a GPU, leave it out",
     "must be equal to input_size": "model: a layer is given another size than it takes; see model.in_channels",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",

@@ -16,6 +16,7 @@ from utils.errors import CheckpointError, ConfigError, DataError
 __all__ = ["Monitor", "Progress", "RowMeans", "scalar_fault"]
 
 RENAMED = {"left_out": "skipped"}  # fields, in checkpoints of before
+ADDED = {"validation_seconds": 0.0}  # fields that checkpoints of before lack
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Progress:
     stopped: bool = False  # whether early stop has ended the run
     seconds: float = 0.0  # spent in training
     journal: int = 0  # bytes of log.jsonl that belong to this state
+    validation_seconds: float = 0.0  # that the last validation took
     skipped: list[list[int]] = field(default_factory=list)  # [epoch, batch] whose loss or gradient was not finite
     kept: list[list[float]] = field(default_factory=list)  # [score, epoch] of the checkpoints kept as the top ones
 
@@ -45,7 +47,7 @@ class Progress:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
         """Raises CheckpointError unless the state has every field, each of its type, and no other."""
-        state = {RENAMED.get(name, name): value for name, value in state.items()}
+        state = ADDED | {RENAMED.get(name, name): value for name, value in state.items()}
         kinds: dict[str, Any] = {f.name: list if typing.get_origin(f.type) is list else f.type for f in fields(cls)}
         wrong = kinds.keys() ^ state.keys() or {k for k, v in state.items() if not isinstance(v, kinds[k])}
         if wrong:
@@ -58,9 +60,13 @@ class Progress:
         return self.epoch >= train.max_epoch or self.ended(train)
 
     def ended(self, train: Train) -> bool:
-        """Return whether early stop, max_steps or max_minutes ends the run, also within an epoch."""
+        """Return whether early stop, max_steps or max_minutes ends the run, also within an epoch.
+
+        The minutes hold the last validation, too, which takes about as long as the one before it.
+        """
         out_of_steps = train.max_steps is not None and self.step >= train.max_steps
-        out_of_time = train.max_minutes is not None and self.seconds >= 60 * train.max_minutes
+        needed = self.validation_seconds if self.validated < self.step else 0.0
+        out_of_time = train.max_minutes is not None and self.seconds + needed >= 60 * train.max_minutes
         return self.stopped or out_of_steps or out_of_time
 
     def limits(self, train: Train) -> tuple[float, float]:

@@ -89,13 +89,19 @@ class RunState:
             self.update.drop()
         logger.cut(self.progress.journal)
 
+    def before_validation(self) -> Progress:
+        """Note the time, and return the progress."""
+        self.read_clock()
+        return self.progress
+
     def after_validation(self, numbers: Mapping[str, float], cfg: Config) -> None:
         """Take in a validation's numbers: position, best score, schedulers.
 
         Raises DataError when the monitored metric is not among them.
         """
-        self.progress.validated = self.progress.step
+        self.progress.validated, began = self.progress.step, self.progress.seconds
         self.read_clock()
+        self.progress.validation_seconds = self.progress.seconds - began
         if self.monitor.name is not None:
             score = self.monitor.update(numbers, self.progress, cfg.train)
             for schedule in self.update.schedules():

@@ -146,7 +146,7 @@ class Trainer:
 
         Raises Stopped, after saving, when a signal asked for it; the resumed run begins with this validation.
         """
-        state, p, ask = self.state, self.state.progress, self.signals.raise_if_stopping
+        state, p, ask = self.state, self.state.before_validation(), self.signals.raise_if_stopping
         try:
             numbers, extras = evaluate(state.eval_task, self.val_loader, self.cfg, self.device, ask)
         except Stopped:

@@ -38,18 +38,26 @@ def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:
     if not any(spec.name in CONVERSIONS for spec in specs):
         place = next((i for i, spec in enumerate(specs) if spec.name in NEED_FLOAT), len(built))
         built[place:place] = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    return partial(_apply, v2.Compose([*built, v2.ToPureTensor()]))
+    return _Chain(v2.Compose([*built, v2.ToPureTensor()]))
 
 
-def _apply(pipeline: Callable[..., Any], *pictures: Any) -> Any:
-    """Return pictures as the pipeline makes them. Raises ValueError where it cannot, whatever torchvision raises."""
-    try:
-        found = pipeline(*pictures)
-    except (LookupError, ArithmeticError, AssertionError, AttributeError) as error:
-        raise ValueError(f"{type(error).__name__}: {reason_of(error)}") from error
-    for one in found if len(pictures) > 1 else [found]:
-        _refuse_others(one)
-    return found
+class _Chain:
+    """A torchvision pipeline that raises ValueError for a picture which it cannot take, whatever torchvision raises."""
+
+    def __init__(self, pipeline: Any):
+        self.pipeline, self.transforms = pipeline, pipeline.transforms
+
+    def __call__(self, *pictures: Any) -> Any:
+        try:
+            found = self.pipeline(*pictures)
+        except (LookupError, ArithmeticError, AssertionError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {reason_of(error)}") from error
+        for one in found if len(pictures) > 1 else [found]:
+            _refuse_others(one)
+        return found
+
+    def __repr__(self) -> str:
+        return repr(self.pipeline)
 
 
 def _refuse_others(picture: Any) -> None:

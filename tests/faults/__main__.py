@@ -28,7 +28,8 @@ NAMES = {  # as in the table; and how many trials `--small` makes of each, some 
     "owners": 2,
     "fuzz": 40,
     "hostile": 8,
-    "accepted": 12,
+    "accepted": 8,
+    "meaning": 12,
 }
 
 

@@ -23,7 +23,7 @@ from commands.runs import options_of
 from utils.config.cli import Flag
 from utils.errors import ConfigError
 from utils.runs.folder import ROOT
-from utils.runs.reading import Curves, find_run, read_curves, run_folders, run_labels
+from utils.runs.reading import Curves, find_run, read_curves, run_folders, run_labels, without_copies
 from utils.terminal import show
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _replay(folders: Sequence[Path], port: int) -> None:
         _finish(visualizer, port, str(folder))
     if len(folders) > 1:
         visualizer = Visualizer("comparison", port=port)
-        curves = [read_curves(folder / "log.jsonl") for folder in folders]
+        curves = without_copies(*(read_curves(folder / "log.jsonl") for folder in folders))
         visualizer.row("comparison", _compare, dict(zip(names, curves, strict=True)))
         _finish(visualizer, port, f"{len(folders)} runs together")
 

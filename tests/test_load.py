@@ -22,11 +22,11 @@ def mistakes(*values, **keywords) -> list[str]:
 
 
 def test_dotted_keys_in_a_dict_last_names_and_sections_as_keywords():
-    expected = load("default", as_flags("--optim.lr=0.5", "--model=LeNet", "--max-epoch=3", "--momentum=0"))
-    assert load("default", {"optim.lr": 0.5}, model="LeNet", max_epoch=3, momentum=0) == expected
-    assert load("default", {"optim.lr": 0.5, "model": "LeNet", "train.max-epoch": 3, "momentum": 0.0}) == expected
-    assert load("default", model="LeNet", optim={"lr": 0.5, "momentum": 0}, train={"max_epoch": 3}) == expected
-    assert load("default", as_flags("--optim.lr=0.5", "--max-epoch=3"), model="LeNet", momentum=0) == expected
+    expected = load("default", as_flags("--optim.lr=0.5", "--model=LeNet", "--max-epoch=3", "--weight-decay=0"))
+    assert load("default", {"optim.lr": 0.5}, model="LeNet", max_epoch=3, weight_decay=0) == expected
+    assert load("default", {"optim.lr": 0.5, "model": "LeNet", "train.max-epoch": 3, "weight_decay": 0.0}) == expected
+    assert load("default", model="LeNet", optim={"lr": 0.5, "weight_decay": 0}, train={"max_epoch": 3}) == expected
+    assert load("default", as_flags("--optim.lr=0.5", "--max-epoch=3"), model="LeNet", weight_decay=0) == expected
     assert load() == load("default") == load("default", {})
 
 

@@ -50,11 +50,32 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     _prepare(assets)
     from utils.sinks.visdom_server import serve
 
+    if folders and _is_running(port):
+        show(f"a dashboard is open at http://127.0.0.1:{port}; these are shown in it")
+        _replay(folders, port)
+        return
     token = secrets.token_urlsafe() if wants_token else ""
     try:
         serve(port, ROOT / ".visdom", partial(_begin, folders, port, token), token)
     except KeyboardInterrupt:
         show("the dashboard is closed")
+
+
+def _is_running(port: int) -> bool:
+    """Return whether a server that answers as visdom does, and lets us in, listens at the port."""
+    from urllib.error import URLError
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    from utils.sinks.visdom_shared import read_token
+
+    token = read_token("127.0.0.1", port)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = Request(f"http://127.0.0.1:{port}/env_state", b"{}", headers, method="POST")
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=2) as answer:
+            return answer.read(1) == b"["
+    except (URLError, OSError, ValueError):
+        return False
 
 
 def _port(text: str) -> int:

@@ -73,6 +73,16 @@ def test_old_runs_are_shown_as_they_were_and_together(run, page):
     assert not maps.exists() or "libtorch" not in maps.read_text()
 
 
+def test_beside_a_running_one_old_runs_are_shown_in_it(run, page, start, free_port):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=4").code == 0
+    process, client = page()
+    other = start("dashboard", "a", f"--port={free_port}")
+    out, err = other.communicate(timeout=60)
+    assert (other.returncode, err) == (0, "") and process.poll() is None
+    assert f"http://127.0.0.1:{free_port}/env/a shows checkpoints/a" in out
+    assert len(client.traces("a", "loss")["train"][0]) == 4
+
+
 def journal_of(name, phase):
     with open(f"checkpoints/{name}/log.jsonl") as lines:
         whole = [json.loads(line) for line in lines if line.endswith("\n")]

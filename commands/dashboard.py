@@ -35,6 +35,7 @@ __all__ = ["run"]
 PORT = 8097
 BARE = ("--assets", "--token")  # flags without a value
 PHASES = ("val", "test", "train")  # the order of the windows
+WELCOME = "choose a run above, under Environment"
 PATIENCE = 60.0  # s, for the server to take in a run
 
 
@@ -109,8 +110,24 @@ def _prepare(fetch: bool) -> None:
 def _begin(folders: Sequence[Path], port: int, token: str) -> None:
     address = f"http://127.0.0.1:{port}" + (f"/?token={token}" if token else "")
     show(f"{address} shows what runs send to --log.visdom_port={port}; Ctrl-C ends it", flush=True)
+    threading.Thread(target=_show, args=(folders, port), name="replay", daemon=True).start()
+
+
+def _show(folders: Sequence[Path], port: int) -> None:
+    """Show the runs, and in the environment main, with which the page opens, where they are."""
     if folders:
-        threading.Thread(target=_replay, args=(folders, port), name="replay", daemon=True).start()
+        _replay(folders, port)
+    from utils.sinks.visdom_shared import env_name
+    from utils.visualize import Visualizer
+
+    visualizer = Visualizer("main", port=port, warn=lambda _: None)
+    saved = {path.stem for path in (ROOT / ".visdom").glob("*.json")} - {"main"}
+    for name in sorted(saved | {env_name(label) for label in run_labels(folders)}):
+        visualizer.log(f"http://127.0.0.1:{port}/env/{name}", win=WELCOME)
+    visualizer.log(
+        "python main.py dashboard RUN shows an old run; a run in progress prints its own address", win=WELCOME
+    )
+    visualizer.close(PATIENCE)
 
 
 def _replay(folders: Sequence[Path], port: int) -> None:

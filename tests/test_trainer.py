@@ -133,7 +133,6 @@ def test_one_cycle_spans_the_run_whatever_its_length(run):
 def test_decay_when_the_loss_rises_keeps_momentum(run):
     """The book's rule, by the validation loss; the ancestor looked at the training loss and said otherwise."""
     rule = [
-        "--optim=SGD",
         "--schedule=DecayOnRise",
         "--lr-decay=0.5",
         "--momentum=0.9",

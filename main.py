@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from commands import QUICK, found
+from commands import QUICK, found, no_command, version
 from utils.blame import answer
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
-from utils.words import suggest
+from utils.terminal import show
 
 COMMANDS = found()
 
@@ -26,9 +26,12 @@ def main(arguments: list[str]) -> int:
     asks_help = not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:])
     if asks_help:
         arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
+    if arguments == ["--version"]:
+        show(version())
+        return 0
     try:
         if arguments[0] not in COMMANDS:
-            raise ConfigError(f"no command '{arguments[0]}'{suggest(arguments[0], COMMANDS)}")
+            raise ConfigError(f"no command '{arguments[0]}'{no_command(arguments[0], COMMANDS)}")
         call(COMMANDS[arguments[0]], arguments[1:], quick=arguments[0] in QUICK)
         print(end="", flush=True)  # raises now if stdout is closed
     except KeyboardInterrupt:

@@ -5,12 +5,15 @@ In: the typed words and flags. Out: the command's output and files. Read train.p
 
 import importlib
 import os
-from collections.abc import Callable
+import platform
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from utils.config.cli import Flag, to_flags
+from utils.words import suggest
 
-__all__ = ["QUICK", "found", "told"]
+__all__ = ["QUICK", "found", "no_command", "told", "version"]
 
 FOLDER = os.path.dirname(__file__)
 
@@ -31,6 +34,30 @@ def found() -> dict[str, Callable[..., None]]:
 def told(name: str) -> str:
     """Return the help of a command, which is its file's docstring."""
     return Path(FOLDER, f"{name}.py").read_text(encoding="utf-8").split('"""')[1]
+
+
+def no_command(word: str, commands: Iterable[str]) -> str:
+    """Return the end of the message about a word that is no command."""
+    from configs.words import ELSEWHERE, absent
+
+    name = word.lstrip("-").replace("-", "_")
+    if sentence := absent(name, commands):
+        return f": {sentence}"
+    return f"; did you mean '{ELSEWHERE[name]}'?" if name in ELSEWHERE else suggest(word, commands)
+
+
+def version() -> str:
+    """Return the versions of the program, of torch and of Python, none of which is imported for it."""
+    from importlib import metadata
+
+    own = Path(FOLDER, "..", "pyproject.toml")  # of a checkout, which may not be installed
+    number = re.search(r'^version = "(.+)"', own.read_text("utf-8"), re.M)[1] if own.is_file() else ""  # type: ignore
+    parts = {"deeptrain": number or metadata.version("deeptrain"), "torch": "", "Python": platform.python_version()}
+    try:
+        parts["torch"] = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        parts["torch"] = "not installed"
+    return ", ".join(f"{name} {number}" for name, number in parts.items())
 
 
 def _command(name: str) -> Callable[..., None]:

@@ -23,7 +23,7 @@ from commands.runs import options_of
 from utils.config.cli import Flag
 from utils.errors import ConfigError
 from utils.runs.folder import ROOT
-from utils.runs.reading import Curves, find_run, read_curves, run_folders, run_labels
+from utils.runs.reading import Curves, find_run, read_curves, run_folders, run_labels, without_copies
 from utils.terminal import show
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = ["run"]
 PORT = 8097
 BARE = ("--assets", "--token")  # flags without a value
 PHASES = ("val", "test", "train")  # the order of the windows
+WELCOME = "choose a run above, under Environment"
 PATIENCE = 60.0  # s, for the server to take in a run
 
 
@@ -50,11 +51,32 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     _prepare(assets)
     from utils.sinks.visdom_server import serve
 
+    if folders and _is_running(port):
+        show(f"a dashboard is open at http://127.0.0.1:{port}; these are shown in it")
+        _replay(folders, port)
+        return
     token = secrets.token_urlsafe() if wants_token else ""
     try:
         serve(port, ROOT / ".visdom", partial(_begin, folders, port, token), token)
     except KeyboardInterrupt:
         show("the dashboard is closed")
+
+
+def _is_running(port: int) -> bool:
+    """Return whether a server that answers as visdom does, and lets us in, listens at the port."""
+    from urllib.error import URLError
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    from utils.sinks.visdom_shared import read_token
+
+    token = read_token("127.0.0.1", port)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = Request(f"http://127.0.0.1:{port}/env_state", b"{}", headers, method="POST")
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=2) as answer:
+            return answer.read(1) == b"["
+    except (URLError, OSError, ValueError):
+        return False
 
 
 def _port(text: str) -> int:
@@ -88,8 +110,24 @@ def _prepare(fetch: bool) -> None:
 def _begin(folders: Sequence[Path], port: int, token: str) -> None:
     address = f"http://127.0.0.1:{port}" + (f"/?token={token}" if token else "")
     show(f"{address} shows what runs send to --log.visdom_port={port}; Ctrl-C ends it", flush=True)
+    threading.Thread(target=_show, args=(folders, port), name="replay", daemon=True).start()
+
+
+def _show(folders: Sequence[Path], port: int) -> None:
+    """Show the runs, and in the environment main, with which the page opens, where they are."""
     if folders:
-        threading.Thread(target=_replay, args=(folders, port), name="replay", daemon=True).start()
+        _replay(folders, port)
+    from utils.sinks.visdom_shared import env_name
+    from utils.visualize import Visualizer
+
+    visualizer = Visualizer("main", port=port, warn=lambda _: None)
+    saved = {path.stem for path in (ROOT / ".visdom").glob("*.json")} - {"main"}
+    for name in sorted(saved | {env_name(label) for label in run_labels(folders)}):
+        visualizer.log(f"http://127.0.0.1:{port}/env/{name}", win=WELCOME)
+    visualizer.log(
+        "python main.py dashboard RUN shows an old run; a run in progress prints its own address", win=WELCOME
+    )
+    visualizer.close(PATIENCE)
 
 
 def _replay(folders: Sequence[Path], port: int) -> None:
@@ -108,7 +146,7 @@ def _replay(folders: Sequence[Path], port: int) -> None:
         _finish(visualizer, port, str(folder))
     if len(folders) > 1:
         visualizer = Visualizer("comparison", port=port)
-        curves = [read_curves(folder / "log.jsonl") for folder in folders]
+        curves = without_copies(*(read_curves(folder / "log.jsonl") for folder in folders))
         visualizer.row("comparison", _compare, dict(zip(names, curves, strict=True)))
         _finish(visualizer, port, f"{len(folders)} runs together")
 

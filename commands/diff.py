@@ -21,7 +21,16 @@ from utils.config.convert import to_plain
 from utils.config.yaml_text import dump_line
 from utils.errors import ConfigError
 from utils.runs.folder import ROOT
-from utils.runs.reading import Curves, best_value, component_names, find_run, read_config, read_curves, run_labels
+from utils.runs.reading import (
+    Curves,
+    best_value,
+    component_names,
+    find_run,
+    read_config,
+    read_curves,
+    run_labels,
+    without_copies,
+)
 from utils.terminal import show
 
 __all__ = ["run"]
@@ -34,10 +43,11 @@ Rows = dict[str, tuple[str, str]]  # the two texts beside a key or a metric
 
 
 class Side(NamedTuple):
-    """One of the two: its config's values by dotted key and its metrics by name, as printed."""
+    """One of the two: its config's values by dotted key as printed, its curves, and the directions of its metrics."""
 
     keys: dict[str, str]
-    metrics: dict[str, str]
+    curves: Curves
+    better: Mapping[str, str]
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
@@ -53,8 +63,10 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     left, right = (_read(path) for path in paths)
     labels = run_labels(paths)
     keys = _differing(left.keys, right.keys)
-    names = sorted(left.metrics | right.metrics, key=lambda name: PHASES.index(name.partition(" ")[0]))
-    metrics = {name: (left.metrics.get(name, NONE), right.metrics.get(name, NONE)) for name in names}
+    curves = without_copies(left.curves, right.curves)
+    one, other = (_measured(c, side.better) for c, side in zip(curves, (left, right), strict=True))
+    names = sorted(one | other, key=lambda name: PHASES.index(name.partition(" ")[0]))
+    metrics = {name: (one.get(name, NONE), other.get(name, NONE)) for name in names}
     if not keys:
         show(f"{' and '.join(labels)} have the same config")
     if keys or metrics:
@@ -67,10 +79,10 @@ def _is_yaml(word: str) -> bool:
 
 def _read(path: Path) -> Side:
     if path.is_file():
-        return Side(dict(_flat(to_plain(load(str(path))))), {})
+        return Side(dict(_flat(to_plain(load(str(path))))), {}, {})
     config = read_config(path)
     better = metrics_of(component_names(config["task"])[0])
-    return Side(dict(_flat(config)), _measured(read_curves(path / "log.jsonl"), better))
+    return Side(dict(_flat(config)), read_curves(path / "log.jsonl"), better)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

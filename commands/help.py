@@ -15,21 +15,23 @@ from typing import Any
 
 from commands import found, told
 from commands._arguments import one_word
-from configs import COMPONENTS, schema
+from configs import COMPONENTS, resolve, schema
 from configs.comments import key_comments
 from configs.keys import schema_keys, type_of
 from configs.layers import config_files
+from configs.words import ELSEWHERE, SYNONYMS, absent, meaning
 from utils.config.cli import Flag
 from utils.config.convert import Component, Roles, describe, to_plain
 from utils.config.registry import Registry
 from utils.config.signature import UNKNOWN, Parameter
-from utils.config.tree import scalar
+from utils.config.tree import plain_value, scalar
 from utils.errors import ConfigError
 from utils.terminal import show
 from utils.words import suggest
 
 __all__ = ["run", "texts"]
 
+COMMON = {"SGD", "Adam", "AdamW", "OneCycleLR", "CosineAnnealingLR", "StepLR"}  # these are shown first
 LISTS = {
     "models": "model",
     "data": "data",
@@ -65,12 +67,27 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         _print_component(registry, topic)
     elif not (_print_keys(key) or _print_arguments(key)):
         known = [*commands, *LISTS, "configs", *schema_keys(), *_components()]
-        near = suggest(topic, known) or "; python main.py help lists all topics"
+        near = _elsewhere(key, known) or suggest(topic, known) or "; python main.py help lists all topics"
         raise ConfigError(f"no help on '{topic}'{near}")
 
 
+def _elsewhere(topic: str, known: Sequence[str]) -> str:
+    """Return the end of the message about a word of the field that is no topic; empty for other words."""
+    if sentence := absent(topic, known):
+        return f": {sentence}"
+    meant = SYNONYMS.get(topic, ELSEWHERE.get(topic, ""))
+    return f"; did you mean '{meant}'?" if meant else ""
+
+
+def _rows(rows: Mapping[str, str], column: int = 25) -> None:
+    """Print two columns, the second one wrapped to the width of the terminal; long names make room for themselves."""
+    column = max([column, *(len(name) + 3 for name in rows)])
+    for name, text in rows.items():
+        _row(name, text, column)
+
+
 def _row(name: str, text: str, column: int = 25) -> None:
-    """Print two columns, the second one wrapped to the width of the terminal."""
+    """Print one row of two columns."""
     width = min(shutil.get_terminal_size((80, 24)).columns, 110)
     gap = max(column - len(name) - 2, 1) * " "
     hanging = column * " "
@@ -87,8 +104,7 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
     _print_configs()
     show("\nKeys, each set with --key=value [its default]:")
     comments = key_comments()
-    for key in schema_keys():
-        _row(key, _with_default(comments[key], _default(key)))
+    _rows({key: _with_default(comments[key], _default(key)) for key in schema_keys()})
     show("\nMore: python main.py help TOPIC")
     show(textwrap.fill(texts("help")[2].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
 
@@ -117,9 +133,11 @@ def _format(value: Any) -> str:
 
 
 def _print_configs() -> None:
+    rows = {}
     for name, path in sorted(config_files().items()):
         own = "" if path.is_absolute() else f" ({path} in this folder)"
-        _row(name, next(iter(_heading(path)), "") + own, 18)
+        rows[name] = next(iter(_heading(path)), "") + own
+    _rows(rows, 18)
 
 
 def _print_config(path: Path) -> None:
@@ -134,13 +152,14 @@ def _heading(path: Path) -> list[str]:
 
 def _print_list(registry: Registry) -> None:
     """Print the components of a kind: a line of the docstring, or a library's arguments, and the file of a user's."""
+    column = max(23, *(len(name) + 3 for name in registry.all_names()))
     for name in registry.all_names():
         takes = ", ".join(registry.arguments(name)) or "no arguments"
         text = registry.summary(name) if name in registry.names() else takes
         text += f" ({origin})" if (origin := registry.origin(name)) else ""
-        _row(name + (":NAME" if name in registry.variants else ""), text, 23)
+        _row(name + (":NAME" if name in registry.variants else ""), text, column)
         if name in registry.variants:
-            _row("", "NAME is one of " + ", ".join(registry.variants[name].names()), 23)
+            _row("", "NAME is one of " + ", ".join(registry.variants[name].names()), column)
 
 
 def _components() -> dict[str, Registry]:
@@ -162,14 +181,15 @@ def _print_component(registry: Registry, name: str) -> None:
     if origin := registry.origin(name):
         show(f"From {origin}.")
     show(f"As {_prefix(kind)}, with these arguments:")
-    for argument, parameter in registry.arguments(name).items():
-        _row(argument, _parameter(registry, argument, parameter))
+    _rows({one: _parameter(registry, one, parameter) for one, parameter in registry.arguments(name).items()})
     if kind == "task" and (flags := registry.method(name, "generate")):
         show("\nAs flags of python main.py generate CHECKPOINT:")
-        for flag, parameter in flags.items():
-            takes = describe(parameter.type)
-            rest = "; needed" if parameter.required else _parameter(registry, flag, parameter).removeprefix(takes)
-            _row(f"--{flag.replace('_', '-')}", takes + rest)
+        _rows({f"--{flag.replace('_', '-')}": _of_generate(registry, flag, taken) for flag, taken in flags.items()})
+
+
+def _of_generate(registry: Registry, flag: str, parameter: Parameter) -> str:
+    """Return type and default of a flag of generate."""
+    return f"{describe(parameter.type)}; needed" if parameter.required else _parameter(registry, flag, parameter)
 
 
 def _parameter(registry: Registry, name: str, parameter: Parameter) -> str:
@@ -200,6 +220,7 @@ def _print_keys(topic: str) -> bool:
     found = [key for key in keys if topic in (key, key.rpartition(".")[2]) or key.startswith(f"{topic}.")]
     for key in found:
         show(_with_default(f"{key}: {key_comments()[key]}", _default(key)))
+        _print_set(key)
         inner, catalogue = type_of(keys[key])
         show(f"  takes {describe(keys[key])}")
         for listing in [name for name, kind in LISTS.items() if kind == catalogue]:
@@ -215,16 +236,32 @@ def _print_arguments(topic: str) -> bool:
     """
     section, _, name = topic.rpartition(".")
     kinds = [kind for kind in COMPONENTS if section in ("", kind, _prefix(kind))]
-    lines: dict[str, list[str]] = {}
+    known = False
     for kind in kinds:
-        for component in COMPONENTS[kind].all_names():
+        takes: dict[str, list[str]] = {}
+        for component in sorted(COMPONENTS[kind].all_names(), key=lambda one: one not in COMMON):
             if parameter := COMPONENTS[kind].arguments(component).get(name):
-                line = f"{_prefix(kind)}.{name}: {_parameter(COMPONENTS[kind], name, parameter)}"
-                lines.setdefault(line, []).append(component)
-    for line, components in lines.items():
-        show(line)
-        show(textwrap.fill(f"of {', '.join(components)}", 78, initial_indent="  ", subsequent_indent="  "))
-    return bool(lines)
+                takes.setdefault(_parameter(COMPONENTS[kind], name, parameter), []).append(component)
+        if takes:
+            known, place = True, f"{_prefix(kind)}.{name}"
+            show(f"{place}: {said}" if (said := meaning(name)) else place)
+            _print_set(place)
+        for text, components in takes.items():  # those of the common ones are first
+            line = f"{text}: of {', '.join(components)}"
+            show(textwrap.fill(line, 78, initial_indent="  ", subsequent_indent="    "))
+    return known
+
+
+def _print_set(key: str) -> None:
+    """Print what a key is set to in the default config, where, and the flag that sets it."""
+    try:
+        tree = resolve().tree
+    except ConfigError:
+        return  # a config of this folder with mistakes, of which check tells
+    first, _, rest = key.partition(".")
+    node = tree.at(key) or tree.at(f"{first}.model.{rest}")
+    if node is not None and node.where != "default" and not node.entries:
+        show(f"  {_format(plain_value(node))} in {node.where}; set it with --{key}=…")
 
 
 def _default(key: str) -> Any:

@@ -21,7 +21,7 @@ from commands.runs import options_of
 from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import ROOT
-from utils.runs.reading import find_run, read_curves, run_labels
+from utils.runs.reading import find_run, read_curves, run_labels, without_copies
 from utils.terminal import show
 
 __all__ = ["run"]
@@ -82,7 +82,9 @@ def _draw_validation(folder: Path) -> None:
     with explain_torch_errors(cfg), closing(trained.loader(cfg, "val", task, device)) as loader:
         _, matrices = evaluate(task, loader, cfg, device)
         draw_matrices(matrices, trained.meta.get("classes", []), folder, of, show)
-        Drawer(task, loader.dataset, cfg, device, show).draw_predictions(folder / PREDICTIONS, of, math.inf)
+        Drawer(task, loader.dataset, cfg, device, show, trained.meta).draw_predictions(
+            folder / PREDICTIONS, of, math.inf
+        )
     for target in (folder / MATRIX, folder / PREDICTIONS):
         if target.exists() and target.stat().st_mtime >= began:
             show(f"{target}: of {run_labels([folder])[0]}")
@@ -90,8 +92,9 @@ def _draw_validation(folder: Path) -> None:
 
 def _draw_several(folders: Sequence[Path], target: Path) -> None:
     from utils.figures.compare import draw_comparison
+    from utils.figures.fonts import ADVICE
 
-    curves = [read_curves(folder / "log.jsonl") for folder in folders]
+    curves = without_copies(*(read_curves(folder / "log.jsonl") for folder in folders))
     runs = dict(zip(run_labels(folders), curves, strict=True))
     drawn = {name: curves for name, curves in runs.items() if curves}
     if not drawn:
@@ -102,4 +105,4 @@ def _draw_several(folders: Sequence[Path], target: Path) -> None:
     show(f"{target}: the curves of {', '.join(drawn)}")
     for number, (label, name) in enumerate(zip(labels, drawn, strict=True), start=1):
         if label == f"#{number}":
-            show(f"{label} is {name}: no font here has its characters; install one, such as Noto Sans CJK SC")
+            show(f"{label} is {name}: no font here has its characters; {ADVICE}")

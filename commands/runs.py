@@ -30,8 +30,12 @@ __all__ = ["columns", "metrics_of", "options_of", "run", "format_number", "width
 
 FILTERS = {"state": "state", "task": "task", "data": "data.dataset", "model": "model"}
 NUMBERS = ("best", "epochs", "steps", "time")  # columns that are aligned at the right
-OPTIONAL = ("task", "config")  # columns that a narrow terminal leaves out: data, model and the run's name say enough
-LEAST = {"run": 14, "data": 5, "model": 8, "metric": 6}  # least characters of a column on a narrow terminal
+OPTIONAL = ("steps", "task", "config")  # columns that a narrow terminal leaves out: what is left says enough
+# Least characters of a column on a narrow terminal; those of the second line are only cut when the first are at theirs.
+LEAST = (
+    {"run": 14, "model": 8},
+    {"run": 8, "data": 5, "model": 5, "best": 8},
+)
 TWO_ENDED = ("run", "model")  # names that differ at their ends: a time, ResNet18 and ResNet34
 GAP = "  "
 
@@ -146,15 +150,24 @@ def _table(runs: Sequence[Run]) -> list[str]:
     """Return lines that fit the terminal."""
     cells = list(map(_cells, runs))
     rows = [dict(zip(cells[0], cells[0], strict=True)), *cells]
+    if _room(_widths(rows)) < 0:
+        rows = list(map(_joined, rows))
     for column in OPTIONAL:
         if _room(_widths(rows)) < 0:
             rows = [{name: cell for name, cell in row.items() if name != column} for row in rows]
     widths = _widths(rows)
-    shrinking = [name for name in LEAST if widths[name] > LEAST[name]]
-    while _room(widths) < 0 and shrinking:
-        widths[max(shrinking, key=lambda name: widths[name] - LEAST[name])] -= 1
-        shrinking = [name for name in LEAST if widths[name] > LEAST[name]]
+    for least in LEAST:
+        shrinking = [name for name in least if widths[name] > least[name]]
+        while _room(widths) < 0 and shrinking:
+            widths[max(shrinking, key=lambda name: widths[name] - least[name])] -= 1
+            shrinking = [name for name in least if widths[name] > least[name]]
     return [GAP.join(_cell(name, row[name], widths[name]) for name in row).rstrip() for row in rows]
+
+
+def _joined(row: Mapping[str, str]) -> dict[str, str]:
+    """Return the row with metric and best as one column."""
+    pair = "best" if row["best"] == "best" else f"{row['metric']} {row['best']}".removeprefix("- ")
+    return {name: pair if name == "best" else text for name, text in row.items() if name != "metric"}
 
 
 def _cells(one: Run) -> dict[str, str]:

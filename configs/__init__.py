@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.components import COMPONENTS
 from configs.flags import apply_flags
@@ -21,6 +21,9 @@ from utils.config.convert import INVALID, Component, convert, flatten, to_plain
 from utils.config.tree import Node, Problems, to_node
 from utils.errors import ConfigError
 from utils.words import suggest
+
+if TYPE_CHECKING:
+    from utils.config.yaml_text import Faults
 
 __all__ = [
     "COMPONENTS",
@@ -68,7 +71,11 @@ def load(
 
 def resolve(name: str = "default", flags: Sequence[Flag] = (), options: Sequence[str] = ()) -> Resolved:
     """Return the same as `load`, with the tree of the places."""
-    return _check(read_layers(find_file(name)), flags, options)
+    from utils.config.yaml_text import Faults  # PyYAML takes as long to import as the rest of `help`
+
+    faults = Faults()
+    layers = read_layers(find_file(name), faults=faults)
+    return _check(layers, flags, options, faults)
 
 
 def load_stored(stored: dict[str, Any], source: Path, flags: Sequence[Flag] = ()) -> Config:
@@ -103,11 +110,18 @@ def _merge(layers: Sequence[Node], flags: Sequence[Flag], problems: Problems, op
     return apply_flags(tree, flags, problems, options)
 
 
-def _check(layers: Sequence[Node], flags: Sequence[Flag], options: Sequence[str] = ()) -> Resolved:
+def _check(
+    layers: Sequence[Node], flags: Sequence[Flag], options: Sequence[str] = (), faults: "Faults | None" = None
+) -> Resolved:
     problems = Problems([flag.typed for flag in flags])
     tree = _merge(layers, flags, problems, options)
     config = convert(tree, Config, "", problems, COMPONENTS, key_hint(tree, ["base"]))
-    _check_together(config, tree, problems)
+    if faults is None or not faults.unreadable:
+        _check_together(config, tree, problems)
+    else:  # a flag's key, or a section that another one needs, may stand in the unreadable part
+        problems.keep(faults.unreadable)
+    for place, message in faults.found if faults else ():
+        problems.add(place, message)
     problems.raise_any()
     return Resolved(config, tree)
 

@@ -4,7 +4,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from configs.hints import key_hint
+from configs.hints import key_hint, may_take
 from configs.keys import argument_types, schema_keys, type_of
 from configs.layers import merge, nested
 from configs.schema import Config
@@ -40,7 +40,7 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
     arguments = argument_types(tree) if late else {}
     for flag in late:
         keys = [key for key in _keys_ending(flag, arguments) if key not in SET_BY_TRAINER]
-        if not keys:
+        if not keys and not may_take(flag.key.rpartition(".")[2], tree):
             problems.add(flag.typed, f"no key '{flag.key}'{key_hint(tree, options)(flag.key, ())}")
         tree = _apply(tree, flag, keys, given, problems)
     return tree

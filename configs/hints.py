@@ -4,39 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from configs.components import COMPONENTS
 from configs.keys import argument_types, schema_keys, type_of
+from configs.words import SYNONYMS, absent
 from utils.config.convert import Hint
 from utils.config.tree import Node
-from utils.words import is_slip, nearest
+from utils.words import is_slip, like, nearest
 
-__all__ = ["key_hint"]
-
-# Names from other frameworks. They are not accepted, so that a thing has one name, but lead to a suggestion.
-SYNONYMS = {
-    "amp": "precision",
-    "batch": "batch_size",
-    "bs": "batch_size",
-    "checkpoint": "load_model_path",
-    "cuda": "use_gpu",
-    "device": "use_gpu",
-    "epoch": "max_epoch",
-    "epochs": "max_epoch",
-    "gpu": "use_gpu",
-    "grad_clip": "clip",
-    "img_size": "transform",
-    "input_size": "transform",
-    "learning_rate": "lr",
-    "max_epochs": "max_epoch",
-    "name": "run",
-    "num_epochs": "max_epoch",
-    "optimizer": "optim",
-    "patience": "early_stop",
-    "pretrained": "weights",
-    "scheduler": "schedule",
-    "steps": "max_steps",
-    "transforms": "transform",
-    "wd": "weight_decay",
-    "workers": "num_workers",
-}
+__all__ = ["key_hint", "may_take"]
 
 
 def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
@@ -47,17 +20,23 @@ def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
 
     def hint(key: str, names: Iterable[str]) -> str:
         section, _, leaf = key.rpartition(".")
-        leaf = leaf.replace("-", "_")
-        leaf = SYNONYMS.get(leaf, leaf)
+        typed = leaf = leaf.replace("-", "_")
         own = [f"{section}.{name}" if section else name for name in names]
         sections = [k.rpartition(".")[0] for k in schema_keys() if "." in k]
         known = [*reversed(argument_types(tree)), *sections, *reversed(schema_keys()), *options, *own]
         leaves = {k.rpartition(".")[2]: k for k in known}  # of two keys with that last name, the later one
+        if missing := absent(leaf, leaves):
+            return f"; {missing}"
+        if leaf.startswith("no_") and leaf[3:] in leaves:
+            return f"; '{leaves[leaf[3:]]}' is not true or false, and has no --no- form"
+        leaf = SYNONYMS.get(leaf, leaf)
         near = nearest(leaf, [name for name in leaves if leaves[name] in own]) or nearest(leaf, leaves)
         if leaf in leaves:
             near = leaf
         elif not is_slip(leaf, near) and (taking := _components_taking(leaf, tree)):
-            return taking
+            return taking if leaf == typed else taking.replace("; it is", f"; {leaf} is")
+        elif near and not like(leaf, near):
+            near = ""
         return f"; did you mean '{leaves[near]}'?" if near else "; python main.py help lists the keys"
 
     return hint
@@ -65,11 +44,30 @@ def key_hint(tree: Node, options: Sequence[str] = ()) -> Hint:
 
 def _components_taking(argument: str, tree: Node) -> str:
     """Return the end of the message, if components that were not chosen take an argument of that name."""
-    places = {"schedule": "schedule", "optim": "optim", "data.dataset": "data", "model": "model", "task": "task"}
-    places |= {key: kind for key, to in argument_types(tree).items() if (kind := type_of(to)[1])}
-    for key, kind in places.items():
+    for key, kind in _places(tree).items():
         registry = COMPONENTS[kind]
         taking = [name for name in registry.all_names() if argument in registry.arguments(name)]
         if taking:
             return f"; it is an argument of {' and '.join(taking[:3])}: add --{key}={taking[0]}"
     return ""
+
+
+def may_take(argument: str, tree: Node) -> bool:
+    """Return whether a component whose name is misspelled may take the argument: that name is the mistake, then."""
+    for key, kind in _places(tree).items():
+        registry = COMPONENTS[kind]
+        node = tree.at(key) or Node({}, "")
+        lone = isinstance(node.value, str) or "name" in node.entries
+        for chosen in [node] if lone else node.entries.values():
+            name = (chosen.at("name") or chosen).value
+            known = not isinstance(name, str) or name.partition(":")[0] in registry.all_names()
+            meant = "" if known else nearest(str(name), registry.all_names())
+            if not known and (not meant or argument in registry.arguments(meant)):
+                return True
+    return False
+
+
+def _places(tree: Node) -> dict[str, str]:
+    """Return the places of components that a config may choose, and their kinds."""
+    places = {"schedule": "schedule", "optim": "optim", "data.dataset": "data", "model": "model", "task": "task"}
+    return places | {key: kind for key, to in argument_types(tree).items() if (kind := type_of(to)[1])}

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.components import COMPONENTS
 from configs.keys import kind_of_argument, named, type_of
@@ -14,6 +14,9 @@ from utils.config.places import here
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError
 from utils.words import is_slip, suggest
+
+if TYPE_CHECKING:
+    from utils.config.yaml_text import Faults
 
 __all__ = ["config_files", "find_file", "merge", "nested", "read_layers"]
 
@@ -57,14 +60,15 @@ def find_file(name: str, beside: Path | None = None) -> Path:
     raise ConfigError(f"no config '{name}'{hint}")
 
 
-def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:
+def read_layers(path: Path, above: Sequence[Path] = (), faults: "Faults | None" = None) -> list[Node]:
     """Return a file's tree after the trees of its bases; `above` are the files that led here.
 
+    `faults` collects those that leave the rest of a file to be read.
     Raises ConfigError for a file that cannot be read, and for a file that is its own base.
     """
     from utils.config.yaml_text import read_yaml  # PyYAML takes as long to import as the rest of `help`
 
-    tree = read_yaml(path, _name(path))
+    tree = read_yaml(path, _name(path), faults)
     if not isinstance(tree.value, dict):
         raise ConfigError(f"{tree.where}: a config holds keys and values, as 'model: ResNet34' with a space behind ':'")
     base = tree.value.pop("base", None)
@@ -74,7 +78,7 @@ def read_layers(path: Path, above: Sequence[Path] = ()) -> list[Node]:
     below = _base_file(base, path)
     if below.resolve() in above:
         raise ConfigError(f"{base.where}: base: {_name(below)} is built on this file; a config cannot be its own base")
-    return [*read_layers(below, above), tree]
+    return [*read_layers(below, above, faults), tree]
 
 
 def _base_file(base: Node, path: Path) -> Path:

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 import main
 from configs.keys import schema_keys
+from configs.words import ABSENT
 from utils.config.cli import Flag, to_flags
 from utils.errors import ConfigError
 
@@ -142,7 +143,7 @@ def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
         (["--run"], "--run: needs a value: --run=…"),
         (["--config="], "--config=: needs a value: --config=…"),
         (["--quiet=perhaps"], "--quiet=perhaps: expected true or false; write --quiet or leave it out"),
-        (["--no-lr"], "--no-lr: no key 'no_lr'; did you mean 'schedule.min_lr'?"),
+        (["--no-lr"], "--no-lr: no key 'no_lr'; 'optim.lr' is not true or false, and has no --no- form"),
         (["--no-log.env"], "--no-log.env: only a key that is true or false has a --no- form, and it takes no value; "
          "write --log.env=…"),
         (["--no-visdom=false"], "--no-visdom=false: only a key that is true or false has a --no- form, and it takes no "
@@ -157,6 +158,15 @@ def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
          "'accuracy'?"),
         (["ResNet34"], "no config 'ResNet34'; did you mean --model=ResNet34?"),
         (["--epochs=1"], "--epochs=1: no key 'epochs'; did you mean 'train.max_epoch'?"),
+        (["--plot-every=9"], "--plot-every=9: no key 'plot_every'; did you mean 'log.print_freq'?"),
+        (["--save-every=9"], "--save-every=9: no key 'save_every'; did you mean 'train.keep_every'?"),
+        (["dogcat", "--img-size=9"], "--img-size=9: no key 'img_size'; did you mean 'data.transform'?"),
+        (["--data-root=x"], f"--data-root=x: no key 'data_root'; {ABSENT['data_root']}"),
+        (["--val_data_root=x"], f"--val_data_root=x: no key 'val_data_root'; {ABSENT['val_data_root']}"),
+        (["--mixup=0.2"], "--mixup=0.2: no key 'mixup'; there is no mixup"),
+        (["--test-batch-size=9"], "--test-batch-size=9: no key 'test_batch_size'; python main.py help lists the keys"),
+        (["--optim=Adm", "--lr=0.1"], "--optim=Adm: optim: no 'Adm' in torch.optim; did you mean 'Adam'?"),
+        (["--model=LeNett", "--in-channels=3"], "--model=LeNett: model: no 'LeNett' in models; did you mean 'LeNet'?"),
         (["mnist", "--epochs=1"], "--epochs=1: no key 'epochs'; did you mean 'train.max_epoch'?"),
         (["--steps=1"], "--steps=1: no key 'steps'; did you mean 'train.max_steps'?"),
         (["--name=a"], "--name=a: no key 'name'; did you mean 'run'?"),

@@ -159,8 +159,38 @@ def test_an_unknown_key_suggests_the_right_one_with_its_section(text, meant):
     ],
 )
 def test_text_that_is_not_a_config_is_told_with_line_and_remedy(text, line, says):
-    (message,) = at(text)
-    assert message.startswith(f"a.yaml:{line}: ") and says in message
+    assert any(message.startswith(f"a.yaml:{line}: ") and says in message for message in at(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("optim: {lr: 1}\nmodell: X\noptim: {lr: x}\ntrian: {}\n", {2: "'modell'", 3: "given twice", 4: "'trian'"}),
+        ("optim: {lr: 1, lr: x}\n", {1: "given twice"}),
+        ("modell: X\noptim: {lr: 0.2\ntrian: {}\n", {1: "'modell'", 3: "a bracket was not closed"}),
+        (
+            "train: {max_epoch: x}\ndata:\n\tdataset: A\nmodell: X\n",
+            {1: "max_epoch", 3: "not with tabs", 4: "'modell'"},
+        ),
+    ],
+)
+def test_a_doubled_key_or_a_part_that_is_no_yaml_hides_no_other_mistake(text, told):
+    found = at(text, "--lr=y")
+    for line, says in told.items():
+        assert any(message.startswith(f"a.yaml:{line}: ") and says in message for message in found), found
+
+
+def test_a_mistake_that_the_unreadable_part_may_have_caused_is_not_told():
+    (only,) = at("model: {name: LeNet\n", "--model.hidden=3")  # no section is left: who knows which network it is
+    assert "a bracket was not closed" in only
+
+
+def test_long_words_are_shortened_wherever_they_stand(run):
+    for typed in (f"--{'a' * 10_000}=3", f"--model={'a' * 10_000}", f"--train.{'a' * 10_000}=3"):
+        assert max(map(len, run("check", typed).err.splitlines())) < 600
+    assert max(map(len, run("help", "a" * 10_000).err.splitlines())) < 600
+    Path("a.yaml").write_text(f"{'a b ' * 1000}: 3\n")
+    assert max(map(len, run("check", "./a.yaml").err.splitlines())) < 600
 
 
 def test_files_that_are_no_text_are_told():

@@ -73,6 +73,28 @@ def test_old_runs_are_shown_as_they_were_and_together(run, page):
     assert not maps.exists() or "libtorch" not in maps.read_text()
 
 
+def test_beside_a_running_one_old_runs_are_shown_in_it(run, page, start, free_port):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=4").code == 0
+    process, client = page()
+    other = start("dashboard", "a", f"--port={free_port}")
+    out, err = other.communicate(timeout=60)
+    assert (other.returncode, err) == (0, "") and process.poll() is None
+    assert f"http://127.0.0.1:{free_port}/env/a shows checkpoints/a" in out
+    assert len(client.traces("a", "loss")["train"][0]) == 4
+
+
+def test_the_first_environment_says_where_the_runs_are(run, page):
+    assert run("train", "--run=a", *TOY, "--train.max_steps=4").code == 0
+    _, client = page("a")
+    assert wait_for(lambda: any("/env/a" in str(pane.get("content")) for pane in client.windows("main").values()))
+
+
+def test_a_page_without_scripts_says_in_itself_what_to_do(page, free_port):
+    page()
+    told = "python main.py dashboard --assets" in answer(f"http://127.0.0.1:{free_port}/")
+    assert told == bool(dashboard.missing_assets())
+
+
 def journal_of(name, phase):
     with open(f"checkpoints/{name}/log.jsonl") as lines:
         whole = [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,5 +1,7 @@
 """help: an overview, and a topic for each command, list, key, component and config."""
 
+import re
+
 import pytest
 from conftest import ROOT
 
@@ -48,10 +50,11 @@ def test_each_key_has_a_comment_and_help(run):
 @pytest.mark.parametrize(
     "topic, says",
     [
-        ("lr", "optim.lr: a number [0.001]\n  of Adam, AdamW, RAdam, SGD"),
-        ("optim.lr", "optim.lr: a number [0.002]\n  of Adamax, NAdam"),
-        ("lr_decay", "schedule.lr_decay: a number [0.5]\n  of DecayOnRise"),
-        ("root", "data.dataset.root: text; needed, unless the data provides it\n  of CIFAR10"),
+        ("lr", "optim.lr: learning rate, the size of a step\n  "),
+        ("optim.lr", "  a number [0.001]: of Adam, AdamW, SGD, RAdam\n  a number [0.01]: of ASGD"),
+        ("lr_decay", "schedule.lr_decay\n  0.5 in "),
+        ("schedule.lr_decay", "  a number [0.5]: of DecayOnRise"),
+        ("root", "data.dataset.root\n  text; needed, unless the data provides it: of CIFAR10"),
         ("log", "log.env: visdom environment"),
         ("model", "help models lists them"),
         ("ResNet34", "stem                   one of auto, imagenet, small [auto]"),
@@ -66,6 +69,36 @@ def test_each_key_has_a_comment_and_help(run):
 def test_help_explains_arguments_components_and_configs(run, topic, says):
     result = run("help", topic)
     assert (result.code, result.err) == (0, "") and says in result.out
+
+
+def test_help_on_a_key_tells_where_it_is_set(run, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/default.yaml").write_text(
+        "task: Classification\nmodel: MLP\ndata: {dataset: Digits}\n\noptim: {name: SGD, lr: 0.25}\n"
+    )
+    assert "  0.25 in configs/default.yaml:5; set it with --optim.lr=…" in run("help", "lr").out
+    assert "train.max_epoch: passes over the training set [10]\n  takes" in run("help", "max_epoch").out
+
+
+def test_the_columns_of_help_align_for_long_names_too(run, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/a_config_with_a_long_name.yaml").write_text("# Long.\nbase: default\n")
+    lines = [line for line in run("help", "configs").out.splitlines() if line[:3].strip()]
+    assert len({len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines}) == 1
+    assert "  a_config_with_a_long_name Long." in "\n".join(lines)
+
+
+def test_help_on_a_feature_that_is_not_there_says_so(run):
+    for topic, says in (("freeze", "no key that freezes layers"), ("mixup", "no mixup"), ("export", "no export")):
+        assert says in run("help", topic).err
+    assert run("help", "predict").err == "no help on 'predict'; did you mean 'test'?\n"
+    assert run("predict", "x").err == "no command 'predict'; did you mean 'test'?\n"
+    assert "state_dict" in run("export", "x").err
+
+
+def test_the_versions(run):
+    result = run("--version")
+    assert result.code == 0 and re.fullmatch(r"deeptrain [\d.]+, torch [\d.+a-z]+, Python [\d.]+\n", result.out)
 
 
 def test_help_on_what_is_not_there(run):

@@ -194,8 +194,8 @@ def test_help_tells_what_is_of_this_folder(run, monkeypatch):
     assert "  LeNet                Mine, too. (models/lenet.py in this folder, instead of the one that is" in listed
     assert "in this folder" not in next(line for line in listed.splitlines() if line.startswith("  MLP"))
     assert "\nFrom models/mine.py in this folder.\nAs model, with these arguments:\n" in run("help", "Mine").out
-    assert "  mine            A config of mine. (configs/mine.yaml in this folder)\n" in run("help", "configs").out
-    assert "  bare             (configs/bare.yaml in this folder)\n" in run("help", "configs").out
+    assert "  mine              A config of mine. (configs/mine.yaml in this folder)\n" in run("help", "configs").out
+    assert "  bare               (configs/bare.yaml in this folder)\n" in run("help", "configs").out
     assert "in this folder" not in run("help", "LinearRegression").out
     assert run("help", "mine").out.startswith("A config of mine.\n")
     given = run("check", "mine", "--print", "--width=3")

@@ -22,11 +22,11 @@ def mistakes(*values, **keywords) -> list[str]:
 
 
 def test_dotted_keys_in_a_dict_last_names_and_sections_as_keywords():
-    expected = load("default", as_flags("--optim.lr=0.5", "--model=LeNet", "--max-epoch=3", "--momentum=0"))
-    assert load("default", {"optim.lr": 0.5}, model="LeNet", max_epoch=3, momentum=0) == expected
-    assert load("default", {"optim.lr": 0.5, "model": "LeNet", "train.max-epoch": 3, "momentum": 0.0}) == expected
-    assert load("default", model="LeNet", optim={"lr": 0.5, "momentum": 0}, train={"max_epoch": 3}) == expected
-    assert load("default", as_flags("--optim.lr=0.5", "--max-epoch=3"), model="LeNet", momentum=0) == expected
+    expected = load("default", as_flags("--optim.lr=0.5", "--model=LeNet", "--max-epoch=3", "--weight-decay=0"))
+    assert load("default", {"optim.lr": 0.5}, model="LeNet", max_epoch=3, weight_decay=0) == expected
+    assert load("default", {"optim.lr": 0.5, "model": "LeNet", "train.max-epoch": 3, "weight_decay": 0.0}) == expected
+    assert load("default", model="LeNet", optim={"lr": 0.5, "weight_decay": 0}, train={"max_epoch": 3}) == expected
+    assert load("default", as_flags("--optim.lr=0.5", "--max-epoch=3"), model="LeNet", weight_decay=0) == expected
     assert load() == load("default") == load("default", {})
 
 
@@ -75,11 +75,11 @@ def test_true_false_none_and_words_for_them():
 
 def test_lists_dicts_components_and_sections():
     crop = {"name": "RandomCrop", "size": 8, "padding": "1"}
-    adam = {"name": "Adam", "betas": ("0.5", 1)}
+    adam = {"name": "AdamW", "betas": ("0.5", 1)}
     cfg = load("default", {"data.transform.train": [crop, "RandomHorizontalFlip"]}, optim=adam)
     first, second = cfg.data.transform.train
     assert (first, second) == (Component("RandomCrop", {"size": 8, "padding": 1}), Component("RandomHorizontalFlip"))
-    assert cfg.optim["model"] == Component("Adam", {"betas": (0.5, 1.0)})
+    assert cfg.optim["model"] == Component("AdamW", {"betas": (0.5, 1.0)})
     cfg = load("default", model=Component("MLP", {"hidden": (3, 4)}), train=replace(load("dogcat").train, seed=3))
     assert cfg.model["model"] == Component("MLP", {"hidden": (3, 4)}) and cfg.train.seed == 3
     roles = {"generator": "MLP", "discriminator": Component("MLP")}

@@ -21,9 +21,11 @@ from trainer.watchers._thumbnails import thumbnails
 from trainer.watchers.pictures import Pictures
 from trainer.watchers.watcher import Watchers
 from utils.errors import DataError
+from utils.figures import fonts
 from utils.figures.curves import draw_confusion
 from utils.figures.fonts import fonts_for, printable, unprintable
 from utils.figures.gallery import Row, draw_gallery
+from utils.figures.palette import IGNORED, class_colours
 from utils.sinks.logger import Logger
 
 DRAWN = [flag for flag in TOY if "pictures" not in flag]
@@ -112,16 +114,23 @@ def fake_run(folder, transforms=()):
     return types.SimpleNamespace(folder=folder, say=said.append, said=said, logger=Logger(), **known)
 
 
-def test_the_first_batch_is_drawn_as_it_was_trained_on(tmp_path):
+def test_the_first_batch_is_drawn_at_once_with_its_labels_as_it_was_trained_on(tmp_path, monkeypatch):
     run = fake_run(tmp_path, (Component("Normalize", {"mean": [0.5], "std": [0.25]}),))
+    run.train_loader, run.meta = types.SimpleNamespace(size=40), {"classes": [f"class {k}" for k in range(40)]}
+    galleries = []
+    monkeypatch.setattr(
+        utils.figures.gallery, "draw_gallery", lambda *what: galleries.append(what) or draw_gallery(*what)
+    )
     drawn, watched = Pictures(), Watchers([], run)
     watched.watchers = watched.of_steps = [drawn]
     pixels = torch.rand(40, 1, 2, 3)
     for batch in (pixels, pixels * 0):  # the second batch is not drawn
         watched.after_step(((batch - 0.5) / 0.25, torch.arange(40)), {})
-    assert run.said == [] and drawn.labels == list(range(32))
-    assert np.allclose(drawn.pictures[0][0, ::32, ::32], pixels[0, 0] * 255, atol=1)
-    assert size(tmp_path / "samples_batch.png") == (8 * 98 - 2, 4 * 66 - 2)
+    ((title, (row,), target),) = galleries
+    assert run.said == [] and row.captions == [[f"class {k}"] for k in range(32)]
+    assert title == "32 of 40 training samples, as the network got them (after augmentation)"
+    assert np.allclose(row.pictures[0][0, ::32, ::32], pixels[0, 0] * 255, atol=1)
+    assert target == tmp_path / "samples_batch.png" and size(target)[0] > 1000
     assert watched.of_steps == []  # and costs later steps nothing
 
 
@@ -132,6 +141,22 @@ def test_a_batch_without_pictures_is_not_drawn(tmp_path, batch):
     run = fake_run(tmp_path)
     assert Pictures().after_step(run, batch, {}) is False
     assert run.said == [] and list(tmp_path.iterdir()) == []
+
+
+def test_masks_are_drawn_in_the_colours_of_their_classes_and_grey_where_there_is_none(tmp_path):
+    run = fake_run(tmp_path)
+    run.train_loader, run.meta = types.SimpleNamespace(size=9), {"classes": ["road", "sky"], "mask_values": [0, 255]}
+    masks = torch.tensor([[0, 1], [1, 255]]).repeat_interleave(40, 0).repeat_interleave(40, 1)
+    assert Pictures().after_step(run, (torch.rand(2, 3, 80, 80), torch.stack([masks, masks])), {}) is False
+    assert run.said == []
+    with Image.open(tmp_path / "samples_batch.png") as picture:
+        seen = {tuple(c) for c in np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()}
+    assert {*class_colours(2), IGNORED} <= seen
+
+
+def test_class_colours_are_distinct_and_those_of_the_masks_where_they_have_some():
+    assert len(set(class_colours(64))) == 64 and IGNORED not in class_colours(64)
+    assert class_colours(2, [[1, 2, 3], [4, 5, 6]]) == [(1, 2, 3), (4, 5, 6)]
 
 
 def test_thumbnails_are_seen_whatever_their_scale_and_size():
@@ -258,10 +283,8 @@ def test_plot_draws_what_a_checkpoint_predicts(run, tmp_path):
 
 
 @pytest.fixture
-def chinese_font(tmp_path, monkeypatch):
-    """A font called SimHei in which 猫 and 狗 are black boxes, the only Chinese one that is installed."""
-    from matplotlib.font_manager import fontManager
-
+def font_file(tmp_path):
+    """A font called SimHei in which 猫 and 狗 are black boxes."""
     pen = TTGlyphPen(None)
     for move, *points in [[pen.moveTo, (0, 0)], [pen.lineTo, (0, 800), (900, 800), (900, 0)]]:
         for point in points:
@@ -278,19 +301,41 @@ def chinese_font(tmp_path, monkeypatch):
     font.setupOS2(sTypoAscender=800, sTypoDescender=-200)
     font.setupPost()
     font.save(tmp_path / "simhei.ttf")
-    own = [entry for entry in fontManager.ttflist if entry.name.startswith("DejaVu")]
-    monkeypatch.setattr(fontManager, "ttflist", own)
-    fontManager.addfont(tmp_path / "simhei.ttf")
-    fontManager._findfont_cached.cache_clear()
-    yield
-    fontManager._findfont_cached.cache_clear()
+    return tmp_path / "simhei.ttf"
 
 
 @pytest.fixture
 def no_chinese_font(monkeypatch):
+    """Only matplotlib's own fonts, in its list and on the disk."""
+    from matplotlib import font_manager
+
+    own = [e for e in font_manager.fontManager.ttflist if e.name.startswith("DejaVu")]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    fonts._add_new_fonts.cache_clear()
+    font_manager.fontManager._findfont_cached.cache_clear()
+    yield
+    fonts._add_new_fonts.cache_clear()
+    font_manager.fontManager._findfont_cached.cache_clear()
+
+
+@pytest.fixture
+def chinese_font(no_chinese_font, font_file):
     from matplotlib.font_manager import fontManager
 
-    monkeypatch.setattr(fontManager, "ttflist", [e for e in fontManager.ttflist if e.name.startswith("DejaVu")])
+    fontManager.addfont(font_file)
+
+
+def test_a_font_that_was_installed_after_the_first_run_is_found(no_chinese_font, font_file, monkeypatch):
+    from matplotlib import font_manager
+
+    assert fonts_for("猫") == (["DejaVu Sans"], {"猫"})
+    looks = []
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: looks.append(1) or ["no font", str(font_file)])
+    assert fonts_for("猫") == (["DejaVu Sans"], {"猫"})  # one look in a process is enough
+    fonts._add_new_fonts.cache_clear()  # the next process
+    assert fonts_for("猫") == (["DejaVu Sans", "SimHei"], set())
+    assert fonts_for("猫鼠") == (["DejaVu Sans", "SimHei"], {"鼠"}) and len(looks) == 1
 
 
 def ink(path):
@@ -312,7 +357,7 @@ def test_chinese_is_drawn_as_characters_where_a_font_is_there(tmp_path, chinese_
 
 def test_without_a_font_chinese_is_told_in_a_sentence(run, tmp_path, no_chinese_font, recwarn):
     assert printable(["猫", "dog"]) == (["#0", "dog"], ["DejaVu Sans"])
-    sentence = "#0 is 猫: no font here has these characters; install one, such as Noto Sans CJK SC"
+    sentence = "#0 is 猫: no font here has these characters; install one, as by apt-get install fonts-noto-cjk"
     assert unprintable(["猫", "dog"]) == sentence
     assert fonts_for("a猫b") == (["DejaVu Sans"], {"猫"})
     said = []

@@ -459,7 +459,7 @@ def test_awkward_names(drawn, name):
 def test_a_name_that_no_font_has_is_told_in_a_sentence(run, make):
     for name in ("\U00013000", "b"):  # a hieroglyph
         make(name, rows=journal())
-    told = "#1 is \U00013000: no font here has its characters; install one, such as Noto Sans CJK SC\n"
+    told = "#1 is \U00013000: no font here has its characters; install one, as by apt-get install fonts-noto-cjk\n"
     assert run("plot", "\U00013000", "b").out.endswith(told)
 
 

@@ -132,7 +132,13 @@ def test_one_cycle_spans_the_run_whatever_its_length(run):
 @pytest.mark.learns
 def test_decay_when_the_loss_rises_keeps_momentum(run):
     """The book's rule, by the validation loss; the ancestor looked at the training loss and said otherwise."""
-    rule = ["--schedule=DecayOnRise", "--lr-decay=0.5", "--momentum=0.9", "--max-epoch=6", "--train.accumulate=1"]
+    rule = [
+        "--schedule=DecayOnRise",
+        "--lr-decay=0.5",
+        "--momentum=0.9",
+        "--max-epoch=6",
+        "--train.accumulate=1",
+    ]
     args = [arg for arg in BARE if not arg.startswith(("--max-epoch", "--lr"))]
     assert run("train", "--run=a", *args, "--lr=1.5", *rule).code == 0
     losses = [row["loss"] for row in rows("a", phase="val")]

@@ -24,6 +24,7 @@ CLOSED = {
 }  # the base classes and protocols of these rooms
 OURS = ("trainer", "utils", "configs", "commands", "data", "models", "main.py")
 LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+LONG = re.compile(r"\S{400,}")  # a word that nobody reads: a key of 10,000 letters
 # Packages of requirements.txt, by the name that is imported.
 REQUIRED = {"PIL", "cv2", "fire", "matplotlib", "numpy", "simplejpeg", "sklearn", "tensorboardX", "torch", "torchnet"}
 REQUIRED |= {"torchvision", "tqdm", "visdom", "yaml"}
@@ -40,7 +41,7 @@ def answer(error: Exception, debug: bool) -> int:
     if debug:
         sys.excepthook(type(error), error, error.__traceback__)
     elif not isinstance(told, ConfigError) or os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ:
-        show(told, error=True)
+        show(LONG.sub(lambda match: f"{match[0][:100]}…", str(told)), error=True)
     return told.exit_code
 
 

@@ -29,19 +29,24 @@ class Visualizer:
     No call waits for the server, returns anything, or raises: a value that cannot be shown costs one warning line.
     Windows are kept and sent whole, so that a server that starts late, or restarts empty, shows everything. `warn`
     (default: a line on stderr) gets the warnings, one about the server in a run; it may be called from a thread. In a
-    forked process every call does nothing.
+    forked process every call does nothing. With `greets` the page's address is told, too, once a server has answered.
 
     A method that is not defined here is the visdom client's: `vis.histogram(X, win="weights")`. Such a call also waits
     for a server (the newest 100 do), but is made only once.
     """
 
     def __init__(
-        self, env: str = "main", host: str = "127.0.0.1", port: int = 8097, warn: Callable[[str], None] | None = None
+        self,
+        env: str = "main",
+        host: str = "127.0.0.1",
+        port: int = 8097,
+        warn: Callable[[str], None] | None = None,
+        greets: bool = False,
     ) -> None:
         self.env = env_name(env)
         self._warn = warn or (lambda message: show(message, error=True, flush=True))
         self._warned: set[str] = set()
-        self._sender = Sender(self.env, host, port, self._warn_once)
+        self._sender = Sender(self.env, host, port, self._warn_once, greets)
         self._owner = os.getpid()
 
     def plot(self, name: str, y: "float | Tensor", x: float | None = None) -> None:
@@ -97,6 +102,10 @@ class Visualizer:
         """Have the thread call `fill(windows, *arguments)`: the cheapest way to add many points; numbers only."""
         if os.getpid() == self._owner and not self._sender.stopping.is_set():
             self._sender.put(name, lambda windows: fill(windows, *arguments))
+
+    def greet(self) -> None:
+        """Look for the server at once, not with the first value."""
+        self.row("the server", lambda windows: None)
 
     def _change(self, window: str, fill: Callable[..., None], *arguments: Any) -> None:
         with self.warning_on_error(window):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["count_of", "is_slip", "nearest", "reason_of", "shortened", "suggest"]
+__all__ = ["count_of", "is_slip", "like", "nearest", "reason_of", "shortened", "suggest"]
 
 LIKENESS = 0.6  # the part of the letters in common, in order, from which two words count as alike
 LISTED = 12  # if none is near, up to this many words are listed
@@ -31,6 +31,17 @@ def _likeness(typed: str, word: str) -> float:
     slip = len(typed) > 1 and is_slip(typed, word)
     short = len(typed) > 2 and word.startswith(typed)
     return ratio + slip + 1.2 * short
+
+
+def like(typed: str, word: str) -> bool:
+    """Return whether a key's parts are those of another, each perhaps misspelled: data_rot of data_root.
+
+    val_data_root and train_data_root are alike by their letters, and are two things.
+    """
+    if typed.replace("_", "") == word.replace("_", "") or is_slip(typed, word):
+        return True
+    parts, others = typed.lower().split("_"), word.lower().split("_")
+    return all(nearest(part, others) for part in parts) and (len(parts) == 1 or len(parts) == len(others))
 
 
 def suggest(typed: str, known: Iterable[str], before: str = "") -> str:

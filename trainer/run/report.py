@@ -2,13 +2,18 @@
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.build import Parts
+from configs import Config
+from trainer.build import Parts, build_dataset
 from trainer.checkpointing.store import BEST
 from trainer.run.data_facts import FILE, data_facts, on_screen
 from trainer.state import RunState
+from trainer.task import Task
+from trainer.watchers._thumbnails import guarded
+from trainer.watchers.pictures import CURVES
 from trainer.watchers.watcher import Run, Watcher
 from utils.errors import StorageError
 from utils.files import write_atomic
@@ -66,11 +71,46 @@ def tell_data(parts: Parts, path: Path, console: Console) -> None:
     console.say("\n".join(on_screen(lines, str(path / FILE))))
 
 
-def last_words(state: RunState, path: Path, console: Console) -> None:
+def draw_stopped(path: Path, console: Console) -> None:
+    """Draw the curves of a run that was stopped; those of a finished one are drawn before its end."""
+    from utils.figures.curves import draw_curves
+
+    with guarded(path / CURVES, console.say) as target:
+        draw_curves(path / "log.jsonl", target)
+
+
+def last_words(cfg: Config, state: RunState, path: Path, console: Console) -> None:
     """Print the best metric of a finished run, where its files are, and the next command to type."""
-    p, command = state.progress, "test" if getattr(state.task, "generate", None) is None else "generate"
+    p = state.progress
     facts: dict[str, Any] = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1)}
     facts["monitor"], (facts["best"], facts["best_epoch"]) = state.monitor.name, state.monitor.best(p)
     facts["best_file"] = str(path / BEST)
+    if note := _near_chance(state, facts["best"]):
+        console.say(note)
     files = sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth"))
-    console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {command} {path}"})
+    console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {_next(cfg, state)} {path}"})
+
+
+def _near_chance(state: RunState, best: float | None) -> str:
+    """Return the note about a classifier that has hardly learned; empty for any other run."""
+    classes = state.meta.get("num_classes")
+    if state.monitor.name != "accuracy" or best is None or not isinstance(classes, int) or classes < 2:
+        return ""
+    if best > 1 / classes + 0.2 * (1 - 1 / classes):
+        return ""
+    told = f"note: accuracy {best:.2f} with {classes} classes is near chance ({1 / classes:.2f})"
+    return f"{told}; try another --lr, more epochs, and docs/troubleshooting.md#it-runs-and-does-not-learn"
+
+
+def _next(cfg: Config, state: RunState) -> str:
+    """Return the command that can work on the run: generate, test where there are test data, otherwise val or plot."""
+    if getattr(state.task, "generate", None) is not None:
+        return "generate"
+    if type(state.task).test_step is not Task.test_step:
+        try:
+            data = replace(cfg.data, cache=None)
+            if len(build_dataset(replace(cfg, data=data), "test", state.meta, say=lambda _: None)):  # type: ignore[arg-type]
+                return "test"
+        except Exception:  # no test data, or a dataset of the user's that has no such split
+            pass
+    return "plot" if state.monitor.name is None else "val"

@@ -5,7 +5,7 @@ from contextlib import suppress
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
 from trainer.messages import explain_torch_errors
-from trainer.run.report import facts_of, first_words, last_words, tell_data
+from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
@@ -70,9 +70,11 @@ def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Co
             with suppress(StorageError):  # a full disk has been reported already
                 folder.set_status(state, **facts_of(parts.state))
         trainer.close(failed=state == "failed")
+        if folder is not None and state == "stopped" and parts.cfg.log.pictures:
+            draw_stopped(folder.path, console)
     run = parts.state
     if code:
         console.say(f"stopped after step {run.progress.step}, saved; continue with --resume=checkpoints/{name}")
     elif folder is not None:
-        last_words(run, folder.path, console)
+        last_words(parts.cfg, run, folder.path, console)
     return Result(ROOT / name, run.monitor.best(run.progress)[0], lambda: run.eval_task, code)

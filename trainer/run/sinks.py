@@ -88,6 +88,8 @@ def _visdom(cfg: Config, path: Path, console: Console) -> VisdomBoard:
     """Return the visdom view; that of a resumed run is shown the curves so far."""
     from utils.visualize import Visualizer
 
-    board = VisdomBoard(Visualizer(cfg.log.env or path.name, cfg.log.visdom_host, cfg.log.visdom_port, console.say))
+    address = cfg.log.visdom_host, cfg.log.visdom_port
+    board = VisdomBoard(Visualizer(cfg.log.env or path.name, *address, console.say, greets=True))
+    board.visualizer.greet()
     board.replay(path / "log.jsonl")
     return board

@@ -58,6 +58,10 @@ class Segmentation(Task):
         self.ignored: Any = ignore_index if ignored_class is None else ignored_class
         self.register_buffer("shown", torch.zeros(3, 1, SIDE, SIDE), persistent=False)
 
+    def pixel_classes(self, images: Tensor) -> Tensor:
+        """Return the predicted class of each pixel, [B, H, W]."""
+        return self.model(images).argmax(1)
+
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         logits, masks = self._logits(*pair_of(batch))
         loss, parts = self._loss(logits, masks)

@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from configs import Component
+from utils.figures.palette import IGNORED
 
 __all__ = []
 
 SIDE = 96  # pixels that a picture is brought to
+MASK_SIDE, MASK_CELL = 192, 2.1  # pixels of a picture beside its mask, and inches of its place
 Say = Callable[[str], None]
 
 
@@ -43,8 +45,23 @@ def labels_of(batch: Any) -> list[int]:
     return [int(label) for label in labels]
 
 
-def thumbnails(inputs: Tensor, transforms: Sequence[Component]) -> list[np.ndarray]:
-    """Return pictures [N, C, H, W] as a person sees them, uint8 [C, h, w] with the longer side near `SIDE`."""
+def masks_of(batch: Any) -> Tensor | None:
+    """Return the masks [B, H, W] of class numbers of a batch, None where there are none."""
+    masks = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
+    is_masks = isinstance(masks, Tensor) and masks.ndim == 3 and not masks.is_floating_point()
+    return masks if is_masks and inputs_of(batch) is not None else None
+
+
+def coloured(mask: Tensor, colours: Sequence[tuple[int, int, int]], side: int) -> np.ndarray:
+    """Return a mask [H, W] of class numbers as uint8 [3, h, w]; grey where no class has the number."""
+    numbers = _sized(mask.detach().cpu()[None, None].float(), side)[0, 0].long()
+    table = torch.tensor([*colours, IGNORED], dtype=torch.uint8)
+    known = (numbers >= 0) & (numbers < len(colours))
+    return table[numbers.where(known, len(colours))].movedim(-1, 0).numpy()
+
+
+def thumbnails(inputs: Tensor, transforms: Sequence[Component], side: int = SIDE) -> list[np.ndarray]:
+    """Return pictures [N, C, H, W] as a person sees them, uint8 [C, h, w] with the longer side near `side`."""
     pixels = inputs.detach().float().cpu()
     for spec in reversed([spec for spec in transforms if spec.name == "Normalize"]):
         mean, std = (torch.as_tensor(spec.args[name]).float().view(-1, 1, 1) for name in ("mean", "std"))
@@ -52,10 +69,14 @@ def thumbnails(inputs: Tensor, transforms: Sequence[Component]) -> list[np.ndarr
     low, high = float(pixels.min()), float(pixels.max())
     if low < -0.5 or high > 1.5:  # in a scale of the dataset's own
         pixels = (pixels - low) / max(high - low, 1e-6)
-    longest = max(pixels.shape[2:])
-    if longest > SIDE:
-        height, width = (max(1, round(side * SIDE / longest)) for side in pixels.shape[2:])
-        pixels = F.interpolate(pixels, (height, width), mode="area")
-    elif longest <= SIDE // 2:
-        pixels = F.interpolate(pixels, scale_factor=SIDE // longest, mode="nearest")
+    pixels = _sized(pixels, side, "area")
     return list((pixels.clamp(0, 1) * 255).round().byte().numpy())
+
+
+def _sized(pictures: Tensor, side: int, mode: str = "nearest") -> Tensor:
+    """Return pictures [N, C, H, W] with the longer side near `side`."""
+    longest = max(pictures.shape[2:])
+    if longest > side:
+        size = [max(1, round(length * side / longest)) for length in pictures.shape[2:]]
+        return F.interpolate(pictures, size, mode=mode)
+    return F.interpolate(pictures, scale_factor=side // longest, mode="nearest") if longest <= side // 2 else pictures

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from data.loading.loader import Loader
 from data.protocol import ids_of, read_one
 from trainer.evaluate import evaluating
 from trainer.task import Task
+from trainer.watchers._mask_pictures import MaskDrawer, has_masks
 from trainer.watchers._thumbnails import Say, guarded, inputs_of, thumbnails
 from trainer.watchers.watcher import Run, Watcher
 from utils.device import autocast
@@ -47,11 +48,13 @@ class Predictions(Watcher):
     def end(self, run: Run) -> None:
         if run.folder is not None:
             draw_matrices(self.extras, run.meta.get("classes", []), run.folder, "last validation", run.say)
+            if self.extras:
+                run.logger.picture("confusion matrix", run.folder / MATRIX)
             self._draw(run, "the last weights")
 
     def _draw(self, run: Run, of: str) -> None:
         if run.folder is not None and run.val_loader is not None:
-            drawer = Drawer(run.eval_task, run.val_loader.dataset, run.cfg, run.device, run.say)
+            drawer = Drawer(run.eval_task, run.val_loader.dataset, run.cfg, run.device, run.say, run.meta)
             drawer.draw_predictions(run.folder / PREDICTIONS, of, PATIENCE)
             run.logger.picture("predictions", run.folder / PREDICTIONS)
 
@@ -87,16 +90,19 @@ class Drawer:
     cfg: Config
     device: torch.device
     say: Say
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     def draw_predictions(self, target: Path, of: str, patience: float) -> None:
         """Draw the most confident mistakes, the least certain, and the best, of validation pictures.
 
-        Only for a task that gives `probabilities` of labelled pictures. After `patience` seconds the samples that were
-        looked at must do; they are a random choice.
+        Only for a task that gives `probabilities` of labelled pictures; of masks what was predicted beside the truth.
+        After `patience` seconds the samples that were looked at must do; they are a random choice.
         """
         with guarded(target, self.say):
             if hasattr(self.task, "probabilities") and _has_pictures(self.dataset):
                 self._draw_rows(self._predict(patience), target, of)
+            elif hasattr(self.task, "pixel_classes") and has_masks(self.dataset):
+                MaskDrawer(self.task, self.dataset, self.cfg, self.device, self.meta).draw(target, of, patience)
 
     def _predict(self, patience: float) -> Outputs:
         data = replace(self.cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False)

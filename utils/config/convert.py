@@ -132,7 +132,7 @@ class _Converter:
             )
         for name, item in node.value.items():
             if name not in hints:
-                self._wrong(item, f"no key '{prefix}{name}'{self.hint(prefix + name, hints)}")
+                self._wrong(item, f"no key '{shortened(prefix + name)}'{self.hint(prefix + name, hints)}")
         return to(**{k: self.value(v, hints[k], prefix + k) for k, v in node.value.items() if k in hints})
 
     def _wrong(self, node: Node, message: str) -> Any:

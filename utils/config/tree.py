@@ -1,7 +1,7 @@
 """Configs as trees of nodes that remember their places."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,10 @@ class Problems:
         """Record a mistake: its place (file:line, or a flag as it was typed), and a message."""
         if (where, message) not in self.found:
             self.found.append((where, message))
+
+    def keep(self, files: Collection[str]) -> None:
+        """Forget all mistakes except those on a line of one of these files."""
+        self.found = [one for one in self.found if one[0].rpartition(":")[0] in files]
 
     def raise_any(self) -> None:
         """Raise one ConfigError with a line for each mistake, if there is any."""

@@ -1,5 +1,6 @@
 """YAML text: read it as a tree of nodes with their places, and write it so that it reads back the same."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 from utils.config.tree import Node, scalar
 from utils.errors import ConfigError
 
-__all__ = ["dump_line", "dump_yaml", "parse_text", "read_yaml"]
+__all__ = ["Faults", "dump_line", "dump_yaml", "parse_text", "read_yaml"]
 
 MAX_BYTES, MAX_DEPTH = 1_000_000, 20
 
@@ -30,17 +31,29 @@ REMEDIES = {
 }
 
 
-def read_yaml(path: Path, name: str) -> Node:
+class Faults:
+    """The faults of YAML files, each with its place, and the names of the files that can be read in part only."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+        self.unreadable: set[str] = set()
+
+    def add(self, place: str, message: str) -> None:
+        self.found.append((place, message))
+
+
+def read_yaml(path: Path, name: str, faults: Faults | None = None) -> Node:
     """Read a YAML file; messages call it `name`.
 
-    Raises ConfigError for a file that is not YAML, is too large or too deep, gives a key twice or uses aliases.
+    Raises ConfigError for a file that is not YAML, is too large or too deep, gives a key twice or uses aliases. With
+    `faults` the last three and unreadable YAML are collected there, and the tree is that of the rest.
     """
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ConfigError(f"{name}: is too large for a config, which has at most {MAX_BYTES:,} bytes")
-        return parse_text(data.decode("utf-8"), name)
+        return parse_text(data.decode("utf-8"), name, faults)
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -48,19 +61,46 @@ def read_yaml(path: Path, name: str) -> Node:
         raise ConfigError(f"{name}:{line}: is not UTF-8 text; save the file as UTF-8") from error
 
 
-def parse_text(text: str, name: str) -> Node:
-    """Parse YAML text to a tree; an empty text is an empty mapping."""
+def parse_text(text: str, name: str, faults: Faults | None = None) -> Node:
+    """Parse YAML text to a tree; an empty text is an empty mapping.
+
+    Raises ConfigError for the first fault, or collects all of them in `faults`.
+    """
     try:
         root = yaml.compose(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}" if mark else name
-        problem = error.problem or error.context or "not YAML"
-        remedy = next((f"; {remedy}" for sign, remedy in REMEDIES.items() if sign in problem), "")
-        raise ConfigError(f"{place}: {problem.removeprefix('but ')}{remedy}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: {str(error).splitlines()[0]}") from error
-    return _node(root, name, name) if root is not None else Node({}, name)
+        place, message = _fault(error, name)
+        if faults is None:
+            raise ConfigError(f"{place}: {message}") from error
+        faults.add(place, message)
+        faults.unreadable.add(name)
+        return _readable_part(text, name, faults)
+    return _node(root, name, name, faults) if root is not None else Node({}, name)
+
+
+def _fault(error: yaml.YAMLError, name: str) -> tuple[str, str]:
+    """Return the place of PyYAML's error, and a sentence about it."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return name, str(error).splitlines()[0]
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or error.context or "not YAML"
+    remedy = next((f"; {remedy}" for sign, remedy in REMEDIES.items() if sign in problem), "")
+    return (f"{name}:{mark.line + 1}" if mark else name), f"{problem.removeprefix('but ')}{remedy}"
+
+
+def _readable_part(text: str, name: str, faults: Faults) -> Node:
+    """Return the tree of those sections that can be read alone, each from its key at the margin to the next one."""
+    lines = text.split("\n")
+    starts = [number for number, line in enumerate(lines) if re.match(r"[\w\"']", line)]
+    tree: dict[str, Node] = {}
+    for start, end in itertools.pairwise([*starts, len(lines)]):
+        try:
+            root = yaml.compose("\n" * start + "\n".join(lines[start:end]), _Loader)
+        except yaml.YAMLError:
+            continue  # the first fault of the file is told already
+        if isinstance(root, yaml.MappingNode):
+            tree |= _node(root, name, name, faults).entries
+    return Node(tree, name)
 
 
 class _Loader(yaml.SafeLoader):
@@ -85,21 +125,28 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _node(node: yaml.Node, name: str, where: str) -> Node:
-    """Turn PyYAML's node into ours; a mapping's value is placed at its key's line."""
+def _node(node: yaml.Node, name: str, where: str, faults: Faults | None) -> Node:
+    """Turn PyYAML's node into ours; a mapping's value is placed at its key's line. Of a doubled key the last counts."""
     if isinstance(node, yaml.ScalarNode):
         return Node(node.value, where, quoted=node.style is not None)
     if isinstance(node, yaml.SequenceNode):
-        return Node([_node(item, name, f"{name}:{item.start_mark.line + 1}") for item in node.value], where)
+        return Node([_node(item, name, f"{name}:{item.start_mark.line + 1}", faults) for item in node.value], where)
     assert isinstance(node, yaml.MappingNode)
     tree: dict[str, Node] = {}
     for key, value in node.value:
         place = f"{name}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            raise ConfigError(f"{place}: a key must be a word")
-        if key.value in tree:
-            raise ConfigError(f"{place}: '{key.value}' is given twice (first at {tree[key.value].where})")
-        tree[key.value] = _node(value, name, place)
+            message = "a key must be a word"
+        elif key.value in tree:
+            message = f"'{key.value}' is given twice (first at {tree[key.value].where})"
+        else:
+            message = ""
+        if message and faults is None:
+            raise ConfigError(f"{place}: {message}")
+        if message and faults is not None:
+            faults.add(place, message)
+        if isinstance(key, yaml.ScalarNode):
+            tree[key.value] = _node(value, name, place, faults)
     return Node(tree, where)
 
 

@@ -2,15 +2,18 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from utils.errors import CheckpointError
 from utils.figures.fonts import fonts_for, printable
+from utils.figures.palette import class_colours
 from utils.files import write_atomic
-from utils.runs.reading import read_curves
+from utils.runs.reading import read_curves, read_rows, read_run, without_copies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +34,7 @@ __all__ = [
 DPI = 100
 PANEL = (4.8, 3.4)  # inches
 HEAD = 0.4  # inches, for a title above all panels
+LETTERS = 10.5  # of a title of 12 points, in an inch
 STEP = "step (batches)"
 FRACTIONS = ("accuracy", "auc", "f1", "mean_iou", "top5")
 UNITS = {**dict.fromkeys(FRACTIONS, "0 to 1"), "log_loss": "nats", "rmse": "unit of the target"}
@@ -50,40 +54,107 @@ def draw_curves(journal: Path, target: Path) -> bool:
     Incomplete lines (a run may have died while writing) are skipped. Returns False, and writes nothing, if there is
     nothing to draw. Raises StorageError when the picture cannot be written.
     """
-    panels = read_curves(journal)
+    panels = without_copies(read_curves(journal))[0]
     if not panels:
         return False
     from matplotlib.figure import Figure
 
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
+    ious = {name.removeprefix("iou_"): panels.pop(name)["val"] for name in list(panels) if _is_class_iou(name, panels)}
+    count = len(panels) + bool(ious)
+    columns = min(3, count)
+    rows = math.ceil(count / columns)
     figure = Figure((PANEL[0] * columns, PANEL[1] * rows + HEAD), dpi=DPI, layout="constrained")
-    write_heading(figure, f"run {journal.absolute().parent.name}")
+    heading, (monitor, step) = _heading(journal)
+    write_heading(figure, heading, PANEL[0] * columns)
     names = sorted(panels, key=lambda name: name.startswith("lr"))
     for number, name in enumerate(names, start=1):
-        _draw_panel(figure.add_subplot(rows, columns, number), name, panels[name])
+        _draw_panel(figure.add_subplot(rows, columns, number), name, panels[name], step if name == monitor else None)
+    if ious:
+        _draw_ious(figure.add_subplot(rows, columns, count), ious)
     write_figure(figure, target)
     return True
 
 
-def write_heading(figure: "Figure", text: str) -> None:
-    """Write a title above all panels, without the characters that no font here has."""
-    family, missing = fonts_for(text)
+def _is_class_iou(name: str, panels: Mapping[str, Mapping[str, Any]]) -> bool:
+    return name.startswith("iou_") and "val" in panels[name]
+
+
+def _draw_ious(axes: "Axes", ious: Mapping[str, Mapping[int, float]]) -> None:
+    """Draw the IoU of each class over the steps, in the classes' colours; the worst are first in the legend."""
+    last = {
+        name: next((points[s] for s in sorted(points, reverse=True) if points[s] == points[s]), math.nan)
+        for name, points in ious.items()
+    }
+    names, family = printable(list(ious))
+    shown = dict(zip(ious, names, strict=True))
+    for (name, points), colour in zip(ious.items(), class_colours(len(ious)), strict=True):
+        steps = sorted(points)
+        label = f"{shown[name]} {last[name]:.2f}"
+        rgb = tuple(part / 255 for part in colour)
+        axes.plot(steps, [points[step] for step in steps], label=label, marker="s", markersize=3, color=rgb)
+    finish_panel(axes, "IoU (0 to 1)", max(step for points in ious.values() for step in points))
+    axes.set_title("IoU of each class (val)")
+    handles, labels = axes.get_legend_handles_labels()
+    worst = sorted(range(len(labels)), key=lambda number: list(last.values())[number])[:MAX_NUMBERED]
+    columns = 1 + (len(worst) > 8)
+    legend = axes.legend([handles[k] for k in worst], [labels[k] for k in worst], fontsize=7, ncols=columns)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+        text.set_fontfamily(family)
+
+
+def _heading(journal: Path) -> tuple[str, tuple[str, int | None]]:
+    """Return the title of a run's curves, and where its best value is: metric and step, None without one.
+
+    A folder without a config, or with a damaged one, has its name only.
+    """
+    folder = journal.absolute().parent
+    try:
+        run = read_run(folder, lambda task: {})
+    except CheckpointError:
+        return f"run {folder.name}", ("", None)
+    told = [folder.name, f"{'+'.join(run.names('model'))} on {'+'.join(run.names('data.dataset'))}"]
+    rate = run.setting("optim.lr")
+    told += [f"lr {rate:g}"] if isinstance(rate, int | float) else []
+    for row in read_rows(journal, ("val",)):
+        if run.best is not None and row.get(str(run.monitor)) == run.best:
+            told.append(f"best {run.monitor} {run.best:.4f} at epoch {row['epoch'] + 1}")
+            return " · ".join(told), (str(run.monitor), row["step"])
+    return " · ".join(told), ("", None)
+
+
+def write_heading(figure: "Figure", text: str, width: float = 100) -> None:
+    """Write a title above all panels `width` inches wide, without the characters that no font here has."""
+    text = textwrap.fill(text, max(20, int(width * LETTERS)))
+    family, missing = fonts_for(text.replace("\n", ""))
     text = "".join("?" if sign in missing else sign for sign in text)
     figure.suptitle(text, family=family, fontsize=12).set_parse_math(False)
 
 
-def _draw_panel(axes: "Axes", name: str, phases: Mapping[str, Mapping[int, float]]) -> None:
+def _draw_panel(axes: "Axes", name: str, phases: Mapping[str, Mapping[int, float]], best: int | None) -> None:
+    """Draw a metric's phases; a star is at the `best` step of validation, and a lone point has its value beside it."""
     for phase, style in STYLES.items():
         if phase in phases:
             steps = sorted(phases[phase])
             every = max(1, len(steps) // 12)  # a marker on each of many points would hide the line
             values = [phases[phase][step] for step in steps]
             axes.plot(steps, values, label=phase, markevery=every, markersize=4, linewidth=1.4, **style)
+            if len(steps) == 1:
+                place: dict[str, Any] = {
+                    "textcoords": "offset points",
+                    "xytext": (-8, 0),
+                    "ha": "right",
+                    "va": "center",
+                }
+                axes.annotate(f"{values[0]:.4g}", (steps[0], values[0]), fontsize=10, **place)
+    if best is not None:
+        star: dict[str, Any] = {"marker": "*", "markersize": 13, "color": "tab:red", "linestyle": "", "zorder": 5}
+        axes.plot([best], [phases["val"][best]], label="best", **star)
     finish_panel(axes, name, max(step for points in phases.values() for step in points))
     title = name.replace("lr_", "learning rate of ") if name.startswith("lr_") else name
     axes.set_title("learning rate" if name == "lr" else title, parse_math=False)
-    axes.legend()
+    if len(phases) > 1 or best is not None:
+        axes.legend()
 
 
 def finish_panel(axes: "Axes", name: str, last: int) -> None:

@@ -1,6 +1,8 @@
 """Find fonts that can show a text: matplotlib's own has no Chinese, so an installed one is searched."""
 
+import functools
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 __all__ = ["ADVICE", "fonts_for", "printable", "unprintable"]
 
@@ -26,7 +28,7 @@ CJK_FONTS = (
     "STHeiti",
     "Arial Unicode MS",
 )
-ADVICE = "install one, such as Noto Sans CJK SC"
+ADVICE = "install one, as by apt-get install fonts-noto-cjk"
 MAX_LENGTH = 18  # characters of a name
 
 
@@ -34,16 +36,38 @@ def fonts_for(text: Iterable[str]) -> tuple[list[str], set[str]]:
     """Return the font families that show the most of a text, matplotlib's own first, and the characters that
     none has.
     """
-    from matplotlib.font_manager import findfont, fontManager, get_font
+    from matplotlib.font_manager import findfont, get_font
 
-    family, missing = [OWN], set(text) - _characters_of(get_font(findfont(OWN)))
-    if missing:
-        installed = {entry.name: entry.fname for entry in fontManager.ttflist if entry.name in CJK_FONTS}
-        left = {name: missing - _characters_of(get_font(installed[name])) for name in CJK_FONTS if name in installed}
-        best = min(left, key=lambda name: len(left[name]), default=OWN)
-        if len(left.get(best, missing)) < len(missing):
-            return [OWN, best], left[best]
-    return family, missing
+    missing = set(text) - _characters_of(get_font(findfont(OWN)))
+    if not missing:
+        return [OWN], missing
+    best, left = _best_font(missing)
+    if not best and _add_new_fonts():
+        best, left = _best_font(missing)
+    return [OWN, *best], left
+
+
+def _best_font(missing: set[str]) -> tuple[list[str], set[str]]:
+    """Return the font that has the most of the characters, none if no font has any, and the characters left."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    installed = {entry.name: entry.fname for entry in fontManager.ttflist if entry.name in CJK_FONTS}
+    left = {name: missing - _characters_of(get_font(installed[name])) for name in CJK_FONTS if name in installed}
+    best = min(left, key=lambda name: len(left[name]), default=OWN)
+    return ([best], left[best]) if len(left.get(best, missing)) < len(missing) else ([], missing)
+
+
+@functools.cache
+def _add_new_fonts() -> bool:
+    """Add the fonts that were installed after matplotlib wrote its list of fonts. Returns whether there is any."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {entry.fname for entry in fontManager.ttflist}
+    new = [file for file in findSystemFonts() if file not in known]
+    for file in new:
+        with suppress(Exception):  # a file that is no font, or one that matplotlib cannot read
+            fontManager.addfont(file)
+    return bool(new)
 
 
 def _characters_of(font: object) -> set[str]:

@@ -132,7 +132,7 @@ def run_path(word: str) -> Path:
 def refuse_absent(path: Path, asked: str) -> None:
     """Raise CheckpointError if the path does not exist, with the name of a similar run."""
     if not os.path.exists(path):
-        names = [run.name for run in ROOT.glob("[!.]*")] if path.parent in (Path(), ROOT) else []
+        names = [run.name for run in ROOT.glob("[!.]*") if run.is_dir()] if path.parent in (Path(), ROOT) else []
         raise CheckpointError(f"{asked}: there is no such run folder or checkpoint{suggest(path.name, names)}")
 
 

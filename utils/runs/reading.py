@@ -28,6 +28,7 @@ __all__ = [
     "read_run",
     "run_folders",
     "run_labels",
+    "without_copies",
 ]
 
 STATES = ("running", "finished", "stopped", "crashed", "failed")
@@ -185,6 +186,15 @@ def best_value(values: Iterable[float], better: str | None) -> float | None:
 def read_curves(journal: Path) -> Curves:
     """Return the numbers of a run's log.jsonl. If a resumed run wrote a phase and step twice, the later row counts."""
     return _curves(read_rows(journal))
+
+
+def without_copies(*runs: Curves) -> list[Curves]:
+    """Return the curves of runs without log_loss, if it is the validation loss in each of them to the last digit."""
+    copied = [run.get("log_loss", {}).get("val") for run in runs]
+    losses = [run.get("loss", {}).get("val") for run in runs]
+    if not all(copy is None or copy == loss for copy, loss in zip(copied, losses, strict=True)):
+        return list(runs)
+    return [{name: phases for name, phases in run.items() if name != "log_loss"} for run in runs]
 
 
 def _curves(rows: Iterable[Mapping[str, Any]]) -> Curves:

@@ -71,6 +71,8 @@ class Console(Sink):
     def advance(self, scalars: Mapping[str, Tensor]) -> None:
         """Count one more batch, with its losses."""
         self.epoch.done += 1
+        if not self.epoch.sums:
+            self.epoch.unwritten.append({name: value.detach() for name, value in scalars.items()})
         if self.bar is not None:
             self.bar.update()
             if time.monotonic() - self.last_look >= BAR_PERIOD:
@@ -130,7 +132,7 @@ class Console(Sink):
         if self.output == "json":
             self._write({"phase": "show", "step": step, "name": name, "text": text})
         else:
-            self.say(text)
+            self.say(f"{name}: {text}")
 
     def close(self) -> None:
         self.end()

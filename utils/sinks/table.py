@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = []
 
@@ -26,6 +27,7 @@ class Epoch:
         self.start = time.monotonic()
         self.step = 0  # of the last row
         self.sums: dict[str, list[float]] = {}  # name: sum over steps, steps
+        self.unwritten: list[Mapping[str, Any]] = []  # losses of the steps before the first row
         self.rates: dict[str, float] = {}
         self.measured: dict[str, float] = {}  # by the last validation
         self.reported = False
@@ -33,7 +35,7 @@ class Epoch:
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add a train row, which is the mean of the steps since the previous row, or since the epoch began."""
         steps = step - self.step if self.step else self.done - self.first or 1
-        self.step = step
+        self.step, self.unwritten = step, []
         for name, value in values.items():
             if is_rate(name):
                 self.rates[name] = value
@@ -49,12 +51,20 @@ class Epoch:
 
     def columns(self) -> dict[str, str]:
         """Return means of training, metrics of validation and learning rates; a metric of both names its phase."""
-        train = {name: total / steps for name, (total, steps) in self.sums.items()}
+        train = {name: total / steps for name, (total, steps) in self.sums.items()} or self._means()
         measured = {name: value for name, value in self.measured.items() if not self._repeats(name, value)}
         both = train.keys() & measured.keys()
         named = {f"train {name}" if name in both else name: value for name, value in train.items()}
         named |= {f"val {name}" if name in both else name: value for name, value in measured.items()}
         return {name: number(value) for name, value in named.items()} | {k: f"{v:.3g}" for k, v in self.rates.items()}
+
+    def _means(self) -> dict[str, float]:
+        """Return the means over the steps of an epoch that has no row."""
+        values: dict[str, list[float]] = {}
+        for scalars in self.unwritten:
+            for name, value in scalars.items():
+                values.setdefault(name, []).append(float(value))
+        return {name: sum(each) / len(each) for name, each in values.items()}
 
     def _repeats(self, name: str, value: float) -> bool:
         """Return whether a metric says nothing new beside others: a class's own IoU, log_loss without smoothing."""
@@ -81,7 +91,9 @@ class Epoch:
         of_run = min(self.total - self.done + max(0, self.of - self.number - 1) * self.total, steps)
         whole = (self.before[1] + seconds) / (self.before[0] + taken)  # s a step, with validations and saves
         epoch, run = min(of_epoch * seconds / taken, allowed), min(of_run * whole, allowed)
-        return f"{clock(epoch)} left" if run <= epoch else f"{clock(epoch)} left of epoch, {clock(run)} of run"
+        if of_run <= of_epoch or run <= epoch:
+            return f"{clock(epoch)} left"
+        return f"{clock(epoch)} left of epoch, {clock(run)} of run"
 
 
 class Table:
@@ -92,6 +104,8 @@ class Table:
 
     def lines(self, row: Mapping[str, str], width: int) -> tuple[str, str]:
         """Return the head (empty if the last one is still valid) and the row, with the columns that fit."""
+        if self.shown and row.keys() <= {*self.shown}:  # a row with less to tell stays under the same head
+            row = {name: row.get(name, "") for name in self.shown}
         widths = {name: max(len(name), len(text), COLUMN if name != "best" else 0) for name, text in row.items()}
         names = list(row)
         while sum(widths[name] + 2 for name in names) - 2 >= width and (spare := _spare(names)):

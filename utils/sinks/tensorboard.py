@@ -37,7 +37,7 @@ class TensorBoard(Sink):
     without them.
     """
 
-    shows = frozenset({"histograms", "events"})
+    shows = frozenset({"histograms", "events", "pictures"})
 
     def __init__(self, folder: Path, purge_step: int | None = None, warn: Callable[[str], None] = show):
         """Prepare the thread. `purge_step`: TensorBoard hides this step and later ones in earlier files."""
@@ -47,8 +47,10 @@ class TensorBoard(Sink):
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
         self._warned = False
+        self._step = 0  # of the last row: that of a picture
 
     def scalars(self, phase: str, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        self._step = step
         self.event(_Row(time.time(), phase, step, values))
 
     def replay(self, journal: Path, step: int) -> None:
@@ -65,6 +67,9 @@ class TensorBoard(Sink):
     def images(self, name: str, step: int, images: "Tensor") -> None:
         pictures = images.detach().float().cpu().numpy().copy()
         self.event(lambda writer: writer.add_image(name, picture_grid(pictures), step))
+
+    def picture(self, name: str, file: Path) -> None:
+        self.event(partial(_add_picture, name, file, self._step))
 
     def text(self, name: str, step: int, text: str) -> None:
         self.event(lambda writer: writer.add_text(name, text.replace("\n", "  \n"), step))  # Markdown's end of line

@@ -82,11 +82,14 @@ def fill_row(
     when: float,
 ) -> None:
     """Add a row of the journal to its windows; `when` is its time in s since 1970."""
+    if phase == "val" and values.get("log_loss") == values.get("loss"):  # a copy, unless labels are smoothed
+        values = {name: value for name, value in values.items() if name != "log_loss"}
     for name, value in values.items():
         # the rates of several networks share one window
         rate = name.removeprefix("lr_") if name == "lr" or name.startswith("lr_") else ""
-        pane = windows.curves("learning rate" if rate else name)
-        pane.add(rate or phase, step, math.nan if value is None else value)
+        of_class = name.removeprefix("iou_") if name.startswith("iou_") else ""  # one window for all classes
+        pane = windows.curves("learning rate" if rate else "IoU of each class" if of_class else name)
+        pane.add(rate or of_class or phase, step, math.nan if value is None else value)
     if phase != "train" and values:
         stamp = time.strftime("[%m-%d %H:%M:%S]", time.localtime(when))
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)

@@ -30,9 +30,14 @@ class Sender:
     So nothing is lost when the server is missing, or restarts empty, and nothing is shown twice.
     """
 
-    def __init__(self, env: str, host: str, port: int, warn_once: Callable[[str, str], None]) -> None:
-        """Prepare the thread. `warn_once` gets a topic and a sentence, and is called on the thread."""
-        self._env, self._address, self._warn_once = env, (host, port), warn_once
+    def __init__(
+        self, env: str, host: str, port: int, warn_once: Callable[[str, str], None], greets: bool = False
+    ) -> None:
+        """Prepare the thread. `warn_once` gets a topic and a sentence, and is called on the thread.
+
+        `greets`: the address of the page is a sentence, too, once a server has answered.
+        """
+        self._env, self._address, self._warn_once, self._greets = env, (host, port), warn_once, greets
         self._inbox: deque[tuple[str, Change]] = deque()
         self._windows = Windows()
         self._calls: deque[tuple[str, Send]] = deque(maxlen=MAX_CALLS)
@@ -110,6 +115,8 @@ class Sender:
         self._client = visdom.Visdom(env=self._env, send=False, use_incoming_socket=False)
         self._client.send = True  # set only now, otherwise it would post and print
         self._client._handle_post = lambda url, data=None: connection.post(urlsplit(url).path, data or "{}")
+        if self._greets:
+            self._warn_once("the page", f"curves: http://{self._address[0]}:{self._address[1]}/env/{self._env}")
         self._windows.change_all()  # a new server knows none of the windows
 
     @contextlib.contextmanager

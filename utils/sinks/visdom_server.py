@@ -20,6 +20,11 @@ from utils.sinks.visdom_shared import forget_token, keep_token
 __all__ = ["fetch_assets", "missing_assets", "serve"]
 
 VERSION = "0.2.4"  # of visdom, for which these lists hold
+BARE_PAGE = (
+    '<p style="padding:1em;font:16px sans-serif;color:white">This page lacks its scripts and stays empty. Stop the '
+    "dashboard, and start it once as <code>python main.py dashboard --assets</code>, which needs npm. Without npm: "
+    "<code>curves.png</code> in the run's folder, or <code>python main.py plot RUN</code>.</p>"
+)
 MATHJAX = "js/mathjax/2.7.5/"
 FONT = "fonts/glyphicons-halflings-regular"
 # Packages of the npm registry, and where visdom's page looks for their files, below visdom/static. Its own server would
@@ -191,9 +196,24 @@ def _application(folder: Path, port: int, token: str) -> Any:
                 return "/" + path.removeprefix("../")
             return super().make_static_url(settings, path, include_version)
 
+    class Notice(tornado.web.OutputTransform):
+        """Puts a line into a page that lacks its scripts, which otherwise stays empty."""
+
+        def transform_first_chunk(
+            self, status_code: int, headers: Any, chunk: bytes, finishing: bool
+        ) -> tuple[int, Any, bytes]:
+            head, body, rest = chunk.partition(b"<body>")
+            if body and missing_assets():
+                chunk = head + body + BARE_PAGE.encode() + rest
+                if "Content-Length" in headers:
+                    headers["Content-Length"] = str(len(chunk))
+            return status_code, headers, chunk
+
     logging.getLogger("tornado").setLevel(logging.CRITICAL)  # each file that the page asks for would be told of
     app.tornado_settings |= {"static_handler_class": Files, "autoreload": False}
-    return Guarded(port=port, base_url="", env_path=str(folder), token=token)
+    application = Guarded(port=port, base_url="", env_path=str(folder), token=token)
+    application.add_transform(Notice)
+    return application
 
 
 @contextmanager

@@ -1,0 +1,144 @@
+"""Words of the field that are no key here: the key that does it, or the sentence that there is none."""
+
+from collections.abc import Collection
+
+__all__ = ["ABSENT", "ARGUMENTS", "ELSEWHERE", "SYNONYMS", "absent", "meaning"]
+
+# Names from other frameworks. They are not accepted, so that a thing has one name, but lead to a suggestion.
+SYNONYMS = {
+    "accumulate_grad_batches": "accumulate",
+    "amp": "precision",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "checkpoint": "load_model_path",
+    "cuda": "use_gpu",
+    "decay_every": "keep_every",
+    "device": "use_gpu",
+    "early_stopping": "early_stop",
+    "epoch": "max_epoch",
+    "epochs": "max_epoch",
+    "eval_every": "val_steps",
+    "fp16": "precision",
+    "gpu": "use_gpu",
+    "grad_clip": "clip",
+    "gradient_accumulation_steps": "accumulate",
+    "gradient_clip_val": "clip",
+    "half": "precision",
+    "image_size": "transform",
+    "img_size": "transform",
+    "input_size": "transform",
+    "learning_rate": "lr",
+    "lr_sched": "schedule",
+    "lr_scheduler": "schedule",
+    "log_every": "print_freq",
+    "log_every_n_steps": "print_freq",
+    "log_interval": "print_freq",
+    "max_epochs": "max_epoch",
+    "mixed_precision": "precision",
+    "name": "run",
+    "num_epochs": "max_epoch",
+    "optimizer": "optim",
+    "patience": "early_stop",
+    "plot_every": "print_freq",
+    "pretrained": "weights",
+    "print_every": "print_freq",
+    "save_every": "keep_every",
+    "scheduler": "schedule",
+    "steps": "max_steps",
+    "test_root": "test_data_root",
+    "train_root": "train_data_root",
+    "transforms": "transform",
+    "val_split": "val_fraction",
+    "val_every": "val_steps",
+    "validation_split": "val_fraction",
+    "wd": "weight_decay",
+    "workers": "num_workers",
+}
+WEIGHTS = 'torch.load("best.pth", weights_only=True)["model"] is the state_dict'
+SPLITS = "the folders train, val and test below data.dataset.root are found by their names"
+RUN = "a run's folder is checkpoints/NAME, named by --run=NAME"
+PROCESSES = "torchrun --nproc-per-node=2 main.py train run=NAME trains on several GPUs of one machine"
+# Features, each with a sentence: how the same is done here, or that it is not. Keys and commands are not looked up.
+ABSENT = {
+    "augment": "data.transform.train lists what is done to a picture",
+    "augmentation": "data.transform.train lists what is done to a picture",
+    "callbacks": "there are no callbacks; log.watchers names watchers, which look on",
+    "cutmix": "there is no CutMix",
+    "data_dir": "--data.dataset.root names a folder for all splits, --train-data-root and --test-data-root for one",
+    "data_path": "--data.dataset.root names a folder for all splits, --train-data-root and --test-data-root for one",
+    "data_root": "--data.dataset.root names a folder for all splits, --train-data-root and --test-data-root for one",
+    "deepspeed": f"models are not sharded; {PROCESSES}",
+    "devices": PROCESSES,
+    "ensemble": "there is no averaging of runs",
+    "export": f"there is no export; {WEIGHTS}",
+    "fold": "data.dataset.fold=[k, n] of a table holds out one part of n; there is no loop over the parts",
+    "folds": "data.dataset.fold=[k, n] of a table holds out one part of n; there is no loop over the parts",
+    "freeze": "there is no key that freezes layers; requires_grad_(False) in the network's constructor does",
+    "fsdp": f"models are not sharded; {PROCESSES}",
+    "gpus": PROCESSES,
+    "kfold": "data.dataset.fold=[k, n] of a table holds out one part of n; there is no loop over the parts",
+    "log_dir": RUN,
+    "lr_find": "there is no learning-rate finder; docs/troubleshooting.md has what to try",
+    "lr_finder": "there is no learning-rate finder; docs/troubleshooting.md has what to try",
+    "mixup": "there is no mixup",
+    "mlflow": "log.tensorboard and log.visdom show curves; MLflow is not supported",
+    "num_gpus": PROCESSES,
+    "onnx": f"there is no export to ONNX; {WEIGHTS}",
+    "optuna": "there is no search over settings",
+    "out_dir": RUN,
+    "output_dir": RUN,
+    "profile": "there is no profiler",
+    "profiler": "there is no profiler",
+    "prune": "networks are not pruned",
+    "quantize": "networks are not quantized",
+    "save_dir": RUN,
+    "search": "there is no search over settings",
+    "shuffle": "training data are shuffled in each epoch, other splits never",
+    "sweep": "there is no search over settings",
+    "swa": "train.ema keeps averaged weights; there is no SWA",
+    "torchscript": f"there is no export; {WEIGHTS}",
+    "tpu": "it runs on CPU and CUDA only",
+    "tta": "there is no test-time augmentation",
+    "val_data_root": SPLITS,
+    "val_dir": SPLITS,
+    "val_root": SPLITS,
+    "wandb": "log.tensorboard and log.visdom show curves; W&B is not supported",
+    "work_dir": RUN,
+    "warmup": "--schedule=OneCycleLR begins with a low rate; there is no other warm-up",
+}
+# Commands of other programs, and ours.
+ELSEWHERE = {"eval": "val", "evaluate": "val", "fit": "train", "infer": "test", "inference": "test", "predict": "test"}
+ELSEWHERE |= {"resume": "train --resume", "tensorboard": "dashboard", "validate": "val", "visualize": "plot"}
+# The meaning of arguments of a library's components; of our own ones the docstring tells.
+ARGUMENTS = {
+    "alpha": "smoothing constant",
+    "amsgrad": "use the maximum of past squared gradients",
+    "betas": "decay rates of the running means of the gradient and of its square",
+    "dampening": "dampening of the momentum",
+    "eps": "small number added to a denominator",
+    "eta_min": "the smallest learning rate",
+    "gamma": "factor by which the learning rate is multiplied",
+    "lr": "learning rate, the size of a step",
+    "max_lr": "the largest learning rate",
+    "milestones": "epochs after which the learning rate falls",
+    "momentum": "share of the last step that is kept in the next one",
+    "nesterov": "look ahead along the momentum",
+    "patience": "validations without a better one that are waited for",
+    "pct_start": "share of the training in which the learning rate rises",
+    "step_size": "epochs between two falls of the learning rate",
+    "weight_decay": "strength of the pull of all weights towards zero",
+}
+
+
+def absent(word: str, known: Collection[str] = ()) -> str:
+    """Return the sentence about a feature that is not there, or is elsewhere; empty for any other word.
+
+    `known` are keys, arguments and commands, of which none is absent.
+    """
+    word = word.replace("-", "_").lower()
+    return "" if word in known else ABSENT.get(word, "")
+
+
+def meaning(argument: str) -> str:
+    """Return what an argument of a library's component means; empty if that is not known."""
+    return ARGUMENTS.get(argument, "")

@@ -164,3 +164,28 @@ def test_rare_classes_alone_are_no_chance():
     confusion = torch.tensor([[990, 0], [10, 0]])
     assert not _at_chance(run, {"loss": 0.02}, {"confusion": confusion})
     assert "predicts one class only" in _at_chance(run, {"loss": 0.056}, {"confusion": confusion})
+
+
+def test_a_run_that_has_hardly_learned_says_so_at_its_end():
+    from types import SimpleNamespace
+
+    from trainer.watchers.chance import Chance
+
+    said = []
+    task = SimpleNamespace(at_chance=lambda: {"loss": math.log(10)})
+    run = SimpleNamespace(
+        task=task,
+        updates=SimpleNamespace(rates=lambda: {"lr": 0.02}),
+        progress=SimpleNamespace(step=50, epoch=1, batch=0),
+        train_loader=range(10),
+        cfg=SimpleNamespace(train=SimpleNamespace(max_epoch=6)),
+        say=said.append,
+    )
+    for accuracy, told in ((0.21, 1), (0.5, 0)):
+        right = int(1000 * accuracy / 10)
+        confusion = torch.full((10, 10), (100 - right) // 9).fill_diagonal_(right)
+        watcher = Chance()
+        watcher.after_validation(run, {"loss": 1.9}, {"confusion": confusion})
+        watcher.end(run)
+        assert len(said) == told, said
+        said.clear()

@@ -1,13 +1,15 @@
 """A run in words: in its status, before its first step, and at its end."""
 
+import os
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from configs import Config
-from trainer.build import Parts, build_dataset
+from configs import COMPONENTS, Config
+from configs.schema import Data
+from data._splits import split_of
+from trainer.build import Parts
 from trainer.checkpointing.store import BEST
 from trainer.run.data_facts import FILE, data_facts, on_screen
 from trainer.state import RunState
@@ -20,7 +22,9 @@ from utils.files import write_atomic
 from utils.runs.folder import RunFolder
 from utils.sinks.console import Console
 
-__all__ = ["Status", "facts_of", "first_words", "last_words", "tell_data"]
+__all__ = ["Status", "draw_stopped", "facts_of", "first_words", "last_words", "tell_data"]
+
+PUBLISHED = ("t10k", "cifar")  # the beginnings of files whose sets have a test split of their own
 
 
 class Status(Watcher):
@@ -85,32 +89,25 @@ def last_words(cfg: Config, state: RunState, path: Path, console: Console) -> No
     facts: dict[str, Any] = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1)}
     facts["monitor"], (facts["best"], facts["best_epoch"]) = state.monitor.name, state.monitor.best(p)
     facts["best_file"] = str(path / BEST)
-    if note := _near_chance(state, facts["best"]):
-        console.say(note)
     files = sorted(f.name for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth"))
     console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {_next(cfg, state)} {path}"})
-
-
-def _near_chance(state: RunState, best: float | None) -> str:
-    """Return the note about a classifier that has hardly learned; empty for any other run."""
-    classes = state.meta.get("num_classes")
-    if state.monitor.name != "accuracy" or best is None or not isinstance(classes, int) or classes < 2:
-        return ""
-    if best > 1 / classes + 0.2 * (1 - 1 / classes):
-        return ""
-    told = f"note: accuracy {best:.2f} with {classes} classes is near chance ({1 / classes:.2f})"
-    return f"{told}; try another --lr, more epochs, and docs/troubleshooting.md#it-runs-and-does-not-learn"
 
 
 def _next(cfg: Config, state: RunState) -> str:
     """Return the command that can work on the run: generate, test where there are test data, otherwise val or plot."""
     if getattr(state.task, "generate", None) is not None:
         return "generate"
-    if type(state.task).test_step is not Task.test_step:
-        try:
-            data = replace(cfg.data, cache=None)
-            if len(build_dataset(replace(cfg, data=data), "test", state.meta, say=lambda _: None)):  # type: ignore[arg-type]
-                return "test"
-        except Exception:  # no test data, or a dataset of the user's that has no such split
-            pass
+    if type(state.task).test_step is not Task.test_step and _has_test(cfg.data):
+        return "test"
     return "plot" if state.monitor.name is None else "val"
+
+
+def _has_test(data: Data) -> bool:
+    """Return whether the folder of the data holds something that looks like a test split; nothing is read."""
+    if data.test_data_root is not None or "root" not in COMPONENTS["data"].signature(data.dataset.name).parameters:
+        return True
+    root = str(data.dataset.args.get("root") or data.train_data_root)
+    with suppress(OSError, TypeError):
+        names = [os.path.splitext(name)[0] for name in os.listdir(os.path.expanduser(root))]
+        return any(split_of(name) == "test" or name.lower().startswith(PUBLISHED) for name in names)
+    return False

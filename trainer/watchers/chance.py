@@ -13,6 +13,8 @@ __all__ = ["Chance"]
 
 HIGH, LOW = 2.0, 0.2  # a first loss over that of a uniform guess
 MARGIN = 0.5  # nats that a first loss may be off in any case
+LITTLE, MUCH = 0.05, 0.6  # accuracies of a guess between which a small gain is a bad sign
+HARDLY = 0.15  # of the way from a guess to all right
 NEAR = 0.97  # of the loss of a guess: nothing is learned
 
 
@@ -21,6 +23,7 @@ class Chance(Watcher):
 
     def __init__(self) -> None:
         self.last = ""  # the line about the last validation; empty for one that is better than a guess
+        self.best, self.guess = 0.0, 1.0  # the best accuracy so far, and that of a guess
 
     def after_step(self, run: Run, batch: Any, scalars: Mapping[str, Tensor]) -> bool:
         """Look at the very first loss."""
@@ -32,14 +35,23 @@ class Chance(Watcher):
     def after_validation(self, run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]) -> None:
         """Say after the first epoch that the run is no better than a guess."""
         self.last = _at_chance(run, numbers, extras)
+        if (counts := extras.get("confusion")) is not None and float(np.asarray(counts).sum()):
+            counts = np.asarray(counts, dtype=float)
+            self.best = max(self.best, float(np.trace(counts) / counts.sum()))
+            self.guess = float(counts.sum(1).max() / counts.sum())  # of the most frequent class
         p, epochs = run.progress, run.cfg.train.max_epoch
         if self.last and p.epoch + (p.batch == len(run.train_loader)) == 1 and epochs > 1:
             run.say(f"note: {self.last}")
 
     def end(self, run: Run) -> None:
-        """Say at the end that the run is no better than a guess."""
-        if self.last and run.progress.step >= len(run.train_loader):
+        """Say at the end that the run is no better than a guess, or hardly better."""
+        if run.progress.step < len(run.train_loader):
+            return
+        if self.last:
             run.say(f"note: {self.last}")
+        elif LITTLE < self.guess < MUCH and self.best < self.guess + HARDLY * (1 - self.guess):
+            told = f"accuracy {self.best:.2f} is little more than the {self.guess:.2f} of a guess"
+            run.say(f"note: {told}; more epochs may help, otherwise {_remedy(run)}")
 
 
 def _first_loss(run: Run, scalars: Mapping[str, Tensor]) -> Iterator[str]:

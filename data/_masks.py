@@ -153,9 +153,8 @@ def table_of(
     """
     if isinstance(classes, Mapping):
         for name in [name for name, value in classes.items() if value is None]:
-            raise ValueError(
-                f"classes: '{name}' has no value; write {{road: 0, sky: 1}}, with a space behind each colon"
-            )
+            told = "write {road: 0, sky: 1}, with a space behind each colon"
+            raise ValueError(f"classes: '{name}' has no value; {told}")
         given = [tuple(value) if isinstance(value, list) else value for value in classes.values()]
         return list(given), [str(name) for name in classes]
     names = None if classes is None else [str(name) for name in classes]

@@ -11,15 +11,17 @@ from typing import Any
 from utils.errors import DataError
 from utils.words import count_of, shortened
 
-__all__ = ["MISSING", "MOST_ODD", "Reading", "guess", "parse_number", "reader_of"]
+__all__ = ["GAP_WORDS", "MISSING", "MOST_ODD", "Reading", "guess", "is_number", "parse_number", "reader_of"]
 
 MISSING = {"", "na", "n/a", "nan", "null", "none"}  # cells without a number, in any case of letters
 # Further words for a gap, of spreadsheets, databases and statistics programs; only among numbers.
 GAP_WORDS = {"?", "-", "--", "—", ".", "..", "*", "#n/a", "#na", "#n/a n/a", "#div/0!", "#value!", "#ref!", "#num!"}
 GAP_WORDS |= {"<na>", "n.a.", "nil", "(null)", "missing", "unknown", "undefined", "\\n", "inf", "-inf", "+inf"}
 MOST_ODD = 0.05  # the share of other texts in a column of numbers; with more of them the guess is doubtful
-LIKE_NUMBER = re.compile(r"[\s$€£¥₹+(-]*(\d[\d\s.,'’_]*|0[xX][0-9a-fA-F]+)[\s)%€$£¥₹]*(?:[eE][+-]?\d+)?")
+LIKE_NUMBER = re.compile(r"[\s$€£¥₹+(−-]*(\d[\d\s.,'’_]*|0[xX][0-9a-fA-F]+)[\s)%€$£¥₹]*(?:[eE][+-]?\d+)?")
 GROUPED = {sign: re.compile(rf"[+-]?\d{{1,3}}(?:{re.escape(sign)}\d{{3}})+") for sign in (",", ".", " ", "'", "_")}
+CODE = re.compile(r"0\d+|\+\d{7,}")  # digits that name something: a post code, a telephone number
+DAY = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")  # 20240131
 ISO_DATE = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ].*)?")
 OTHER_DATE = re.compile(r"(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4})(?:[T ].*)?")
 
@@ -100,6 +102,8 @@ def guess(path: str, name: str, cells: Sequence[tuple[int, str]], told: Mapping[
     read = reader_of({**options, "words": options["gaps"]})
     odd = [(line, text) for line, text in filled if not _is_number(read, text)]
     numbers = len(filled) - len(odd)
+    if not kind:
+        _refuse_codes(path, name, filled)
     if kind == "number":
         if not numbers:
             raise DataError(f"{path}:{odd[0][0]}: columns.numbers names {name}, but '{odd[0][1]}' is no number")
@@ -119,6 +123,26 @@ def _is_number(read: Callable[[str], float | None], text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _refuse_codes(path: str, name: str, filled: Sequence[tuple[int, str]]) -> None:
+    """Raises DataError for a column whose digits may be no quantities: codes with leading zeros, days in one number."""
+    codes = [(line, text) for line, text in filled if CODE.fullmatch(text)]
+    days = [(line, text) for line, text in filled if DAY.fullmatch(text)]
+    if not codes and len(days) < len(filled):
+        return
+    line, text = (codes or days)[0]
+    what = "a code such as a post code" if codes else "a day without signs between its parts"
+    raise DataError(
+        f"{path}:{line}: the column {name} holds '{text}', which may be a number or {what}; say what it is: "
+        f"columns.numbers=[{name}], columns.categories=[{name}] or columns.ignore=[{name}]"
+        + ("" if codes else ", or write year-month-day")
+    )
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell holds a plain number."""
+    return _is_number(float, text)
 
 
 def _doubt(path: str, name: str, odd: Sequence[tuple[int, str]], holds: str) -> DataError:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any
 
 from data._cells import MISSING, MOST_ODD, Reading, guess, reader_of
@@ -32,6 +33,7 @@ LISTS = ("ignore", "categories", "log", "without", "numbers", "gaps", "names")  
 LIMITS = ("rare", "clip", "one_hot_at_most")  # those that are numbers
 SIGNS = (".", ",", " ", "'", "_")
 ROW_NUMBERS = re.compile(r"|unnamed.*|index|.*_?id|row.*|no\.?|nr\.?|#")  # names of columns that may number the rows
+LARGEST = 1e100  # of a number in a column: its square still fits
 MOST_DISTINCT = 0.5  # of the filled cells: a text with more different values is no category
 
 Statistic = dict[str, Any]  # plain values that a checkpoint keeps for a column
@@ -126,6 +128,9 @@ def _fit_column(table: Table, name: str, columns: Columns) -> Statistic:
         return {"column": name, "left_out": reason}
     # Unknown values get no place of their own: training would never move the weight of it from its random start.
     values = sorted(text for text, count in counts.items() if count >= columns.rare)
+    if not values:
+        reason = f"none of its {len(counts):,} different texts is in {columns.rare} rows (columns.rare)"
+        return {"column": name, "left_out": reason}
     return {"column": name, "values": values} | ({"embed": True} if len(values) > columns.one_hot_at_most else {})
 
 
@@ -149,6 +154,10 @@ def fit_number(table: Table, name: str, columns: Columns, reading: Reading | Non
     statistic: Statistic = {"column": name, "log": log, **reading.options()}
     values = read_numbers(table, statistic)
     known = [value for value in values if value is not None]
+    if (most := max(map(abs, known), default=0)) > LARGEST:
+        line = next(line for (line, _), value in zip(table.cells(name), values, strict=True) if value in (most, -most))
+        told = f"{most:g} in the column {name} is too large to compute with"
+        raise DataError(f"{table.path}:{line}: {told}; mend the cell, or set columns.log=[{name}]")
     mean = math.fsum(known) / max(len(known), 1)
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / max(len(known), 1))
     gaps = len(known) < len(values)
@@ -211,9 +220,9 @@ def read_numbers(table: Table, statistic: Statistic, strict: bool = False) -> li
             value = read(text)
         except ValueError:
             value, odd = None, odd + 1
-            faults.add(
-                line, f"'{shortened(text, 60)}' in the column {name} is no number, but training has numbers there"
-            )
+            kind = "date" if statistic.get("order") else "number"
+            told = f"is no {kind}, but training has {kind}s there; mend it or make it a gap with columns.gaps"
+            faults.add(line, f"'{shortened(text, 60)}' in the column {name} {told}")
         if value is not None and log and value <= -1:
             told = f"'{text}' in the column {name} has no logarithm"
             raise DataError(f"{table.path}:{line}: {told}: columns.log takes log(1 + x); mend the cell")
@@ -242,7 +251,9 @@ def _described(table: Table, statistic: Statistic, columns: Columns) -> str:
     said = [(line, text) for line, text in gaps if text.lower() not in MISSING]
     kind = f"date ({statistic['order']})" if statistic.get("order") else "number"
     signs = "".join(f", {key} sign '{statistic[key]}'" for key in ("decimal", "thousands") if key in statistic)
-    span = f", {min(known):g} to {max(known):g}" if known else ""
+    span = f", {_shown(min(known), statistic)} to {_shown(max(known), statistic)}" if known else ""
+    if statistic.get("order") and any(":" in text for _, text in cells):
+        span += ", without the time of day"
     odd = f", among them '{shortened(said[0][1], 30)}' in line {said[0][0]}" if said else ""
     return f"{name}: {kind}{signs}{span}" + (f", {count_of(len(gaps), 'gap')}{odd}" if gaps else "")
 
@@ -270,3 +281,7 @@ def lacking(table: Table, statistics: Sequence[Statistic]) -> list[str]:
             first = f"'{shortened(text, 30)}' in line {line}"
             found.append(f"{statistic['column']} {count_of(len(empty), thing)}, the first {first}")
     return found
+
+
+def _shown(value: float, statistic: Statistic) -> str:
+    return str(date(1970, 1, 1) + timedelta(value)) if statistic.get("order") else f"{value:g}"

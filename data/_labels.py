@@ -63,7 +63,7 @@ class Columns:
         return [
             f"pictures: the column {self.names[self.path]} (data.dataset.path); {row}",
             f"label: {several} {self.listed(self.labels)} (data.dataset.label)",
-            *([f"columns that are not read: {self.listed(others)}"] if others else []),
+            *([f"columns that are not read: {self.listed(others) or '(no name)'}"] if others else []),
         ]
 
 

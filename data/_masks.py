@@ -15,6 +15,7 @@ __all__ = ["IGNORED", "MAX_VALUES", "Table", "find_values", "table_of"]
 
 Value = int | Sequence[int]  # of a class in a mask: a number, or red, green and blue
 IGNORED = 255  # the class number of a pixel that has no class
+SPECIAL = 200  # a value from here on, beside small ones only, may mean no class
 MAX_VALUES = 64  # different values in all masks; a lossy JPEG has more, because it blurs every edge
 
 
@@ -57,7 +58,9 @@ class Table:
         if unknown := set(distinct(values)).difference(self.sorted.tolist()):
             known = ", ".join(_shown(code, self.colours) for code in self.codes)
             value = _shown(min(unknown), self.colours)
-            raise DataError(f"{path} holds the value {value}, but the classes are {known}; mend or remove it")
+            raise DataError(
+                f"{path} holds the value {value}, but the classes are {known}; mend or remove it, or name it in data.dataset.classes"
+            )
         if self.lut is not None:
             return torch.from_numpy(self.lut[values])
         return torch.from_numpy(self.numbers[np.searchsorted(self.sorted, values)])
@@ -73,25 +76,32 @@ def find_values(paths: Iterable[str], ignored: Value | None) -> list[int]:
     Raises DataError for masks that hold colours, too many values, or a value that may be a class or none.
     """
     found: set[int] = set()
+    lossy = ""
     for path in paths:
+        lossy = path if path.lower().endswith((".jpg", ".jpeg")) else lossy
         found.update(distinct(_values(path, False)))
         if len(found) > MAX_VALUES:
             few = ", ".join(map(str, sorted(found)[:12]))
             raise DataError(
                 f"{path}: the masks hold more than {MAX_VALUES} different values ({few}, …), as masks do that were "
-                "saved as JPEG or resized smoothly; save masks as PNG with one value for each class, or name the "
-                "classes with data.dataset.classes"
+                "saved as JPEG or resized smoothly, or that number objects; save masks as PNG with one value for each "
+                "class, or name the classes with data.dataset.classes"
             )
     found -= {ignored} if isinstance(ignored, int) else set()
     values = sorted(found)
     if len(values) < 2:
         raise DataError(f"the training masks hold only the value {min(found, default=0)}, but two classes are needed")
-    if ignored is None and 255 in values and len(values) > 2 and values[-2] < MAX_VALUES:
-        others = ", ".join(map(str, values[:-1][:12]))
+    last, others = values[-1], ", ".join(map(str, values[:-1][:12]))
+    if lossy and len(values) > 2:
         raise DataError(
-            f"the training masks hold the values {others} and 255: if 255 means pixels without a class, set "
-            "--task.ignore_index=255; if it is a class, name all with "
-            "--data.dataset.classes='{background: 0, …, border: 255}'"
+            f"{lossy}: the masks hold the values {others} and {last}, and a JPEG blurs the edges between classes; save "
+            "masks as PNG with one value for each class, or name the classes with data.dataset.classes"
+        )
+    if ignored is None and last >= SPECIAL and len(values) > 2 and values[-2] < MAX_VALUES:
+        raise DataError(
+            f"the training masks hold the values {others} and {last}: if {last} means pixels without a class, set "
+            f"--task.ignore_index={last}; if it is a class, name all with "
+            f"--data.dataset.classes='{{background: 0, …, border: {last}}}'"
         )
     return values
 
@@ -142,6 +152,9 @@ def table_of(
     Raises ValueError where the two do not go together.
     """
     if isinstance(classes, Mapping):
+        for name in [name for name, value in classes.items() if value is None]:
+            told = "write {road: 0, sky: 1}, with a space behind each colon"
+            raise ValueError(f"classes: '{name}' has no value; {told}")
         given = [tuple(value) if isinstance(value, list) else value for value in classes.values()]
         return list(given), [str(name) for name in classes]
     names = None if classes is None else [str(name) for name in classes]

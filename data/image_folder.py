@@ -52,8 +52,10 @@ class ImageFolder(ImageDataset):
         if split == "test" and (flat := list_images(folder, facts=self.facts, exclude=exclude)):
             super().__init__(Files(folder, flat), flat, None, classes or [], transform)
             return
-        classes = classes or _class_names(root, folders, split)
+        classes = classes or _sure_classes(root, folders, split)
         found = _class_folders(root, folder, folders)
+        _tell_deeper(self.facts, folder, found)
+        self.facts.leave_out("a picture beside the class folders", list_images(folder, exclude=exclude))
         names, labels = labelled_images(folder, classes, found, self.facts, exclude)
         _check(folder, split, classes, names, labels)
         note_odd(self.facts, folder, names)
@@ -101,10 +103,38 @@ def _class_names(root: str, folders: Mapping[str, str], split: str) -> list[str]
     if len(classes) >= 2:
         return classes
     found = f"only the class folder {classes[0]}" if classes else "no class folders"
+    if not classes and list_images(folder):
+        found = "pictures and no class folders (--data.dataset=CSVImages takes labels from a CSV)"
     deeper = os.path.join(folder, classes[0]) if classes else ""
+    while deeper and len(inner := list_folders(deeper)) == 1 and not list_images(deeper):
+        deeper = os.path.join(deeper, inner[0])  # a zip's folder in a folder
     nested = bool(deeper) and (len(split_folders(deeper)) > 0 or len(list_folders(deeper)) > 1)
     hint = f"; {deeper} holds folders: is it the root?" if nested else ""
     raise DataError(f"{folder} holds {found}, but two are needed at least; set {root_option(split)}{hint}")
+
+
+def _sure_classes(root: str, folders: Mapping[str, str], split: str) -> list[str]:
+    """Return the class folders. Raises DataError where folders of one name lie in several: those may be the classes."""
+    classes = _class_names(root, folders, split)
+    train = folders.get("train", root)
+    folder = train if _class_folders(root, train, folders) else folders.get(split, train)
+    inner = [set(list_folders(os.path.join(folder, name))) for name in classes]
+    if len(common := set.intersection(*inner)) > 1:
+        few, within = ", ".join(classes[:3]), ", ".join(sorted(common)[:3])
+        raise DataError(
+            f"{folder} holds {few}, and each of them the folders {within}: which are the classes? For {within} set "
+            f"data.dataset.splits, as --data.dataset.splits='{{train: {classes[0]}, val: {classes[1]}}}', or put all "
+            f"pictures of a class into one folder; for {few} set --data.dataset.classes='[{', '.join(classes)}]'"
+        )
+    return classes
+
+
+def _tell_deeper(facts: Facts, folder: str, classes: Sequence[str]) -> None:
+    """Note the folders below class folders, whose pictures count for the class above."""
+    deeper = [f"{name}/{inner}" for name in classes for inner in list_folders(os.path.join(folder, name))]
+    if deeper:
+        more = ", …" if len(deeper) > 3 else ""
+        facts.lines.append(f"folders in class folders count for the class above: {', '.join(deeper[:3])}{more}")
 
 
 def _check(folder: str, split: str, classes: Sequence[str], names: Sequence[str], labels: Sequence[int]) -> None:

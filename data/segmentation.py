@@ -119,7 +119,14 @@ class MaskFolder(Dataset):
         image = read_image(pair.image, "L" if self.in_channels == 1 else "RGB")
         size = image.height, image.width
         mask = None if pair.mask is None or self.table is None else self.table.read(pair.mask, *size)
-        pixels, mask = self._transform_both(image, mask) if self.transform else (to_tensor(image), mask)
+        try:
+            pixels, mask = self._transform_both(image, mask) if self.transform else (to_tensor(image), mask)
+        except (ValueError, TypeError, RuntimeError) as error:
+            if "allocate" in str(error):
+                raise
+            reason = " ".join(str(error).split())
+            shape = f"{image.width}x{image.height}"
+            raise DataError(f"data.transform: the picture {pair.id} of {shape} fails there: {reason}") from error
         return pixels, size if mask is None else mask.long()
 
     def _transform_both(self, image: PIL.Image.Image, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

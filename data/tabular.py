@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data._cells import MISSING
+from data._cells import GAP_WORDS, MISSING, is_number
 from data._columns import (
     Columns,
     describe,
@@ -31,6 +31,7 @@ from utils.errors import DataError
 __all__ = ["Tabular"]
 
 NO_TARGET = MISSING | {"?", "#n/a", "<na>", "inf", "-inf", "+inf", "infinity", "-infinity"}
+NO_NUMBER = NO_TARGET | GAP_WORDS  # where every other row has a number
 MOST_CLASSES = 20  # or half of the rows, if that is more: a target with more different values is a number
 NAMED = 5  # columns whose gaps are told on one line
 LISTED = 30  # columns that are described each in a line
@@ -180,9 +181,10 @@ def _is_class(table: Table, target: str, options: Columns, kind: str | None) -> 
 
 def _refuse_gaps(table: Table, target: str) -> None:
     """Raises DataError for a row without a target."""
-    faults = Faults(table.path)
-    for line, text in table.cells(target):
-        if text.lower() in NO_TARGET:
+    faults, cells = Faults(table.path), table.cells(target)
+    numbers = all(is_number(text) for _, text in cells if text.lower() not in NO_NUMBER)
+    for line, text in cells:
+        if text.lower() in (NO_NUMBER if numbers else NO_TARGET):
             faults.add(line, f"its {target} '{text}' is nothing to learn from; fill it in or remove the row")
     faults.check()
 
@@ -216,9 +218,8 @@ def _facts(
         facts.leave_out("columns.ignore names the column", list(options.ignore))
         if options.without:
             facts.leave_out("columns.without names the row", list(map(str, options.without)))
-        constant = [
-            one["column"] for one in statistics["features"] if one.get("std") == 1.0 and _is_constant(table, one)
-        ]
+        used = [one["column"] for one in statistics["features"] if "left_out" not in one]
+        constant = [name for name in used if _is_constant(table, name)]
         facts.note_odd("a column with one value only", constant)
         return facts
     facts.lines += _lacking(table, statistics, split)

@@ -62,7 +62,7 @@ def test_given_classes_keep_their_order(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ([], "holds no class folders.*--train-data-root"),
-        (["1.jpg"], "holds no class folders"),
+        (["1.jpg"], "holds pictures and no class folders"),
         (["cat/1.jpg"], "only the class folder cat, but two are needed"),
         (["train/cat/1.jpg", "val/dog/1.jpg"], "train holds only the class folder cat"),
         (["cat/1.jpg", "dog/notes.gif/1.jpg"], None),
@@ -333,3 +333,26 @@ def test_another_folder_is_scored_whole(run, tmp_path: Path, kind: str) -> None:
     assert given.code == 0, given.err
     assert "6 samples, 30 % of one" in run("val", "checkpoints/a").out
     assert "20 samples, two" in run("val", "checkpoints/a", "--train-data-root=two").out
+
+
+def test_the_same_folders_in_each_class_folder_may_be_the_classes(tmp_path: Path) -> None:
+    for upper in ("X_train", "X_test"):
+        paint(tmp_path, *(f"{upper}/{name}/{i}.png" for name in ("cat", "dog") for i in range(4)))
+    with pytest.raises(DataError, match=r"X_test, X_train, and each of them the folders cat, dog: which are the"):
+        ImageFolder(str(tmp_path), "train")
+    assert len(ImageFolder(str(tmp_path), "train", splits={"train": "X_train", "val": "X_test"})) == 8
+    assert ImageFolder(str(tmp_path), "train", classes=["X_test", "X_train"]).classes == ["X_test", "X_train"]
+
+
+def test_folders_below_classes_and_pictures_beside_them_are_told(tmp_path: Path) -> None:
+    paint(tmp_path, *(f"{name}/{i}.png" for name in ("animals/cat", "plants/oak") for i in range(4)), "more.png")
+    facts = ImageFolder(str(tmp_path), "train").facts
+    assert "folders in class folders count for the class above: animals/cat, plants/oak" in facts.lines
+    assert facts.left_out == {"a picture beside the class folders": ["more.png"]}
+
+
+def test_a_flat_folder_and_folders_of_a_zip_get_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds pictures and no class folders \(--data.dataset=CSVImages"):
+        ImageFolder(paint(tmp_path / "flat", "cat.1.jpg", "dog.1.jpg"), "train")
+    with pytest.raises(DataError, match="archive/pets holds folders: is it the root"):
+        ImageFolder(paint(tmp_path / "zip", "archive/pets/train/cat/1.jpg", "archive/pets/test/1.jpg"), "train")

@@ -136,3 +136,31 @@ def test_a_random_generator_of_ones_own_is_told_with_its_line(run, tmp_path):
     given = run("train", "--model=MLP", "--data.dataset=Mine", "--run=a", "--max-epoch=1", *PLAIN)
     assert given.code == 0, given.err
     assert "note: data/mine.py:9: Mine.rng is a random generator of its own: its numbers change" in given.out
+
+
+OWN = """
+import torch
+__all__ = ["Own"]
+class Own(torch.utils.data.Dataset):
+    meta = {"classes": ["a", "b"], "num_classes": 2, "in_features": 4}
+    def __init__(self, split: str): pass
+    def __len__(self): return 8
+    def __getitem__(self, index): return %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("sample", "code", "told"),
+    [
+        ("torch.rand(4), index % 3", 3, "gives the label 2 for the sample 2"),
+        ("torch.rand(4), float(index % 2)", 3, "gives labels of type float"),
+        ("torch.rand(3 + index), index % 2", 3, "samples of different sizes"),
+        ("None", 10, "gives None instead of"),
+        ("torch.rand(4), index % 2", 0, "no mistakes found"),
+    ],
+)
+def test_check_refuses_the_samples_that_training_refuses(run, tmp_path, sample, code, told):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/own.py").write_text(OWN % sample)
+    given = run("check", "--data.dataset=Own", "--model=MLP", "--data")
+    assert given.code == code and told in given.out + given.err

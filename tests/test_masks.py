@@ -272,3 +272,58 @@ def test_pictures_of_mixed_sizes_some_coloured_train_by_yaml_alone(run, tmp_path
     sizes = {n: Image.open(tmp_path / f"nuclei/train/image/{n}.png").size for n in range(24)}
     written = {n: Image.open(tmp_path / f"checkpoints/a/masks/{n}.png").size for n in range(24)}
     assert written == sizes
+
+
+# Masks that could mean several things
+
+
+def voc(values):
+    """A palette whose colours are grey for the classes 0 and 2 alone."""
+
+    def write(path):
+        image = Image.fromarray(np.asarray(values, np.uint8), mode="P")
+        image.putpalette([0, 0, 0, 128, 0, 0, 128, 128, 128])
+        image.save(path)
+
+    return write
+
+
+def test_a_palette_gives_its_numbers_where_one_mask_uses_grey_colours_only(tmp_path):
+    voc(VALUES * 2 % 4)(tmp_path / "grey.png")
+    voc(VALUES)(tmp_path / "all.png")
+    assert find_values([str(tmp_path / name) for name in ("grey.png", "all.png")], None) == [0, 1, 2]
+
+
+def test_a_value_far_from_the_others_may_mean_no_class(tmp_path):
+    for last, kind in ((254, np.uint8), (65_535, np.uint16)):
+        grey(np.where(VALUES == 2, last, VALUES), kind)(tmp_path / "mask.png")
+        with pytest.raises(DataError, match=f"--task.ignore_index={last}"):
+            find_values([str(tmp_path / "mask.png")], None)
+        assert find_values([str(tmp_path / "mask.png")], last) == [0, 1]
+
+
+def test_a_jpeg_of_blurred_values_is_refused(tmp_path):
+    grey(np.kron(VALUES == 1, np.ones((5, 5))) * 255)(tmp_path / "mask.jpg")
+    with pytest.raises(DataError, match="a JPEG blurs the edges"):
+        find_values([str(tmp_path / "mask.jpg")], None)
+
+
+def test_a_mask_that_is_transparent_in_parts_is_refused(tmp_path):
+    rgba = np.stack([VALUES] * 3 + [np.where(VALUES, 255, 0)], 2)
+    grey(rgba)(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="a part of it is transparent"):
+        find_values([str(tmp_path / "mask.png")], None)
+    grey(np.where([[[0, 0, 0, 1]]], 255, rgba))(tmp_path / "mask.png")
+    assert find_values([str(tmp_path / "mask.png")], None) == [0, 1, 2]
+
+
+def test_classes_without_values_and_crops_beyond_the_picture_get_sentences(tmp_path):
+    root = pictures(tmp_path, grey(VALUES))
+    with pytest.raises(ValueError, match="'a:0' has no value"):
+        MaskFolder(root, "train", classes={"a:0": None, "b:1": None})
+
+    def fail(*_):
+        raise ValueError("crop size (9, 9) is larger than input")
+
+    with pytest.raises(DataError, match=r"data.transform: the picture 0 of 4x4 fails there: crop size"):
+        MaskFolder(root, "train", transform=fail)[0]

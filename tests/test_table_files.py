@@ -6,6 +6,7 @@ from conftest import PLAIN
 from tables import HEADER, TRAIN, house, table
 
 from data.csv_pixels import CSVPixels
+from data.tabular import Tabular
 from utils.errors import DataError
 
 
@@ -134,3 +135,58 @@ def test_pixels_that_make_no_square_are_told(tmp_path):
     root = pixels(tmp_path / "p", ["1,0,0", "2,0,0"], "label,p0,p1")
     with pytest.raises(DataError, match="2 columns of pixels, which are not a square"):
         CSVPixels(root, "train")
+
+
+# Columns that could be several things, and columns that say nothing
+
+
+def of_column(root, cells, target=lambda i: i % 2, **options):
+    """A table of 40 rows with the column c, and a target."""
+    root.mkdir(exist_ok=True)
+    rows = [f"{i * 0.5},{cells(i)},{target(i)}" for i in range(40)]
+    (root / "train.csv").write_text("\n".join(["x,c,y", *rows]) + "\n")
+    return Tabular(str(root), "train", target="y", columns=options, target_kind="class")
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (lambda i: f"{i * 977:05d}", "c holds '00000', which may be a number or a code such as a post code"),
+        (lambda i: f"+49{i:08d}", r"c holds '\+4900000000', which may be a number or a code"),
+        (lambda i: f"202401{i % 28 + 1:02d}", "c holds '20240101', which may be a number or a day"),
+        (lambda i: f"−{i}", "c holds '−0', which looks like a number"),
+        (lambda i: "2020-02-30" if i % 2 else "2020-02-28", "'2020-02-30' in the column c is no date"),
+        (lambda i: "1e308" if i % 2 else "1", "1e.308 in the column c is too large"),
+    ],
+)
+def test_digits_that_may_be_no_quantity_are_an_error(tmp_path, cells, told):
+    with pytest.raises(DataError, match=told):
+        of_column(tmp_path, cells)
+
+
+def test_leading_zeros_are_read_as_the_config_says(tmp_path):
+    assert of_column(tmp_path, lambda i: f"{i % 3:03d}", numbers=["c"]).inputs.shape[1] == 2
+    assert of_column(tmp_path, lambda i: f"{i % 3:03d}", categories=["c"]).inputs.shape[1] == 4
+
+
+@pytest.mark.parametrize("cell", ["5", "a", "", "2020-01-01 10:00"])
+def test_a_column_with_one_value_is_told(tmp_path, cell):
+    assert of_column(tmp_path, lambda i: cell).facts.odd == {"a column with one value only": ["c"]}
+
+
+def test_a_column_whose_categories_are_all_rare_is_left_out_with_a_word(tmp_path):
+    table = of_column(tmp_path, lambda i: f"w{i % 16}", rare=5)
+    assert any("c: left out, none of its 16 different texts is in 5 rows" in line for line in table.facts.lines)
+    assert table.inputs.shape[1] == 1
+
+
+def test_dates_are_told_as_dates_without_their_times(tmp_path):
+    lines = of_column(tmp_path, lambda i: f"2020-01-{i % 28 + 1:02d} 10:00").facts.lines
+    assert "  c: date (ymd), 2020-01-01 to 2020-01-28, without the time of day" in lines
+
+
+@pytest.mark.parametrize("word", ["-", ".", "unknown", "#DIV/0!"])
+def test_a_word_for_a_gap_among_numbers_of_the_target_is_an_error(tmp_path, word):
+    with pytest.raises(DataError, match="is nothing to learn from"):
+        of_column(tmp_path, str, target=lambda i: word if i == 3 else i % 2)
+    assert len(of_column(tmp_path, str, target=lambda i: word if i % 2 else "yes").meta["classes"]) == 2

@@ -102,11 +102,19 @@ def _exact(image: Image.Image, colours: bool) -> np.ndarray:
             raise ValueError("its numbers are not whole")
         values = values.astype(np.int64)
         return np.repeat(values[:, :, None], 3, 2).clip(0, 255).astype(np.uint8) if colours else values
+    if image.mode in ("LA", "RGBA") and len(image.getchannel("A").getcolors() or [0, 0]) > 1:
+        raise ValueError("a part of it is transparent, which has no meaning for values; save it without transparency")
+    if image.mode == "P" and not colours and not _grey_palette(image):
+        return np.asarray(image)
     rgb = np.asarray(image.convert("RGB"))
     grey = bool((rgb == rgb[:, :, :1]).all())
-    if image.mode == "P" and not colours and not grey:
-        return np.asarray(image)
     return rgb if colours or not grey else rgb[:, :, 0]
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    """Return whether all colours of a palette, used or not, are grey: a class of other masks may be coloured."""
+    colours = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
 
 
 def read_size(path: str) -> tuple[int, int]:

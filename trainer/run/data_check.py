@@ -5,13 +5,19 @@ from collections.abc import Callable
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config
-from data.protocol import meta_of
+from data._broken import broken_named
+from data.loading.collate import check_labels, collate, read_sample
+from data.protocol import batch_reader, meta_of
 from trainer.build import build_dataset
 from trainer.messages import explain_torch_errors
 from trainer.run.data_facts import data_facts
+from trainer.tasks.classification import Classification
 from utils.errors import DataError
+from utils.randomness import same_random_state
 
 __all__ = ["check_data"]
+
+MOST = 32  # samples of a split that are read
 
 
 def check_data(cfg: Config, say: Callable[[str], None]) -> None:
@@ -35,5 +41,21 @@ def check_data(cfg: Config, say: Callable[[str], None]) -> None:
             absent = f"  test: none ({error})"
         for line in data_facts(cfg.data.dataset.name, splits):
             say(line)
+        task = COMPONENTS["task"].get(cfg.task.name)
+        for split in splits if issubclass(task, Classification) else ():
+            _check_batch(cfg, splits[split], split)
     if absent:
         say(absent)
+
+
+def _check_batch(cfg: Config, dataset: Dataset, split: str) -> None:
+    """Raise the error of a batch of the first samples, as training would: of other sizes, or of wrong labels."""
+    indices = range(min(cfg.data.batch_size, len(dataset), MOST))  # type: ignore[arg-type]
+    if not indices and split == "train":
+        raise DataError("data.dataset: the split train has no sample; add some")
+    if not indices or split == "test" or batch_reader(dataset):  # the last checks its labels itself
+        return
+    with same_random_state(), broken_named(dataset):
+        batch = collate(dataset, indices, [read_sample(dataset, index) for index in indices])
+    if classes := meta_of(dataset).get("classes"):
+        check_labels(dataset, indices, batch, len(classes))

@@ -59,7 +59,8 @@ class Table:
             known = ", ".join(_shown(code, self.colours) for code in self.codes)
             value = _shown(min(unknown), self.colours)
             raise DataError(
-                f"{path} holds the value {value}, but the classes are {known}; mend or remove it, or name it in data.dataset.classes"
+                f"{path} holds the value {value}, but the classes are {known}; mend or remove it, or name it in "
+                "data.dataset.classes"
             )
         if self.lut is not None:
             return torch.from_numpy(self.lut[values])

@@ -104,8 +104,10 @@ def _next(cfg: Config, state: RunState) -> str:
 
 def _has_test(data: Data) -> bool:
     """Return whether the folder of the data holds something that looks like a test split; nothing is read."""
-    if data.test_data_root is not None or "root" not in COMPONENTS["data"].signature(data.dataset.name).parameters:
+    if "root" not in COMPONENTS["data"].signature(data.dataset.name).parameters:
         return True
+    if data.test_data_root is not None:
+        return os.path.isdir(os.path.expanduser(data.test_data_root))
     root = str(data.dataset.args.get("root") or data.train_data_root)
     with suppress(OSError, TypeError):
         names = [os.path.splitext(name)[0] for name in os.listdir(os.path.expanduser(root))]

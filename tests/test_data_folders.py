@@ -356,3 +356,20 @@ def test_a_flat_folder_and_folders_of_a_zip_get_a_hint(tmp_path: Path) -> None:
         ImageFolder(paint(tmp_path / "flat", "cat.1.jpg", "dog.1.jpg"), "train")
     with pytest.raises(DataError, match="archive/pets holds folders: is it the root"):
         ImageFolder(paint(tmp_path / "zip", "archive/pets/train/cat/1.jpg", "archive/pets/test/1.jpg"), "train")
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (("cat", "Cat", "dog"), "labels Cat, cat look like one class written in several ways"),
+        (("1", "1.0", "2"), "look like one class written in several ways"),
+        (("cat", "NaN", "dog"), ":3: its label 'NaN' means none"),
+    ],
+)
+def test_labels_that_may_be_one_or_none_are_errors(tmp_path: Path, labels: tuple[str, ...], told: str) -> None:
+    paint(tmp_path, *(f"{i}.jpg" for i in range(12)))
+    rows = [f"{i}.jpg,{labels[i % 3]}\n" for i in range(12)]
+    (tmp_path / "trainLabels.csv").write_text("file,label\n" + "".join(rows))
+    with pytest.raises(DataError, match=told):
+        CSVImages(str(tmp_path), "train")
+    assert len(CSVImages(str(tmp_path), "train", classes=sorted(labels)).classes) == 3

@@ -164,3 +164,14 @@ def test_rare_classes_alone_are_no_chance():
     confusion = torch.tensor([[990, 0], [10, 0]])
     assert not _at_chance(run, {"loss": 0.02}, {"confusion": confusion})
     assert "predicts one class only" in _at_chance(run, {"loss": 0.056}, {"confusion": confusion})
+
+
+def test_a_validation_of_one_class_is_not_told_to_be_a_guess(run):
+    from types import SimpleNamespace
+
+    from trainer.watchers.chance import _at_chance
+
+    updates = SimpleNamespace(rates=lambda: {"model": 0.1})
+    run = SimpleNamespace(task=SimpleNamespace(at_chance=lambda: {"loss": 0.69}), updates=updates)
+    assert not _at_chance(run, {"loss": 0.6}, {"confusion": [[5, 0], [0, 0]]})
+    assert _at_chance(run, {"loss": 0.7}, {"confusion": [[5, 0], [5, 0]]})

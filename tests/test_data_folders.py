@@ -373,3 +373,15 @@ def test_labels_that_may_be_one_or_none_are_errors(tmp_path: Path, labels: tuple
     with pytest.raises(DataError, match=told):
         CSVImages(str(tmp_path), "train")
     assert len(CSVImages(str(tmp_path), "train", classes=sorted(labels)).classes) == 3
+
+
+def test_further_frames_and_pictures_nearly_black_are_told(tmp_path: Path) -> None:
+    root = paint(tmp_path, *(f"{name}/{i}.png" for name in ("cat", "dog") for i in range(4)))
+    frames = [Image.new("L", (6, 4), 50 * i) for i in range(3)]
+    frames[0].save(tmp_path / "cat/moving.gif", save_all=True, append_images=frames[1:])
+    for name, value in (("dark", 4000), ("full", 60_000)):
+        Image.new("I;16", (6, 4), value).save(tmp_path / f"cat/{name}.png")
+    odd = ImageFolder(root, "train").facts.odd
+    told = {names[0]: reason for reason, names in odd.items() if "suffix" not in reason}
+    assert set(told) == {"cat/moving.gif", "cat/dark.png"}
+    assert "the first alone is read" in told["cat/moving.gif"] and "look black" in told["cat/dark.png"]

@@ -108,6 +108,10 @@ def _read_table(
         count = f"{len(missing):,} of {len(rows) - columns.header:,} rows have no picture"
         faults.add(line, f"{finder.missing(name)}; {count}: data.dataset.missing=skip leaves such rows out")
     faults.check()
+    if splits := columns.splits([cells for _, cells in rows[columns.header :]]):
+        facts.lines.append(
+            f"note: the column {splits[0]} names splits and is not read; data.dataset.lists chooses them"
+        )
     if not classes and len(table.classes()) < 2:
         only = f"only the label '{table.labels[0]}'" if table.labels else "no row below its header"
         raise DataError(f"{path} has {only}, but pictures of two classes are needed at least; add them")

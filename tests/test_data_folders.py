@@ -385,3 +385,12 @@ def test_further_frames_and_pictures_nearly_black_are_told(tmp_path: Path) -> No
     told = {names[0]: reason for reason, names in odd.items() if "suffix" not in reason}
     assert set(told) == {"cat/moving.gif", "cat/dark.png"}
     assert "the first alone is read" in told["cat/moving.gif"] and "look black" in told["cat/dark.png"]
+
+
+def test_a_column_of_splits_that_is_not_read_is_told(tmp_path: Path) -> None:
+    paint(tmp_path, *(f"{i}.jpg" for i in range(12)))
+    rows = [f"{i}.jpg,{'ab'[i % 2]},{('train', 'test')[i > 8]}\n" for i in range(12)]
+    (tmp_path / "trainLabels.csv").write_text("file,label,part\n" + "".join(rows))
+    assert any(
+        "the column part names splits and is not read" in x for x in CSVImages(str(tmp_path), "train").facts.lines
+    )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from commands import QUICK, found, no_command, version
-from utils.blame import answer
+from utils.blame import answer, exit_error
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
 from utils.terminal import show
@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         show(version())
         return 0
+    debug = bool({"--debug", "--debug=true", "debug=true"} & set(arguments))
     try:
         if arguments[0] not in COMMANDS:
             raise ConfigError(f"no command '{arguments[0]}'{no_command(arguments[0], COMMANDS)}")
@@ -36,9 +37,13 @@ def main(arguments: list[str]) -> int:
         print(end="", flush=True)  # raises now if stdout is closed
     except KeyboardInterrupt:
         return 130  # before the training began, or after it ended: there is nothing to save
+    except SystemExit as error:  # exit() in the user's code: the run would end as if all were done
+        if (told := exit_error(error)) is None:
+            raise
+        return answer(told.with_traceback(error.__traceback__), debug)
     except Exception as error:
         if not isinstance(error, BrokenPipeError) or not output_is_closed():
-            return answer(error, debug=bool({"--debug", "--debug=true", "debug=true"} & set(arguments)))
+            return answer(error, debug)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads the rest, as in `help | head`
     return 0
 

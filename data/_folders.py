@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from PIL import Image
+
 from data._facts import Facts
 from data._sources import advice
 from utils.errors import DataError
-from utils.images import read_size
+from utils.images import FORMATS, read_size
 
 __all__ = [
     "SUFFIXES",
@@ -28,6 +30,8 @@ JUNK_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "lost+found", "system volu
 JUNK_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db"}
 SELDOM = 0.05  # the share of a suffix or a size that counts as odd
 LOOKED_AT = 200  # pictures whose sizes are read
+MORE_THAN_ONE = (".gif", ".webp", ".tif", ".tiff", ".png", ".pgm")  # they may hold several pictures, or 16 bits
+DARK = 8192  # the highest value of 16 bits that a picture reaches if its numbers have 13 bits or fewer
 
 
 def root_option(split: str) -> str:
@@ -108,7 +112,10 @@ def note_odd(facts: Facts, folder: str, names: Sequence[str]) -> None:
         if count < SELDOM * len(names) and len(names) >= 10:
             odd = [name for name, own in zip(names, suffixes, strict=True) if own == suffix]
             facts.note_odd(f"with the suffix {suffix}, unlike the others (data.dataset.exclude)", odd)
-    sizes = _sizes(folder, names[:: max(1, len(names) // LOOKED_AT)])
+    chosen = names[:: max(1, len(names) // LOOKED_AT)]
+    for reason, found in _peculiar(folder, chosen).items():
+        facts.note_odd(reason, found)
+    sizes = _sizes(folder, chosen)
     counts = Counter(sizes.values())
     if not counts:
         return
@@ -116,6 +123,32 @@ def note_odd(facts: Facts, folder: str, names: Sequence[str]) -> None:
     if most > (1 - SELDOM) * len(sizes) and len(sizes) > most:
         odd = [name for name, size in sizes.items() if size != common]
         facts.note_odd(f"of another size than {common[0]} x {common[1]} (data.dataset.exclude)", odd)
+
+
+def _peculiar(folder: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the pictures of which a part is not seen, by reason: further frames or pages, 16 bits nearly all black."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        path = os.path.join(folder, name)
+        if not name.lower().endswith(MORE_THAN_ONE) or not os.path.isfile(path):  # Pillow would wait on a pipe
+            continue
+        with suppress(Exception), Image.open(path, formats=FORMATS) as image:
+            if _has_second(image):
+                found.setdefault("of several frames or pages, of which the first alone is read", []).append(name)
+            if image.mode.startswith("I;16") and 0 < image.getextrema()[1] < DARK:
+                reason = "of 16 bits that use less than an eighth of their range and look black; save them with 8 bits"
+                found.setdefault(reason, []).append(name)
+    return found
+
+
+def _has_second(image: Image.Image) -> bool:
+    """Return whether a file holds a second picture, and stay at the first."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    image.seek(0)
+    return True
 
 
 def _sizes(folder: str, names: Sequence[str]) -> dict[str, tuple[int, int]]:

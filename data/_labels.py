@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from data._csv import LABEL_WORDS, NAME_WORDS, Row, word_of
 from data._folders import SUFFIXES
+from data._splits import split_of
 from utils.errors import DataError
 from utils.words import suggest
 
@@ -53,6 +54,12 @@ class Columns:
     def listed(self, chosen: Sequence[int]) -> str:
         """Return the names of columns, at most ten."""
         return ", ".join(self.names[i] for i in chosen[:10]) + ", …" * (len(chosen) > 10)
+
+    def splits(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        """Return the columns beside that hold names of splits, such as train and test."""
+        used = {self.path, *self.labels}
+        columns = {self.names[i]: {cells[i] for cells in rows} for i in range(len(self.names)) if i not in used}
+        return [name for name, found in columns.items() if len(found) > 1 and all(map(split_of, found))]
 
     def told(self) -> list[str]:
         """Return in words which columns are read."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data._facts import Facts
-from data._folders import existing_folder, list_images, no_pictures, root_option
+from data._folders import existing_folder, list_folders, list_images, no_pictures, root_option
 from data._splits import split_folders
 from utils.errors import DataError
 
@@ -75,7 +75,12 @@ def _inner(folder: str, name: str, split: str) -> str:
 def _masked(folder: str, layout: Layout, part: str, split: str, facts: Facts) -> list[Pair]:
     """Return the pictures and masks in a folder, in order."""
     names = (layout.images, layout.masks)
-    places = [existing_folder(_inner(folder, name, part), split) for name in names]
+    places = [_inner(folder, name, part) for name in names]
+    for key, place in zip(("images", "masks"), places, strict=True):
+        if not os.path.isdir(place) and (beside := list_folders(folder)):
+            told = f"{place} does not exist; set data.dataset.{key} to one of {', '.join(beside[:6])}, or "
+            raise DataError(f"{told}data.dataset.root to another folder")
+    places = [existing_folder(place, split) for place in places]
     pictures, found = (_by_stem(place) for place in places)
     if not pictures:
         raise no_pictures(places[0], split)

@@ -58,10 +58,8 @@ class Table:
         if unknown := set(distinct(values)).difference(self.sorted.tolist()):
             known = ", ".join(_shown(code, self.colours) for code in self.codes)
             value = _shown(min(unknown), self.colours)
-            raise DataError(
-                f"{path} holds the value {value}, but the classes are {known}; mend or remove it, or name it in "
-                "data.dataset.classes"
-            )
+            told = f"{path} holds the value {value}, but the classes are {known}"
+            raise DataError(f"{told}; mend or remove it, or name it in data.dataset.classes")
         if self.lut is not None:
             return torch.from_numpy(self.lut[values])
         return torch.from_numpy(self.numbers[np.searchsorted(self.sorted, values)])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from data._csv import Faults, Row, read_lines, read_rows
+from data._csv import Faults, Row, alike, read_lines, read_rows
 from data._facts import Facts
 from data._finder import Finder, picture_folders
 from data._folders import SUFFIXES, existing_folder, list_images, no_pictures, note_odd, root_option
@@ -16,6 +16,7 @@ from utils.errors import DataError
 
 __all__ = ["CSVImages"]
 
+NO_LABEL = {"nan", "n/a", "#n/a", "<na>", "null", "?"}
 SEED = 0  # of the split, if no lists define it
 
 
@@ -107,9 +108,18 @@ def _read_table(
         count = f"{len(missing):,} of {len(rows) - columns.header:,} rows have no picture"
         faults.add(line, f"{finder.missing(name)}; {count}: data.dataset.missing=skip leaves such rows out")
     faults.check()
+    if splits := columns.splits([cells for _, cells in rows[columns.header :]]):
+        facts.lines.append(
+            f"note: the column {splits[0]} names splits and is not read; data.dataset.lists chooses them"
+        )
     if not classes and len(table.classes()) < 2:
         only = f"only the label '{table.labels[0]}'" if table.labels else "no row below its header"
         raise DataError(f"{path} has {only}, but pictures of two classes are needed at least; add them")
+    if not classes and (same := alike(table.classes())):
+        raise DataError(
+            f"{path}: the labels {', '.join(same)} look like one class written in several ways; make them one, or name "
+            "all classes in data.dataset.classes"
+        )
     _tell(facts, columns, table, [name for _, name in missing], finder)
     return table
 
@@ -148,6 +158,8 @@ def _fault(name: str, label: str, classes: Collection[str] | None) -> str:
     """Return the fault in the cells of a row; empty if they are good."""
     if not name or not label:
         return f"has no {'label' if name else 'picture'}; fill it in or remove the row"
+    if not classes and label.lower() in NO_LABEL:
+        return f"its label '{label}' means none; fill it in, or name all classes in data.dataset.classes"
     if classes and label not in classes:
         return f"the label '{label}' is none of the {len(classes)} classes that are trained; mend or remove the row"
     return ""

@@ -123,7 +123,7 @@ def _sure_classes(root: str, folders: Mapping[str, str], split: str) -> list[str
         few, within = ", ".join(classes[:3]), ", ".join(sorted(common)[:3])
         raise DataError(
             f"{folder} holds {few}, and each of them the folders {within}: which are the classes? For {within} set "
-            f"data.dataset.splits, as --data.dataset.splits='{{train: {classes[0]}, val: {classes[1]}}}', or put all "
+            f"data.dataset.splits, as --data.dataset.splits='{{train: FOLDER, val: FOLDER}}', or put all "
             f"pictures of a class into one folder; for {few} set --data.dataset.classes='[{', '.join(classes)}]'"
         )
     return classes

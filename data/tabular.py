@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from data._columns import (
     read_numbers,
     standardise,
 )
-from data._csv import Faults
+from data._csv import Faults, alike
 from data._facts import Facts
 from data._folders import existing_folder
 from data._table import Table, derive, read_table, split_fold, table_path
@@ -170,6 +171,9 @@ def _is_class(table: Table, target: str, options: Columns, kind: str | None) -> 
     if target in options.categories or target in options.numbers:
         return target in options.categories
     texts = {text for _, text in table.cells(target)}
+    if kind == "class" and (same := alike(sorted(texts))):
+        told = f"the values {', '.join(same)} of the target {target} look like one class written in several ways"
+        raise DataError(f"{table.path}: {told}; make them one, or set columns.categories=[{target}] to keep them apart")
     if kind == "class" and len(texts) > max(MOST_CLASSES, len(table.rows) / 2):
         held = f"{len(texts)} different values in {len(table.rows)} rows"
         raise DataError(
@@ -221,6 +225,8 @@ def _facts(
         used = [one["column"] for one in statistics["features"] if "left_out" not in one]
         constant = [name for name in used if _is_constant(table, name)]
         facts.note_odd("a column with one value only", constant)
+        numbers = [name for name in used if name not in options.numbers]
+        facts.note_odd("a column that goes up from row to row, as an id does (columns.ignore)", _rising(table, numbers))
         return facts
     facts.lines += _lacking(table, statistics, split)
     if "classes" in statistics and len({text for _, text in table.cells(target)}) == 1:
@@ -235,6 +241,13 @@ def _lacking(table: Table, statistics: Mapping[str, Any], split: str) -> list[st
     found = lacking(table, statistics["features"])
     more = f"; and {len(found) - NAMED} more columns" if len(found) > NAMED else ""
     return [f"cells of {split} without a known value: {'; '.join(found[:NAMED])}{more}"] if found else []
+
+
+def _rising(table: Table, names: Sequence[str]) -> list[str]:
+    """Return the columns of whole numbers in which each row has a higher one than the row above."""
+    columns = {name: [text for _, text in table.cells(name)] for name in names}
+    whole = {name: list(map(int, texts)) for name, texts in columns.items() if all(map(str.isdecimal, texts))}
+    return [name for name, found in whole.items() if len(found) > 2 and all(a < b for a, b in pairwise(found))]
 
 
 def _is_constant(table: Table, name: str) -> bool:

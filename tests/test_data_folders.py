@@ -356,3 +356,41 @@ def test_a_flat_folder_and_folders_of_a_zip_get_a_hint(tmp_path: Path) -> None:
         ImageFolder(paint(tmp_path / "flat", "cat.1.jpg", "dog.1.jpg"), "train")
     with pytest.raises(DataError, match="archive/pets holds folders: is it the root"):
         ImageFolder(paint(tmp_path / "zip", "archive/pets/train/cat/1.jpg", "archive/pets/test/1.jpg"), "train")
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (("cat", "Cat", "dog"), "labels Cat, cat look like one class written in several ways"),
+        (("1", "1.0", "2"), "look like one class written in several ways"),
+        (("cat", "NaN", "dog"), ":3: its label 'NaN' means none"),
+    ],
+)
+def test_labels_that_may_be_one_or_none_are_errors(tmp_path: Path, labels: tuple[str, ...], told: str) -> None:
+    paint(tmp_path, *(f"{i}.jpg" for i in range(12)))
+    rows = [f"{i}.jpg,{labels[i % 3]}\n" for i in range(12)]
+    (tmp_path / "trainLabels.csv").write_text("file,label\n" + "".join(rows))
+    with pytest.raises(DataError, match=told):
+        CSVImages(str(tmp_path), "train")
+    assert len(CSVImages(str(tmp_path), "train", classes=sorted(labels)).classes) == 3
+
+
+def test_further_frames_and_pictures_nearly_black_are_told(tmp_path: Path) -> None:
+    root = paint(tmp_path, *(f"{name}/{i}.png" for name in ("cat", "dog") for i in range(4)))
+    frames = [Image.new("L", (6, 4), 50 * i) for i in range(3)]
+    frames[0].save(tmp_path / "cat/moving.gif", save_all=True, append_images=frames[1:])
+    for name, value in (("dark", 4000), ("full", 60_000)):
+        Image.new("I;16", (6, 4), value).save(tmp_path / f"cat/{name}.png")
+    odd = ImageFolder(root, "train").facts.odd
+    told = {names[0]: reason for reason, names in odd.items() if "suffix" not in reason}
+    assert set(told) == {"cat/moving.gif", "cat/dark.png"}
+    assert "the first alone is read" in told["cat/moving.gif"] and "look black" in told["cat/dark.png"]
+
+
+def test_a_column_of_splits_that_is_not_read_is_told(tmp_path: Path) -> None:
+    paint(tmp_path, *(f"{i}.jpg" for i in range(12)))
+    rows = [f"{i}.jpg,{'ab'[i % 2]},{('train', 'test')[i > 8]}\n" for i in range(12)]
+    (tmp_path / "trainLabels.csv").write_text("file,label,part\n" + "".join(rows))
+    assert any(
+        "the column part names splits and is not read" in x for x in CSVImages(str(tmp_path), "train").facts.lines
+    )

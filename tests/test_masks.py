@@ -327,3 +327,11 @@ def test_classes_without_values_and_crops_beyond_the_picture_get_sentences(tmp_p
 
     with pytest.raises(DataError, match=r"data.transform: the picture 0 of 4x4 fails there: crop size"):
         MaskFolder(root, "train", transform=fail)[0]
+
+
+def test_folders_of_other_names_are_listed(tmp_path):
+    root = pictures(tmp_path, grey(VALUES))
+    (tmp_path / "train/label").rename(tmp_path / "train/annotations")
+    with pytest.raises(DataError, match="set data.dataset.masks to one of annotations, image, or"):
+        MaskFolder(root, "train")
+    assert MaskFolder(root, "train", masks="annotations").mask_values == [0, 1, 2]

@@ -189,3 +189,14 @@ def test_a_run_that_has_hardly_learned_says_so_at_its_end():
         watcher.end(run)
         assert len(said) == told, said
         said.clear()
+
+
+def test_a_validation_of_one_class_is_not_told_to_be_a_guess(run):
+    from types import SimpleNamespace
+
+    from trainer.watchers.chance import _at_chance
+
+    updates = SimpleNamespace(rates=lambda: {"model": 0.1})
+    run = SimpleNamespace(task=SimpleNamespace(at_chance=lambda: {"loss": 0.69}), updates=updates)
+    assert not _at_chance(run, {"loss": 0.6}, {"confusion": [[5, 0], [0, 0]]})
+    assert _at_chance(run, {"loss": 0.7}, {"confusion": [[5, 0], [5, 0]]})

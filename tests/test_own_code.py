@@ -39,6 +39,18 @@ MODELS = {
         model("        import einops_of_mine\n"),
         "models/mine.py:11: in __init__: ModuleNotFoundError: No module named 'einops_of_mine'\n",
     ),
+    "exits": (
+        model(GOOD + "    def forward(self, x):\n        raise SystemExit(0)\n"),
+        "models/mine.py:14: in forward: SystemExit: 0 (this would end the program as if all were done; raise an error",
+    ),
+    "detached": (
+        model(GOOD + "    def forward(self, x):\n        return self.fc(x.flatten(1)).detach()\n"),
+        "models/mine.py:13: forward of Mine gives an output that depends on no weights: is it detached",
+    ),
+    "half a batch": (
+        model(GOOD + "    def forward(self, x):\n        return self.fc(x.flatten(1))[::2]\n"),
+        "models/mine.py:13: forward of Mine gives 16 outputs for 32 inputs",
+    ),
     "at import": (
         model(GOOD) + "\nwidth = undefined\n",
         "models/mine.py:14: in <module>: NameError: name 'undefined' is not defined\n",

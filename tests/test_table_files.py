@@ -190,3 +190,16 @@ def test_a_word_for_a_gap_among_numbers_of_the_target_is_an_error(tmp_path, word
     with pytest.raises(DataError, match="is nothing to learn from"):
         of_column(tmp_path, str, target=lambda i: word if i == 3 else i % 2)
     assert len(of_column(tmp_path, str, target=lambda i: word if i % 2 else "yes").meta["classes"]) == 2
+
+
+@pytest.mark.parametrize("values", [("Yes", "yes", "no"), ("1", "1.0", "0"), ("True", "1", "0")])
+def test_classes_written_in_several_ways_are_doubtful(tmp_path, values):
+    with pytest.raises(DataError, match="look like one class written in several ways"):
+        of_column(tmp_path, str, target=lambda i: values[i % 3])
+    assert len(of_column(tmp_path, str, target=lambda i: values[i % 3], categories=["y"]).meta["classes"]) == 3
+
+
+def test_a_column_that_rises_like_an_id_is_told(tmp_path):
+    told = "a column that goes up from row to row, as an id does (columns.ignore)"
+    assert of_column(tmp_path, lambda i: 1000 + 7 * i).facts.odd == {told: ["c"]}
+    assert not of_column(tmp_path, lambda i: 1000 + 7 * i, numbers=["c"]).facts.odd

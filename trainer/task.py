@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from utils.blame import place_of_method
@@ -83,13 +84,25 @@ def pair_of(batch: Any) -> tuple[Tensor, Tensor]:
     raise ConfigError(f"task: it learns from an input and a target, but data.dataset gives {parts} for each sample")
 
 
+def _learns(network: nn.Module) -> bool:
+    """Return whether a network is in training, and has weights that learn."""
+    return torch.is_grad_enabled() and network.training and any(p.requires_grad for p in network.parameters())
+
+
 def output_of(network: nn.Module, inputs: Tensor, rank: int) -> Tensor:
     """Return a network's output. Raises ConfigError unless it is a tensor of `rank` dimensions, CodeError for None."""
     found = network(inputs)
-    if isinstance(found, Tensor) and found.ndim == rank:
+    fits = isinstance(found, Tensor) and found.ndim == rank
+    rows = len(inputs) if isinstance(inputs, Tensor) else None
+    if fits and rows in (None, len(found)) and (found.requires_grad or not _learns(network)):
         return found
     place = place_of_method(network, "forward")
     place = f"{place}: " if place else ""
+    if fits:
+        told = f"{len(found)} outputs for {rows} inputs"
+        if rows in (None, len(found)):
+            told = "an output that depends on no weights: is it detached, or made under torch.no_grad?"
+        raise CodeError(f"{place}forward of {type(network).__name__} gives {told}")
     if found is None:
         raise CodeError(f"{place}forward of {type(network).__name__} gives None; does it lack a return?")
     given = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"

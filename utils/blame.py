@@ -11,7 +11,16 @@ from utils.errors import CodeError, ConfigError, UserError
 from utils.terminal import show
 from utils.words import reason_of
 
-__all__ = ["answer", "code_error", "place_of", "place_of_attribute", "place_of_method", "refuses", "shown_place"]
+__all__ = [
+    "answer",
+    "code_error",
+    "exit_error",
+    "place_of",
+    "place_of_attribute",
+    "place_of_method",
+    "refuses",
+    "shown_place",
+]
 
 ROOT = Path(__file__).parent.parent
 # Rooms where one adds a file for each thing: models, datasets, tasks, losses, watchers. The rest of the house is ours.
@@ -68,6 +77,14 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     reason = reason_of(error)
     told = type(error).__name__ + (f": {reason}" if reason else "") + (f" ({about})" if about else "")
     return CodeError(f"{_shown(frame)}: in {frame.name}: {told}{line}")
+
+
+def exit_error(error: SystemExit) -> CodeError | None:
+    """Return the error about an exit that the user's own code asked for; None for one of ours."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+    if not frames or not _is_users(frames[-1].filename):
+        return None
+    return code_error(error, about="this would end the program as if all were done; raise an error instead")
 
 
 def refuses(error: Exception) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DENSITY",
+    "FORMATS",
     "Region",
     "cut",
     "read_image",

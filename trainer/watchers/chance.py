@@ -81,6 +81,8 @@ def _at_chance(run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]
         return ""
     shares = counts.sum(1) / total  # of the classes, in truth
     most = float(shares.max())
+    if most == 1:  # of one class only: every guess of it is perfect, and nothing can be said
+        return ""
     spread = 1.5 * math.sqrt(most * (1 - most) / total)  # an accuracy of a guess may be so much higher
     entropy = -sum(share * math.log(share) for share in shares if share > 0)
     single = np.count_nonzero(counts.sum(0)) == 1

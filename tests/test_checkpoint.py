@@ -311,7 +311,7 @@ def test_initial_weights_from_a_run_or_from_a_bare_file(run, tmp_path):
 
 
 def test_storage_error_names_what_to_do(tmp_path):
-    with pytest.raises(StorageError, match="make room or check"):
+    with pytest.raises(StorageError, match="absent: was removed while its run went on; nothing can be saved"):
         Store(tmp_path / "absent").save(toy_state(1))
 
 

@@ -176,7 +176,7 @@ def test_max_minutes_ends_with_a_save(run):
     args = [arg for arg in TOY if "max-epoch" not in arg]
     given = run("train", "--run=a", *args, "--max-epoch=100000", "--train.max_minutes=0.02")
     assert given.code == 0
-    assert state("a")["progress"]["seconds"] >= 1.2
+    assert 0.9 < state("a")["progress"]["seconds"] < 5, "with the time that the last validation needs"
     assert rows("a")[-1]["phase"] == "val"
 
 

@@ -107,7 +107,7 @@ class Journal(MemoryJournal):
         self.stream.close()
 
     def _failure(self, error: OSError) -> StorageError:
-        if not self.path.parent.is_dir():
+        if hasattr(self, "stream") and not self.path.parent.is_dir():
             return StorageError(f"{self.path.parent}: was removed while its run went on; nothing can be saved")
         reason = error.strerror or str(error)
         return StorageError(

@@ -203,7 +203,7 @@ def _application(folder: Path, port: int, token: str) -> Any:
             self, status_code: int, headers: Any, chunk: bytes, finishing: bool
         ) -> tuple[int, Any, bytes]:
             head, body, rest = chunk.partition(b"<body>")
-            if body and missing_assets():
+            if body and status_code == 200 and missing_assets():
                 chunk = head + body + BARE_PAGE.encode() + rest
                 if "Content-Length" in headers:
                     headers["Content-Length"] = str(len(chunk))

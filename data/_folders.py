@@ -94,7 +94,8 @@ def labelled_images(
     for name in found:
         if name not in classes:
             known = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
-            raise DataError(f"{os.path.join(folder, name)} is none of the classes ({known}); rename or remove it")
+            told = f"{os.path.join(folder, name)} is none of the classes ({known}); rename or remove it"
+            raise DataError(f"{told}, or name the folders of splits in data.dataset.splits")
         inner = Facts()
         files = [f"{name}/{file}" for file in list_images(os.path.join(folder, name), nested=True, facts=inner)]
         for reason, left_out in inner.left_out.items():

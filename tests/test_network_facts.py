@@ -28,12 +28,12 @@ FC = "self.fc = nn.Linear(64, num_classes)"
 NETWORKS = {
     "half in a list": (
         network(f"self.layers = [nn.Linear(64, 64)]; {FC}", "return self.fc(self.layers[0](x))"),
-        "note: models/mine.py:13: model.layers is a Python list: its 1 layer (4,160 parameters) neither learn nor are "
+        "note: models/mine.py:13: model.layers is a Python list: its 1 layer (4,160 parameters) neither learns nor is "
         "saved; make it an nn.ModuleList",
     ),
     "in a dict of lists": (
         network(f'self.heads = {{"a": [nn.Linear(64, 64)]}}; {FC}', 'return self.fc(self.heads["a"][0](x))'),
-        "note: models/mine.py:13: model.heads is a Python dict: its 1 layer (4,160 parameters) neither learn nor are "
+        "note: models/mine.py:13: model.heads is a Python dict: its 1 layer (4,160 parameters) neither learns nor is "
         "saved; make it an nn.ModuleDict",
     ),
     "a list of parameters": (
@@ -139,7 +139,7 @@ def test_layers_in_an_object_that_is_no_module_are_found():
             self.block, self.fc = Block(), nn.Linear(2, 2)
 
     (found,) = find_hidden(Net(), "model")
-    expected = "model.block is a Block, which is no nn.Module: its 1 layer (6 parameters) neither learn nor are saved"
+    expected = "model.block is a Block, which is no nn.Module: its 1 layer (6 parameters) neither learns nor is saved"
     assert str(found).endswith(f"{expected}; make it an nn.Module")
 
 

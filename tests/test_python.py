@@ -132,10 +132,17 @@ def objects():
 
 @pytest.mark.learns
 def test_objects_take_the_place_of_names_and_are_asked_for_again(run):
-    cfg = load("default", {**QUIET, "data.batch_size": 8, "optim": "SGD", "optim.lr": 0.1, "optim.momentum": 0.9}, max_epoch=4)
+    cfg = load(
+        "default", {**QUIET, "data.batch_size": 8, "optim": "SGD", "optim.lr": 0.1, "optim.momentum": 0.9}, max_epoch=4
+    )
     whole = fit(cfg, run="whole", **objects())
     assert whole.best < 0.01 and whole.task.model.weight.item() == pytest.approx(2, abs=0.1)
-    short = load("default", {**QUIET, "data.batch_size": 8, "optim": "SGD", "optim.lr": 0.1, "optim.momentum": 0.9}, max_epoch=4, max_steps=13)
+    short = load(
+        "default",
+        {**QUIET, "data.batch_size": 8, "optim": "SGD", "optim.lr": 0.1, "optim.momentum": 0.9},
+        max_epoch=4,
+        max_steps=13,
+    )
     fit(short, run="cut", **objects())
     told = Path("checkpoints/cut/config.yaml").read_text()
     assert "# task: Line (given from Python); fit(…, task=…) takes it again" in told
@@ -177,7 +184,9 @@ def test_another_object_makes_another_run():
 
 
 def test_a_run_is_made_longer_with_its_objects():
-    cfg = load("default", {**QUIET, "data.batch_size": 8, "optim": "SGD", "optim.lr": 0.1, "optim.momentum": 0.9}, max_epoch=2)
+    cfg = load(
+        "default", {**QUIET, "data.batch_size": 8, "optim": "SGD", "optim.lr": 0.1, "optim.momentum": 0.9}, max_epoch=2
+    )
     fit(cfg, run="a", **objects())
     longer = fit(resume="checkpoints/a", changes={"train.max_epoch": 4}, **objects())
     assert longer.history[-1]["epoch"] == 3

@@ -35,7 +35,8 @@ class Hidden(NamedTuple):
             layers = "contents"
         remedy = REMEDY.get(self.kind, "an nn.Module")
         remedy = remedy.replace("Module", "Parameter", 1) if not self.layers and self.kind in REMEDY else remedy
-        told = f"{self.name} is {container}: its {layers} ({self.parameters:,} parameters) neither learn nor are saved"
+        fate = "neither learns nor is saved" if self.layers == 1 else "neither learn nor are saved"
+        told = f"{self.name} is {container}: its {layers} ({self.parameters:,} parameters) {fate}"
         return f"{self.place + ': ' if self.place else ''}{told}; make it {remedy}"
 
 

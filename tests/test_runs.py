@@ -539,13 +539,22 @@ def test_a_strange_owner_in_the_status_is_no_crash(run, make, pid):
     assert given.code in (2, 4) and "Traceback" not in given.err, given
 
 
+def remove(path):
+    """Remove a file or a folder, in which a save may still be writing."""
+    for _ in range(200):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if not path.exists():
+            return
+        time.sleep(0.02)
+
+
 class Vandal(Watcher):
     """Removes a part of the run's folder after the third step."""
 
     def after_step(self, run, batch, scalars):
         if run.progress.step == 3:
             for path in run.folder.parent.glob("*" if self.all else "*/log.jsonl"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(path)
 
 
 @pytest.mark.parametrize("everything", [True, False])

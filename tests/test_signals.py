@@ -30,6 +30,21 @@ def test_ranks_agree_by_time_and_not_by_rows(monkeypatch):
     assert agreed[0] == 1 and {b - a for a, b in pairwise(agreed[1:])} == {int(signals.AGREE / 0.5)}
 
 
+def test_ranks_of_a_resumed_run_agree_soon(monkeypatch):
+    """The steps before it were taken in no time, as far as its own clock knows."""
+    monkeypatch.setattr(dist, "world_size", lambda: 2)
+    monkeypatch.setattr(dist, "gather", lambda value: [value])
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    watched, agreed = signals.Signals(), []
+    for step in range(5001, 5100):
+        now[0] += 0.5
+        if watched.due(step):
+            watched.across_ranks(step)
+            agreed.append(step)
+    assert agreed[:2] == [5001, 5002] and max(b - a for a, b in pairwise(agreed)) <= signals.AGREE / 0.5
+
+
 def test_one_process_looks_after_each_step():
     watched = signals.Signals()
     watched.stop = signal.SIGTERM

@@ -35,7 +35,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.agreed, self.since, self.next = 0, time.monotonic(), 0  # step and time of ranks' last agreement, next step
+        self.agreed, self.since, self.next = -1, 0.0, 0  # step and time of the last agreement of ranks, the next step
         self.stop = 0  # the number of the signal that asks to stop
         self.save = 0  # whether SIGUSR1 came
         self._before: dict[int, object] = {}
@@ -80,8 +80,9 @@ class Signals:
         if dist.world_size() == 1:
             return self.stop, save
         now = time.monotonic()
-        pace = (step - self.agreed) / max(now - self.since, 1e-3)  # steps a second
-        asked = dist.gather((self.stop, save, max(1, int(pace * AGREE))))
+        taken = step - self.agreed  # a resumed run has no pace yet: its steps were taken by another process
+        steps = 1 if self.agreed < 0 else min(int(taken / max(now - self.since, 1e-3) * AGREE), 8 * taken)
+        asked = dist.gather((self.stop, save, max(1, steps)))
         self.agreed, self.since, self.next = step, now, step + asked[0][2]
         return max(stop for stop, _, _ in asked), max(wanted for _, wanted, _ in asked)
 

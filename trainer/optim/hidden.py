@@ -40,12 +40,13 @@ class Hidden(NamedTuple):
         return f"{self.place + ': ' if self.place else ''}{told}; make it {remedy}"
 
 
-def find_hidden(network: nn.Module, role: str) -> list[Hidden]:
+def find_hidden(network: nn.Module, role: str, task: nn.Module | None = None) -> list[Hidden]:
     """Return the attributes of a network, and of its layers, that hold parameters which torch does not know.
 
-    Frozen layers do not count: a teacher network is often kept in a list on purpose.
+    Frozen layers do not count: a teacher network is often kept in a list on purpose. Those of the whole `task` are known.
     """
-    known = {id(part) for part in (*network.modules(), *network.parameters())}
+    whole = network if task is None else task
+    known = {id(part) for part in (*whole.modules(), *whole.parameters())}
     found = []
     for path, module in network.named_modules(prefix=role):
         for name, value in vars(module).items():

@@ -31,7 +31,7 @@ class FirstSteps(Watcher):
         """Name hidden layers; hook all others."""
         self.first = run.progress.step
         for role, network in run.task.named_children():
-            for hidden in find_hidden(network, role):
+            for hidden in find_hidden(network, role, run.task):
                 run.say(f"note: {hidden}")
         if not run.cfg.train.compile:  # hooks would be compiled into the network, and out of it again
             self._hook(run)

@@ -1,6 +1,7 @@
 """Layers that a network holds where torch does not look: in a Python list, a dict or a plain object."""
 
 from collections.abc import Iterator
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from utils.blame import place_of_attribute
 
 __all__ = ["Hidden", "find_hidden"]
 
-DEEPEST = 4  # lists in lists that are looked into
+MOST = 10_000  # things in an attribute that are looked at: a vocabulary is no place for layers
 REMEDY = {
     "list": "an nn.ModuleList",
     "tuple": "an nn.ModuleList",
@@ -43,7 +44,8 @@ class Hidden(NamedTuple):
 def find_hidden(network: nn.Module, role: str, task: nn.Module | None = None) -> list[Hidden]:
     """Return the attributes of a network, and of its layers, that hold parameters which torch does not know.
 
-    Frozen layers do not count: a teacher network is often kept in a list on purpose. Those of the whole `task` are known.
+    Frozen layers do not count: a teacher network is often kept in a list on purpose.
+    All layers of `task` are known.
     """
     whole = network if task is None else task
     known = {id(part) for part in (*whole.modules(), *whole.parameters())}
@@ -52,7 +54,7 @@ def find_hidden(network: nn.Module, role: str, task: nn.Module | None = None) ->
         for name, value in vars(module).items():
             if name in OWN or isinstance(value, nn.Module | nn.Parameter):
                 continue
-            parts = {id(part): part for part in _parts(value, DEEPEST) if id(part) not in known}
+            parts = {id(part): part for part in _parts(value) if id(part) not in known}
             layers = [part for part in parts.values() if isinstance(part, nn.Module) and _learnable(part)]
             loose = [part for part in parts.values() if isinstance(part, nn.Parameter) and part.requires_grad]
             if layers or loose:
@@ -69,14 +71,19 @@ def _learnable(layer: nn.Module) -> bool:
     return any(p.requires_grad for p in layer.parameters())
 
 
-def _parts(value: Any, depth: int) -> Iterator[Any]:
-    """Yield the layers and parameters in a container."""
-    if isinstance(value, nn.Module | nn.Parameter):
-        yield value
-    elif depth and isinstance(value, list | tuple | set | frozenset):
-        for part in value:
-            yield from _parts(part, depth - 1)
-    elif depth and isinstance(value, dict):
-        yield from _parts(list(value.values()), depth)
-    elif depth and hasattr(value, "__dict__") and not isinstance(value, type | ModuleType | FunctionType):
-        yield from _parts(list(vars(value).values()), depth - 1)
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield the layers and parameters in a container, and in containers and objects in it."""
+    waiting, seen = [value], set[int]()
+    while waiting and len(seen) < MOST:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, nn.Module | nn.Parameter):
+            yield part
+        elif isinstance(part, list | tuple | set | frozenset):
+            waiting += islice(part, MOST)
+        elif isinstance(part, dict):
+            waiting += islice(part.values(), MOST)
+        elif hasattr(part, "__dict__") and not isinstance(part, type | ModuleType | FunctionType):
+            waiting += vars(part).values()

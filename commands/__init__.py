@@ -5,8 +5,6 @@ In: the typed words and flags. Out: the command's output and files. Read train.p
 
 import importlib
 import os
-import platform
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -48,10 +46,12 @@ def no_command(word: str, commands: Iterable[str]) -> str:
 
 def version() -> str:
     """Return the versions of the program, of torch and of Python, none of which is imported for it."""
+    import platform
+    import tomllib
     from importlib import metadata
 
     own = Path(FOLDER, "..", "pyproject.toml")  # of a checkout, which may not be installed
-    number = re.search(r'^version = "(.+)"', own.read_text("utf-8"), re.M)[1] if own.is_file() else ""  # type: ignore
+    number = tomllib.loads(own.read_text("utf-8"))["project"]["version"] if own.is_file() else ""
     parts = {"deeptrain": number or metadata.version("deeptrain"), "torch": "", "Python": platform.python_version()}
     try:
         parts["torch"] = metadata.version("torch")

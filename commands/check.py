@@ -17,7 +17,6 @@ from utils.config.cli import Flag
 from utils.config.convert import flatten, to_plain
 from utils.config.tree import Node
 from utils.config.yaml_text import dump_line
-from utils.runs.folder import refuse_name
 from utils.terminal import show
 
 __all__ = ["run"]
@@ -35,6 +34,8 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     name, every = one_word("check", words, options.get("config")) or "default", options.get("print") == "true"
     resolved = resolve(name, keys, OPTIONS)
     if "run" in options:
+        from utils.runs.folder import refuse_name  # which loads the locks of files
+
         refuse_name(options["run"])
     for key, value in flatten(to_plain(resolved.config)).items() if every else ():
         show(f"{key}: {dump_line(value)}  # {_place(resolved.tree, key)}")

@@ -80,6 +80,12 @@ def ids_of(dataset: Any) -> Sequence[Any]:
     return getattr(dataset, "ids", range(len(dataset)))
 
 
+def name_of(dataset: Any, index: int) -> str:
+    """Return a sample's number, and its name if it has one."""
+    ids = ids_of(dataset)
+    return str(index) if isinstance(ids, range) else f"{index} ({ids[index]})"
+
+
 def classes_of(dataset: Any) -> Tensor:
     """Return the class number of each sample, int64 [N].
 

@@ -7,7 +7,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from data.protocol import collate_of, ids_of, transform_of
+from data.protocol import collate_of, name_of, transform_of
 from utils.blame import code_error, place_of_method
 from utils.errors import CodeError, DataError, UserError, is_memory_shortage
 
@@ -21,7 +21,7 @@ def read_sample(dataset: Any, index: int) -> Any:
     except (UserError, OSError):  # a disk that fails may answer the next time
         raise
     except Exception as error:
-        about = f"sample {_name(dataset, index)}{_hint(dataset, error)}"
+        about = f"sample {name_of(dataset, index)}{_hint(dataset, error)}"
         told = None if is_memory_shortage(error) else code_error(error, about=about)
         if told is None:
             raise
@@ -40,7 +40,7 @@ def collate(dataset: Any, indices: Sequence[int], samples: list[Any]) -> Any:
             raise
         for index, sample in zip(indices, samples, strict=True):
             if fault := _fault(sample, samples[0]):
-                raise CodeError(f"{_place(dataset)} gives {fault} for the sample {_name(dataset, index)}") from error
+                raise CodeError(f"{_place(dataset)} gives {fault} for the sample {name_of(dataset, index)}") from error
         _check_sizes(samples, error)
         raise
 
@@ -59,7 +59,7 @@ def check_labels(dataset: Any, indices: Sequence[int], batch: Any, classes: int)
     wrong = (labels < 0) | (labels >= classes)
     if bool(wrong.any()):
         place = int(wrong.nonzero()[0])
-        told = f"the label {int(labels[place])} for the sample {_name(dataset, indices[place])}"
+        told = f"the label {int(labels[place])} for the sample {name_of(dataset, indices[place])}"
         raise DataError(f"{_place(dataset)} gives {told}; there are {classes} classes: give {numbers}")
 
 
@@ -121,9 +121,3 @@ def _place(dataset: Any) -> str:
     """Return file, line and name of the method that gives a dataset's samples."""
     where = place_of_method(dataset, "__getitem__") or "data"
     return f"{where}: {type(dataset).__name__}.__getitem__"
-
-
-def _name(dataset: Any, index: int) -> str:
-    """Return a sample's number, and its name if it has one."""
-    ids = ids_of(dataset)
-    return str(index) if isinstance(ids, range) else f"{index} ({ids[index]})"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from configs.schema import Train
-from data.protocol import ids_of
+from data.protocol import ids_of, name_of
 from trainer.progress import Progress
 from utils.errors import NonFiniteError
 from utils.torch_private import foreach_copy_
@@ -91,7 +91,7 @@ def explain(
     """
     ids = ids_of(dataset)
     if odd := [position for position in odd if position < len(indices)]:
-        named = ", ".join(_name(ids, indices[position]) for position in odd[:8]) + (", …" if len(odd) > 8 else "")
+        named = ", ".join(name_of(dataset, indices[position]) for position in odd[:8]) + (", …" if len(odd) > 8 else "")
         told = f"{'the sample' if len(odd) == 1 else f'{len(odd)} samples'} {named} of {type(dataset).__name__}"
         return NonFiniteError(
             f"step {step}: {error}: {told} {'holds' if len(odd) == 1 else 'hold'} NaN or infinite numbers; mend the "
@@ -104,7 +104,3 @@ def explain(
         f"step {step}: {error} ({numbers}{samples}); the saved checkpoints are from "
         "before; try a smaller --lr, --train.clip=1, --train.precision=fp32, or --train.on_nonfinite=skip"
     )
-
-
-def _name(ids: Sequence[Any], index: int) -> str:
-    return str(index) if isinstance(ids, range) else f"{index} ({ids[index]})"

@@ -68,7 +68,7 @@ def test_a_run_is_drawn_point_by_point_while_it_goes(dashboard, train, browser, 
     browser.open(address := f"http://127.0.0.1:{free_port}/env/a")
     assert training.wait() == 0
     count = len(rows("a", tmp_path, "train"))
-    browser.wait_for(f"{PLOTS}.length", 7)
+    browser.wait_for(f"{PLOTS}.length", 6)
     browser.wait_for(f"JSON.parse({DRAWN}).loss.train", count)
     drawn = json.loads(browser.evaluate(DRAWN))
     assert drawn["loss"] == {"train": count, "val": 4}
@@ -88,7 +88,7 @@ def test_old_runs_are_compared_in_one_window(run, dashboard, browser, free_port)
     server = dashboard("checkpoints")
     assert wait_for(lambda: server.windows("comparison"))
     browser.open(f"http://127.0.0.1:{free_port}/env/comparison")
-    browser.wait_for(f"{PLOTS}.length", 7)
+    browser.wait_for(f"{PLOTS}.length", 6)
     drawn = json.loads(browser.evaluate(DRAWN))
     train, val = len(rows("a", phase="train")), len(rows("a", phase="val"))
     assert drawn["train loss"] == {"a": train, "b": train} and drawn["val accuracy"] == {"a": val, "b": val}
@@ -120,7 +120,7 @@ def test_the_printed_address_opens_a_dashboard_with_a_token(start, train, browse
     browser.wait_for("document.body.innerText.includes('--token')")
     browser.failures.clear()
     browser.open(address.replace("?", "env/a?"))
-    browser.wait_for(f"{PLOTS}.length", 7)
+    browser.wait_for(f"{PLOTS}.length", 6)
     assert browser.evaluate("location.href") == f"http://127.0.0.1:{free_port}/env/a"
     assert browser.failures == []
 

@@ -122,7 +122,7 @@ def test_the_printed_address_opens_a_dashboard_with_a_token(start, train, browse
     browser.open(address.replace("?", "env/a?"))
     browser.wait_for(f"{PLOTS}.length", 6)
     assert browser.evaluate("location.href") == f"http://127.0.0.1:{free_port}/env/a"
-    assert browser.failures == []
+    assert not [failure for failure in browser.failures if "favicon" not in failure]  # the refused page's may come late
 
 
 HOSTILE = """<script>

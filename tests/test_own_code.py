@@ -220,7 +220,7 @@ STEPS = {
     "not a scalar": ("update(loss.expand(3))", "TypeError: update(loss) was given [3] numbers; give one, such as"),
     "detached": ("update(loss.detach())", "TypeError: update(loss) was given a loss that depends on no weights"),
     "another role": ("update(loss, 'net')", "no network of that role has an optimizer; there is update(loss, 'model')"),
-    "no update": ("return {'loss': loss}", f"{PLACE}in 5 steps train_step never called update(loss), so that the"),
+    "no update": ("return {'loss': loss}", f"{PLACE}in 15 steps train_step never called update(loss), so that"),
 }
 
 

@@ -26,6 +26,8 @@ from utils.sinks.logger import Logger
 
 __all__ = ["RunState", "fingerprint"]
 
+PATIENCE = 10  # steps within an epoch that may learn nothing: a task may pass over its first batches
+
 
 class RunState:
     """A run between two steps. Saving, resuming and going back work on it; it needs no Trainer."""
@@ -59,10 +61,11 @@ class RunState:
         self.after_step()
         self._check_updates()
 
-    def _check_updates(self) -> None:
-        """Raises CodeError when the task has never called `update` for a role."""
+    def _check_updates(self, patience: int = 1) -> None:
+        """Raises CodeError when the task has never called `update` for a role in more than `patience` steps."""
         for role in self.update.unused():
-            if self.progress.step > self.task.update_every.get(role, 1):
+            # where a step was undone, its calls are forgotten
+            if not self.progress.skipped and self.progress.step > max(patience, self.task.update_every.get(role, 1)):
                 place = place_of_method(self.task, "train_step") or "task"
                 call = "update(loss)" if role == "model" else f"update(loss, {role!r})"
                 raise CodeError(
@@ -130,7 +133,7 @@ class RunState:
         p, means = self.progress, self.means.means()
         if any(value != value or abs(value) == float("inf") for value in means.values()):
             raise self.explain(NonFiniteError(f"not finite since step {p.step - every}: {means}"), p.step, dataset, [])
-        self._check_updates()
+        self._check_updates(PATIENCE)
         logger.scalars("train", p.epoch, p.step, means | self.update.rates())
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from commands._arguments import one_word, split
 from commands.selftest import difference, state_difference
 from configs import Config, load
 from trainer.checkpointing.store import LAST, read
-from trainer.run.recorder import Place, data_paths
+from trainer.run.recorder import data_paths
 from utils.config.cli import Flag
+from utils.config.places import OWN_FOLDER
 from utils.errors import CheckpointError, ConfigError, UserError
 from utils.runs import record
 from utils.runs.folder import ROOT, RunFolder
@@ -58,7 +60,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     path, tolerance, code = find_run(word, ROOT), _tolerance(options), options.get("code", "here")
     if code not in CODES:
         raise ConfigError(f"--code={code}: expected {' or '.join(CODES)}")
-    known, cfg = _known(path), load(str(path / "config.yaml"))
+    known = _known(path)
     changed = record.changes(known, {**known, "code": record.hashes(record.code_files())}).get("code", [])
     if code == "here" and (gone := [text for text in changed if text.endswith("is gone")]):
         show(f"{len(gone)} of the run's sources are not here (the first is {gone[0].removesuffix(' is gone')})")
@@ -66,21 +68,18 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     show(
         f"training again with {f'the sources in {path / record.CODE}' if code == 'stored' else 'the code that is here'}"
     )
-    moved = {place.text: place for place in data_paths(cfg, known["folder"]) if place.path != place.text}
-    for place in moved.values():
-        show(f"{place.key}: {place.text} is not here; taken from {place.path}")
-    steps = _steps(path, cfg)
-    arguments = [f"--{place.key}={place.path}" for place in moved.values()]
-    arguments += [] if steps is None else [f"--train.max_steps={steps}", "--train.max_minutes=null"]
-    new = _train(path, arguments, code)
-    now = record.read_record(new)
-    now["data"] = {_text_of(name, moved): value for name, value in now.get("data", {}).items()}
+    with _sources(path, code) as program:
+        cfg = load(str(path / "config.yaml"))
+        moved = [place for place in data_paths(cfg, known["folder"]) if place.path != place.text]
+        for place in moved:
+            show(f"{place.key}: {place.text} is not here; taken from {place.path}")
+        steps = _steps(path, cfg)
+        arguments = [f"--{place.key}={place.path}" for place in moved]
+        arguments += [] if steps is None else [f"--train.max_steps={steps}", "--train.max_minutes=null"]
+        new = _train(path, arguments, program)
+    now, texts = record.read_record(new), {place.path: place.text for place in moved}
+    now["data"] = {texts.get(name, name): value for name, value in now.get("data", {}).items()}
     _tell(path, new, steps, record.changes(known, now), tolerance)
-
-
-def _text_of(name: str, moved: Mapping[str, Place]) -> str:
-    """Return the name that the run had for data which are read from another place now."""
-    return next((place.text for place in moved.values() if place.path == name), name)
 
 
 def _tolerance(options: Mapping[str, str]) -> float:
@@ -108,20 +107,39 @@ def _steps(path: Path, cfg: Config) -> int | None:
     return None if ended else int(read(path / LAST)["progress"]["step"])
 
 
-def _train(path: Path, arguments: Sequence[str], code: str) -> Path:
+@contextmanager
+def _sources(path: Path, code: str) -> Iterator[Path]:
+    """Give the folder of the program that trains; within it, a config may name the components of the stored sources."""
+    if code == "here":
+        yield Path(__file__).parent.parent
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sources, own = Path(folder), Path(folder, "both")
+        with zipfile.ZipFile(path / record.CODE) as stored:
+            stored.extractall(sources)  # which lets no name lead out of the folder
+        for room in (sources / part / room for part in ("", record.OWN) for room in record.USERS):
+            if room.is_dir():
+                shutil.copytree(room, own / room.name, dirs_exist_ok=True)
+        before = os.environ.get(OWN_FOLDER)
+        os.environ[OWN_FOLDER] = str(own)
+        try:
+            yield sources
+        finally:
+            os.environ.pop(OWN_FOLDER)
+            os.environ.update({OWN_FOLDER: before} if before else {})
+
+
+def _train(path: Path, arguments: Sequence[str], program: Path) -> Path:
     """Train the config of a run in a new folder, in a process of its own. Returns the folder.
 
     Raises UserError when that training fails; its own sentence was printed.
     """
     name = f"{path.absolute().name}-again"
     number = next(n for n in itertools.count(1) if not (ROOT / f"{name}{n}").exists())
-    new, program, own = ROOT / f"{name}{number}", Path(__file__).parent.parent, dict(os.environ)
-    with tempfile.TemporaryDirectory() as sources:
-        if code == "stored":
-            zipfile.ZipFile(path / record.CODE).extractall(sources)  # which lets no name lead out of the folder
-            program, own["DEEPTRAIN_OWN"] = Path(sources), str(Path(sources, record.OWN))
-        command = [sys.executable, str(program / "main.py"), "train", str(path / "config.yaml"), f"--run={new.name}"]
-        result = subprocess.run([*command, *QUIET, *arguments], env=own)
+    new = ROOT / f"{name}{number}"
+    command = [sys.executable, str(program / "main.py"), "train", str(path / "config.yaml"), f"--run={new.name}"]
+    environment = {**os.environ, OWN_FOLDER: str(program / record.OWN)} if OWN_FOLDER in os.environ else None
+    result = subprocess.run([*command, *QUIET, *arguments], env=environment)
     if result.returncode:
         raise UserError(f"different: the training ended with exit code {result.returncode}; its reason is above")
     return new

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from utils.config import source
 
-__all__ = ["Place", "here", "own_folder", "users_place"]
+__all__ = ["OWN_FOLDER", "Place", "here", "own_folder", "users_place"]
 
 PACKAGES: dict[str, int] = {}  # by the user's folder: the number of its package
+OWN_FOLDER = "DEEPTRAIN_OWN"  # variable: another folder than the current one whose rooms add components
 LOADED: dict[str, tuple[source.Stamp, ...]] = {}  # by module: its file and the helpers beside it at the import
 
 
@@ -96,7 +97,7 @@ def _reload(name: str, path: Path) -> None:
 
 def own_folder() -> Path:
     """Return the folder whose rooms add components: the current one, unless a run is trained again from its sources."""
-    return Path(os.environ.get("DEEPTRAIN_OWN", ""))
+    return Path(os.environ.get(OWN_FOLDER, ""))
 
 
 def here(folder: Path) -> Path | None:

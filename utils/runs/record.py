@@ -19,6 +19,7 @@ __all__ = [
     "CODE",
     "OWN",
     "RECORD",
+    "USERS",
     "archive",
     "changes",
     "code_files",

@@ -50,7 +50,9 @@ class Recorder(Watcher):
         if folder is None or "versions" in (known := read_record(folder)):
             return
         loaders = {"train": run.train_loader, "val": run.val_loader}
-        names = {split: identity_of(loader.dataset) for split, loader in loaders.items() if loader is not None}
+        names = {
+            f"{split} split": identity_of(loader.dataset) for split, loader in loaders.items() if loader is not None
+        }
         known |= {"seed": run.cfg.train.seed, "hardware": hardware(run.device), "versions": record.versions()}
         self.thread = threading.Thread(target=_complete, args=(folder, known, names, run.cfg), daemon=True)
         self.thread.start()

@@ -155,11 +155,9 @@ def _files_at(path: str) -> Iterator[str]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the differences of two records in words, by kind: code, data, versions, hardware; equal kinds are left out."""
-    kinds = {
-        kind: _differences(old.get(kind, {}), new.get(kind, {})) for kind in ("code", "data", "versions", "hardware")
-    }
-    return {kind: found for kind, found in kinds.items() if found}
+    """Return the differences of two records in words, by kind; kinds that are equal are left out."""
+    found = {kind: _differences(old.get(kind, {}), new.get(kind, {})) for kind in KINDS}
+    return {kind: told for kind, told in found.items() if told}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -171,7 +169,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if isinstance(one, str) and isinstance(other, str) and not _is_hash(one):
             told.append(f"{name} {one} -> {other}")
         else:
-            told.append(f"{name} {'is new' if one is None else 'is gone' if other is None else 'is another'}")
+            told.append(f"{name} {'is new' if one is None else 'is gone' if other is None else 'differs'}")
     return told
 
 

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from commands._arguments import one_word, split
-from commands.selftest import difference, state_difference
 from configs import Config, load
+from trainer.checkpointing.compare import difference, state_difference
 from trainer.checkpointing.store import LAST, read
 from trainer.run.recorder import data_paths
 from utils.config.cli import Flag

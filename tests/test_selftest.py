@@ -13,7 +13,7 @@ from conftest import PLAIN, ROOT, TOY, rows, state
 from commands import selftest
 from trainer.checkpointing.compare import difference, state_difference
 
-SMALL = ["--model=MLP", "--model.dropout=0.5", "--trials=1", "--steps=5"]
+SMALL = ["--only=resume", "--model=MLP", "--model.dropout=0.5", "--trials=1", "--steps=5"]
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_resume_that_forgets_its_random_numbers_is_told(run, tmp_path, monkeyp
         return subprocess.Popen([sys.executable, str(script), *arguments], text=True, **pipe)
 
     monkeypatch.setattr(selftest, "_start", start)
-    given = run("selftest", *SMALL[:2], "--trials=2", "--steps=100")  # few steps may all be done before the kill
+    given = run("selftest", *SMALL[:3], "--trials=2", "--steps=100")  # few steps may all be done before the kill
     assert given.code == 1, given.out
     assert len(given.err.strip().splitlines()) == 1, given.err
     assert "it is another run: from step " in given.err and "the weights differ (model." in given.err
@@ -58,7 +58,7 @@ def test_a_resume_that_forgets_its_random_numbers_is_told(run, tmp_path, monkeyp
     ("flags", "words"),
     [
         (["--only=resum"], "did you mean 'resume'"),
-        (["--only=speed"], "there is resume"),
+        (["--only=speed"], "there is accumulation"),
         (["--steps=1"], "--steps=1: must be at least 2"),
         (["--trials=0"], "--trials=0: must be at least 1"),
         (["--trials=x"], "--trials=x"),
@@ -72,7 +72,7 @@ def test_mistakes_are_told_before_anything_is_started(run, tmp_path, flags, word
 
 
 def test_a_training_that_fails_is_told_with_its_own_words(run, tmp_path):
-    given = run("selftest", "dogcat_small", "--train-data-root=nowhere", "--trials=1")
+    given = run("selftest", "dogcat_small", "--train-data-root=nowhere", "--trials=1", "--only=resume")
     assert given.code == 1
     assert "the training itself ended with exit code 3" in given.err and "nowhere" in given.err
 

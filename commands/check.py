@@ -15,7 +15,6 @@ from commands._arguments import one_word, split
 from configs import resolve
 from utils.config.cli import Flag
 from utils.config.convert import flatten, to_plain
-from utils.config.tree import Node
 from utils.config.yaml_text import dump_line
 from utils.terminal import show
 
@@ -37,8 +36,9 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         from utils.runs.folder import refuse_name  # which loads the locks of files
 
         refuse_name(options["run"])
+    places = resolved.places() if every else {}
     for key, value in flatten(to_plain(resolved.config)).items() if every else ():
-        show(f"{key}: {dump_line(value)}  # {_place(resolved.tree, key)}")
+        show(f"{key}: {dump_line(value)}  # {places[key]}")
     if options.get("data") == "true":
         from trainer.run.data_check import check_data
 
@@ -49,16 +49,3 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 def _asks_data(flags: Sequence[Flag]) -> bool:
     """Return whether --data is the command's option; --data=DogCat is a mistake in a key of the config."""
     return any(flag.key == "data" and flag.text in ("true", "false") for flag in flags)
-
-
-def _place(node: Node, key: str) -> str:
-    """Return the place of a value: that of the deepest node on its path.
-
-    A single component's role is not in the key.
-    """
-    for name in key.split("."):
-        inside = node.entries if name in node.entries else getattr(node.at("model"), "entries", {})
-        node = inside.get(name, node)
-    for name in ("model", "name"):  # a component without arguments is shown as its name
-        node = node.at(name) or node
-    return node.where

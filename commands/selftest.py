@@ -1,10 +1,19 @@
-"""selftest: kill short trainings of a config, resume them, and compare every bit.
+"""selftest: compare trainings of a config that must be equal, and print the difference.
 
 python main.py selftest [CONFIG] [--only=resume] [--key=value …]
 
-Short trainings of CONFIG are killed at random points (SIGKILL), resumed, and
-compared with one that was never killed: journal and every tensor.
+Short trainings of CONFIG, each pair of which must give the same:
 
+  resume        killed at random points (SIGKILL) and resumed, or never killed:
+                journal and every tensor
+  accumulation  one batch, or two halves of it with accumulate doubled
+  workers       data read in this process, or in two others
+  validation    batches of one size, or of a third of it
+  save_load     a state, or what is read back of its save
+  watchers      nobody looks on, or all that may
+  compile       train.compile off, or on (only when it is named: it takes minutes)
+
+  --only=a,b   only these
   --trials=3   number of trainings to kill
   --steps=12   length of each of them
 """
@@ -16,18 +25,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from commands._arguments import one_word, split
-from configs import load
-from trainer.checkpointing.store import LAST, PREVIOUS, read, read_newest
+from configs import Config, load
+from trainer.checkpointing.compare import difference
+from trainer.checkpointing.store import LAST, PREVIOUS, read_newest
 from utils.config.cli import Flag, as_count
 from utils.errors import ConfigError, UserError
 from utils.runs.folder import ROOT
@@ -35,44 +41,63 @@ from utils.sinks.journal import Journal
 from utils.terminal import show
 from utils.words import suggest
 
-__all__ = ["difference", "run", "state_difference"]
+__all__ = ["run"]
 
 OPTIONS = ("config", "only", "trials", "steps", "debug")  # of the command itself, not of the config
-ONLY = ("resume",)
+ONLY = ("resume", "accumulation", "workers", "validation", "save_load", "watchers", "compile")
+UNASKED = ONLY[:-1]
 OWN = ("max_steps", "save_steps", "print_freq", "visdom", "pictures", "tensorboard")  # keys that the test itself sets
+SHORT = 4  # steps at most of the trainings that nobody kills
 POLL = 0.001  # s between two looks at the journal
 KILLS = 2  # at most, in a trial
 
-# The parts of a checkpoint in words; of several differences, the first in this order is reported first.
-PARTS = {
-    "model": "the weights",
-    "buffers": "what the task remembers",
-    "ema": "the averaged weights",
-    "ema_count": "how many weights were averaged",
-    "update": "the optimizer, its schedule or an open window of gradients",
-    "progress": "the position, the best score or the patience",
-    "ranks": "the random numbers or the means of a row not yet written",
-}
-TIMES = ("seconds", "validation_seconds", "journal")  # of the progress: they differ from run to run
-
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Train a config for some steps, kill the same training at random points, resume it, compare to the last bit.
+    """Run the tests that are asked for, and print what each measured.
 
-    The points are drawn from the config's seed. Raises ConfigError for an unknown test; UserError, with the first
-    difference, when a resumed run differs.
+    Raises ConfigError for an unknown test; UserError, with the first difference, when two trainings differ.
     """
     options, keys = split(flags, OPTIONS)
-    config, only = one_word("selftest", words, options.get("config")) or "default", options.get("only", "resume")
+    config = one_word("selftest", words, options.get("config")) or "default"
+    only = [name.strip().replace("-", "_") for name in options.get("only", ",".join(UNASKED)).strip("[]").split(",")]
     counts = {name: as_count(name, options[name]) for name in ("trials", "steps") if name in options}
     trials, steps = counts.get("trials", 3), counts.get("steps", 12)
-    if only not in ONLY:
-        near = suggest(only, ONLY) or f"; there is {', '.join(ONLY)}"
-        raise ConfigError(f"--only={only}: selftest has no such test{near}")
+    for name in only:
+        if name not in ONLY:
+            near = suggest(name, ONLY) or f"; there is {', '.join(ONLY)}"
+            raise ConfigError(f"--only={name}: selftest has no such test{near}")
     for name, number, least in (("trials", trials, 1), ("steps", steps, 2)):
         if number < least:
             raise ConfigError(f"--{name}={number}: must be at least {least}")
-    seed = load(config, keys, OPTIONS).train.seed
+    cfg = load(config, keys, OPTIONS)
+    wrong = _equivalences([name for name in only if name != "resume"], cfg, steps)
+    if "resume" in only:
+        _resume(config, keys, cfg.train.seed, trials, steps)
+    if wrong:
+        raise UserError(f"{' and '.join(wrong)}: trainings that must be equal differ; see above")
+
+
+def _equivalences(names: Sequence[str], cfg: Config, steps: int) -> list[str]:
+    """Print the measured difference of each test; returns those that do not hold."""
+    from trainer.run.equivalences import measure
+    from trainer.signals import Stopped
+
+    wrong = []
+    for name in names:
+        try:
+            outcome = measure(name, cfg, min(steps, SHORT))
+        except Stopped as asked:
+            raise SystemExit(asked.exit_code) from None
+        show(f"{name}: {outcome.text}{'' if outcome.holds else '  WRONG'}", flush=True)
+        wrong += [] if outcome.holds else [name]
+    return wrong
+
+
+def _resume(config: str, keys: Sequence[Flag], seed: int, trials: int, steps: int) -> None:
+    """Train a config for some steps, kill the same training at random points, resume it, compare to the last bit.
+
+    The points are drawn from the config's seed. Raises UserError, with the first difference, for another run.
+    """
     kept = [flag.typed for flag in keys if flag.key.rpartition(".")[2].removeprefix("no_") not in OWN]
     prefix = f"selftest-{os.getpid()}"
     runs = _Runs(prefix, config, kept, steps)
@@ -189,81 +214,3 @@ def _saved_step(folder: Path) -> int:
 def _last_step(folder: Path) -> int:
     """Return the last training step in the journal, 0 if there is none."""
     return max((row["step"] for row in Journal.read(folder / "log.jsonl") if row["phase"] == "train"), default=0)
-
-
-# Comparing
-
-
-def difference(whole: Path, other: Path, file: str = LAST) -> str:
-    """Return the difference of the run in `other` from the run in `whole`; empty if there is none.
-
-    All rows of the journal and all parts of a checkpoint that decide the future are compared, to the last bit. Times
-    are not compared.
-    """
-    rows = _first_row(_rows(whole), _rows(other))
-    return "; ".join(filter(None, [rows, state_difference(read(whole / file), read(other / file))]))
-
-
-def state_difference(one: dict[str, Any], two: dict[str, Any], without: Sequence[str] = TIMES) -> str:
-    """Return the parts of two checkpoints that differ, in words; empty if none does.
-
-    The entries `without` of the progress are not compared.
-    """
-    places = {name: _first(_plain(one, name, without), _plain(two, name, without), name) for name in PARTS}
-    return "; ".join(f"{PARTS[name]} differ ({place})" for name, place in places.items() if place)
-
-
-def _plain(state: dict[str, Any], part: str, without: Sequence[str]) -> Any:
-    value = state.get(part)
-    return {k: v for k, v in value.items() if k not in without} if part == "progress" else value
-
-
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "time"} for row in Journal.read(folder / "log.jsonl")]
-
-
-def _first_row(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> str:
-    """Return the first difference of two journals, in words."""
-    for left, right in zip_longest(one, two):
-        if left == right:
-            continue
-        if left is None or right is None:
-            which, row = ("has a row too many", right) if left is None else ("lacks a row", left)
-            return f"the journal {which}: {_place(row)}"
-        if (left["phase"], left["step"]) != (right["phase"], right["step"]):
-            return f"the journal has {_place(right)} in place of {_place(left)}"
-        key = next(key for key in {**left, **right} if left.get(key) != right.get(key))
-        return (
-            f"from step {left['step']} on, the order of samples, the random numbers or the weights are others "
-            f"({left['phase']} {key} {right.get(key)}, not {left.get(key)})"
-        )
-    return ""
-
-
-def _place(row: dict[str, Any]) -> str:
-    return f"{row['phase']}, step {row['step']}"
-
-
-def _first(one: Any, two: Any, place: str) -> str:
-    """Return the first place at which two nested states differ; empty if they are equal to the last bit."""
-    if isinstance(one, Tensor) and isinstance(two, Tensor):
-        return "" if _equal(one, two) else place
-    pairs = _pairs(one, two)
-    if pairs is None:
-        return "" if type(one) is type(two) and (one == two or (one != one and two != two)) else place
-    return next((found for key, left, right in pairs if (found := _first(left, right, f"{place}.{key}"))), "")
-
-
-def _pairs(one: Any, two: Any) -> Iterator[tuple[object, Any, Any]] | None:
-    """Return (key, one's, two's) of two mappings or sequences of the same form; None for any other values."""
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        return ((key, one[key], two[key]) for key in one)
-    if isinstance(one, list | tuple) and type(one) is type(two) and len(one) == len(two):
-        return ((i, left, right) for i, (left, right) in enumerate(zip(one, two, strict=True)))
-    return None
-
-
-def _equal(one: Tensor, two: Tensor) -> bool:
-    """Return whether two tensors have the same bits, also those of NaN."""
-    same = one.dtype == two.dtype and one.shape == two.shape
-    return same and torch.equal(one.reshape(-1).view(torch.uint8), two.reshape(-1).view(torch.uint8))

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from commands._arguments import one_word, split
-from configs import load
+from configs import resolve
 from utils.config.cli import Flag
 from utils.errors import ConfigError
 
@@ -46,10 +46,13 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         from trainer.run import resume
 
         return resume.resume("" if options["resume"] == "true" else options["resume"], keys, output)
-    cfg = load(config or "default", keys, OPTIONS)
+    resolved = resolve(config or "default", keys, OPTIONS)
     from trainer.run import session
+    from trainer.run.recorder import Origin
 
-    return session.train(cfg, config or "default", options.get("run"), output)
+    places = {key: place for key, place in resolved.places().items() if place != "default"}
+    origin = Origin(config or "default", ["train", *words, *(flag.typed for flag in flags)], places)
+    return session.train(resolved.config, origin, options.get("run"), output)
 
 
 def _output(options: Mapping[str, str]) -> Literal["text", "quiet", "json"]:

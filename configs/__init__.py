@@ -47,6 +47,10 @@ class Resolved:
     config: Config
     tree: Node
 
+    def places(self) -> dict[str, str]:
+        """Return the place of each key's value, by dotted key: file:line, a flag as it was typed, or "default"."""
+        return {key: _deepest(self.tree, key) for key in flatten(to_plain(self.config))}
+
 
 def load(
     name: str | os.PathLike[str] = "default",
@@ -153,3 +157,16 @@ def _check_monitor(config: Config, tree: Node, problems: Problems) -> None:
 def _place(tree: Node, key: str) -> str:
     node = tree.at(key)
     return node.where if node else ""
+
+
+def _deepest(node: Node, key: str) -> str:
+    """Return the place of a value: that of the deepest node on its path.
+
+    A single component's role is not in the key.
+    """
+    for name in key.split("."):
+        inside = node.entries if name in node.entries else getattr(node.at("model"), "entries", {})
+        node = inside.get(name, node)
+    for name in ("model", "name"):  # a component without arguments is shown as its name
+        node = node.at(name) or node
+    return node.where

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TOY, rows, state
+from conftest import PLAIN, ROOT, TOY, rows, state
 
 from commands import selftest
-from commands.selftest import difference, state_difference
+from trainer.checkpointing.compare import difference, state_difference
 
-SMALL = ["--model=MLP", "--model.dropout=0.5", "--trials=1", "--steps=5"]
+SMALL = ["--only=resume", "--model=MLP", "--model.dropout=0.5", "--trials=1", "--steps=5"]
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_resume_that_forgets_its_random_numbers_is_told(run, tmp_path, monkeyp
         return subprocess.Popen([sys.executable, str(script), *arguments], text=True, **pipe)
 
     monkeypatch.setattr(selftest, "_start", start)
-    given = run("selftest", *SMALL[:2], "--trials=2", "--steps=100")  # few steps may all be done before the kill
+    given = run("selftest", *SMALL[:3], "--trials=2", "--steps=100")  # few steps may all be done before the kill
     assert given.code == 1, given.out
     assert len(given.err.strip().splitlines()) == 1, given.err
     assert "it is another run: from step " in given.err and "the weights differ (model." in given.err
@@ -58,7 +58,7 @@ def test_a_resume_that_forgets_its_random_numbers_is_told(run, tmp_path, monkeyp
     ("flags", "words"),
     [
         (["--only=resum"], "did you mean 'resume'"),
-        (["--only=speed"], "there is resume"),
+        (["--only=speed"], "there is accumulation"),
         (["--steps=1"], "--steps=1: must be at least 2"),
         (["--trials=0"], "--trials=0: must be at least 1"),
         (["--trials=x"], "--trials=x"),
@@ -72,7 +72,7 @@ def test_mistakes_are_told_before_anything_is_started(run, tmp_path, flags, word
 
 
 def test_a_training_that_fails_is_told_with_its_own_words(run, tmp_path):
-    given = run("selftest", "dogcat_small", "--train-data-root=nowhere", "--trials=1")
+    given = run("selftest", "dogcat_small", "--train-data-root=nowhere", "--trials=1", "--only=resume")
     assert given.code == 1
     assert "the training itself ended with exit code 3" in given.err and "nowhere" in given.err
 
@@ -154,3 +154,71 @@ def test_the_first_row_of_the_journal_that_differs_is_told(two, change, words):
     path = two[1] / "log.jsonl"
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
     assert words in difference(*two)
+
+
+BATCHED = """
+from torch import nn
+from models.basic_module import BasicModule
+
+__all__ = ["Batched"]
+
+
+class Batched(BasicModule):
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+    def forward(self, x):
+        return self.layers(x - x.mean(0))
+"""
+DRAWING = """
+import torch
+from data.digits import Digits
+
+__all__ = ["Drawing"]
+
+
+class Drawing(Digits):
+    def __init__(self, split: str):
+        super().__init__(split)
+        self.numbers = torch.Generator().manual_seed(0)
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x + torch.rand((), generator=self.numbers), y
+
+    reads_batches = False
+"""
+
+
+@pytest.mark.slow
+def test_ways_that_must_be_equal_are(run):
+    given = run("selftest", "--model=MLP", "--only=accumulation,workers,validation,save-load,watchers", *PLAIN)
+    assert given.code == 0, given.err + given.out
+    assert [line.partition(":")[0] for line in given.out.splitlines()] == [
+        "accumulation",
+        "workers",
+        "validation",
+        "save_load",
+        "watchers",
+    ]
+    assert (
+        given.out.count("the same to the last bit") == 2 and "differs in nothing; its metrics by 0.0e+00" in given.out
+    )
+
+
+@pytest.mark.slow
+def test_a_network_that_looks_across_its_batch_is_told(run, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "batched.py").write_text(BATCHED)
+    given = run("selftest", "--model=Batched", "--only=accumulation,validation", *PLAIN)
+    assert given.code == 1 and given.out.count("WRONG") == 2, given.out
+    assert "accumulation and validation: trainings that must be equal differ" in given.err
+
+
+@pytest.mark.slow
+def test_a_dataset_with_random_numbers_of_its_own_is_told(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "drawing.py").write_text(DRAWING)
+    given = run("selftest", "--model=MLP", "--data=Drawing", "--only=workers", *PLAIN)
+    assert given.code == 1 and "workers: 0 and 2 data processes: weights differ" in given.out, given.out + given.err

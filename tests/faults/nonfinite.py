@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from commands.selftest import TIMES, state_difference
 from tests.faults.campaign import Family, Trial, require
 from tests.faults.children import Child, check_sentence
 from tests.faults.runs import (
@@ -23,6 +22,7 @@ from tests.faults.runs import (
     train,
 )
 from tests.faults.steps import stop_after
+from trainer.checkpointing.compare import TIMES, state_difference
 from trainer.checkpointing.store import read
 
 POLICIES = ("stop", "skip", "rollback")

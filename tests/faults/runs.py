@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from commands.selftest import difference
 from tests.faults import campaign
 from tests.faults.campaign import Trial, require
 from tests.faults.children import Child, Hook, warm
+from trainer.checkpointing.compare import difference
 from trainer.checkpointing.store import read
 from utils.sinks.journal import Journal
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from configs import Config
 from trainer.build import Given
+from trainer.run.recorder import Origin
 from trainer.run.result import Result
 from trainer.run.resume import go_on
 from trainer.run.session import begin
@@ -57,7 +58,7 @@ def fit(
     if output not in typing.get_args(Output) or not isinstance(run, str | None):
         raise ConfigError(f"fit: run is a text, and output one of {', '.join(typing.get_args(Output))}")
     with _restored():
-        return begin(cfg, "python", run, output, given)
+        return begin(cfg, Origin("python"), run, output, given)
 
 
 def _check(given: Given) -> None:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
 from trainer.messages import explain_torch_errors
+from trainer.run.recorder import Origin, begin_record
 from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
@@ -20,13 +21,13 @@ from utils.sinks.logger import Logger
 __all__ = ["begin", "run_in_folder", "train"]
 
 
-def train(cfg: Config, config_name: str, run: str | None, output: Output = "text") -> None:
+def train(cfg: Config, origin: Origin, run: str | None, output: Output = "text") -> None:
     """Train a new run, as the command does. Raises SystemExit, after saving, when a signal stopped it."""
-    if code := begin(cfg, config_name, run, output).stopped:
+    if code := begin(cfg, origin, run, output).stopped:
         raise SystemExit(code)
 
 
-def begin(cfg: Config, config_name: str, run: str | None, output: Output = "text", given: Given = NOTHING) -> Result:
+def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text", given: Given = NOTHING) -> Result:
     """Train a new run in a folder of its own."""
     console = Console(output if dist.is_main() else "quiet")
     takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
@@ -37,9 +38,11 @@ def begin(cfg: Config, config_name: str, run: str | None, output: Output = "text
     with explain_torch_errors(cfg):
         parts = build(cfg, console.say, given=given)
         networks = given.names().get("model") or "-".join(spec.name for spec in cfg.model.values())
-        name = dist.broadcast(run or run_name(config_name, networks))
-        folder = RunFolder.create(name, config_name) if dist.is_main() else None
+        name = dist.broadcast(run or run_name(origin.config, networks))
+        folder = RunFolder.create(name, origin.config) if dist.is_main() else None
         try:
+            if folder is not None:
+                begin_record(folder.path, origin)
             return run_in_folder(parts, folder, name, console, given)
         except (Exception, KeyboardInterrupt) as error:
             begun = parts.state.progress.step or parts.state.progress.validated >= 0

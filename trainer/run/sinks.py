@@ -7,6 +7,7 @@ from configs import COMPONENTS, Config
 from trainer.build import Given, Parts
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store
+from trainer.run.recorder import Recorder
 from trainer.run.report import Status, facts_of
 from trainer.watchers.chance import Chance
 from trainer.watchers.closing import ClosingViews
@@ -45,7 +46,7 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     if cfg.log.visdom:
         sinks.append(_visdom(cfg, path, console))
     saver = Saver(Store(path), cfg.train.save_in_background, lambda: [sink.sync() for sink in durable])
-    watchers: list[Watcher] = [Status(folder, parts.state), FirstSteps(), Chance(), *_watchers(cfg)]
+    watchers: list[Watcher] = [Status(folder, parts.state), Recorder(), FirstSteps(), Chance(), *_watchers(cfg)]
     return Outlets(console, Logger(sinks, journal), saver, watchers)
 
 

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from utils.config import source
 
-__all__ = ["Place", "here", "users_place"]
+__all__ = ["OWN_FOLDER", "Place", "here", "own_folder", "users_place"]
 
 PACKAGES: dict[str, int] = {}  # by the user's folder: the number of its package
+OWN_FOLDER = "DEEPTRAIN_OWN"  # variable: another folder than the current one whose rooms add components
 LOADED: dict[str, tuple[source.Stamp, ...]] = {}  # by module: its file and the helpers beside it at the import
 
 
@@ -94,9 +95,14 @@ def _reload(name: str, path: Path) -> None:
     importlib.reload(sys.modules[name])
 
 
+def own_folder() -> Path:
+    """Return the folder whose rooms add components: the current one, unless a run is trained again from its sources."""
+    return Path(os.environ.get(OWN_FOLDER, ""))
+
+
 def here(folder: Path) -> Path | None:
     """Return the current folder's subfolder of that name; None if there is none, or if it is that very folder."""
-    found = Path(folder.name)
+    found = own_folder() / folder.name
     return found if os.path.isdir(found) and not os.path.samefile(found, folder) else None
 
 

@@ -146,7 +146,7 @@ def _train(path: Path, arguments: Sequence[str], program: Path) -> Path:
 
 
 def _tell(path: Path, new: Path, steps: int | None, changed: Mapping[str, Sequence[str]], tolerance: float) -> None:
-    """Print the verdict and what has changed. Raises UserError if it is another run."""
+    """Print the verdict and the changes since. Raises UserError if it is another run."""
     told = [f"{kind} ({_listed(found)})" for kind, found in changed.items()]
     since = f"changed since: {'; '.join(told)}" if told else "code, data, versions and hardware are those of the run"
     if not (found := _difference(path, new, steps)):

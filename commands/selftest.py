@@ -9,7 +9,7 @@ Short trainings of CONFIG, each pair of which must give the same:
   accumulation  one batch, or two halves of it with accumulate doubled
   workers       data read in this process, or in two others
   validation    batches of one size, or of a third of it
-  save_load     a state, or what is read back of its save
+  save_load     a state, or one that was saved and read back
   watchers      nobody looks on, or all that may
   compile       train.compile off, or on (only when it is named: it takes minutes)
 

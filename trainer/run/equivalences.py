@@ -27,6 +27,7 @@ from utils.torch_private import is_batch_norm
 __all__ = ["TESTS", "Outcome", "measure"]
 
 ROUNDING = 1e-3  # share by which sums in another order may differ
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 RATE = 1e-3  # learning rate of plain SGD: Adam's first steps turn a rounded zero into a whole step
 
 
@@ -105,7 +106,7 @@ def _calm(task: nn.Module) -> None:
         if is_batch_norm(module):
             module.eval()
             module.train = lambda mode=True, kept=module: kept  # type: ignore
-        elif isinstance(module, nn.modules.dropout._DropoutNd):
+        elif isinstance(module, DROPOUTS):
             module.p = 0.0
         elif isinstance(module, nn.RNNBase):
             module.dropout = 0.0
@@ -155,7 +156,7 @@ def _validation(cfg: Config) -> Outcome:
 
 
 def _save_load(cfg: Config) -> Outcome:
-    """Compare a state with what is read back of it, and what either measures."""
+    """Compare a state with one that was saved and read back, and the metrics of both."""
     trained = _train(cfg)
     state, stream = trained.parts.state, io.BytesIO()
     torch.save(state.state_dict(), stream)
@@ -169,7 +170,9 @@ def _save_load(cfg: Config) -> Outcome:
     for loader in filter(None, loaders):
         loader.close()
     share = _share([one], [two])
-    text = f"what is read back of a save differs in {', '.join(wrong) or 'nothing'}; its metrics by {share:.1e}"
+    text = (
+        f"a state that was saved and read back differs in {', '.join(wrong) or 'nothing'}; its metrics by {share:.1e}"
+    )
     return Outcome(text, not wrong and share == 0)
 
 

@@ -40,7 +40,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn") 
 LARGEST = 1 << 20  # bytes of a source file; a larger one is no source
 WHOLE = 256 << 20  # bytes of data that are read whole; of more, the beginnings of some files are
 SOME, BEGINNING = 512, 1 << 16  # so many files, so many bytes of each
-KINDS = ("code", "data", "versions", "hardware")  # what a run may differ by
+KINDS = ("code", "data", "versions", "hardware")  # of differences between two runs
 PASSED = ("checkpoints", "__pycache__")  # folders that hold no data
 
 

@@ -60,7 +60,8 @@ def check_stopped(t: Trial, child: Child, step: int, fault: str, whole: Path, ac
     facts = ["lr ", f"samples {first}, ", *(["gradient norm "] if step > 3 else [])]  # none before a window is full
     check_sentence(child, 6, f"step {step}: the {fault.split()[0]}", *facts)
     if step == 1:
-        return require(not (t.folder / RUN).exists(), "nothing was learned, but the run's name is taken")
+        require(not (t.folder / RUN).exists(), "nothing was learned, but the run's name is taken")
+        return
     saved = position(t.folder)
     require(step - 1 - SAVES < saved < step, f"not finite at step {step}, but saved after {saved}")
     if saved % 13:  # at the end of an epoch a stopped run saves before validation

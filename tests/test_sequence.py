@@ -175,3 +175,10 @@ def test_mnist_row_by_row_reaches_97_percent(run):
     given = run("train", "mnist_lstm", "--run=a", f"--data.dataset.root={DATA / 'mnist'}", *PLAIN)
     assert given.code == 0, given.err
     assert max(row["accuracy"] for row in rows("a", phase="val")) >= 0.97
+
+
+def test_pixels_that_are_no_floats_are_told_with_the_key(run):
+    given = run(
+        "train", "--model=SequenceClassifier", "--data.transform.train=[PILToTensor]", "--train.max_steps=1", *PLAIN
+    )
+    assert given.code == 3 and "inputs must be float32, as the weights are; see data.transform" in given.err, given

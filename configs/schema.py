@@ -9,6 +9,7 @@ from utils.config.ranges import Count, Fraction, Range
 __all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
 
 TransformList = Annotated[tuple[Component, ...], "transform"]
+ViewList = Annotated[tuple[Component, ...], "view"]
 WatcherList = Annotated[tuple[Component, ...], "watcher"]
 Model = Annotated[Roles, "model"]
 Optim = Annotated[Roles, "optim"]
@@ -112,6 +113,10 @@ class Test:
     output: Literal["probability", "label", "class", "rle"] = "probability"
     positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset's choice
     sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
+    # the predictions for these are averaged with those for the pictures themselves: hflip, vflip, rot90, rot180,
+    # rot270, scale, and transforms that move pixels, as {name: FiveCrop, size: 56}
+    views: ViewList = ()
+    average: Literal["mean", "geometric", "rank", "climb"] = "mean"  # of several runs; climb: weights by hill climbing
     clip: Annotated[float, Range(0, 0.5)] | None = None  # probabilities are written from clip to 1 - clip, as 1e-5
     mirror: bool = True  # check that the validation split, written in the same way, gives validation's metrics again
 

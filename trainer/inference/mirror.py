@@ -26,7 +26,7 @@ from utils.errors import DataError
 
 __all__ = ["Validated", "compare", "validated"]
 
-SHOWN = ("accuracy", "rmse", "mean_iou", "log_loss")  # the first of these that a task measures is told
+SHOWN = ("mean_iou", "accuracy", "rmse", "log_loss")  # the first of these that a task measures is told
 ROUNDING = 2e-5  # the difference that single precision may make
 PROBED = 32  # samples that are read alone
 

@@ -16,6 +16,7 @@ from trainer.inference.runs import with_runs
 from trainer.inference.sample import Sample, read_sample
 from trainer.inference.submission import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.inference.trained import LoadedRun
+from trainer.inference.viewed import with_views
 from trainer.messages import explain_torch_errors
 from trainer.task import Row, Task
 from utils import dist
@@ -107,6 +108,7 @@ def _predict(checkpoint: str, flags: Sequence[Flag]) -> Predicted:
     run = LoadedRun(checkpoint)
     costly = "losses" in COMPONENTS["task"].signature(run.stored.task.name).parameters
     cfg, task, device = run.load_task(flags, losses=not costly)
+    task = with_views(task, cfg, run.meta)
     if cfg.test.output == "rle" and "mask_values" not in run.meta:
         raise ConfigError("test.output: rle is of masks, and this run predicts none; leave it out")
     form = Form(cfg, run.meta, None if cfg.test.sample is None else read_sample(cfg.test.sample))

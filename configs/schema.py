@@ -74,6 +74,8 @@ class Train:
     # stop, or leave the batch out: skip goes on, rollback returns to the last save
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
+    # at the end: average the weights of so many last epochs and validate them; averaged.pth, for val and test
+    average_last: Annotated[int, Range(2, 1000)] | None = None
     monitor: str | None = None  # validation metric that picks best.pth; null: the task's first
     early_stop: Count | None = None  # end after so many validations without a better one
     val_steps: Count | None = None  # steps between two validations; null: after each epoch

@@ -176,6 +176,11 @@ def test_a_loader_that_is_wrong_is_refused(test, monkeypatch, epoch, said):
     ("old", "new", "said"),
     [
         ("range(count)]", "[0, *range(count - 1)]]", "different ids"),
+        (
+            "for i in range(count)]",
+            "for i in range(count)]\n        self.files = [f'x/{split}{(i + 1) % count}.jpg' for i in range(count)]",
+            "the id test0 is given to the sample of the file test1, and another file has that name",
+        ),
         ("for i in range(count)]", "for i in range(1, count + 1)]", "1 of its ids have no prediction (test0)"),
     ],
 )
@@ -232,6 +237,18 @@ def test_without_validation_data_the_check_is_left_out_and_told(test):
     given = test()
     assert given.code == 0 and "note: no mirror check: the validation split cannot be read (" in given.out, given
     assert "mirror" not in test("--test.mirror=false").out
+
+
+@pytest.mark.learns
+def test_another_metric_than_the_stored_one_is_told(test, run):
+    import torch
+
+    assert "note: accuracy is" not in test().out
+    state = torch.load("checkpoints/a/best.pth", weights_only=True)
+    state["model"] = {name: value * 0 for name, value in state["model"].items()}
+    torch.save(state, "other.pth")
+    given = run("test", "other.pth")
+    assert given.code == 0 and "note: accuracy is 0." in given.out and "when other.pth was written" in given.out, given
 
 
 # The file itself

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from configs import COMPONENTS, Config
+from data.protocol import files_of, identity_of, ids_of
 from trainer.evaluate import predict
 from trainer.inference.figures import Unreadable
 from trainer.inference.mirror import Validated, compare, validated
 from trainer.inference.runs import with_runs
-from trainer.inference.sample import Sample, read_sample
+from trainer.inference.sample import Sample, check_ids, read_sample
 from trainer.inference.submission import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.inference.trained import LoadedRun
 from trainer.inference.viewed import with_views
+from trainer.last_epochs import AVERAGED
 from trainer.messages import explain_torch_errors
+from trainer.progress import Monitor, Progress
 from trainer.task import Row, Task
 from utils import dist
 from utils.config.cli import Flag
@@ -114,6 +117,7 @@ def predict_both(run: LoadedRun, flags: Sequence[Flag]) -> Predicted:
         raise ConfigError("test.output: rle is of masks, and this run predicts none; leave it out")
     form = Form(cfg, run.meta, None if cfg.test.sample is None else read_sample(cfg.test.sample))
     with explain_torch_errors(cfg, training=False), closing(run.loader(cfg, "test", task, device)) as loader:
+        check_ids([str(key) for key in ids_of(loader.dataset)], files_of(loader.dataset))
         rows = predict(task, loader, cfg, device)
         reason = f"validation of {type(task).__name__} needs a network of its own" if costly else ""
         seen = reason or (
@@ -134,6 +138,19 @@ def _validate(run: LoadedRun, cfg: Config, task: Task, device: torch.device, tes
         return f"the validation split cannot be read ({error})"
     try:
         with closing(loader):
-            return validated(task, loader, cfg, device, test)
+            seen = validated(task, loader, cfg, device, test)
     except Unreadable as reason:
         return str(reason)
+    if dist.is_main() and not cfg.test.views and identity_of(loader.dataset) == run.state.get("data", {}).get("val"):
+        _tell_other_metric(run, cfg, task, seen)
+    return seen
+
+
+def _tell_other_metric(run: LoadedRun, cfg: Config, task: Task, seen: Validated) -> None:
+    """Say where the monitored metric is another one than when the checkpoint was written, just after a validation."""
+    monitor, progress = Monitor(cfg.train, task.metrics), Progress.from_state(run.state["progress"])
+    if progress.score is None or progress.validated != progress.step or monitor.name not in seen.numbers:
+        return
+    stored, now = progress.score if monitor.mode == "min" else -progress.score, seen.numbers[monitor.name]
+    if run.source.name != AVERAGED and abs(stored - now) > 1e-3 * (1 + abs(stored)):
+        show(f"note: {monitor.name} is {now:.4g} here, and was {stored:.4g} when {run.source} was written")

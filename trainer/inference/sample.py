@@ -12,7 +12,7 @@ from trainer.task import Row
 from utils.errors import DataError
 from utils.terminal import show
 
-__all__ = ["Sample", "by_sample", "read_sample"]
+__all__ = ["Sample", "by_sample", "check_ids", "read_sample"]
 
 RUNS = ("rle", "encodedpixels", "encoded_pixels", "rle_mask", "run_length")  # names of columns of run-length masks
 
@@ -58,6 +58,23 @@ def by_sample(sample: Sample, rows: dict[str, Row]) -> tuple[list[str], dict[str
     for column, name, cells in zip(sample.header[1:], names, sample.columns, strict=True):
         _check_type(f"{sample.path}: the column '{column}'", [cell for cell in cells if cell], rows, name)
     return names, {key: rows[key] for key in sample.ids}
+
+
+def check_ids(ids: Sequence[str], files: Sequence[str]) -> None:
+    """Raise DataError where an id names the file of another sample: ids and files are out of step.
+
+    `files` are those of the samples, if a dataset tells one for each.
+    """
+    if len(ids) != len(files):
+        return
+    names = [_bare(file) for file in files]
+    known = set(names)
+    for key, name in zip(map(_bare, ids), names, strict=True):
+        if key != name and key in known:
+            raise DataError(
+                f"the id {key} is given to the sample of the file {name}, and another file has that name: "
+                "ids and files are out of step; see the dataset's ids"
+            )
 
 
 def _check_type(place: str, cells: Sequence[str], rows: dict[str, Row], name: str) -> None:

@@ -12,7 +12,7 @@ from data.photos import Photos
 from trainer.inference.submission import write_pictures
 from utils.errors import ConfigError, DataError, StorageError
 from utils.files import write_atomic
-from utils.images import read_image, to_tensor, write_image
+from utils.images import read_image, read_values, to_tensor, write_image
 from utils.sinks.journal import Journal
 
 
@@ -76,3 +76,9 @@ def test_predicted_pictures_lie_beside_the_csv(tmp_path):
     rows = {"7": {"mask": torch.eye(4, dtype=torch.uint8), "share": 0.25}}
     assert write_pictures(tmp_path / "a.csv", rows) == {"7": {"mask": "masks/7.png", "share": 0.25}}
     assert np.asarray(Image.open(tmp_path / "masks" / "7.png")).tolist() == torch.eye(4).int().tolist()
+
+
+def test_masks_of_16_bits_are_written_exactly(tmp_path):
+    mask = torch.tensor([[0, 26001], [26002, 65535]], dtype=torch.int32)
+    write_image(tmp_path / "m.png", mask)
+    assert np.array_equal(read_values(str(tmp_path / "m.png")), mask.numpy())

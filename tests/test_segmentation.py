@@ -15,6 +15,7 @@ from configs import Component
 from data.loading.transforms import make_transform
 from data.segmentation import MaskFolder
 from models.unet import UNet
+from trainer.inference.runs import decode_runs
 from trainer.tasks.segmentation import ClassIoU, MeanIoU, Segmentation, WorstIoU, dice_loss
 from utils.errors import DataError
 from utils.meters import Confusion
@@ -424,3 +425,16 @@ def test_on_real_slices_it_beats_one_class_and_a_threshold(run, tmp_path):
     for i in range(5):
         mask = Image.open(tmp_path / f"checkpoints/a/masks/{i}.png")
         assert mask.size == (512, 512) and set(np.unique(mask)) == {0, 255}
+
+
+def test_masks_and_runs_pass_the_mirror_check(run, trained, tmp_path):
+    given = run("test", "checkpoints/a")
+    assert given.code == 0 and "mirror check: the file's column gives mean_iou" in given.out, given
+    (tmp_path / "sample.csv").write_text("img,EncodedPixels\n1,1 1\n0,1 1\n")
+    given = run("test", "checkpoints/a", "--test.sample=sample.csv")
+    assert given.code == 0 and "mirror check: the file's column gives mean_iou" in given.out, given
+    header, *lines = (tmp_path / "checkpoints/a/submission.csv").read_text().splitlines()
+    assert header == "img,EncodedPixels" and [line.split(",")[0] for line in lines] == ["1", "0"]
+    mask = np.asarray(Image.open("checkpoints/a/masks/1.png")) == 255
+    assert np.array_equal(decode_runs(lines[0].split(",")[1], *mask.shape), mask)
+    assert run("test", "checkpoints/a", "--test.output=rle", "--test.clip=0.1").code == 2

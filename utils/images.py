@@ -236,7 +236,8 @@ def write_image(path: str | Path, pixels: "Tensor | np.ndarray") -> None:
     array = np.asarray(pixels)
     if np.issubdtype(array.dtype, np.floating):
         array = (np.nan_to_num(array).clip(0, 1) * 255).round()
-    array = array.astype(np.uint8)
+    wide = array.dtype.kind in "iu" and array.ndim == 2 and array.size and 255 < array.max() < 65536
+    array = array.astype(np.uint16 if wide else np.uint8)  # the values of masks may have 16 bits
     if array.ndim == 3:
         array = array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)
     buffer = io.BytesIO()

@@ -36,7 +36,7 @@ TRANSFORMS = Library(
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
 # arguments that the engine hands to datasets, besides the facts of the training set
-FROM_ENGINE = frozenset({"split", "transform", "whole", "ignore_index", "target_kind", "statistics"})
+FROM_ENGINE = frozenset({"split", "transform", "whole", "ignore_index", "target_kind", "statistics", "folds"})
 
 COMPONENTS = connect(
     {

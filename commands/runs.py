@@ -1,8 +1,10 @@
 """runs: list the runs in checkpoints/ as a table, the newest first.
 
 python main.py runs [WORD…] [--sort=…] [--state=…] [--model=…]
+python main.py runs NAME
 
-With words, only runs whose name holds one of them. Nothing is trained.
+With words, only runs whose name holds one of them. NAME of a kfold or sweep
+is its leaderboard: its runs, the best first. Nothing is trained.
 
   --sort=ORDER  newest (the default), best, time, epochs or run
   --state=NAME  only runs that are running, finished, stopped, crashed or failed
@@ -15,6 +17,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 
 from commands._remove_runs import refuse_state, remove_runs
@@ -23,8 +26,9 @@ from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import STATES, Run, read_run, run_folders
+from utils.runs.study import Study, find_study, is_study, read_study
 from utils.terminal import show
-from utils.words import shortened, suggest
+from utils.words import count_of, shortened, suggest
 
 __all__ = ["columns", "metrics_of", "options_of", "run", "format_number", "width"]
 
@@ -45,6 +49,11 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
     Raises ConfigError for an unknown option, order or filter value.
     """
+    if len(words) == 1 and not flags and (path := find_study(words[0])):
+        from commands._leaderboard import leaderboard
+
+        show("\n".join(leaderboard(read_study(path))))
+        return
     sure = any(flag.key == "yes" for flag in flags)
     options = options_of([flag for flag in flags if flag.key != "yes"], ("sort", "remove", *FILTERS))
     if state := options.pop("remove", ""):
@@ -67,6 +76,10 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         show(f"no run in {ROOT} yet; python main.py train begins one")
     for reason in damaged:
         show(f"passed over {reason}")
+    for study in _studies() if not flags else ():
+        show(
+            f"{study.name}: {study.command} of {count_of(len(study.children), 'run')}; python main.py runs {study.name}"
+        )
 
 
 def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:
@@ -95,11 +108,22 @@ def _read_all() -> tuple[list[Run], list[str]]:
     except OSError as error:
         raise CheckpointError(f"{ROOT}: cannot be read: {error.strerror or error}") from error
     for folder in folders:
+        if is_study(folder):
+            continue
         try:
             runs.append(read_run(folder, metrics_of))
         except CheckpointError as error:
             damaged.append(str(error))
     return runs, damaged
+
+
+def _studies() -> list[Study]:
+    """Return the studies in checkpoints/, without damaged ones."""
+    found = []
+    for folder in run_folders(ROOT):
+        with suppress(CheckpointError):
+            found += [read_study(folder)] if is_study(folder) else []
+    return found
 
 
 def _orders() -> dict[str, Callable[[Run], tuple]]:

@@ -142,11 +142,20 @@ def _check_folds(data: Data, tree: Node, problems: Problems) -> None:
     if data.fold is not None and not 0 <= data.fold[0] < data.fold[1] > 1:
         told = f"data.fold={list(data.fold)} must be [k, n]: fold k of n, counted from 0, with n at least 2"
         problems.add(_place(tree, "data.fold"), told)
+    if data.fold is not None and isinstance(data.dataset, Component) and _is_given_divided(data.dataset.name):
+        told = f"data.fold: {data.dataset.name} does not divide its samples itself: its validation split is given"
+        problems.add(_place(tree, "data.fold"), f"{told}; leave data.fold out")
     if data.group is not None and data.fold is None:
         told = f"data.group={data.group}: needs data.fold, as --data.fold=[0,5]: the fold that is held out"
         problems.add(_place(tree, "data.group"), told)
     if data.fraction == 0:
         problems.add(_place(tree, "data.fraction"), "data.fraction must be above 0: nothing is left to train on")
+
+
+def _is_given_divided(dataset: str) -> bool:
+    """Return whether a dataset is known not to divide its samples itself."""
+    known = COMPONENTS["data"]
+    return dataset in known.all_names() and "folds" not in known.signature(dataset).parameters
 
 
 def direction_fault(metrics: Mapping[str, str]) -> str:

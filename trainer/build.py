@@ -156,7 +156,7 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
         )
     offered: Meta = {**meta, "split": split, "whole": whole}
     if cfg.data.fold is not None:
-        offered["folds"] = _folds(cfg, registry.signature(spec.name).parameters)
+        offered["folds"] = Folds(*cfg.data.fold, cfg.data.group)
     if kind := COMPONENTS["task"].literal(cfg.task.name, "target_kind"):
         offered["target_kind"] = kind
     if "ignore_index" in cfg.task.args:
@@ -172,17 +172,6 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
         raise DataError(f"data.dataset: {spec.name}: {reason_of(error)} ({place_of(error)})") from error
     device = choose_device(cfg.train.use_gpu if cfg.data.cache == "gpu" else False)
     return with_cache(dataset, cfg.data.cache, say, device)
-
-
-def _folds(cfg: Config, takes: Mapping[str, Any]) -> Folds:
-    """Return the fold that is held out. Raises ConfigError for a dataset that does not divide its samples itself."""
-    assert cfg.data.fold is not None
-    if "folds" not in takes:
-        raise ConfigError(
-            f"data.fold: {cfg.data.dataset.name} does not divide its samples itself, because its validation split is "
-            "given; leave data.fold out, or let its __init__ take folds (docs/extend.md)"
-        )
-    return Folds(*cfg.data.fold, cfg.data.group)
 
 
 def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = True, given: Given = NOTHING) -> Task:

@@ -23,6 +23,6 @@ __all__ = ["run"]
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Predict with a checkpoint. Raises ConfigError when none is named."""
     checkpoint, keys = checkpoint_and_keys("test", words, flags)
-    from trainer.inference.trained import test
+    from trainer.inference.predictions import test
 
     test(checkpoint, keys)

@@ -112,9 +112,12 @@ class Test:
     """The file with the test split's predictions."""
 
     result_file: str | None = None  # the CSV; null: submission.csv in the run folder
-    output: Literal["probability", "label", "class"] = "probability"  # the output of a classifier
+    # the output of a classifier; rle: run-length masks of a segmentation with two classes
+    output: Literal["probability", "label", "class", "rle"] = "probability"
     positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset's choice
     sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
+    clip: Annotated[float, Range(0, 0.5)] | None = None  # probabilities are written from clip to 1 - clip, as 1e-5
+    mirror: bool = True  # check that the validation split, written in the same way, gives validation's metrics again
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from data.loading.loader import Loader
 from data.protocol import ids_of
 from trainer.task import Row, Task
 from utils import dist
+from utils.blame import place_of_method
 from utils.device import autocast
-from utils.errors import DataError
+from utils.errors import CodeError, DataError
 from utils.meters import Meter
 from utils.randomness import same_random_state
 
-__all__ = ["evaluate", "evaluating", "predict", "unchanged"]
+__all__ = ["evaluate", "evaluating", "predict", "predicted", "unchanged"]
 
 
 @contextmanager
@@ -45,10 +46,12 @@ def evaluate(
     cfg: Config,
     device: torch.device,
     after_batch: Callable[[], object] = lambda: None,
+    also: Callable[[list[int], Any], object] = lambda indices, batch: None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the metrics over a split, and extras that are no number, such as a confusion matrix.
 
-    Each sample counts once, on one rank. Without a loader there are no metrics. `after_batch` may raise to break off.
+    Each sample counts once, on one rank. Without a loader there are no metrics. `after_batch` may raise to break off;
+    `also` gets the indices of a batch and the batch, under the same conditions as the task.
     Raises DataError when the split has no sample.
     """
     if loader is None:
@@ -57,9 +60,10 @@ def evaluate(
         raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
     meters = task.meters()
     with evaluating(task), torch.no_grad():
-        for _, batch in loader.epoch(0):
+        for indices, batch in loader.epoch(0):
             with autocast(device, cfg.train.precision):
                 task.val_step(batch, meters)
+                also(indices, batch)
             after_batch()
     values = {name: meter.value() for name, meter in _merged(task, meters).items()}
     numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
@@ -86,10 +90,25 @@ def predict(task: Task, loader: Loader, cfg: Config, device: torch.device) -> di
     with evaluating(task), torch.no_grad():
         for indices, batch in loader.epoch(0):
             with autocast(device, cfg.train.precision):
-                rows += zip(indices, task.test_step(batch), strict=True)
+                rows += predicted(task, indices, batch)
     merged = dict(row for part in dist.gather(rows) for row in part)
-    ids = ids_of(loader.dataset)
-    found = {str(ids[index]): merged[index] for index in range(loader.size)}
+    ids = [str(key) for key in ids_of(loader.dataset)]
+    if missing := [ids[index] for index in range(loader.size) if index not in merged]:
+        few = ", ".join(missing[:3])
+        raise DataError(f"{len(missing)} of {loader.size} test samples were never read ({few}); see data.dataset")
+    found = {ids[index]: merged[index] for index in range(loader.size)}
     if len(found) != loader.size:
         raise DataError(f"{loader.size} test samples have only {len(found)} different ids; make the file names unique")
     return found
+
+
+def predicted(task: Task, indices: list[int], batch: Any) -> list[tuple[int, Row]]:
+    """Return the index and the prediction of each sample. Raises CodeError unless there is one for each."""
+    rows = task.test_step(batch)
+    if not isinstance(rows, list) or len(rows) != len(indices) or not all(isinstance(row, dict) for row in rows):
+        place = place_of_method(task, "test_step") or "task"
+        given = f"{len(rows)} rows" if isinstance(rows, list) else f"a {type(rows).__name__}"
+        raise CodeError(
+            f"{place}: test_step gives {given} for {len(indices)} samples; it must return a list of a dict for each"
+        )
+    return list(zip(indices, rows, strict=True))

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -31,20 +32,24 @@ def content(path: Path) -> bytes:
         return file.read()
 
 
-def write_atomic(path: Path, data: bytes | memoryview) -> None:
+def write_atomic(
+    path: Path, data: bytes | memoryview, check: Callable[[Path], object] = lambda temporary: None
+) -> None:
     """Write a file through a temporary one in the same folder; if that fails, an older file of that name stays.
 
-    Raises StorageError when it cannot be written.
+    `check` may raise when it reads the temporary one. Raises StorageError when it cannot be written.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(temporary, data)
+        check(temporary)
         os.replace(temporary, path)
     except OSError as error:
+        raise storage_error(path, error, len(data)) from error
+    finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise storage_error(path, error, len(data)) from error
 
 
 def write_durably(path: Path, data: bytes | memoryview) -> None:

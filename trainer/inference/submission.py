@@ -1,45 +1,107 @@
-"""Predictions as a CSV file that can be trusted: every id once, in the sample's order, under the sample's header."""
+"""Predictions as a CSV file that can be trusted: every id once, in the sample's order, under the sample's header.
 
-import csv
-import io
+The file is read back and compared with the predictions before it takes the place of an older one.
+"""
+
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
-from data._folders import SUFFIXES
+from trainer.inference.cells import encoded, quoted, read_lines, text_of
+from trainer.inference.sample import Sample, by_sample
 from trainer.task import Row
 from utils.errors import ConfigError, DataError, NonFiniteError
 from utils.files import write_atomic
 from utils.images import write_image
 from utils.terminal import show
 
-__all__ = ["target_of", "write_pictures", "write_submission"]
+__all__ = [
+    "Layout",
+    "check_file",
+    "laid_out",
+    "read_cells",
+    "target_of",
+    "tell_odd_names",
+    "write_pictures",
+    "write_rows",
+]
 
 
-def write_submission(target: Path, rows: dict[str, Row], sample: str | None) -> int:
-    """Write id and predicted columns; give the number of rows.
+class Layout(NamedTuple):
+    """The columns of a file: the header, and the predicted column under each of its names after the first.
+
+    `exact`: ids and header are a sample's, and stand there as they are.
+    """
+
+    header: list[str]
+    names: list[str]
+    exact: bool = False
+
+
+def laid_out(rows: dict[str, Row], sample: Sample | None) -> tuple[Layout, dict[str, Row]]:
+    """Return the columns of the file, and the rows in its order, by its ids.
 
     Without a sample: header `id` and the prediction's columns, sorted by id (numbers as numbers). Raises DataError
-    when the sample's ids or columns are not those of the predictions, NonFiniteError for a value that is no number.
+    when the sample's ids, columns or types are not those of the predictions, or rows have several sets of columns.
     """
+    if not rows:
+        raise DataError("the test split has no samples: nothing to predict")
+    first = next(iter(rows.values()))
+    if odd := [key for key, row in rows.items() if row.keys() != first.keys()]:
+        raise DataError(
+            f"the prediction for id {odd[0]} has other columns than the first one; see the task's test_step"
+        )
     if sample is None:
-        header, order = ["id", *next(iter(rows.values()))], sorted(rows, key=_by_number(rows))
-        names = header[1:]
-    else:
-        header, order = _read_sample(Path(sample))
-        rows = _matched(sample, order, rows)
-        names = _match_columns(sample, header, list(next(iter(rows.values()))))
-    _tell_odd_names(order)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for key in order:
-        writer.writerow([key, *(_value(key, rows[key][name]) for name in names)])
-    write_atomic(target, text.getvalue().encode("utf-8", "backslashreplace"))  # ids are names of files
-    return len(order)
+        order = sorted(rows, key=int if all(key.isdecimal() for key in rows) else str)
+        return Layout(["id", *first], list(first)), {key: rows[key] for key in order}
+    names, rows = by_sample(sample, rows)
+    return Layout(sample.header, names, exact=True), rows
+
+
+def write_rows(target: Path, layout: Layout, rows: Mapping[str, Row], probabilities: bool = False) -> None:
+    """Write the rows, and read them back before an older file is replaced; `probabilities` are from 0 to 1.
+
+    Raises DataError when an id is doubled or a value out of range, NonFiniteError for a value that is no number.
+    """
+    lines = [[key, *(row[name] for name in layout.names)] for key, row in rows.items()]
+    for key, *values in lines:
+        _check_values(str(key), values, probabilities)
+    data = encoded([layout.header, *lines], layout.exact)
+    write_atomic(target, data, partial(check_file, layout=layout, lines=lines))
+
+
+def read_cells(path: Path, layout: Layout) -> dict[str, dict[str, str]]:
+    """Return the cells of a written file by id, as they are written, and by predicted column. Raises DataError."""
+    lines = read_lines(path, layout.exact)
+    if lines[0] != [text_of(name) for name in layout.header]:
+        raise DataError(f"{path}: the header is {_few(lines[0])}, not {_few(layout.header)}")
+    return {line[0]: dict(zip(layout.names, line[1:], strict=True)) for line in lines[1:]}
+
+
+def check_file(path: Path, layout: Layout, lines: Sequence[Sequence[object]]) -> None:
+    """Raise DataError unless a file holds exactly this header and these lines, an id first, each once."""
+    header, *found = read_lines(path, layout.exact) or [[]]
+    wanted = [text_of(name) for name in layout.header]
+    if header != wanted:
+        raise _other_header(path, header, wanted)
+    ids = [line[0] for line in found]
+    if len(set(ids)) != len(ids):
+        twice = next(key for key in ids if ids.count(key) > 1)
+        raise DataError(f"{path}: the id {twice} stands in several lines; make the names of the test files unique")
+    due = [text_of(str(line[0])) for line in lines]
+    there = set(ids)
+    if missing := [key for key in due if key not in there]:
+        raise DataError(f"{path}: {len(missing)} ids have no line ({_few(missing)})")
+    if ids != due:
+        wrong = next(((a, b) for a, b in zip(ids, due, strict=False) if a != b), (ids[-1], "nothing"))
+        raise DataError(f"{path}: the id {wrong[0]} stands where {wrong[1]} is due")
+    for line, meant in zip(found, lines, strict=True):
+        if len(line) != len(header) or not all(map(_equal, line[1:], meant[1:])):
+            raise DataError(f"{path}: the line of id {line[0]} reads {_few(line[1:])}, not {_few(meant[1:])}")
 
 
 def write_pictures(target: Path, rows: dict[str, Row]) -> dict[str, Row]:
@@ -58,118 +120,59 @@ def write_pictures(target: Path, rows: dict[str, Row]) -> dict[str, Row]:
     return named
 
 
-def _by_number(ids: dict[str, Row]):  # noqa: ANN202 - a sort key
-    return int if all(key.isdecimal() for key in ids) else str
-
-
-def _read_sample(path: Path) -> tuple[list[str], list[str]]:
-    """Header and ids."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            header, *lines = [row for row in csv.reader(stream) if row] or [[]]
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file; --test.sample names Kaggle's sample_submission.csv") from error
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a CSV with a header: {error}") from error
-    ids = [row[0] for row in lines]
-    if len(header) < 2 or len(set(ids)) != len(ids) or not ids:
-        raise DataError(f"{path}: needs a header with an id and at least one column, and each id once")
-    return header, ids
-
-
-def _tell_odd_names(ids: Sequence[str]) -> None:
-    """Say which names of files are no UTF-8 text, and how they are written."""
-    odd = [key for key in ids if _text(key) != key]
+def tell_odd_names(ids: Sequence[str], exact: bool) -> None:
+    """Say which ids are no UTF-8 text or look like formulas, and how they are written."""
+    odd = [key for key in ids if text_of(key) != key]
     if odd:
-        show(f"note: {len(odd):,} ids are no UTF-8 text; they are written with codes, the first as {_text(odd[0])}")
+        show(f"note: {len(odd):,} ids are no UTF-8 text; they are written with codes, the first as {text_of(odd[0])}")
+    formulas = [key for key in ids if quoted(key) != key]
+    if formulas:
+        how = (
+            "they stand there as in the sample"
+            if exact
+            else f"they are written with a ' before, as {quoted(formulas[0])}"
+        )
+        show(f"note: {len(formulas):,} ids are formulas to a spreadsheet; {how}")
 
 
-def _text(key: str) -> str:
-    """Return an id as it is written: bytes of a file's name that are no UTF-8 text as codes, such as \\udce9."""
-    return key.encode("utf-8", "backslashreplace").decode()
-
-
-def _matched(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> dict[str, Row]:
-    """Return the rows by the sample's ids: the same ids, otherwise without suffixes, otherwise without folders, too.
-
-    Raises DataError when the ids of the sample and of the predictions are not the same, or one could be two.
-    """
-    for short, told in ((lambda key: key, ""), (_without_suffix, "suffix"), (_bare, "suffix and folder")):
-        found = _by_short_name(wanted, rows, short)
-        if found is not None:
-            if told:
-                show(f"{sample}: its ids are matched with those of the pictures without {told}")
-            return found
-    raise _other_ids(sample, wanted, rows)
-
-
-def _by_short_name(wanted: Sequence[str], rows: dict[str, Row], short: Callable[[str], str]) -> dict[str, Row] | None:
-    """Return the rows by the wanted ids; None unless each short id fits one row, and each row one id."""
-    known = {short(key): key for key in rows}
-    ids = {short(key): key for key in wanted}
-    if len(known) < len(rows) or len(ids) < len(wanted) or known.keys() != ids.keys():
-        return None
-    return {key: rows[known[name]] for name, key in ids.items()}
-
-
-def _doubles(rows: dict[str, Row], short: Callable[[str], str]) -> list[str]:
-    """Return two ids that are the same in their short form; empty if there are none."""
-    found: dict[str, str] = {}
-    for key in rows:
-        if (other := found.setdefault(short(key), key)) != key:
-            return [other, key]
-    return []
-
-
-def _without_suffix(key: str) -> str:
-    """Return an id without a picture's suffix."""
-    return os.path.splitext(key)[0] if key.lower().endswith(SUFFIXES) else key
-
-
-def _bare(key: str) -> str:
-    return _without_suffix(key).rpartition("/")[2]
-
-
-def _other_ids(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> DataError:
-    """Return the error for ids that are missing, foreign, or the same without suffix."""
-    missing, foreign = set(wanted) - rows.keys(), rows.keys() - set(wanted)
-    twice = _doubles(rows, _without_suffix)
-    if missing and twice and {_without_suffix(key) for key in wanted} == {_without_suffix(key) for key in rows}:
-        return DataError(f"{sample}: {' and '.join(twice)} are both '{_without_suffix(twice[0])}' there; rename one")
-    parts = [f"{len(missing)} of its ids have no prediction ({_few(missing)})"] if missing else []
-    parts += [f"{len(foreign)} predictions are not in it ({_few(foreign)})"] if foreign else []
-    return DataError(f"{sample}: {' and '.join(parts)}; is --test-data-root the folder it belongs to?")
-
-
-def _few(ids: set[str]) -> str:
-    return ", ".join(sorted(ids)[:3]) + (", …" if len(ids) > 3 else "")
-
-
-def _match_columns(sample: str, header: list[str], predicted: list[str]) -> list[str]:
-    """Return which predicted column goes under each column of the sample."""
-    wanted = header[1:]
-    if set(wanted) == set(predicted):
-        return wanted
-    if len(wanted) == len(predicted) == 1:
-        return predicted
-    raise DataError(
-        f"{sample} has the columns {', '.join(wanted[:5])}, the predictions have {', '.join(predicted[:5])}"
-        f"{', …' if len(predicted) > 5 else ''}; --test.output=label or class writes one column"
-    )
-
-
-def _value(key: str, value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise NonFiniteError(f"the prediction for id {key} is {value}; nothing was written")
-    return value
-
-
-def target_of(result_file: str | None, folder: Path) -> Path:
+def target_of(result_file: str | None, folder: Path, name: str = "submission.csv") -> Path:
     """Return where the CSV goes.
 
     Raises ConfigError when that is a folder.
     """
-    target = Path(result_file) if result_file else folder / "submission.csv"
+    target = Path(result_file) if result_file else folder / name
     if target.is_dir():
         raise ConfigError(f"test.result_file: {target} is a folder; name a file in it")
     return target
+
+
+def _check_values(key: str, values: Sequence[object], probabilities: bool) -> None:
+    for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise NonFiniteError(f"the prediction for id {key} is {value}; nothing was written")
+        if probabilities and not (isinstance(value, float | int) and 0 <= value <= 1):
+            raise DataError(f"the prediction for id {key} is {value}, no probability from 0 to 1; see test_step")
+
+
+def _equal(cell: str, value: object) -> bool:
+    """Return whether a cell says a value: a number to its last bit, text as it is written."""
+    if isinstance(value, float):
+        try:
+            return float(cell) == value
+        except ValueError:
+            return False
+    return cell == text_of(str(value))
+
+
+def _other_header(path: Path, found: Sequence[str], wanted: Sequence[str]) -> DataError:
+    """Return the error for another header; an index column and other upper and lower case are told as such."""
+    hint = ""
+    if [name.lower() for name in found] == [name.lower() for name in wanted]:
+        hint = ": it differs in upper and lower case"
+    elif list(found[1:]) == list(wanted):
+        hint = ": an index column stands before it"
+    return DataError(f"{path}: the header is {_few(found)}, not {_few(wanted)}{hint}")
+
+
+def _few(texts: Sequence[object]) -> str:
+    return ", ".join(str(text)[:40] for text in texts[:5]) + (", …" if len(texts) > 5 else "")

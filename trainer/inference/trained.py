@@ -1,4 +1,4 @@
-"""The commands val and test: from a checkpoint alone, which holds model, arguments, classes and transforms."""
+"""LoadedRun and the command val: from a checkpoint alone, which holds model, arguments, classes and transforms."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,9 +13,8 @@ from data.protocol import facts_of, identity_of
 from trainer.build import NOTHING, Given, build_dataset, build_task
 from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.checkpointing.weights import load_network_state
-from trainer.evaluate import evaluate, predict
+from trainer.evaluate import evaluate
 from trainer.features import with_features
-from trainer.inference.submission import target_of, write_pictures, write_submission
 from trainer.messages import explain_torch_errors
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.task import Task
@@ -26,7 +25,7 @@ from utils.errors import ConfigError
 from utils.runs.folder import refuse_absent, run_path
 from utils.terminal import show
 
-__all__ = ["LoadedRun", "test", "val"]
+__all__ = ["LoadedRun", "val"]
 
 # Keys that change how is measured, not what was trained.
 NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
@@ -111,18 +110,4 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
         show(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
         for name, value in numbers.items():
             show(f"{name} {value}")
-    dist.stop()
-
-
-def test(checkpoint: str, flags: Sequence[Flag]) -> None:
-    """Write the predictions of a checkpoint for the test split."""
-    trained = LoadedRun(checkpoint)
-    cfg, task, device = trained.load_task(flags)
-    target = target_of(cfg.test.result_file, trained.source.parent)
-    with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "test", task, device)) as loader:
-        rows = predict(task, loader, cfg, device)
-    if dist.is_main():
-        count = write_submission(target, write_pictures(target, rows), cfg.test.sample)
-        meaning = task.predicts()
-        show(f"{target}: {count} rows from {trained.source}{f', {meaning}' if meaning else ''}")
     dist.stop()

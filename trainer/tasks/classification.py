@@ -84,7 +84,8 @@ class Classification(Task):
 
     def test_step(self, batch: Any) -> list[Row]:
         inputs = batch[0] if isinstance(batch, (list, tuple)) else batch  # a test split may have no labels
-        probabilities = self.probabilities(inputs).cpu()
+        # in double precision 1 - p of a sure classifier is more than 0
+        probabilities = self._logits(inputs).cpu().double().softmax(1)
         if self.output == "probability":
             return [self._probabilities(p) for p in probabilities.tolist()]
         labels = probabilities.argmax(1).tolist()

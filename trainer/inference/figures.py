@@ -1,0 +1,156 @@
+"""Figures of a written file: the metrics that its cells alone give, beside the truth by id."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data._masks import Table
+from trainer.inference.runs import decode_runs
+from trainer.tasks.segmentation import MeanIoU
+from utils.errors import DataError
+from utils.meters import Accuracy, Confusion
+
+__all__ = ["Figures", "Reader", "Unreadable", "reader_of"]
+
+Cells = Sequence[Mapping[str, str]]  # of each sample: the cells of its line by predicted column
+LEAST = 1e-16  # a probability below it may be 0 in a file
+
+
+class Figures(NamedTuple):
+    """Metrics by name, the confusion matrix of classes, and how many samples leave a doubt.
+
+    `level`: two classes are level; `tiny`: the probability of the true class may be 0 in a file.
+    """
+
+    numbers: dict[str, float]
+    confusion: np.ndarray | None = None
+    level: int = 0
+    tiny: int = 0
+
+
+class Unreadable(Exception):
+    """The columns of a file tell nothing that could be compared with the truth; the text says why."""
+
+
+class Reader(NamedTuple):
+    """Reads figures from the cells of a file; `flipped` reads those of a file with the other of two classes."""
+
+    figures: Callable[[Cells, Sequence[Tensor]], Figures]
+    flipped: Callable[[Cells, Sequence[Tensor]], Figures] | None = None
+
+
+def reader_of(
+    columns: Sequence[str], target: Tensor, meta: Mapping[str, Any], output: str, positive: str | None, folder: Path
+) -> Reader:
+    """Return how columns are read; `target` is one sample's, `folder` that of the file.
+
+    Raises Unreadable for columns that are neither of classes, nor of numbers, nor of masks.
+    """
+    classes = list(map(str, meta.get("classes") or ()))
+    if "mask_values" in meta and target.ndim == 2:
+        masks = _Masks(columns[0], meta["mask_values"], meta.get("ignored_class"), folder)
+        return Reader(masks.figures)
+    if target.is_floating_point():
+        return Reader(_Numbers(columns, meta.get("outputs") or ()).figures)
+    if target.ndim or not classes:
+        raise Unreadable("the targets of its data are neither classes, numbers nor masks")
+    if set(columns) == set(classes):
+        return Reader(lambda cells, truth: _of_scores(_floats(cells, classes), truth))
+    if len(columns) > 1 or (output == "probability" and len(classes) != 2):
+        raise Unreadable(f"its columns {', '.join(columns[:5])} are not the classes {', '.join(classes[:5])}")
+    if output != "probability":
+        return Reader(lambda cells, truth: _of_choices(_chosen(cells, columns[0], classes, output), truth, classes))
+    place = len(classes) - 1 if positive is None else classes.index(positive)
+    both = [lambda cells, truth, at=at: _of_scores(_two(cells, columns[0], at), truth) for at in (place, 1 - place)]
+    return Reader(*both)
+
+
+def _floats(cells: Cells, columns: Sequence[str]) -> Tensor:
+    """Return the numbers of columns, float64 [N, columns]. Raises DataError for a cell that is none."""
+    try:
+        return torch.tensor([[float(row[name]) for name in columns] for row in cells], dtype=torch.float64)
+    except ValueError as error:
+        raise DataError(f"a written cell is no number: {error}; see the task's test_step") from error
+
+
+def _two(cells: Cells, column: str, place: int) -> Tensor:
+    """Return the probabilities of two classes [N, 2] from that of the class at `place`."""
+    given = _floats(cells, [column])
+    return torch.cat([given, 1 - given] if place == 0 else [1 - given, given], 1)
+
+
+def _of_scores(scores: Tensor, truth: Sequence[Tensor]) -> Figures:
+    labels, accuracy, confusion = torch.stack(list(truth)), Accuracy(), Confusion(scores.shape[1])
+    accuracy.add(scores, labels)
+    confusion.add(scores, labels)
+    top = scores.topk(2, 1).values
+    right = scores.gather(1, labels[:, None])
+    numbers = {"accuracy": accuracy.value() or 0.0, "log_loss": -float(right.clamp(min=LEAST).log().mean())}
+    level = int((top[:, 0] - top[:, 1] < 1e-6).sum())
+    return Figures(numbers, confusion.value(), level, int((right < LEAST).sum()))
+
+
+def _chosen(cells: Cells, column: str, classes: Sequence[str], output: str) -> Tensor:
+    """Return the class number of each sample. Raises DataError for a cell that names none."""
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in classes]
+    known = {name: i for i, name in enumerate(map(str, range(len(classes))) if output == "label" else names)}
+    if odd := [row[column] for row in cells if row[column] not in known]:
+        due = f"a class number from 0 to {len(classes) - 1}" if output == "label" else "the name of a class"
+        raise DataError(f"the column '{column}' holds '{odd[0][:40]}', which is not {due}; see the task's test_step")
+    return torch.tensor([known[row[column]] for row in cells])
+
+
+def _of_choices(chosen: Tensor, truth: Sequence[Tensor], classes: Sequence[str]) -> Figures:
+    labels, confusion = torch.stack(list(truth)), Confusion(len(classes))
+    confusion.add(chosen, labels)
+    return Figures({"accuracy": float((chosen == labels).double().mean())}, confusion.value())
+
+
+class _Numbers:
+    """Columns of numbers, in the unit of the data's files."""
+
+    def __init__(self, columns: Sequence[str], outputs: Sequence[Mapping[str, Any]]):
+        self.outputs = list(outputs) or [{"name": name} for name in columns]
+        if {output["name"] for output in self.outputs} != set(columns):
+            raise Unreadable(f"its columns {', '.join(columns[:5])} are not the targets of the data")
+
+    def figures(self, cells: Cells, truth: Sequence[Tensor]) -> Figures:
+        """Return the root mean squared error, in the unit of the target or of its logarithm, if that is learned."""
+        values = _floats(cells, [output["name"] for output in self.outputs]).numpy()
+        targets = torch.stack([target.double().reshape(-1) for target in truth]).numpy()
+        if targets.shape != values.shape:
+            raise Unreadable("it has another number of columns than the data have targets")
+        for i, output in enumerate(self.outputs):
+            targets[:, i] = targets[:, i] * output.get("std", 1.0) + output.get("mean", 0.0)
+            values[:, i] = np.log1p(values[:, i]) if output.get("log") else values[:, i]
+        return Figures({"rmse": math.sqrt(float(np.square(values - targets).mean()))})
+
+
+class _Masks:
+    """A column of run-length masks, or of names of pictures in the folder of the file."""
+
+    def __init__(self, column: str, values: Sequence[Any], ignored: int | None, folder: Path):
+        self.column, self.ignored, self.folder = column, ignored, folder
+        self.table, self.count = Table(values), len(values)
+
+    def figures(self, cells: Cells, truth: Sequence[Tensor]) -> Figures:
+        """Return the mean intersection over union, and the fraction of pixels that are right."""
+        confusion = Confusion(self.count)
+        for row, mask in zip(cells, truth, strict=True):
+            counted = mask != self.ignored if self.ignored is not None else torch.ones_like(mask, dtype=torch.bool)
+            found = torch.from_numpy(self._classes(row[self.column], *mask.shape))
+            confusion.add(found[counted], mask[counted].long())
+        counts = confusion.value()
+        right = float(np.diag(counts).sum() / max(1, counts.sum()))
+        return Figures({"mean_iou": MeanIoU(confusion).value() or 0.0, "accuracy": right}, counts)
+
+    def _classes(self, cell: str, height: int, width: int) -> np.ndarray:
+        """Return the class numbers [height, width] of a written mask. Raises DataError for values that are none."""
+        if self.column == "rle":
+            return decode_runs(cell, height, width).astype(np.int64)
+        return self.table.read(str(self.folder / cell), height, width).numpy()

@@ -1,0 +1,136 @@
+"""The command test: the predictions of one run or of several, checked before they are written."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from configs import COMPONENTS, Config
+from trainer.evaluate import predict
+from trainer.inference.figures import Unreadable
+from trainer.inference.mirror import Validated, compare, validated
+from trainer.inference.runs import with_runs
+from trainer.inference.sample import Sample, read_sample
+from trainer.inference.submission import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
+from trainer.inference.trained import LoadedRun
+from trainer.messages import explain_torch_errors
+from trainer.task import Row, Task
+from utils import dist
+from utils.config.cli import Flag
+from utils.errors import ConfigError, UserError
+from utils.terminal import show
+
+__all__ = ["test"]
+
+
+class Form(NamedTuple):
+    """The form in which predictions are written."""
+
+    cfg: Config
+    meta: Mapping[str, Any]
+    sample: Sample | None
+
+    def apply(self, rows: dict[str, Row]) -> dict[str, Row]:
+        """Return masks as runs, where they are wanted so. Raises ConfigError where there are none."""
+        wanted = self.sample is not None and self.sample.wants_runs() and "mask_values" in self.meta
+        return with_runs(rows, self.meta.get("mask_values", ())) if wanted or self.cfg.test.output == "rle" else rows
+
+    def clip(self, rows: dict[str, Row]) -> dict[str, Row]:
+        """Return the rows with probabilities in test.clip's bounds. Raises ConfigError where they are none."""
+        least = self.cfg.test.clip
+        if least is None:
+            return rows
+        if not self.probabilities(rows):
+            raise ConfigError("test.clip: these predictions are no probabilities; leave it out")
+        return {k: {c: min(max(v, least), 1 - least) for c, v in row.items()} for k, row in rows.items()}
+
+    def probabilities(self, rows: Mapping[str, Row]) -> bool:
+        """Return whether the predictions are probabilities of classes."""
+        columns, classes = {*next(iter(rows.values()))}, {*map(str, self.meta.get("classes") or ())}
+        asked = self.cfg.test.output == "probability" and "mask_values" not in self.meta
+        return asked and bool(classes) and (columns == {"probability"} or columns == classes)
+
+
+class Predicted(NamedTuple):
+    """The predictions of a run for the test split, and for the validation split or the reason that there are none."""
+
+    form: Form
+    source: Path
+    rows: dict[str, Row]
+    seen: Validated | str
+    meaning: str  # of the predictions, in words
+
+
+def test(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Write the predictions of a checkpoint for the test split."""
+    found = _predict(checkpoint, flags)
+    if dist.is_main():
+        target = target_of(found.form.cfg.test.result_file, found.source.parent)
+        _write(target, found, f"from {found.source}{f', {found.meaning}' if found.meaning else ''}")
+    dist.stop()
+
+
+def _write(target: Path, found: Predicted, source: str) -> None:
+    """Check the predictions, and write them."""
+    form = found.form
+    layout, rows = laid_out(form.apply(found.rows), form.sample)
+    rows = form.clip(rows)
+    sure = form.probabilities(rows)
+    _check_mirror(found, form, layout, sure)
+    tell_odd_names(list(rows), layout.exact)
+    pictures = any(isinstance(value, Tensor) for value in next(iter(rows.values())).values())
+    write_rows(target, layout, write_pictures(target, rows), sure)
+    show(f"{target}: {len(rows)} rows {source}")
+    if not pictures:
+        name = found.source.parent.name
+        show(f'to upload it: kaggle competitions submit -c COMPETITION -f {target} -m "{name}"')
+
+
+def _check_mirror(found: Predicted, form: Form, layout: Layout, sure: bool) -> None:
+    """Print the outcome of the mirror check. Raises DataError where the file would give other metrics."""
+    if not form.cfg.test.mirror:
+        return
+    try:
+        if isinstance(found.seen, str):
+            raise Unreadable(found.seen)
+        seen = found.seen._replace(rows=form.apply(found.seen.rows))
+        show(f"mirror check: the file's column gives {compare(seen, layout, form.cfg, form.meta, sure)}")
+    except Unreadable as reason:
+        show(f"note: no mirror check: {reason}")
+
+
+def _predict(checkpoint: str, flags: Sequence[Flag]) -> Predicted:
+    """Predict the test split and the validation split with a checkpoint."""
+    run = LoadedRun(checkpoint)
+    costly = "losses" in COMPONENTS["task"].signature(run.stored.task.name).parameters
+    cfg, task, device = run.load_task(flags, losses=not costly)
+    if cfg.test.output == "rle" and "mask_values" not in run.meta:
+        raise ConfigError("test.output: rle is of masks, and this run predicts none; leave it out")
+    form = Form(cfg, run.meta, None if cfg.test.sample is None else read_sample(cfg.test.sample))
+    with explain_torch_errors(cfg, training=False), closing(run.loader(cfg, "test", task, device)) as loader:
+        rows = predict(task, loader, cfg, device)
+        reason = f"validation of {type(task).__name__} needs a network of its own" if costly else ""
+        seen = reason or (
+            _validate(run, cfg, task, device, loader.dataset) if cfg.test.mirror else "test.mirror is off"
+        )
+    return Predicted(form, run.source, rows, seen, task.predicts())
+
+
+def _validate(run: LoadedRun, cfg: Config, task: Task, device: torch.device, test: Any) -> Validated | str:
+    """Return the validation split, evaluated and predicted, or why there is none."""
+    if not task.metrics:
+        return f"{type(task).__name__} measures nothing"
+    try:
+        loader = run.loader(cfg, "val", task, device)
+        if not loader.size:
+            return "the validation split has no samples"
+    except UserError as error:
+        return f"the validation split cannot be read ({error})"
+    try:
+        with closing(loader):
+            return validated(task, loader, cfg, device, test)
+    except Unreadable as reason:
+        return str(reason)

@@ -35,10 +35,8 @@ wait $!
 """
 
 
-def hand_over(study: Study, where: str) -> None:
-    """Write the array job of the children that are not done. Raises ConfigError for another place than Slurm."""
-    if where != "slurm":
-        raise ConfigError(f"--on={where}: there is slurm; leave it out to train on this machine")
+def hand_over(study: Study) -> None:
+    """Write the array job of the children that are not done. Raises ConfigError for trials, which are no list."""
     if "trials" in study.options:
         raise ConfigError("--on=slurm: trials are drawn one after the other; sweep a grid there, without --trials")
     study.save()

@@ -37,6 +37,8 @@ class Given:
         for flag in flags:
             if flag.key in self.known and flag.typed == f"--{flag.key}":
                 raise ConfigError(f"{flag.typed}: needs a value: --{flag.key}=…")
+        if (place := self.options.get("on", "slurm")) != "slurm":
+            raise ConfigError(f"--on={place}: there is slurm; leave it out to train on this machine")
         self.command, self.config = command, one_word(command, words, self.options.get("config"))
         typed = [flag.typed for flag in flags if flag.key not in ("run", "resume", "jobs", "on", "config")]
         self.words = [*([self.config] if self.config else []), *typed]

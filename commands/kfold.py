@@ -40,7 +40,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     if "on" in asked.options:
         from commands._clusters import hand_over
 
-        return hand_over(study, asked.options["on"])
+        return hand_over(study)
     go_on(study, jobs_of(asked.options), Listed(study))
     from trainer.inference.folds import write_oof
 

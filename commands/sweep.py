@@ -45,7 +45,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     if "on" in asked.options:
         from commands._clusters import hand_over
 
-        return hand_over(study, asked.options["on"])
+        return hand_over(study)
     go_on(study, jobs_of(asked.options), _source(study, asked))
     show(f"next: python main.py plot {study.path}")
     return None

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["draw_study"]
 
 COLOUR = "#0072b2"
-WIDE = 20  # highest over lowest value from which an axis is logarithmic
+WIDE = 10  # highest over lowest value from which an axis is logarithmic
+MANY = 6  # different numbers; more of them get the axis's own marks
 LONGEST = 14  # characters of a value at the axis
 
 
@@ -50,10 +51,11 @@ def _draw_key(axes: "Axes", points: Sequence[tuple[str, float]]) -> None:
         axes.plot(
             [places[text] for text in order], [sum(means[text]) / len(means[text]) for text in order], color=COLOUR
         )
-    if places is not numbers:
-        axes.set_xticks(list(places.values()), [text[:LONGEST] for text in places], parse_math=False)
-    elif min(numbers.values()) > 0 and max(numbers.values()) / min(numbers.values()) >= WIDE:
+    if places is numbers and min(numbers.values()) > 0 and max(numbers.values()) / min(numbers.values()) >= WIDE:
         axes.set_xscale("log")
+        axes.minorticks_off()
+    if places is not numbers or len(texts) <= MANY:
+        axes.set_xticks(list(places.values()), [text[:LONGEST] for text in places], parse_math=False)
 
 
 def _number(text: str) -> float | None:

@@ -63,6 +63,7 @@ MAIN_RANK = {
     "trainer/checkpointing/store.py",
     "trainer/run/session.py",
     "trainer/run/resume.py",
+    "trainer/inference/predictions.py",
     "trainer/inference/trained.py",
 }
 HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind", "folds"}

@@ -85,7 +85,7 @@ def _matched(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> dict[s
 
     Raises DataError when the ids of the sample and of the predictions are not the same, or one could be two.
     """
-    for short, told in ((lambda key: key, ""), (_without_suffix, "suffix"), (_bare, "suffix and folder")):
+    for short, told in SHORTER:
         found = _by_short_name(wanted, rows, short)
         if found is not None:
             if told:
@@ -121,12 +121,24 @@ def _bare(key: str) -> str:
     return _without_suffix(key).rpartition("/")[2]
 
 
+SHORTER: tuple[tuple[Callable[[str], str], str], ...] = (
+    (str, ""),
+    (_without_suffix, "suffix"),
+    (_bare, "suffix and folder"),
+)
+
+
 def _other_ids(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> DataError:
     """Return the error for ids that are missing, foreign, or the same without suffix."""
     missing, foreign = set(wanted) - rows.keys(), rows.keys() - set(wanted)
     twice = _doubles(rows, _without_suffix)
     if missing and twice and {_without_suffix(key) for key in wanted} == {_without_suffix(key) for key in rows}:
         return DataError(f"{sample}: {' and '.join(twice)} are both '{_without_suffix(twice[0])}' there; rename one")
+    for short, _ in SHORTER[1:]:  # only the suffix may differ, beside few ids that are really others
+        shorter = {short(key) for key in rows}
+        if len(others := {key for key in wanted if short(key) not in shorter}) < len(missing):
+            names = {short(key) for key in wanted}
+            missing, foreign = others, {key for key in rows if short(key) not in names}
     parts = [f"{len(missing)} of its ids have no prediction ({_few(missing)})"] if missing else []
     parts += [f"{len(foreign)} predictions are not in it ({_few(foreign)})"] if foreign else []
     return DataError(f"{sample}: {' and '.join(parts)}; is --test-data-root the folder it belongs to?")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from commands.runs import GAP, format_number, metrics_of, width
+from commands._cells import GAP, format_number, metrics_of, width
 from utils.runs.folder import RunFolder
 from utils.runs.study import Child, Group, Study
 from utils.words import count_of

@@ -9,8 +9,8 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from commands._arguments import one_word, split
+from commands._cells import format_number
 from commands._leaderboard import leaderboard
-from commands.runs import format_number
 from configs import Config, load
 from utils.config.cli import Flag, as_count
 from utils.config.convert import to_plain

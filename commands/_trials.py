@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from commands.runs import metrics_of
+from commands._cells import metrics_of
 from utils.config.choices import Draw
 from utils.errors import ConfigError
 from utils.runs.children import Pool

@@ -15,11 +15,12 @@ is its leaderboard: its runs, the best first. Nothing is trained.
 
 import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePath
 
+from commands._cells import GAP, format_number, metrics_of, width
+from commands._leaderboard import leaderboard
 from commands._remove_runs import refuse_state, remove_runs
 from configs import COMPONENTS
 from utils.config.cli import Flag
@@ -41,7 +42,6 @@ LEAST = (
     {"run": 8, "data": 5, "model": 5, "best": 8},
 )
 TWO_ENDED = ("run", "model")  # names that differ at their ends: a time, ResNet18 and ResNet34
-GAP = "  "
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
@@ -50,8 +50,6 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     Raises ConfigError for an unknown option, order or filter value.
     """
     if len(words) == 1 and not flags and (path := find_study(words[0])):
-        from commands._leaderboard import leaderboard
-
         show("\n".join(leaderboard(read_study(path))))
         return
     sure = any(flag.key == "yes" for flag in flags)
@@ -93,11 +91,6 @@ def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:
         if not flag.text or flag.typed == f"--{flag.key}":
             raise ConfigError(f"{flag.typed}: needs a value: --{flag.key}=…")
     return {flag.key: flag.text for flag in flags}
-
-
-def metrics_of(task: str) -> Mapping[str, str]:
-    """Return the metrics of a task, each with "min" or "max", whichever is better; empty for an unknown task."""
-    return COMPONENTS["task"].literal(task, "metrics") or {}
 
 
 def _read_all() -> tuple[list[Run], list[str]]:
@@ -217,13 +210,6 @@ def _config_of(one: Run) -> str:
     return path.parent.name if path.name == "config.yaml" and path.parent.name else path.stem
 
 
-def format_number(value: float) -> str:
-    """Return a number in a form that is easy to read: 0.9888, 173.3, 3.2e-05."""
-    if value == 0 or 1e-3 <= abs(value) < 100:
-        return f"{value:.4f}"
-    return f"{value:.1f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
@@ -241,11 +227,6 @@ def _room(widths: Mapping[str, int]) -> int:
 def columns() -> int:
     """Return the characters in a line of the terminal; unlimited for a pipe, whose reader wants whole names."""
     return shutil.get_terminal_size((0, 0)).columns or sys.maxsize
-
-
-def width(text: str) -> int:
-    """Return the places that a text takes on a terminal: a Chinese character takes two."""
-    return sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
 
 
 def _cell(name: str, text: str, room: int) -> str:

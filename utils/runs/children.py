@@ -19,7 +19,7 @@ MAIN = Path(__file__).parent.parent.parent / "main.py"
 
 
 def end_with_parent() -> None:
-    """In a child: ask this process to stop, as SIGTERM does, once its parent is gone, however it ended."""
+    """Ask this process to stop, as SIGTERM does, once its parent is gone; called in a child."""
     if not os.environ.pop(WATCHED, ""):
         return
 

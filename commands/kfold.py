@@ -42,7 +42,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
         return hand_over(study)
     go_on(study, jobs_of(asked.options), Listed(study))
-    from trainer.inference.folds import write_oof
+    from trainer.run.oof import write_oof
 
     for line in write_oof(study):
         show(line)

@@ -1,34 +1,68 @@
 """test: write the predictions of a checkpoint for the test split.
 
 python main.py test CHECKPOINT [--key=value …]
+python main.py test RUN RUN …  [--key=value …]
 
 CHECKPOINT is a run folder (its best, otherwise its last) or a .pth file.
-submission.csv is written into that folder. Of a kfold or sweep,
-checkpoints/NAME, the predictions of all its runs are averaged.
+submission.csv is written into that folder; the average of several runs is
+submission-average.csv of the first one. Of a kfold or sweep, checkpoints/NAME,
+all runs are averaged, into its own submission.csv.
+
+The validation split is written and read in the same way, too: if it does
+not give validation's metrics again, nothing is written.
 
   --test-data-root=FOLDER   the test files
   --test.sample=FILE        Kaggle's sample_submission.csv: gives header, ids
                             and their order
   --result-file=FILE        another file for the predictions
-  --test.output=label       probability (the default), label or class
+  --test.output=label       probability (the default), label or class; rle
+                            for masks
+  --test.clip=1e-5          probabilities from 1e-5 to 1 - 1e-5
+  --test.views=[hflip]      average over views of each picture
+  --test.average=mean       of several runs: mean, geometric, rank, climb
 """
 
 from collections.abc import Sequence
 
 from commands._arguments import checkpoint_and_keys
 from utils.config.cli import Flag
-from utils.runs.study import find_study
+from utils.errors import CheckpointError
+from utils.runs.study import Study, find_study, read_study
+from utils.terminal import show
+from utils.words import count_of
 
 __all__ = ["run"]
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Predict with a checkpoint. Raises ConfigError when none is named."""
+    """Predict with a checkpoint, or with several. Raises ConfigError when none is named."""
+    if len(words) > 1:
+        from trainer.inference.ensemble import test_average
+
+        test_average(words, flags)
+        return
     checkpoint, keys = checkpoint_and_keys("test", words, flags)
     if study := find_study(checkpoint):
-        from trainer.inference.study import test_study
-
-        return test_study(str(study), keys)
+        _test_study(read_study(study), keys)
+        return
     from trainer.inference.predictions import test
 
-    return test(checkpoint, keys)
+    test(checkpoint, keys)
+
+
+def _test_study(study: Study, flags: Sequence[Flag]) -> None:
+    """Average the finished runs of a study, and print the out-of-fold score beside.
+
+    Raises CheckpointError where no run has finished.
+    """
+    from trainer.inference.ensemble import test_average
+
+    done = [str(study.folder(child)) for child in study.children if study.state(child) == "finished"]
+    if not done:
+        raise CheckpointError(f"{study.path}: none of its {count_of(len(study.children), 'run')} has finished")
+    if not any(flag.key in ("result_file", "test.result_file") for flag in flags):
+        target = str(study.path / "submission.csv")
+        flags = [*flags, Flag("test.result_file", target, f"--result-file={target}")]
+    test_average(done, flags)
+    if score := study.options.get("oof"):
+        show(f"out-of-fold: {', '.join(f'{name} {value:.6g}' for name, value in score.items())}")

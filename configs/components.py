@@ -32,6 +32,12 @@ TRANSFORMS = Library(
     without=frozenset({"Transform", "Lambda", "LinearTransformation"}),  # these take a function, a matrix
 )
 
+# Transforms that move pixels, so that they take pictures which are normalised already; the sizes are the network's.
+MOVING = (
+    "FiveCrop|TenCrop|CenterCrop|Random(?:HorizontalFlip|VerticalFlip|Rotation|Affine|Perspective|Crop|ResizedCrop)"
+)
+VIEWS = Library("torchvision.transforms.v2", "transforms/v2", pattern=rf"^class ({MOVING})\(")
+
 # output and positive have a single place, the config's section test; the others depend on the command.
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
@@ -52,6 +58,13 @@ COMPONENTS = connect(
             available=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
             from_trainer=frozenset({"last_epoch"}),
             ranges=TORCH,
+        ),
+        "view": Registry(
+            "trainer.inference.views",
+            ROOT / "trainer" / "inference" / "views.py",
+            [VIEWS],
+            available=frozenset(),
+            ranges=TORCHVISION,
         ),
         "transform": Registry(
             "torchvision.transforms.v2",

@@ -9,6 +9,7 @@ from utils.config.ranges import Count, Fraction, Range
 __all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
 
 TransformList = Annotated[tuple[Component, ...], "transform"]
+ViewList = Annotated[tuple[Component, ...], "view"]
 WatcherList = Annotated[tuple[Component, ...], "watcher"]
 Model = Annotated[Roles, "model"]
 Optim = Annotated[Roles, "optim"]
@@ -77,6 +78,8 @@ class Train:
     # stop, or leave the batch out: skip goes on, rollback returns to the last save
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
+    # at the end: average the weights of so many last epochs and validate them; averaged.pth, for val and test
+    average_last: Annotated[int, Range(2, 1000)] | None = None
     monitor: str | None = None  # validation metric that picks best.pth; null: the task's first
     early_stop: Count | None = None  # end after so many validations without a better one
     val_steps: Count | None = None  # steps between two validations; null: after each epoch
@@ -116,6 +119,10 @@ class Test:
     output: Literal["probability", "label", "class", "rle"] = "probability"
     positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset's choice
     sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
+    # the predictions for these are averaged with those for the pictures themselves: hflip, vflip, rot90, rot180,
+    # rot270, scale, and transforms that move pixels, as {name: FiveCrop, size: 56}
+    views: ViewList = ()
+    average: Literal["mean", "geometric", "rank", "climb"] = "mean"  # of several runs; climb: weights by hill climbing
     clip: Annotated[float, Range(0, 0.5)] | None = None  # probabilities are written from clip to 1 - clip, as 1e-5
     mirror: bool = True  # check that the validation split, written in the same way, gives validation's metrics again
 

@@ -27,7 +27,7 @@ TIERS = (
     ("trainer/task.py", "trainer/progress.py", "trainer/signals.py", "trainer/setup.py", "trainer/messages.py"),
     ("trainer/losses/", "trainer/tasks/"),
     ("trainer/parallel/", "trainer/optim/", "trainer/checkpointing/"),
-    ("trainer/evaluate.py", "trainer/features.py", "trainer/build.py", "trainer/state.py"),
+    ("trainer/evaluate.py", "trainer/features.py", "trainer/build.py", "trainer/state.py", "trainer/last_epochs.py"),
     ("trainer/watchers/watcher.py",),
     ("trainer/trainer.py",),
     ("trainer/watchers/", "trainer/inference/"),
@@ -63,6 +63,7 @@ MAIN_RANK = {
     "trainer/checkpointing/store.py",
     "trainer/run/session.py",
     "trainer/run/resume.py",
+    "trainer/inference/ensemble.py",
     "trainer/inference/predictions.py",
     "trainer/inference/trained.py",
 }

@@ -20,7 +20,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 def test_precedence_is_schema_base_file_flags():
     Path("base.yaml").write_text("train: {max_epoch: 2, seed: 2, clip: 2}\nlog: {print_freq: 2}\n")
-    cfg = at("base: base.yaml\ntrain: {seed: 3, clip: 3}\n", "--clip=4")
+    cfg = at("base: base.yaml\ntrain: {seed: 3, clip: 3}\n", "--train.clip=4")
     train = cfg.train
     assert (train.accumulate, train.max_epoch, train.seed, train.clip, cfg.log.print_freq) == (1, 2, 3, 4.0, 2)
 
@@ -304,9 +304,9 @@ def test_a_wrong_value_is_told_for_each_kind_of_key(text, message):
 
 def test_the_place_of_each_value_is_known():
     at("train: {seed: 3}\n")
-    tree = resolve("a.yaml", as_flags("--clip=2")).tree
+    tree = resolve("a.yaml", as_flags("--train.clip=2")).tree
     places = {key: tree.at(f"train.{key}").where for key in ("seed", "clip", "max_epoch")}
-    assert places == {"seed": "a.yaml:1", "clip": "--clip=2", "max_epoch": "default"}
+    assert places == {"seed": "a.yaml:1", "clip": "--train.clip=2", "max_epoch": "default"}
 
 
 def test_configs_are_frozen_and_complete():

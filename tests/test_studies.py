@@ -4,11 +4,13 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 
 import pytest
-from conftest import PLAIN, rows
+from conftest import PLAIN, ROOT, rows
 from filelock import FileLock
 
 from commands._leaderboard import leaderboard
@@ -60,6 +62,7 @@ def test_names_of_children_are_short_and_safe(tmp_path):
     study = Study(tmp_path / "s", "sweep", [], "Classification")
     assert _name(study, {"optim.lr": "1e-2", "seed": "1"}) == "lr=0.01-seed=1"
     assert _name(study, {"a.lr": "1", "b.lr": "x/y z"}) == "a.lr=1-b.lr=x_y_z"
+    assert _name(study, {"lr": "1e30"}) == "lr=1e30" and _name(study, {"p": "-0.5"}) == "p=-0.5"
     study.children.append(Child("lr=0.01", {}))
     assert _name(study, {"lr": "0.01001"}) == "lr=0.01-2"
     assert len(_name(study, {"key": "x" * 500})) <= 90
@@ -134,19 +137,19 @@ def test_the_leaderboard_has_the_best_first_and_means_over_seeds_and_folds(tmp_p
 # Whole studies
 
 
+def typed_in(folder, *typed) -> str:
+    """The output of a command in a folder."""
+    command = [sys.executable, str(ROOT / "main.py"), *typed]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+    assert told.returncode == 0, told
+    return told.stdout
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A sweep of four children, two at a time, as typed."""
-    import subprocess
-    import sys
-
-    from conftest import ROOT
-
     folder = tmp_path_factory.mktemp("swept")
-    typed = ["sweep", *TINY, "--lr=1e-2,1e-3", "--seed=0..1", "--jobs=2", "--run=sw"]
-    told = subprocess.run([sys.executable, str(ROOT / "main.py"), *typed], cwd=folder, capture_output=True, text=True)
-    assert told.returncode == 0, told
-    return folder, told.stdout
+    return folder, typed_in(folder, "sweep", *TINY, "--lr=1e-2,1e-3", "--seed=0..1", "--jobs=2", "--run=sw")
 
 
 def test_a_sweep_trains_every_combination(swept):
@@ -198,21 +201,40 @@ def test_an_array_job_for_a_cluster(run, tmp_path):
     assert (tmp_path / "checkpoints/far/lr=0.01.yaml").exists()
 
 
-def test_folds_give_each_row_once(run, tmp_path):
-    result = run("kfold", *TINY, "--folds=2", "--jobs=2", "--run=kf", "--lr=1e-2")
-    assert result.code == 0, result
-    with open(tmp_path / "checkpoints/kf/oof.csv") as file:
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """Two folds, as typed."""
+    folder = tmp_path_factory.mktemp("folded")
+    return folder, typed_in(folder, "kfold", *TINY, "--folds=2", "--jobs=2", "--run=kf", "--lr=1e-2")
+
+
+def test_folds_give_each_row_once(folded, run, monkeypatch):
+    folder, told = folded
+    run("help")
+    monkeypatch.chdir(folder)
+    with open(folder / "checkpoints/kf/oof.csv") as file:
         table = list(csv.DictReader(file))
     assert len(table) == len({row["id"] for row in table}) == 1527  # 85 % of the digits
     assert Counter(row["child"] for row in table) == {"fold0": 764, "fold1": 763}
     right = sum(max("0123456789", key=lambda name: float(row[name])) == row["truth"] for row in table)
     assert all(abs(sum(float(row[name]) for name in "0123456789") - 1) < 1e-5 for row in table)
-    score = read_study(tmp_path / "checkpoints/kf").options["oof"]["accuracy"]
-    assert abs(right / 1527 - score) < 0.003 and f"accuracy {score:.6g}" in result.out
+    score = read_study(folder / "checkpoints/kf").options["oof"]["accuracy"]
+    assert abs(right / 1527 - score) < 0.003 and f"accuracy {score:.6g}" in told
     found = run("val", "checkpoints/kf/fold0").out
     held = [row for row in table if row["child"] == "fold0"]
     own = sum(max("0123456789", key=lambda name: float(row[name])) == row["truth"] for row in held) / len(held)
     assert abs(float(found.splitlines()[1].split()[1]) - own) < 0.003  # of equal probabilities either is right
+
+
+def test_the_folds_are_averaged_into_one_submission(folded, run, monkeypatch):
+    folder, _ = folded
+    run("help")
+    monkeypatch.chdir(folder)
+    result = run("test", "checkpoints/kf")
+    assert result.code == 0 and "out-of-fold: accuracy 0." in result.out, result
+    with open("checkpoints/kf/submission.csv") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 270 and abs(sum(float(table[0][name]) for name in "0123456789") - 1) < 1e-5
 
 
 # Trials
@@ -238,8 +260,6 @@ def test_a_sampler_that_is_none_is_told(run):
 
 
 def test_without_optuna_one_sentence_says_so(run, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "optuna", None)
     result = run("sweep", *TINY, "--lr=log(1e-3,1e-1)", "--trials=2")
     assert result.code == 2 and "pip install 'deeptrain[sweep]'" in result.err
@@ -296,7 +316,7 @@ def test_children_end_with_a_parent_that_is_killed_and_a_resume_gives_the_same(s
 
 @pytest.mark.slow
 def test_an_interrupt_is_passed_on_and_each_child_saves(start, tmp_path):
-    parent = start("sweep", *LONG, "--max-steps=2000", "--lr=1e-2,1e-3", "--jobs=2", "--run=cut")
+    parent = start("sweep", *LONG[:2], "--max-epoch=500", *PLAIN, "--lr=1e-2,1e-3", "--jobs=2", "--run=cut")
     folder = tmp_path / "checkpoints/cut"
     wait_for(lambda: len(list(folder.glob("*/last.pth"))) == 2, parent)
     parent.send_signal(signal.SIGINT)
@@ -308,7 +328,7 @@ def test_an_interrupt_is_passed_on_and_each_child_saves(start, tmp_path):
 
 @pytest.mark.slow
 def test_a_child_that_fails_does_not_end_the_others(start, tmp_path):
-    parent = start("sweep", *LONG[:-2], *PLAIN, "--optim=SGD", "--lr=1e30,1e-3", "--train.check_gradients", "--run=bad")
+    parent = start("sweep", "--model=MLP", "--optim=SGD", "--max-epoch=2", *PLAIN, "--lr=1e30,1e-3", "--run=bad")
     out, err = parent.communicate(timeout=120)
     assert parent.returncode == 6, (out, err)
     assert "failed (exit code 6)" in out and "lr=0.001: finished" in out

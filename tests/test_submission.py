@@ -309,3 +309,56 @@ def test_runs_go_down_the_columns_from_1():
 def test_runs_that_are_none_are_refused(text):
     with pytest.raises(DataError):
         decode_runs(text, 2, 3)
+
+
+# Several runs
+
+
+@pytest.fixture
+def two(test, run):
+    """A second run, that learned from another seed."""
+    args = ["--model=MLP", "--model.hidden=[4]", "--optim=Adam", "--lr=0.03", "--max-epoch=2", "--batch-size=8"]
+    assert run("train", "--data.dataset=Points", "--run=b", "--seed=5", *args, *PLAIN).code == 0
+
+    def command(*flags: str):
+        return run("test", "checkpoints/a", "checkpoints/b", *flags)
+
+    return command
+
+
+@pytest.mark.learns
+def test_runs_are_averaged(two, run):
+    given = two("--test.sample=sample.csv")
+    assert given.code == 0, given.err
+    assert "checkpoints/a/best.pth: mirror check: the file's column gives accuracy" in given.out
+    assert "checkpoints/b/best.pth: mirror check" in given.out and "average: accuracy 0." in given.out
+    for name in "ab":
+        assert run("test", f"checkpoints/{name}", "--test.sample=sample.csv").code == 0
+    columns = [
+        [float(line[1]) for line in written(f"checkpoints/{name}.csv")[1:]]
+        for name in ("a/submission", "b/submission", "a/submission-average")
+    ]
+    assert columns[2] == pytest.approx([(x + y) / 2 for x, y in zip(*columns[:2], strict=True)])
+
+
+@pytest.mark.learns
+def test_ways_of_averaging(two):
+    given = two("--test.average=climb", "--result-file=climb.csv")
+    assert given.code == 0 and "climb: " in given.out and " checkpoints/b/best.pth" in given.out, given
+    given = two("--test.average=rank", "--result-file=rank.csv")
+    assert given.code == 0 and "ranks are no probabilities" in given.out, given
+    assert sorted(float(line[1]) for line in written("rank.csv")[1:])[-1] <= 1
+    given = two("--test.average=geometric", "--test.output=class", "--result-file=class.csv")
+    assert given.code == 0 and written("class.csv")[0] == ["id", "class"], given
+    assert {line[1] for line in written("class.csv")[1:]} == {"cat", "dog"}
+    assert two("--test.average=rank", "--test.output=label").code == 2
+
+
+def test_runs_of_other_classes_are_refused(two):
+    Path("data/points.py").write_text(DATA.replace('["cat", "dog"]', '["cat", "fox"]'))
+    import main
+
+    args = ["--model=MLP", "--max-epoch=1", "--batch-size=8", *PLAIN]
+    assert main.main(["train", "--data.dataset=Points", "--run=c", *args]) == 0
+    given = two("checkpoints/c")
+    assert given.code == 3 and "have other classes (['cat', 'dog'] and ['cat', 'fox'])" in given.err, given

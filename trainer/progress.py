@@ -111,14 +111,16 @@ class Progress:
     def choose_kept(self, train: Train) -> tuple[list[str], list[str]]:
         """Return the names under which this epoch's checkpoint stays, and those that drop out of the best ones."""
         name = f"epoch-{self.epoch + 1:03d}.pth"
-        before = {epoch for _, epoch in self.kept}
+        before, window = {epoch for _, epoch in self.kept}, self.epoch + 1 - (train.average_last or 0)
         if train.keep_top and self.score is not None and math.isfinite(self.score):
             self.kept = sorted([*self.kept, [self.score, self.epoch + 1]])[: train.keep_top]
         top = {epoch for _, epoch in self.kept}
         regular = train.keep_every is not None and (self.epoch + 1) % train.keep_every == 0
-        dropped = [e for e in before - top if train.keep_every is None or e % train.keep_every]
-        stays = regular or self.epoch + 1 in top
-        return [name] if stays else [], [f"epoch-{int(epoch):03d}.pth" for epoch in dropped]
+        gone = {epoch for epoch in before if not train.average_last or epoch <= window}
+        gone |= {window} if train.average_last and window > 0 else set()
+        dropped = [e for e in gone - top if train.keep_every is None or e % train.keep_every]
+        stays = regular or self.epoch + 1 in top or train.average_last is not None
+        return [name] if stays else [], [f"epoch-{int(epoch):03d}.pth" for epoch in sorted(dropped)]
 
 
 class Monitor:

@@ -4,7 +4,7 @@ What it finds are predictions that are inverted, shifted, shuffled or of another
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,9 @@ from trainer.task import Row, Task
 from utils import dist
 from utils.errors import DataError
 
-__all__ = ["Validated", "compare", "validated"]
+__all__ = ["Validated", "compare", "read_back", "validated"]
 
-SHOWN = ("accuracy", "rmse", "mean_iou", "log_loss")  # the first of these that a task measures is told
+SHOWN = ("mean_iou", "accuracy", "rmse", "log_loss")  # the first of these that a task measures is told
 ROUNDING = 2e-5  # the difference that single precision may make
 PROBED = 32  # samples that are read alone
 
@@ -67,30 +67,51 @@ def validated(task: Task, loader: Loader, cfg: Config, device: torch.device, tes
     return Validated(numbers, extras.get("confusion"), by_id, {ids[i]: truth[i] for i in order})
 
 
-def compare(seen: Validated, layout: Layout, cfg: Config, meta: Mapping[str, Any], probabilities: bool) -> str:
-    """Return in words which metric the file gives again.
+class Reading(NamedTuple):
+    """The lines of a written file, beside the truth, and how figures are read from them."""
+
+    reader: Reader
+    lines: list[dict[str, str]]
+    truth: list[Tensor]
+
+    def figures(self) -> Figures:
+        """Return the figures of the file."""
+        return self.reader.figures(self.lines, self.truth)
+
+
+def read_back(
+    seen: Validated, layout: Layout, cfg: Config, meta: Mapping[str, Any], sure: bool, folder: Path
+) -> Reading:
+    """Write the validation split as a submission into a folder, and read it; `sure`: it is of probabilities.
+
+    Raises Unreadable for columns that tell nothing to compare.
+    """
+    target, first = folder / "submission.csv", next(iter(seen.truth.values()))
+    reader = reader_of(layout.names, first, meta, cfg.test.output, _positive(cfg, meta), folder)
+    layout = layout._replace(exact=False)
+    write_rows(target, layout, write_pictures(target, seen.rows), sure)
+    cells = read_cells(target, layout)
+    return Reading(reader, [cells[key] for key in seen.truth], list(seen.truth.values()))
+
+
+def compare(seen: Validated, layout: Layout, cfg: Config, meta: Mapping[str, Any], sure: bool) -> str:
+    """Return in words which metric the file gives again; `sure`: it is of probabilities.
 
     Raises DataError where it gives another value than validation, Unreadable where nothing can be compared.
     """
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "submission.csv"
-        first = next(iter(seen.truth.values()))
-        reader = reader_of(layout.names, first, meta, cfg.test.output, _positive(cfg, meta), target.parent)
-        layout = layout._replace(exact=False)
-        write_rows(target, layout, write_pictures(target, seen.rows), probabilities)
-        cells = read_cells(target, layout)
-        lines, truth = [cells[key] for key in seen.truth], list(seen.truth.values())
-        figures = reader.figures(lines, truth)
+        read = read_back(seen, layout, cfg, meta, sure, Path(folder))
+        figures = read.figures()
         shown = next((name for name in SHOWN if name in figures.numbers and name in seen.numbers), None)
         if shown is None:
             raise Unreadable(f"the task measures none of {', '.join(figures.numbers)}")
         if name := _differs(figures, seen):
             known = name if name in seen.numbers else "accuracy"
-            values = (
-                f"{name} {figures.numbers[known]:.6g} on the validation split, validation {seen.numbers[known]:.6g}"
+            ours, theirs = f"{figures.numbers[known]:.6g}", f"{seen.numbers[known]:.6g}"
+            raise DataError(
+                f"mirror check: the file's column gives {name} {ours} on the validation split, validation {theirs}: "
+                f"{_cause(read, seen)}; nothing was written"
             )
-            cause = _cause(reader, lines, truth, seen)
-            raise DataError(f"mirror check: the file's column gives {values}: {cause}; nothing was written")
     return f"{shown} {figures.numbers[shown]:.4g} on the validation split, as validation does"
 
 
@@ -148,8 +169,9 @@ def _differs(figures: Figures, seen: Validated) -> str:
     return "" if np.array_equal(figures.confusion, seen.confusion) else "other samples right: accuracy"
 
 
-def _cause(reader: Reader, lines: Sequence[Mapping[str, str]], truth: Sequence[Tensor], seen: Validated) -> str:
+def _cause(read: Reading, seen: Validated) -> str:
     """Return in words the likely fault of a column that gives other metrics."""
+    reader, lines, truth = read
     if reader.flipped and not _differs(reader.flipped(lines, truth), seen):
         return "it is inverted, the probability of the other class; see test.positive and the task's test_step"
     for shift in (1, -1):

@@ -16,6 +16,7 @@ from trainer.inference.runs import with_runs
 from trainer.inference.sample import Sample, read_sample
 from trainer.inference.submission import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.inference.trained import LoadedRun
+from trainer.inference.viewed import with_views
 from trainer.messages import explain_torch_errors
 from trainer.task import Row, Task
 from utils import dist
@@ -23,7 +24,7 @@ from utils.config.cli import Flag
 from utils.errors import ConfigError, UserError
 from utils.terminal import show
 
-__all__ = ["test"]
+__all__ = ["Form", "Predicted", "check_mirror", "predict_both", "test", "write_checked"]
 
 
 class Form(NamedTuple):
@@ -66,47 +67,49 @@ class Predicted(NamedTuple):
 
 def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     """Write the predictions of a checkpoint for the test split."""
-    found = _predict(checkpoint, flags)
+    found = predict_both(LoadedRun(checkpoint), flags)
     if dist.is_main():
         target = target_of(found.form.cfg.test.result_file, found.source.parent)
-        _write(target, found, f"from {found.source}{f', {found.meaning}' if found.meaning else ''}")
+        write_checked(target, found, f"from {found.source}{f', {found.meaning}' if found.meaning else ''}")
     dist.stop()
 
 
-def _write(target: Path, found: Predicted, source: str) -> None:
-    """Check the predictions, and write them."""
+def write_checked(target: Path, found: Predicted, source: str, check: bool = True) -> None:
+    """Write the predictions; `check` makes the mirror check before."""
     form = found.form
     layout, rows = laid_out(form.apply(found.rows), form.sample)
+    if check:
+        check_mirror(found, layout)
     rows = form.clip(rows)
-    sure = form.probabilities(rows)
-    _check_mirror(found, form, layout, sure)
     tell_odd_names(list(rows), layout.exact)
     pictures = any(isinstance(value, Tensor) for value in next(iter(rows.values())).values())
-    write_rows(target, layout, write_pictures(target, rows), sure)
+    write_rows(target, layout, write_pictures(target, rows), form.probabilities(rows))
     show(f"{target}: {len(rows)} rows {source}")
     if not pictures:
         name = found.source.parent.name
         show(f'to upload it: kaggle competitions submit -c COMPETITION -f {target} -m "{name}"')
 
 
-def _check_mirror(found: Predicted, form: Form, layout: Layout, sure: bool) -> None:
-    """Print the outcome of the mirror check. Raises DataError where the file would give other metrics."""
+def check_mirror(found: Predicted, layout: Layout, of: str = "") -> None:
+    """Print the outcome of the mirror check `of` a run. Raises DataError where the file would give other metrics."""
+    form = found.form
     if not form.cfg.test.mirror:
         return
     try:
         if isinstance(found.seen, str):
             raise Unreadable(found.seen)
         seen = found.seen._replace(rows=form.apply(found.seen.rows))
-        show(f"mirror check: the file's column gives {compare(seen, layout, form.cfg, form.meta, sure)}")
+        told = compare(seen, layout, form.cfg, form.meta, form.probabilities(seen.rows))
+        show(f"{of}mirror check: the file's column gives {told}")
     except Unreadable as reason:
-        show(f"note: no mirror check: {reason}")
+        show(f"{of}note: no mirror check: {reason}")
 
 
-def _predict(checkpoint: str, flags: Sequence[Flag]) -> Predicted:
+def predict_both(run: LoadedRun, flags: Sequence[Flag]) -> Predicted:
     """Predict the test split and the validation split with a checkpoint."""
-    run = LoadedRun(checkpoint)
     costly = "losses" in COMPONENTS["task"].signature(run.stored.task.name).parameters
     cfg, task, device = run.load_task(flags, losses=not costly)
+    task = with_views(task, cfg, run.meta)
     if cfg.test.output == "rle" and "mask_values" not in run.meta:
         raise ConfigError("test.output: rle is of masks, and this run predicts none; leave it out")
     form = Form(cfg, run.meta, None if cfg.test.sample is None else read_sample(cfg.test.sample))

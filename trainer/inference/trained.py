@@ -15,6 +15,7 @@ from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.checkpointing.weights import load_network_state
 from trainer.evaluate import evaluate
 from trainer.features import with_features
+from trainer.inference.viewed import with_views
 from trainer.messages import explain_torch_errors
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.task import Task
@@ -103,6 +104,7 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
         raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
     cfg, task, device = trained.load_task(flags, losses=True)
+    task = with_views(task, cfg, trained.meta)
     with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
         numbers, _ = evaluate(task, loader, cfg, device)
     if dist.is_main():

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
+from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
 from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
 from trainer.run.result import Result
@@ -62,6 +63,7 @@ def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Co
     state, code = "failed", 0
     try:
         trainer.fit()
+        keep_mean(parts, outlets.saver, console.say)
         state = "finished"
     except Stopped as asked:
         state, code = "stopped", asked.exit_code

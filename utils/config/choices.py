@@ -67,7 +67,7 @@ def drawn(flag: Flag) -> Draw | None:
 def short(text: str) -> str:
     """Return a value as it stands in the name of a run: 1e-2 is 0.01, other signs than letters are left out."""
     try:
-        return f"{float(text):.3g}" if not text.lstrip("-").isdecimal() else text
+        return f"{float(text):.3g}".replace("+", "") if not text.lstrip("-").isdecimal() else text
     except ValueError:
         return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_") or "none"
 

@@ -1,0 +1,110 @@
+"""The mean of the weights at the ends of the last epochs, of the run's own checkpoints epoch-NNN.pth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from configs import Config
+from data.loading.loader import Loader
+from trainer.build import Parts
+from trainer.checkpointing.saver import Saver
+from trainer.checkpointing.store import read_newest
+from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
+from trainer.evaluate import evaluate, unchanged
+from trainer.parallel.ddp import average_
+from trainer.state import RunState
+from trainer.task import Task, Weight
+from utils import dist
+from utils.device import autocast
+from utils.torch_private import is_batch_norm
+
+__all__ = ["AVERAGED", "keep_mean", "mean_weights"]
+
+AVERAGED = "averaged.pth"
+
+
+class Ignore:
+    """An update that learns nothing."""
+
+    step = 0
+
+    def __call__(self, loss: Tensor, role: str = "model", weight: Weight = None) -> None:
+        """Leave the networks as they are."""
+
+
+def keep_mean(parts: Parts, saver: Saver, say: Callable[[str], None]) -> None:
+    """Average the last epochs' weights of a finished run, if it asks for that; validate the mean and write it."""
+    if parts.cfg.train.average_last is None:
+        return
+    found = _mean_of_last(parts.state, saver.folder, parts.train_loader, parts.cfg, parts.device)
+    if found is None:
+        say("note: there is no mean of the last epochs, because fewer than two were kept")
+        return
+    task, epochs = found
+    numbers, _ = evaluate(task, parts.val_loader, parts.cfg, parts.device)
+    saver.save(_averaged_state(parts.state, task), [AVERAGED], last=False)
+    saver.wait()
+    told = "".join(f", {name} {value:.4g}" for name, value in [*numbers.items()][:2])
+    say(f"mean of the last {epochs} epochs{told}: {saver.folder}/{AVERAGED}")
+
+
+def _mean_of_last(
+    state: RunState, folder: Path | None, loader: Loader, cfg: Config, device: torch.device
+) -> tuple[Task, int] | None:
+    """Return a task with the mean of the kept weights, and of how many epochs it is; None for fewer than two.
+
+    The statistics of BatchNorm are those of the mean: they are taken anew in a pass over the training batches.
+    """
+    last, states = state.progress.epoch, []
+    for epoch in range(max(1, last - (cfg.train.average_last or 0) + 1), last + 1):
+        file = folder / f"epoch-{epoch:03d}.pth" if folder is not None else None
+        if file is not None and file.is_file():
+            stored, _, _ = read_newest(file)
+            states.append(stored["ema"] or stored["model"])
+    weights, count = dist.broadcast((mean_weights(states) if len(states) > 1 else None, len(states)))
+    if weights is None:
+        return None
+    task = deepcopy(state.task)
+    load_network_state(task, weights, buffer_state(state.task), "the mean of the last epochs")
+    _renew_statistics(task, loader, cfg, device, last)
+    return task, count
+
+
+def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of each tensor, in double precision until the end; counters are those of the last state."""
+    found = {}
+    for name, latest in states[-1].items():
+        if latest.is_floating_point():
+            found[name] = torch.stack([state[name].double() for state in states]).mean(0).to(latest.dtype)
+        else:
+            found[name] = latest
+    return found
+
+
+def _averaged_state(state: RunState, task: Task) -> dict[str, Any]:
+    """Return a checkpoint with the task's weights, for val and test."""
+    return state.state_dict() | {"model": network_state(task), "buffers": buffer_state(task), "ema": None}
+
+
+def _renew_statistics(task: Task, loader: Loader, cfg: Config, device: torch.device, epoch: int) -> None:
+    """Take the means and variances of BatchNorm over the training batches with the weights as they are."""
+    norms: list[nn.Module] = [module for module in task.modules() if is_batch_norm(module)]
+    if not norms:
+        return
+    momenta = [module.momentum for module in norms]
+    for module in norms:
+        module.reset_running_stats()  # type: ignore[operator]
+        module.momentum = None  # type: ignore[assignment]  # a plain mean over the batches
+    with unchanged(task), torch.no_grad():
+        task.train()
+        for _, batch in loader.epoch(epoch):
+            with autocast(device, cfg.train.precision):
+                task.train_step(batch, Ignore())
+    for module, momentum in zip(norms, momenta, strict=True):
+        module.momentum = momentum
+    if dist.world_size() > 1:
+        average_(task.buffers())

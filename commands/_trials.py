@@ -38,7 +38,7 @@ class Trials:
             storage=f"sqlite:///{(study.path / FILE).resolve()}",
             study_name=study.name,
             direction="minimize",
-            pruner=_component(self.optuna, "pruner", str(study.options.get("pruner", "Nop")))(),
+            pruner=_pruner(self.optuna, study.options),
             load_if_exists=True,
         )
         self.reported: dict[str, int] = {}
@@ -115,10 +115,10 @@ class Trials:
 
 
 def check_names(options: Mapping[str, str]) -> None:
-    """Raise ConfigError where Optuna is missing, and for a sampler or pruner that it does not have."""
+    """Raise ConfigError where Optuna is missing, and for a sampler or pruner that it cannot make."""
     optuna = _optuna()
-    _component(optuna, "sampler", options.get("sampler", "TPE"))
-    _component(optuna, "pruner", options.get("pruner", "Nop"))
+    _sampler(optuna, {key: value for key, value in options.items() if key == "sampler"}, 0)
+    _pruner(optuna, options)
 
 
 def ends(ranges: Mapping[str, Draw]) -> Iterator[dict[str, str]]:
@@ -156,13 +156,23 @@ def _component(optuna: ModuleType, kind: str, name: str) -> Any:
 def _sampler(optuna: ModuleType, options: Mapping[str, Any], number: int) -> Any:
     """Return the sampler for the trial of that number; seeded anew, so that a resumed sweep draws as one in a piece."""
     import inspect
-    import warnings
 
     kind = _component(optuna, "sampler", str(options.get("sampler", "TPE")))
     seed = int(options.get("seed", 0)) + (0 if kind.__name__ in KEEP_SEED else 1_000_003 * number)
     takes = inspect.signature(kind).parameters
+    return _made(kind, "sampler", {"seed": seed % 2**32} if "seed" in takes else {})
+
+
+def _pruner(optuna: ModuleType, options: Mapping[str, Any]) -> Any:
+    return _made(_component(optuna, "pruner", str(options.get("pruner", "Nop"))), "pruner", {})
+
+
+def _made(kind: Any, what: str, arguments: Mapping[str, Any]) -> Any:
+    """Return a sampler or a pruner. Raises ConfigError for one that needs more than its name."""
+    import warnings
+
     try:
         with warnings.catch_warnings(action="ignore"):  # those of experimental samplers
-            return kind(seed=seed % 2**32) if "seed" in takes else kind()
+            return kind(**arguments)
     except (TypeError, ImportError) as error:
-        raise ConfigError(f"--sampler={kind.__name__}: cannot be made from its name alone ({error})") from error
+        raise ConfigError(f"--{what}={kind.__name__}: cannot be made from its name alone ({error})") from error

@@ -12,7 +12,7 @@ that did not see it; test checkpoints/NAME averages the folds.
   --group=COLUMN  rows with the same value there stay together (tables, CSVs)
   --jobs=1        folds that are trained at the same time
   --run=NAME      the folder, checkpoints/NAME
-  --resume=checkpoints/NAME  goes on with what is not finished
+  --resume=checkpoints/NAME  goes on with the unfinished ones
   --on=slurm      writes an array job for a cluster instead of training
 
 Ctrl-C saves and stops. A fold that fails does not end the others; the exit

@@ -13,7 +13,7 @@ own. log(a,b) and uniform(a,b) are ranges to draw from, by Optuna.
   --pruner=NAME   how it ends runs that promise little: Median, Hyperband, …
   --jobs=1        runs that are trained at the same time
   --run=NAME      the folder, checkpoints/NAME
-  --resume=checkpoints/NAME  goes on with what is not finished
+  --resume=checkpoints/NAME  goes on with the unfinished ones
   --on=slurm      writes an array job for a cluster instead of training
 
 Ctrl-C saves and stops. A run that fails does not end the others; the exit

@@ -240,6 +240,7 @@ def test_the_folds_are_averaged_into_one_submission(folded, run, monkeypatch):
 # Trials
 
 
+@pytest.mark.slow
 def test_trials_are_drawn_and_told_to_optuna(run, tmp_path):
     optuna = pytest.importorskip("optuna", reason="the extra sweep is not installed")
     result = run("sweep", *TINY, "--lr=log(1e-3,1e-1)", "--trials=2", "--sampler=random", "--run=tr")
@@ -257,6 +258,13 @@ def test_a_sampler_that_is_none_is_told(run):
     assert result.code == 2 and "did you mean 'Random'" in result.err
     result = run("sweep", *TINY, "--lr=log(1e-3,1e-1)", "--trials=2", "--pruner=Meedian")
     assert result.code == 2 and "did you mean 'Median'" in result.err
+
+
+def test_a_pruner_that_needs_more_than_a_name_is_told(run, tmp_path):
+    pytest.importorskip("optuna", reason="the extra sweep is not installed")
+    result = run("sweep", *TINY, "--lr=log(1e-3,1e-1)", "--trials=2", "--pruner=Percentile")
+    assert result.code == 2 and "cannot be made from its name alone" in result.err
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_without_optuna_one_sentence_says_so(run, monkeypatch):

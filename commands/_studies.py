@@ -1,4 +1,4 @@
-"""The common part of kfold and sweep: make a study, run its children to their ends, go on with one that was broken off."""
+"""The common part of kfold and sweep: make a study, run its children, go on with one that was broken off."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence

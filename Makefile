@@ -3,6 +3,7 @@
 # make ci      the slower tests, and those that learn on another instruction set
 # make chapters  train every chapter on real data, where that is there; half an hour
 # make faults  the whole fault campaign, about 40 minutes on 2 cores; its table goes to docs/reliability.md
+# make kills   a sweep of 12 runs, killed 10 times at random moments and resumed; some minutes
 # make bench   measures beside peers, in an environment of its own; its table goes to docs/performance.md
 # make gpu-wheels  gathers what a machine with a GPU and torch may lack, in .gpu-wheels
 # make gpu     there, without a network: its tests, the faults in steps, its benchmarks; 8 minutes; GPU_PYTHON has torch
@@ -14,7 +15,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
 
-.PHONY: setup train check test ci chapters faults bench gpu-wheels gpu clean
+.PHONY: setup train check test ci chapters faults kills bench gpu-wheels gpu clean
 
 setup: $(READY)
 
@@ -53,6 +54,9 @@ chapters: $(TOOLS)
 
 faults: $(TOOLS)
 	$(BIN)/python -m tests.faults --write=docs/reliability.md
+
+kills: $(TOOLS)
+	$(BIN)/python -m tests.kill_studies
 
 PHOTOS ?= data/dogcat/train
 BENCH := benchmarks/.venv

@@ -3,7 +3,8 @@
 python main.py plot RUN… [--out=FILE] [--predictions]
 
 RUN is a run folder or its name in checkpoints/. One run is drawn into its
-curves.png, several into checkpoints/comparison.png, a line for each run.
+curves.png, several into checkpoints/comparison.png, a line for each run, and
+a kfold or sweep into its study.png: the score over each swept key.
 Nothing is trained.
 
   --out=FILE     another PNG
@@ -22,6 +23,7 @@ from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import find_run, read_curves, run_labels, without_copies
+from utils.runs.study import find_study, read_study
 from utils.terminal import show
 
 __all__ = ["run"]
@@ -42,6 +44,10 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         raise ConfigError(f"--out={out}: curves are drawn as PNG; give a name that ends in .png")
     if predictions not in ("true", "false"):
         raise ConfigError(f"--predictions={predictions}: is neither true nor false")
+    if len(words) == 1 and (study := find_study(words[0])):
+        if predictions == "true":
+            raise ConfigError(f"--predictions: takes one run, as {study}/fold0")
+        return _draw_study(study, Path(out) if out else study / "study.png")
     folders = list({path.resolve(): path for path in (find_run(word, ROOT) for word in words)}.values())
     if len(folders) == 1:
         _draw_one(folders[0], Path(out) if out else folders[0] / "curves.png")
@@ -51,6 +57,27 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         raise ConfigError("--predictions: takes one run at a time")
     else:
         _draw_several(folders, Path(out) if out else ROOT / "comparison.png")
+    return None
+
+
+def _draw_study(path: Path, target: Path) -> None:
+    """Draw the score of a study's children over each key that was swept."""
+    from commands._leaderboard import ordered
+    from utils.figures.study import draw_study
+
+    study = read_study(path)
+    found = [(child, value) for child in study.children if (value := study.best(child)) is not None]
+    if not found:
+        raise CheckpointError(f"{path}: none of its runs has measured anything yet")
+    best = ordered(study, [child for child, _ in found])[0]
+    keys = list(dict.fromkeys(key for child, _ in found for key in child.keys))
+    draw_study(
+        study.name,
+        study.monitor(),
+        [({k: child.keys.get(k, "-") for k in keys}, value) for child, value in found],
+        target,
+    )
+    show(f"{target}: {study.monitor()} over {', '.join(keys)}; the best is {best.name}")
 
 
 def _filled(flag: Flag) -> Flag:

@@ -1,8 +1,10 @@
 """runs: list the runs in checkpoints/ as a table, the newest first.
 
 python main.py runs [WORD…] [--sort=…] [--state=…] [--model=…]
+python main.py runs NAME
 
-With words, only runs whose name holds one of them. Nothing is trained.
+With words, only runs whose name holds one of them. NAME of a kfold or sweep
+is its leaderboard: its runs, the best first. Nothing is trained.
 
   --sort=ORDER  newest (the default), best, time, epochs or run
   --state=NAME  only runs that are running, finished, stopped, crashed or failed
@@ -13,18 +15,21 @@ With words, only runs whose name holds one of them. Nothing is trained.
 
 import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 
+from commands._cells import GAP, format_number, metrics_of, width
+from commands._leaderboard import leaderboard
 from commands._remove_runs import refuse_state, remove_runs
 from configs import COMPONENTS
 from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import STATES, Run, read_run, run_folders
+from utils.runs.study import Study, find_study, is_study, read_study
 from utils.terminal import show
-from utils.words import shortened, suggest
+from utils.words import count_of, shortened, suggest
 
 __all__ = ["columns", "metrics_of", "options_of", "run", "format_number", "width"]
 
@@ -37,7 +42,6 @@ LEAST = (
     {"run": 8, "data": 5, "model": 5, "best": 8},
 )
 TWO_ENDED = ("run", "model")  # names that differ at their ends: a time, ResNet18 and ResNet34
-GAP = "  "
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
@@ -45,6 +49,9 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
     Raises ConfigError for an unknown option, order or filter value.
     """
+    if len(words) == 1 and not flags and (path := find_study(words[0])):
+        show("\n".join(leaderboard(read_study(path))))
+        return
     sure = any(flag.key == "yes" for flag in flags)
     options = options_of([flag for flag in flags if flag.key != "yes"], ("sort", "remove", *FILTERS))
     if state := options.pop("remove", ""):
@@ -67,6 +74,10 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         show(f"no run in {ROOT} yet; python main.py train begins one")
     for reason in damaged:
         show(f"passed over {reason}")
+    for study in _studies() if not flags else ():
+        show(
+            f"{study.name}: {study.command} of {count_of(len(study.children), 'run')}; python main.py runs {study.name}"
+        )
 
 
 def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:
@@ -82,11 +93,6 @@ def options_of(flags: Sequence[Flag], known: Sequence[str]) -> dict[str, str]:
     return {flag.key: flag.text for flag in flags}
 
 
-def metrics_of(task: str) -> Mapping[str, str]:
-    """Return the metrics of a task, each with "min" or "max", whichever is better; empty for an unknown task."""
-    return COMPONENTS["task"].literal(task, "metrics") or {}
-
-
 def _read_all() -> tuple[list[Run], list[str]]:
     """Return the runs, and the faults of the folders that hold no whole run."""
     runs, damaged = [], []
@@ -95,11 +101,22 @@ def _read_all() -> tuple[list[Run], list[str]]:
     except OSError as error:
         raise CheckpointError(f"{ROOT}: cannot be read: {error.strerror or error}") from error
     for folder in folders:
+        if is_study(folder):
+            continue
         try:
             runs.append(read_run(folder, metrics_of))
         except CheckpointError as error:
             damaged.append(str(error))
     return runs, damaged
+
+
+def _studies() -> list[Study]:
+    """Return the studies in checkpoints/, without damaged ones."""
+    found = []
+    for folder in run_folders(ROOT):
+        with suppress(CheckpointError):
+            found += [read_study(folder)] if is_study(folder) else []
+    return found
 
 
 def _orders() -> dict[str, Callable[[Run], tuple]]:
@@ -193,13 +210,6 @@ def _config_of(one: Run) -> str:
     return path.parent.name if path.name == "config.yaml" and path.parent.name else path.stem
 
 
-def format_number(value: float) -> str:
-    """Return a number in a form that is easy to read: 0.9888, 173.3, 3.2e-05."""
-    if value == 0 or 1e-3 <= abs(value) < 100:
-        return f"{value:.4f}"
-    return f"{value:.1f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
@@ -217,11 +227,6 @@ def _room(widths: Mapping[str, int]) -> int:
 def columns() -> int:
     """Return the characters in a line of the terminal; unlimited for a pipe, whose reader wants whole names."""
     return shutil.get_terminal_size((0, 0)).columns or sys.maxsize
-
-
-def width(text: str) -> int:
-    """Return the places that a text takes on a terminal: a Chinese character takes two."""
-    return sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
 
 
 def _cell(name: str, text: str, room: int) -> str:

@@ -5,7 +5,8 @@ python main.py test RUN RUN …  [--key=value …]
 
 CHECKPOINT is a run folder (its best, otherwise its last) or a .pth file.
 submission.csv is written into that folder; the average of several runs is
-submission-average.csv of the first one.
+submission-average.csv of the first one. Of a kfold or sweep, checkpoints/NAME,
+all runs are averaged, into its own submission.csv.
 
 The validation split is written and read in the same way, too: if it does
 not give validation's metrics again, nothing is written.
@@ -25,6 +26,10 @@ from collections.abc import Sequence
 
 from commands._arguments import checkpoint_and_keys
 from utils.config.cli import Flag
+from utils.errors import CheckpointError
+from utils.runs.study import Study, find_study, read_study
+from utils.terminal import show
+from utils.words import count_of
 
 __all__ = ["run"]
 
@@ -37,6 +42,27 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         test_average(words, flags)
         return
     checkpoint, keys = checkpoint_and_keys("test", words, flags)
+    if study := find_study(checkpoint):
+        _test_study(read_study(study), keys)
+        return
     from trainer.inference.predictions import test
 
     test(checkpoint, keys)
+
+
+def _test_study(study: Study, flags: Sequence[Flag]) -> None:
+    """Average the finished runs of a study, and print the out-of-fold score beside.
+
+    Raises CheckpointError where no run has finished.
+    """
+    from trainer.inference.ensemble import test_average
+
+    done = [str(study.folder(child)) for child in study.children if study.state(child) == "finished"]
+    if not done:
+        raise CheckpointError(f"{study.path}: none of its {count_of(len(study.children), 'run')} has finished")
+    if not any(flag.key in ("result_file", "test.result_file") for flag in flags):
+        target = str(study.path / "submission.csv")
+        flags = [*flags, Flag("test.result_file", target, f"--result-file={target}")]
+    test_average(done, flags)
+    if score := study.options.get("oof"):
+        show(f"out-of-fold: {', '.join(f'{name} {value:.6g}' for name, value in score.items())}")

@@ -24,6 +24,7 @@ from commands._arguments import one_word, split
 from configs import resolve
 from utils.config.cli import Flag
 from utils.errors import ConfigError
+from utils.runs.children import end_with_parent
 
 __all__ = ["OPTIONS", "run"]
 
@@ -35,6 +36,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
     Raises ConfigError with one line for each mistake.
     """
+    end_with_parent()
     options, keys = split(flags, OPTIONS)
     config = one_word("train", words, options.get("config"))
     output = _output(options)

@@ -15,7 +15,7 @@ from configs.hints import key_hint
 from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
-from configs.schema import Config
+from configs.schema import Config, Data
 from utils.config.cli import Flag, python_flag
 from utils.config.convert import INVALID, Component, convert, flatten, to_plain
 from utils.config.tree import Node, Problems, to_node
@@ -134,7 +134,32 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     """Check the values that depend on one another."""
     if isinstance(config.task, Component):
         _check_monitor(config, tree, problems)
+    if isinstance(config.data, Data):
+        _check_folds(config.data, tree, problems)
     check_roles(config, tree, problems)
+
+
+def _check_folds(data: Data, tree: Node, problems: Problems) -> None:
+    """Add a line for an impossible data.fold or data.fraction, and for a group without a fold."""
+    if INVALID in (data.fold, data.group, data.fraction) or (data.fold and INVALID in data.fold):
+        return
+    if data.fold is not None and not 0 <= data.fold[0] < data.fold[1] > 1:
+        told = f"data.fold={list(data.fold)} must be [k, n]: fold k of n, counted from 0, with n at least 2"
+        problems.add(_place(tree, "data.fold"), told)
+    if data.fold is not None and isinstance(data.dataset, Component) and _is_given_divided(data.dataset.name):
+        told = f"data.fold: {data.dataset.name} does not divide its samples itself: its validation split is given"
+        problems.add(_place(tree, "data.fold"), f"{told}; leave data.fold out")
+    if data.group is not None and data.fold is None:
+        told = f"data.group={data.group}: needs data.fold, as --data.fold=[0,5]: the fold that is held out"
+        problems.add(_place(tree, "data.group"), told)
+    if data.fraction == 0:
+        problems.add(_place(tree, "data.fraction"), "data.fraction must be above 0: nothing is left to train on")
+
+
+def _is_given_divided(dataset: str) -> bool:
+    """Return whether a dataset is known not to divide its samples itself."""
+    known = COMPONENTS["data"]
+    return dataset in known.all_names() and "folds" not in known.signature(dataset).parameters
 
 
 def direction_fault(metrics: Mapping[str, str]) -> str:

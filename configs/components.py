@@ -42,7 +42,7 @@ VIEWS = Library("torchvision.transforms.v2", "transforms/v2", pattern=rf"^class 
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
 # arguments that the engine hands to datasets, besides the facts of the training set
-FROM_ENGINE = frozenset({"split", "transform", "whole", "ignore_index", "target_kind", "statistics"})
+FROM_ENGINE = frozenset({"split", "transform", "whole", "ignore_index", "target_kind", "statistics", "folds"})
 
 COMPONENTS = connect(
     {

@@ -34,6 +34,10 @@ class Data:
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
     batch_size: Count = 32  # samples a step, in each process
     eval_batch_size: Count | None = None  # samples of a batch of validation and test; null: batch_size
+    # [k, n]: hold out part k of n, from 0, each class with its share, of a dataset that divides its files itself
+    fold: tuple[int, int] | None = None
+    group: str | None = None  # with fold: a column of the CSV; rows of one group are never divided
+    fraction: Annotated[float, Range(0, 1)] | None = None  # train on that share of the samples, for a quick try
     # processes or threads that load data; 0: the training process does it
     num_workers: Annotated[int, Range(0, 256)] = 0
     loader: Literal["auto", "processes", "threads"] = "auto"  # auto: threads if the augmentation allows it

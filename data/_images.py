@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from data._broken import broken_named
 from data._facts import Facts
+from data._folds import Folds
 from data._stores import Files, Pixels, Store
 from data.protocol import read_one
 from utils.errors import DataError
@@ -22,14 +23,25 @@ __all__ = ["ImageDataset", "pick", "share_of", "split_indices"]
 # Splits
 
 
-def split_indices(n: int, split: str, fraction: float, seed: int, whole: bool = False) -> list[int]:
+def split_indices(
+    n: int,
+    split: str,
+    fraction: float,
+    seed: int,
+    whole: bool = False,
+    folds: Folds | None = None,
+    labels: Sequence[Any] | None = None,
+) -> list[int]:
     """Return the positions of a split's samples out of n, for the split "train" or "val".
 
     The order is a seeded permutation, and val gets its last fraction; with `whole` it gets all samples, in their own
-    order. Raises ValueError for a fraction outside [0, 1], and DataError when the split gets no sample.
+    order. With `folds` val is one of them instead, in which each class of `labels` has its share. Raises ValueError for
+    a fraction outside [0, 1], and DataError when the split gets no sample.
     """
     if whole and split == "val":
         return list(range(n))
+    if folds is not None:
+        return folds.choose(n, split, seed, labels)
     if not 0 <= fraction <= 1:
         raise ValueError(f"val_fraction={fraction} is not between 0 and 1")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -40,10 +52,14 @@ def split_indices(n: int, split: str, fraction: float, seed: int, whole: bool = 
     return chosen
 
 
-def share_of(place: str, split: str, fraction: float, seed: int, whole: bool = False) -> str:
+def share_of(
+    place: str, split: str, fraction: float, seed: int, whole: bool = False, folds: Folds | None = None
+) -> str:
     """Return in words which share of a place's samples a split is, as drawn by `split_indices`."""
     if split == "test" or (whole and split == "val"):
         return place
+    if folds is not None:
+        return folds.told(place, split, f"drawn by seed {seed}")
     share = fraction if split == "val" else 1 - fraction
     return f"{100 * share:g} % of {place}, drawn by seed {seed} (data.dataset.val_fraction)"
 

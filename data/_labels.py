@@ -55,6 +55,10 @@ class Columns:
         """Return the names of columns, at most ten."""
         return ", ".join(self.names[i] for i in chosen[:10]) + ", …" * (len(chosen) > 10)
 
+    def position(self, column: str) -> int:
+        """Return the position of a column that a key names. Raises DataError when there is none."""
+        return _keyed(self.file, self.names, column)
+
     def splits(self, rows: Sequence[Sequence[str]]) -> list[str]:
         """Return the columns beside that hold names of splits, such as train and test."""
         used = {self.path, *self.labels}

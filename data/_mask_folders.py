@@ -8,6 +8,7 @@ from typing import Any
 
 from data._facts import Facts
 from data._folders import existing_folder, list_folders, list_images, no_pictures, root_option
+from data._folds import Folds
 from data._splits import split_folders
 from utils.errors import DataError
 
@@ -35,6 +36,7 @@ class Layout:
     splits: Mapping[str, str] | None
     val_fraction: float
     whole: bool
+    folds: Folds | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def find_pairs(root: str, layout: Layout, split: str, facts: Facts) -> Found:
     train = _masked(places.get("train", root), layout, "train", split, facts)
     if "val" in places:
         val = _masked(places["val"], layout, "val", split, facts)
+        if layout.folds:
+            layout.folds.refuse(f"{places['val']} is for validation; leave one out")
         facts.source = _inner(root, layout.images, split) if "{split}" in layout.images else places[split]
         return Found(train, val, facts)
     cut = len(train) - round(len(train) * layout.val_fraction)
@@ -63,6 +67,11 @@ def find_pairs(root: str, layout: Layout, split: str, facts: Facts) -> Found:
     if layout.whole:
         facts.source = place
         return Found(train, train, facts)
+    if layout.folds:
+        facts.source = layout.folds.told(place, split, "in the order of the names")
+        held_out = layout.folds.block(len(train), "val")
+        start, end = held_out[0], held_out[-1] + 1
+        return Found(train[:start] + train[end:], train[start:end], facts)
     share = 100 * (layout.val_fraction if split == "val" else 1 - layout.val_fraction)
     facts.source = f"the {'last' if split == 'val' else 'first'} {share:g} % of {place} (data.dataset.val_fraction)"
     return Found(train[:cut], train[cut:], facts)

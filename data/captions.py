@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from data._caption_files import annotations_path, read_pairs
 from data._facts import Facts
 from data._folders import existing_folder, list_images, no_pictures
+from data._folds import Folds
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
 from utils.errors import ConfigError, DataError
@@ -69,10 +70,11 @@ class Captions(Dataset):
         photos: int | None = None,
         vocabulary: Sequence[str] | None = None,
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         root = existing_folder(root, split)
         folder = os.path.join(root, "images") if os.path.isdir(os.path.join(root, "images")) else root
-        self.facts = Facts(_source(folder, split, val_fraction, whole))
+        self.facts = Facts(_source(folder, split, val_fraction, whole, folds))
         found = list_images(folder, nested=True, facts=self.facts)
         if not found:
             raise no_pictures(folder, split)
@@ -86,9 +88,9 @@ class Captions(Dataset):
         names = sorted(captioned)
         self.ids: list[str] = found
         if split != "test":
-            self.ids = names if whole and split == "val" else split_photos(names, split, val_fraction, photos)
+            self.ids = names if whole and split == "val" else split_photos(names, split, val_fraction, photos, folds)
         needed = vocabulary is None or split == "train"  # of the photos of the split train
-        train = split_photos(names, "train", val_fraction, photos) if needed and split != "test" else []
+        train = split_photos(names, "train", val_fraction, photos, folds) if needed and split != "test" else []
         self.pictures = ImageDataset(Files(folder, [paths[name] for name in self.ids]), self.ids, None, [], transform)
         self.inputs: Any = self.pictures
         counts = Counter(word for name in train for caption in captioned[name] for word in caption)
@@ -97,7 +99,7 @@ class Captions(Dataset):
         numbers = {word: number for number, word in enumerate(self.vocabulary)}
         self.captions = [[_number(words, numbers) for words in captioned[name]] for name in self.ids]
         once = [numbers[word] for word, count in counts.items() if count == 1 and word in numbers]
-        self.rare = torch.tensor(once if split == "train" and val_fraction else [], dtype=torch.int64)
+        self.rare = torch.tensor(once if split == "train" and (val_fraction or folds) else [], dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -153,11 +155,11 @@ class Captions(Dataset):
         return caption.masked_fill(gone, UNKNOWN)
 
 
-def _source(folder: str, split: str, val_fraction: float, whole: bool) -> str:
+def _source(folder: str, split: str, val_fraction: float, whole: bool, folds: Folds | None) -> str:
     """Return in words which photos a split is."""
-    if val_fraction == 0 and split != "test" and not whole:
+    if val_fraction == 0 and split != "test" and not whole and folds is None:
         return f"{folder}, the same photos to train and to validate (data.dataset.val_fraction)"
-    return share_of(folder, split, val_fraction, SEED, whole)
+    return share_of(folder, split, val_fraction, SEED, whole, folds)
 
 
 # Words
@@ -194,7 +196,9 @@ def _number(words: Sequence[str], numbers: dict[str, int]) -> Tensor:
 # Photos
 
 
-def split_photos(names: Sequence[str], split: str, val_fraction: float, photos: int | None) -> list[str]:
+def split_photos(
+    names: Sequence[str], split: str, val_fraction: float, photos: int | None, folds: Folds | None = None
+) -> list[str]:
     """Return the photos of the split train or val; with a fraction of 0 both get all of them.
 
     Raises ValueError for `photos` below 1 or a fraction outside [0, 1], and DataError when the split gets no photo.
@@ -202,7 +206,9 @@ def split_photos(names: Sequence[str], split: str, val_fraction: float, photos: 
     if photos is not None and photos < 1:
         raise ValueError(f"photos={photos} leaves no photo; it must be at least 1")
     names = pick(names, split_indices(len(names), "train", 0.0, SEED)[:photos])
-    return names if val_fraction == 0 else pick(names, split_indices(len(names), split, val_fraction, SEED))
+    if val_fraction == 0 and folds is None:
+        return names
+    return pick(names, split_indices(len(names), split, val_fraction, SEED, folds=folds))
 
 
 def locate(captioned: Captioned, found: Sequence[str], folder: str) -> dict[str, str]:

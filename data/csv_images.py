@@ -9,6 +9,7 @@ from data._csv import Faults, Row, alike, read_lines, read_rows
 from data._facts import Facts
 from data._finder import Finder, picture_folders
 from data._folders import SUFFIXES, existing_folder, list_images, no_pictures, note_odd, root_option
+from data._folds import Folds
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._labels import Columns, find_columns, is_number
 from data._stores import Files
@@ -47,19 +48,26 @@ class CSVImages(ImageDataset):
         missing: Literal["raise", "skip"] = "raise",
         classes: Sequence[str] | None = None,
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         root = existing_folder(root, split)
         finder = Finder(root, picture_folders(root, images))
         csv_path, self.facts = os.path.join(root, labels), Facts()
         table = Table([], [], [])
         if split != "test" or os.path.exists(csv_path):
-            table = _read_table(csv_path, finder, (path, label), classes, missing == "skip", self.facts)
+            keys = (path, label, folds.group if folds and split != "test" else None)
+            table = _read_table(csv_path, finder, keys, classes, missing == "skip", self.facts)
         classes = list(classes or table.classes())
+        if folds and lists and split != "test":
+            folds.refuse("data.dataset.lists names the pictures of each split; leave one out")
         if listing := _list_path(root, lists, split, whole):
             self.facts.source = f"{listing} (data.dataset.lists)"
             table = _listed(listing, table, finder, split)
         elif split == "test":
             table = _test_folder(root, table, self.facts)
+        elif folds and not (whole and split == "val"):
+            chosen = folds.choose(len(table.names), split, SEED, table.labels, table.groups)
+            table, self.facts.source = table.subset(chosen), folds.told(csv_path, split, f"drawn by seed {SEED}")
         else:
             table = table.subset(split_indices(len(table.names), split, val_fraction, SEED, whole))
             self.facts.source = share_of(csv_path, split, val_fraction, SEED, whole)
@@ -76,6 +84,7 @@ class Table:
     names: list[str]
     paths: list[str]
     labels: list[str] | None
+    groups: list[str] | None = None  # the cells of the column data.group
 
     def classes(self) -> list[str]:
         """Return the distinct labels in order; numbers are ordered by value."""
@@ -93,17 +102,18 @@ class Table:
 
 
 def _read_table(
-    path: str, finder: Finder, keys: tuple[Any, Any], classes: Sequence[str] | None, skip: bool, facts: Facts
+    path: str, finder: Finder, keys: tuple[Any, Any, Any], classes: Sequence[str] | None, skip: bool, facts: Facts
 ) -> Table:
-    """Return the CSV's pictures and labels; `keys` may name the two columns.
+    """Return the CSV's pictures and labels; `keys` may name the two columns, and one of groups.
 
     Raises DataError with file:line for a fault in it.
     """
     _check_file(path, finder.root)
     faults = Faults(path)
     rows = read_rows(path, faults)
-    columns = find_columns(path, rows, finder.find, *keys)
-    table, missing = _rows(rows[columns.header :], columns, finder, classes, faults)
+    columns = find_columns(path, rows, finder.find, *keys[:2])
+    group = None if keys[2] is None else columns.position(keys[2])
+    table, missing = _rows(rows[columns.header :], columns, group, finder, classes, faults)
     for line, name in missing if not skip else ():
         count = f"{len(missing):,} of {len(rows) - columns.header:,} rows have no picture"
         faults.add(line, f"{finder.missing(name)}; {count}: data.dataset.missing=skip leaves such rows out")
@@ -133,11 +143,17 @@ def _check_file(path: str, root: str) -> None:
 
 
 def _rows(
-    rows: list[Row], columns: Columns, finder: Finder, classes: Sequence[str] | None, faults: Faults
+    rows: list[Row],
+    columns: Columns,
+    group: int | None,
+    finder: Finder,
+    classes: Sequence[str] | None,
+    faults: Faults,
 ) -> tuple[Table, list[tuple[int, str]]]:
     """Return the rows that have a picture, and (line, name) of those that have none."""
     lines: dict[str, int] = {}  # by path of the picture
-    names, labels, missing = list[str](), list[str](), list[tuple[int, str]]()
+    names, labels, groups = list[str](), list[str](), list[str]()
+    missing: list[tuple[int, str]] = []
     for line, cells in rows:
         name, label = cells[columns.path], columns.label_of(line, cells)
         found = finder.find(name)
@@ -151,7 +167,8 @@ def _rows(
             lines[found] = line
             names.append(name)
             labels.append(label)
-    return Table(names, list(lines), labels), missing
+            groups += [] if group is None else [cells[group]]
+    return Table(names, list(lines), labels, None if group is None else groups), missing
 
 
 def _fault(name: str, label: str, classes: Collection[str] | None) -> str:

@@ -11,6 +11,7 @@ import torch
 from data._csv import Faults
 from data._facts import Facts
 from data._folders import existing_folder
+from data._folds import Folds
 from data._images import ImageDataset, pick
 from data._stores import Pixels
 from data._table import iter_rows, split_fold, table_path
@@ -47,6 +48,7 @@ class CSVPixels(ImageDataset):
         seed: Seed = 0,
         classes: Sequence[str] | None = None,
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         root = existing_folder(root, split)
         alone = split == "test" and not os.path.exists(os.path.join(root, "test.csv"))
@@ -60,14 +62,14 @@ class CSVPixels(ImageDataset):
         if len(names) != len(known):
             raise DataError(f"{path}: has {len(found)} classes ({', '.join(found[:12])}), but {len(names)} are named")
         self.facts = Facts(path)
-        chosen = self._choose(rows, split, fold, seed, whole)
+        chosen = self._choose(rows, split, folds or fold, seed, whole)
         numbers = {text: number for number, text in enumerate(known)}
         labels = [numbers[rows.labels[i]] for i in chosen] if rows.labels and split != "test" else None
         self.facts.lines.append(f"label: {label} (data.dataset.label); id: {rows.id or 'the number of the row'}")
         ids = [rows.ids[i] if rows.ids else str(i + 1) for i in chosen]
         super().__init__(Pixels(values[chosen]), ids, labels, names, transform)
 
-    def _choose(self, rows: "Rows", split: str, fold: Sequence[int], seed: int, whole: bool) -> list[int]:
+    def _choose(self, rows: "Rows", split: str, fold: Folds | Sequence[int], seed: int, whole: bool) -> list[int]:
         """Return the positions of a split's rows."""
         every = list(range(len(rows.pixels)))
         wanted = USAGE[split] if rows.usage else ""
@@ -76,6 +78,8 @@ class CSVPixels(ImageDataset):
         if split == "val" and wanted and (wanted not in rows.usage or whole):
             every, wanted = [i for i in every if whole or rows.usage[i] == USAGE["train"]], ""
         if wanted:
+            if isinstance(fold, Folds) and split != "test":
+                fold.refuse(f"{self.facts.source}: the column Usage names the rows of each split; leave data.fold out")
             self.facts.source += f", the rows of Usage {wanted}"
             chosen = [i for i in every if rows.usage[i] == wanted]
             if not chosen:
@@ -83,6 +87,9 @@ class CSVPixels(ImageDataset):
             return chosen
         if split == "test" or (whole and split == "val"):
             return every
+        if isinstance(fold, Folds):
+            self.facts.source = fold.told(self.facts.source, split, f"drawn by seed {seed}")
+            return pick(every, fold.choose(len(every), split, seed, pick(rows.labels, every)))
         training, held_out = (pick(every, part) for part in split_fold(len(every), fold, seed))
         part = "all folds except" if split == "train" else "fold"
         self.facts.source += f", {part} {fold[0]} of {fold[1]} (data.dataset.fold)"

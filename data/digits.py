@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data._facts import Facts
+from data._folds import Folds
 from data._images import ImageDataset
 from data._stores import Pixels
 from utils.config.ranges import Seed
@@ -31,12 +32,17 @@ class Digits(ImageDataset):
         split: Literal["train", "val", "test"],
         transform: Callable | None = None,
         seed: Seed = 0,
+        folds: Folds | None = None,
     ) -> None:
         table = _table()
         order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
         start, end = (round(fraction * len(order)) for fraction in SPLITS[split])
         chosen = order[start:end]
         self.facts = Facts(f"{SHARES[split]} of scikit-learn's digits, drawn by seed {seed} (data.dataset.seed)")
+        if folds and split != "test":
+            known = order[: round(SPLITS["val"][1] * len(order))]
+            chosen = known[folds.choose(len(known), split, seed, table[known, -1])]
+            self.facts = Facts(folds.told("the 85 % of scikit-learn's digits that are not for the test", split))
         values, labels = table[:, :-1].byte().view(-1, 1, 8, 8), table[:, -1]
         ids = [str(i) for i in chosen.tolist()]
         super().__init__(Pixels(values[chosen], white=16), ids, labels[chosen], list("0123456789"), transform)

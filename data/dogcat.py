@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from data._facts import Facts
 from data._folders import existing_folder, list_images, no_pictures, note_odd, root_option
+from data._folds import Folds
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
 from utils.config.ranges import Fraction, Seed
@@ -36,9 +37,10 @@ class DogCat(ImageDataset):
         seed: Seed = 0,
         exclude: Sequence[str] = (),
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         folder = _folder(existing_folder(root, split), split)
-        self.facts = Facts(share_of(folder, split, val_fraction, seed, whole))
+        self.facts = Facts(share_of(folder, split, val_fraction, seed, whole, folds))
         names = list_images(folder, facts=self.facts, exclude=exclude)
         if not names:
             raise no_pictures(folder, split)
@@ -48,7 +50,7 @@ class DogCat(ImageDataset):
         else:
             names, labels = _labelled(folder, names)
             note_odd(self.facts, folder, names)
-            chosen = split_indices(len(names), split, val_fraction, seed, whole)
+            chosen = split_indices(len(names), split, val_fraction, seed, whole, folds, labels)
             names = pick(names, chosen)
             super().__init__(Files(folder, names), names, pick(labels, chosen), CLASSES, transform)
 

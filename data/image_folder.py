@@ -14,6 +14,7 @@ from data._folders import (
     note_odd,
     root_option,
 )
+from data._folds import Folds
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._splits import SPLITS, inner_folder, split_folders
 from data._stores import Files
@@ -44,9 +45,14 @@ class ImageFolder(ImageDataset):
         exclude: Sequence[str] = (),
         classes: Sequence[str] | None = None,
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         root = existing_folder(root, split)
         folders = _folders(root, splits)
+        if folds and "val" in folders:
+            folds.refuse(
+                f"{folders['val']} is for validation; leave one out, or data.dataset.splits={{train: DIR}} does"
+            )
         folder = folders.get(split) or (folders.get("train", root) if split != "test" else root)
         self.facts = Facts(folder)
         if split == "test" and (flat := list_images(folder, facts=self.facts, exclude=exclude)):
@@ -60,9 +66,9 @@ class ImageFolder(ImageDataset):
         _check(folder, split, classes, names, labels)
         note_odd(self.facts, folder, names)
         if split != "test" and "val" not in folders:
-            chosen = split_indices(len(names), split, val_fraction, seed, whole)
+            chosen = split_indices(len(names), split, val_fraction, seed, whole, folds, labels)
             names, labels = pick(names, chosen), pick(labels, chosen)
-            self.facts.source = share_of(folder, split, val_fraction, seed, whole)
+            self.facts.source = share_of(folder, split, val_fraction, seed, whole, folds)
         _tell_splits(self.facts, root, folders)
         super().__init__(Files(folder, names), names, labels, classes, transform)
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from data._facts import Facts
 from data._folders import existing_folder, list_images, no_pictures, note_odd
+from data._folds import Folds
 from data._images import ImageDataset, pick, share_of, split_indices
 from data._stores import Files
 from utils.config.ranges import Fraction, Seed
@@ -28,15 +29,16 @@ class Photos(ImageDataset):
         seed: Seed = 0,
         exclude: Sequence[str] = (),
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         folder = existing_folder(root, split)
-        self.facts = Facts(share_of(folder, split, val_fraction, seed, whole))
+        self.facts = Facts(share_of(folder, split, val_fraction, seed, whole, folds))
         names = list_images(folder, nested=True, facts=self.facts, exclude=exclude)
         if not names:
             raise no_pictures(folder, split)
         note_odd(self.facts, folder, names)
         if split != "test":
-            names = pick(names, split_indices(len(names), split, val_fraction, seed, whole))
+            names = pick(names, split_indices(len(names), split, val_fraction, seed, whole, folds))
         super().__init__(Files(folder, names), names, None, [], transform)
 
     @property

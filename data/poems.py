@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._facts import Facts
+from data._folds import Folds
 from data._images import pick, share_of, split_indices
 from data._poem_files import find_files, read_plain, read_poems
 from utils.errors import DataError
@@ -20,6 +21,7 @@ __all__ = ["Poems"]
 # The first entries of every vocabulary; the book's names for the marks.
 BEGIN, END, UNKNOWN = "<START>", "<EOP>", "□"
 MARKS = (BEGIN, END, UNKNOWN)
+Share = tuple[float, int, bool, Folds | None]  # val_fraction, seed, whole, folds: which part of the poems is val
 
 ABOUT = ("readme", "license", "licence", "source", "copying", "notice")  # texts beside those that are read
 COMMENT = re.compile(r"（[^）]*）|\([^)]*\)")
@@ -60,18 +62,20 @@ class Poems(Dataset):
         seed: int = 0,
         vocabulary: Sequence[str] | None = None,
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         if length < 1:
             raise ValueError(f"a window of length={length} holds no character")
         found = find_files(root, files)
         plain = all(file.suffix == ".txt" for file in found)
         self.facts = Facts()
-        poems = (_passages if plain else _poems)(found, split, val_fraction, seed, whole, self.facts)
+        poems = (_passages if plain else _poems)(found, split, (val_fraction, seed, whole, folds), self.facts)
         if not "".join(poems):
             raise DataError(f"no poems in {root}; chinese-poetry's JSON files hold objects with 'paragraphs'")
         if vocabulary is None:
             own = split == "val"  # the vocabulary comes from the training poems, which a lone val split must read
-            vocabulary = Poems(root, "train", files, length, val_fraction, min_count, seed).vocabulary if own else None
+            train = Poems(root, "train", files, length, val_fraction, min_count, seed, folds=folds) if own else None
+            vocabulary = train.vocabulary if train else None
         self.vocabulary: list[str] = list(vocabulary or count_vocabulary(poems, min_count))
         self.poems, self.length = poems, length
         self.facts.lines.append(f"{len(self.vocabulary):,} characters, windows of {length} (data.dataset.length)")
@@ -106,19 +110,21 @@ class Poems(Dataset):
         return torch.tensor(row)
 
 
-def _poems(found: Sequence[Path], split: str, val_fraction: float, seed: int, whole: bool, facts: Facts) -> list[str]:
+def _poems(found: Sequence[Path], split: str, share: Share, facts: Facts) -> list[str]:
     """Return a split's poems, each cleaned and once."""
     poems = remove_duplicates([clean(text) for text in read_poems(found)])
-    facts.source = share_of(_shown(found), split, val_fraction, seed, whole)
+    facts.source = share_of(_shown(found), split, *share)
     if split == "test" or not poems:
         return poems
-    return pick(poems, split_indices(len(poems), split, val_fraction, seed, whole))
+    return pick(poems, split_indices(len(poems), split, *share))
 
 
-def _passages(
-    found: Sequence[Path], split: str, val_fraction: float, seed: int, whole: bool, facts: Facts
-) -> list[str]:
-    """Return a split's share of plain texts as they are: the end of each for val, the beginning for train."""
+def _passages(found: Sequence[Path], split: str, share: Share, facts: Facts) -> list[str]:
+    """Return a split's share of plain texts as they are: the end of each for val, the beginning for train.
+
+    With folds val is an unbroken part of each text, and train what lies before and behind it.
+    """
+    val_fraction, _, whole, folds = share
     if not 0 <= val_fraction <= 1:
         raise ValueError(f"val_fraction={val_fraction} is not between 0 and 1")
     about = [file for file in found if file.stem.lower() in ABOUT]
@@ -128,15 +134,23 @@ def _passages(
     texts = read_plain(found)
     facts.lines.append(f"plain text, character by character as it is, {sum(map(len, texts)):,} characters in all")
     every = split == "test" or (whole and split == "val")
-    share = f"the last {100 * val_fraction:g} %" if split == "val" else f"the first {100 * (1 - val_fraction):g} %"
-    facts.source = _shown(found) if every else f"{share} of {_shown(found)} (data.dataset.val_fraction)"
+    part = f"the last {100 * val_fraction:g} %" if split == "val" else f"the first {100 * (1 - val_fraction):g} %"
+    facts.source = _shown(found) if every else f"{part} of {_shown(found)} (data.dataset.val_fraction)"
     if every:
         return texts
+    if folds is not None:
+        facts.source = folds.told(_shown(found), split, "an unbroken part of each text")
+        return [passage for text in texts for passage in _around(text, folds.block(len(text), "val"), split)]
     cuts = [len(text) - round(len(text) * val_fraction) for text in texts]
     passages = [text[cut:] if split == "val" else text[:cut] for text, cut in zip(texts, cuts, strict=True)]
     if not "".join(passages):
         raise DataError(f"val_fraction={val_fraction} leaves no character of {_shown(found)} to '{split}'; change it")
     return passages
+
+
+def _around(text: str, held_out: Sequence[int], split: str) -> list[str]:
+    start, end = held_out[0], held_out[-1] + 1
+    return [text[start:end]] if split == "val" else [text[:start], text[end:]]
 
 
 def _shown(found: Sequence[Path]) -> str:

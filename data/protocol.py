@@ -163,9 +163,14 @@ def files_of(dataset: Any) -> Sequence[str]:
     return getattr(dataset, "files", ())
 
 
+def kind_of(dataset: Any) -> type:
+    """Return a dataset's class; of a part of a dataset that of the whole."""
+    return type(getattr(dataset, "part_of", dataset))
+
+
 def takes_exclude(dataset: Any) -> bool:
     """Return whether a dataset leaves out files by the key data.dataset.exclude."""
-    return "exclude" in inspect.signature(type(dataset)).parameters
+    return "exclude" in inspect.signature(kind_of(dataset)).parameters
 
 
 def photographed(dataset: Any) -> Photographed | None:

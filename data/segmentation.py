@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, default_collate
 from data._broken import broken_named
 from data._facts import Facts
 from data._folders import existing_folder
+from data._folds import Folds
 from data._mask_folders import Found, Layout, Pair, find_pairs, unmasked
 from data._masks import IGNORED, Table, find_values, table_of
 from utils.config.ranges import Count, Fraction
@@ -62,6 +63,7 @@ class MaskFolder(Dataset):
         splits: Mapping[str, str] | None = None,
         ignore_index: int | Sequence[int] | None = None,
         whole: bool = False,
+        folds: Folds | None = None,
     ) -> None:
         values, names = table_of(classes, mask_values)
         _check(val_fraction, in_channels, values)
@@ -71,7 +73,7 @@ class MaskFolder(Dataset):
             found = Found([], unmasked(root, images), self.facts)
             self.pairs = found.val
         else:
-            found = find_pairs(root, Layout(images, masks, splits, val_fraction, whole), split, self.facts)
+            found = find_pairs(root, Layout(images, masks, splits, val_fraction, whole, folds), split, self.facts)
             self.pairs = found.train if split == "train" else found.val
             if not self.pairs:
                 count = len(found.train) + len(found.val)

@@ -25,6 +25,7 @@ from data._columns import (
 from data._csv import Faults, alike
 from data._facts import Facts
 from data._folders import existing_folder
+from data._folds import Folds
 from data._table import Table, derive, read_table, split_fold, table_path
 from utils.config.ranges import Seed
 from utils.errors import DataError
@@ -76,6 +77,7 @@ class Tabular(Dataset):
         statistics: Mapping[str, Any] | None = None,
         whole: bool = False,
         target_kind: Literal["class", "number"] | None = None,
+        folds: Folds | None = None,
     ) -> None:
         options = Columns.from_config(columns or {})
         root = existing_folder(root, split)
@@ -83,15 +85,24 @@ class Tabular(Dataset):
         table = derive(read_table(path, options.names), options.derive)
         self.ids, self.facts = _ids(table, id), Facts(path)
         if split != "test":
-            training, held_out = split_fold(len(self.ids), fold, seed)
+            training, held_out = (
+                _fold(table, folds, seed, target, target_kind, options)
+                if folds
+                else split_fold(len(self.ids), fold, seed)
+            )
             training = _without(table, self.ids, training, options.without)
             if statistics is None:
                 statistics = _statistics(table, table.subset(training), (target, id), options, target_kind)
             chosen = training if split == "train" else list(range(len(self.ids))) if whole else held_out
-            self.facts = _facts(path, table.subset(chosen), split, statistics, options, (target, id), whole, fold)
+            place = folds.told(path, split, f"drawn by seed {seed}") if folds else _place(path, split, fold)
+            self.facts = _facts(
+                path if whole else place, table.subset(chosen), split, statistics, options, (target, id)
+            )
             table, self.ids = table.subset(chosen), [self.ids[i] for i in chosen]
         elif statistics is None:
-            training_set = Tabular(root, "train", target, id, columns, fold, seed, train, target_kind=target_kind)
+            training_set = Tabular(
+                root, "train", target, id, columns, fold, seed, train, target_kind=target_kind, folds=folds
+            )
             statistics = training_set.statistics
         if split == "test":
             self.facts.lines += _lacking(table, statistics, split)
@@ -193,21 +204,32 @@ def _refuse_gaps(table: Table, target: str) -> None:
     faults.check()
 
 
+def _place(path: str, split: str, fold: Sequence[int]) -> str:
+    return f"{path}, {'all folds but' if split == 'train' else 'fold'} {fold[0]} of {fold[1]}"
+
+
+def _fold(
+    table: Table, folds: Folds, seed: int, target: str, kind: str | None, options: Columns
+) -> tuple[list[int], list[int]]:
+    """Return the positions for training and for validation; each class of the target has its share of both."""
+    classed = _is_class(table, target, options, kind)
+    labels = [text for _, text in table.cells(target)] if classed else None
+    groups = None if folds.group is None else [text for _, text in table.cells(folds.group)]
+    training, held_out = (folds.choose(len(table.rows), split, seed, labels, groups) for split in ("train", "val"))
+    return training, held_out
+
+
 def _facts(
-    path: str,
+    place: str,
     table: Table,
     split: str,
     statistics: Mapping[str, Any],
     options: Columns,
     exclude: tuple[str, str | None],
-    whole: bool,
-    fold: Sequence[int],
 ) -> Facts:
     """Return how the rows of a split were understood."""
     target, id = exclude
-    facts = Facts(
-        path if whole else f"{path}, {'all folds but' if split == 'train' else 'fold'} {fold[0]} of {fold[1]}"
-    )
+    facts = Facts(place)
     kind = f"{len(statistics['classes'])} classes" if "classes" in statistics else "a number"
     facts.lines.append(f"target: {target}, {kind} (data.dataset.target, columns.categories)")
     facts.lines.append(f"id: {id or 'the number of the row'} (data.dataset.id)")

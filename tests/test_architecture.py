@@ -67,7 +67,7 @@ MAIN_RANK = {
     "trainer/inference/predictions.py",
     "trainer/inference/trained.py",
 }
-HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind"}
+HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind", "folds"}
 PRIVATE = "utils/torch_private.py"  # the one place for private names of torch
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -174,6 +174,11 @@ LEFT_OUT = {  # how a command begins, and why it is not run here
     "python -m commands._reference": "writes a document; a test above compares it",
     "benchmarks/.venv/bin/python -m benchmarks": "needs an environment with the peers in it",
     "python -m tests.faults": "a campaign; tests/test_faults.py runs a part of it",
+    "python main.py kfold": "five trainings; tests/test_studies.py trains folds",
+    "python main.py sweep": "four trainings; tests/test_studies.py sweeps",
+    "python main.py test checkpoints/folds": "of those folds",
+    "python main.py runs folds": "of those folds",
+    "python main.py plot checkpoints/folds": "of those folds",
     "python main.py dashboard": "a server that runs until it is stopped; tests/test_dashboard.py starts it",
     "python main.py train dogcat --model=torchvision:resnet18 --model.weights=DEFAULT": "downloads weights",
 }

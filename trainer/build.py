@@ -12,8 +12,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Component, Config
+from data._folds import Folds
 from data.loading.cache import with_cache
 from data.loading.loader import Loader
+from data.loading.part import with_fraction
 from data.loading.transforms import make_transform
 from data.protocol import identity_of, meta_of
 from trainer.checkpointing.weights import load_initial, load_network_state
@@ -129,6 +131,7 @@ def _data_and_task(
     elif cfg.train.load_model_path:
         load_initial(task, cfg.train.load_model_path, say)
     train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
+    train = with_fraction(train, cfg.data.fraction, cfg.train.seed)
     if not task.metrics or (given.train is not None and given.val is None):
         return train, None, meta, task
     val = build_dataset(cfg, "val", meta, say) if given.val is None else given.val
@@ -152,6 +155,8 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
             "give it __init__(self, split, …), which is 'train', 'val' or 'test'"
         )
     offered: Meta = {**meta, "split": split, "whole": whole}
+    if cfg.data.fold is not None:
+        offered["folds"] = Folds(*cfg.data.fold, cfg.data.group)
     if kind := COMPONENTS["task"].literal(cfg.task.name, "target_kind"):
         offered["target_kind"] = kind
     if "ignore_index" in cfg.task.args:

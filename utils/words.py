@@ -5,7 +5,7 @@ from collections.abc import Iterable
 __all__ = ["count_of", "is_slip", "like", "nearest", "reason_of", "shortened", "suggest"]
 
 LIKENESS = 0.6  # the part of the letters in common, in order, from which two words count as alike
-LISTED = 12  # if none is near, up to this many words are listed
+LISTED = 16  # if none is near, up to this many words are listed
 
 
 def is_slip(typed: str, word: str) -> bool:

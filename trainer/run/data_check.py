@@ -7,6 +7,7 @@ from torch.utils.data import Dataset
 from configs import COMPONENTS, Config
 from data._broken import broken_named
 from data.loading.collate import check_labels, collate, read_sample
+from data.loading.part import with_fraction
 from data.protocol import batch_reader, meta_of
 from trainer.build import build_dataset
 from trainer.messages import explain_torch_errors
@@ -28,7 +29,7 @@ def check_data(cfg: Config, say: Callable[[str], None]) -> None:
     """
     splits: dict[str, Dataset] = {}
     with explain_torch_errors(cfg):
-        splits["train"] = build_dataset(cfg, "train", {}, say)
+        splits["train"] = with_fraction(build_dataset(cfg, "train", {}, say), cfg.data.fraction, cfg.train.seed)
         meta = meta_of(splits["train"])
         if COMPONENTS["task"].get(cfg.task.name).metrics:
             splits["val"] = build_dataset(cfg, "val", meta, say)

@@ -9,6 +9,7 @@ from typing import Any
 from configs import COMPONENTS, Config
 from configs.schema import Data
 from data._splits import split_of
+from data.protocol import kind_of
 from trainer.build import Parts
 from trainer.checkpointing.store import BEST
 from trainer.run.data_facts import FILE, data_facts, on_screen
@@ -66,7 +67,7 @@ def tell_data(parts: Parts, path: Path, console: Console) -> None:
     """Print how the data were understood, and keep it as data.txt; a resumed run prints it only if it has changed."""
     loaders = {"train": parts.train_loader, "val": parts.val_loader}
     splits = {split: loader.dataset for split, loader in loaders.items() if loader is not None}
-    lines = data_facts(type(parts.train_loader.dataset).__name__, splits)
+    lines = data_facts(kind_of(parts.train_loader.dataset).__name__, splits)
     text = "\n".join(lines) + "\n"
     with suppress(OSError, UnicodeDecodeError):
         if (path / FILE).read_text(encoding="utf-8") == text:

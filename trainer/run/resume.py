@@ -16,7 +16,7 @@ from utils import dist
 from utils.config.cli import Flag, as_typed
 from utils.config.yaml_text import dump_line
 from utils.errors import CheckpointError, ConfigError, DataError
-from utils.runs.folder import RunFolder, newest_unfinished, refuse_unless_run, run_path
+from utils.runs.folder import RunFolder, full_name, newest_unfinished, refuse_unless_run, run_path
 from utils.sinks.console import Console, Output
 
 __all__ = ["go_on", "resume"]
@@ -79,7 +79,7 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
                     f"the learning rate's schedule was made for {schedule.end} {schedule.unit}s: its last rate stays"
                 )
         console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
-        return run_in_folder(parts, folder if dist.is_main() else None, folder.path.name, console, given)
+        return run_in_folder(parts, folder if dist.is_main() else None, full_name(folder.path), console, given)
 
 
 def _is_finished(progress: Progress, cfg: Config, folder: RunFolder) -> bool:

@@ -59,7 +59,11 @@ class Regression(Task):
 
     def test_step(self, batch: Any) -> list[Row]:
         inputs = batch[0] if isinstance(batch, (list, tuple)) else batch  # a test split may have no targets
-        predictions = self.model(inputs).double().cpu()  # [B, outputs]
+        return self.in_units(self.model(inputs))
+
+    def in_units(self, values: Tensor) -> list[Row]:
+        """Return outputs or targets [B, outputs] in the unit of the data's files, a row for each sample."""
+        predictions = values.double().cpu()
         if not self.outputs:
             names = ["y"] if predictions.shape[1] == 1 else [f"y{i}" for i in range(predictions.shape[1])]
             return [dict(zip(names, row, strict=True)) for row in predictions.tolist()]

@@ -15,7 +15,9 @@ from utils.files import write_atomic
 from utils.words import suggest
 
 __all__ = [
+    "STUDY",
     "RunFolder",
+    "full_name",
     "is_owned",
     "newest_unfinished",
     "refuse_absent",
@@ -28,6 +30,8 @@ __all__ = [
 ROOT = Path("checkpoints")
 CHECKPOINT_NAME = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
 LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
+STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
+CHILD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,119}")
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -117,11 +121,18 @@ class RunFolder:
 
 def refuse_name(name: str) -> None:
     """Raise ConfigError for a run's name that exists or is not portable."""
-    if not LEGAL.fullmatch(name):
+    study, _, child = name.rpartition("/")
+    in_study = LEGAL.fullmatch(study) and (ROOT / study / STUDY).is_file()
+    if not (CHILD.fullmatch(child) if in_study else LEGAL.fullmatch(name)):
         raise ConfigError(f"--run={name}: a run's name has letters, digits and ._- only, at most 100 of them")
     where = ROOT / name
     if os.path.exists(where):  # not Path.exists, which raises where it may not look
         raise ConfigError(f"--run={name}: {where} exists; take another name, or continue it with --resume={where}")
+
+
+def full_name(path: Path) -> str:
+    """Return a run's name below checkpoints/: NAME, or NAME/CHILD for a run of a study."""
+    return f"{path.parent.name}/{path.name}" if (path.parent / STUDY).is_file() else path.name
 
 
 def run_path(word: str) -> Path:

@@ -32,7 +32,8 @@ class Data:
     train_data_root: str | None = None  # folder with the files of the splits train and val
     test_data_root: str | None = None  # folder with the files of the split test
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
-    batch_size: Count = 32  # samples a step, in each process
+    # samples a step, in each process; auto: the most that fit, found by trial before the run and kept
+    batch_size: Annotated[int | Literal["auto"], Range(1)] = 32
     eval_batch_size: Count | None = None  # samples of a batch of validation and test; null: batch_size
     # [k, n]: hold out part k of n, from 0, each class with its share, of a dataset that divides its files itself
     fold: tuple[int, int] | None = None
@@ -71,6 +72,10 @@ class Train:
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
     deterministic: bool = False  # only algorithms that give the same bits each time; on a GPU others may not
     accumulate: Count = 1  # batches an optimizer step
+    # the whole run once on one batch before it begins; auto: if an epoch is longer than a minute; only: and no run
+    rehearse: Literal["auto", True, False, "only"] = "auto"
+    overfit: Annotated[int, Range(0)] = 0  # so many batches again and again: is the loss near zero in 200 steps? 0: no
+    oom: Literal["stop", "fit"] = "stop"  # out of memory: stop, or halve the batch, double accumulate and begin again
     # largest norm of the gradient; a longer gradient is scaled down to it
     clip: Annotated[float, Range(0)] | None = None
     # check that gradients are finite; null: on a CPU, if clip computes their norm

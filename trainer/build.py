@@ -1,6 +1,7 @@
 """From a config to the parts of a training; `meta` tells models and tasks about the data."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Component, Config
+from configs.schema import Train
 from data._folds import Folds
 from data.loading.cache import with_cache
 from data.loading.loader import Loader
@@ -33,8 +35,9 @@ from utils.terminal import show
 from utils.torch_private import is_batch_norm
 from utils.words import reason_of
 
-__all__ = ["NOTHING", "Given", "Parts", "build", "build_dataset", "build_task"]
+__all__ = ["NOTHING", "Given", "Parts", "build", "build_dataset", "build_task", "rebuilt"]
 
+OVERFIT_STEPS = 200
 NO_EMBEDDING = "take MLP, or set data.dataset.columns.one_hot_at_most above the number of categories"
 # arguments of tasks that must be as the data have them
 FROM_DATA = {"vocabulary", "mask_values", "ignored_class", "outputs"}
@@ -96,14 +99,42 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     seed_everything(cfg.train)
     train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
     prepare_networks(task, cfg.train, training=True)
+    named = {"given": given.names()} if given.names() else {}
+    parts = _assembled(cfg, device, (train, val), meta, task, named, say)
+    if stored:
+        parts.state.load_state_dict(stored, networks=False)
+    return parts
+
+
+def rebuilt(parts: Parts, cfg: Config, say: Say) -> Parts:
+    """Return the parts of a run that has not begun with another config of its loaders and optimizers."""
+    given = {name: value for name, value in parts.state.about.items() if name == "given"}
+    data = parts.train_loader.dataset, parts.val_loader.dataset if parts.val_loader else None
+    return _assembled(cfg, parts.device, data, parts.state.meta, parts.state.task, given, say)
+
+
+def _assembled(
+    cfg: Config,
+    device: torch.device,
+    data: tuple[Dataset, Dataset | None],
+    meta: Meta,
+    task: Task,
+    about: dict[str, Any],
+    say: Say,
+) -> Parts:
+    """Return a training of these data and networks, with loaders and optimizers."""
+    train, val = data
     serve = partial(Loader, cfg=cfg.data, seed=cfg.train.seed, say=say, device=device, classes=task.label_classes)
     train_loader = serve(train, training=True, least=least_batch(task))
     val_loader = None if val is None else serve(val, training=False)
-    about: dict[str, Any] = {"fingerprint": fingerprint(device, train_loader.size)}
+    about = {"fingerprint": fingerprint(device, train_loader.size), **about}
     about["data"] = {
         split: identity_of(dataset) for split, dataset in (("train", train), ("val", val)) if dataset is not None
     }
-    about |= {"given": given.names()} if given.names() else {}
+    if cfg.train.overfit:
+        indices, again = train_loader.first(cfg.train.overfit), repeats(cfg.train, train_loader)
+        val_loader = val_loader and serve(train, training=False).part(indices)
+        train_loader = train_loader.part(indices, again)
     state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
     if val_loader is None:
         state.monitor.name = None  # nothing is measured
@@ -112,8 +143,6 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
         with suppress(ValueError):  # a dataset without names of classes is told of by the first batch
             state.monitor.check(task.meters())  # not after an epoch
     seed_everything(cfg.train, dist.rank())  # from here on each rank draws its own dropout
-    if stored:
-        state.load_state_dict(stored, networks=False)
     return Parts(cfg, device, state, train_loader, val_loader)
 
 
@@ -210,6 +239,12 @@ def _meta_advised(cfg: Config, meta: Meta, given: Given) -> Iterator[None]:
         if own and "missing a required argument" in str(error) and "; set it with" in str(error):
             raise ConfigError(f"{error} or give it in the meta of {name}") from error
         raise
+
+
+def repeats(train: Train, loader: Loader) -> int:
+    """Return how often an epoch of `train.overfit` has its batches, so that the run has max_steps or 200 steps."""
+    batches = min(train.overfit, len(loader))
+    return math.ceil((train.max_steps or OVERFIT_STEPS) / (train.max_epoch * batches))
 
 
 def least_batch(task: Task) -> int:

@@ -58,10 +58,12 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
 
 def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:
     size = cfg.data.batch_size
+    assert size != "auto", "a number takes its place before"
     smaller = f"--batch-size={max(1, size // 2)}"
+    fit = "; --train.oom=fit finds the size" if training and cfg.train.oom == "stop" else ""
     if training:
         smaller += f" --train.accumulate={2 * cfg.train.accumulate} (of a mean the same gradient)"
     return MemoryShortage(
         f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, "
-        "--train.precision=bf16, smaller pictures, or fewer --num-workers"
+        f"--train.precision=bf16, smaller pictures, or fewer --num-workers{fit}"
     )

@@ -17,6 +17,7 @@ from utils.device import has_bf16
 
 __all__ = ["prepare_networks", "seed_everything", "resolve_auto"]
 
+FIRST_BATCH = 8  # in place of `auto`, until larger ones were tried
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -29,7 +30,8 @@ def resolve_auto(cfg: Config, device: torch.device) -> Config:
     last = train.channels_last
     if last == "auto":
         last = precision != "fp32" and (device.type == "cuda" or has_bf16(device))
-    return replace(cfg, train=replace(train, precision=precision, channels_last=last))
+    data = replace(cfg.data, batch_size=FIRST_BATCH) if cfg.data.batch_size == "auto" else cfg.data
+    return replace(cfg, data=data, train=replace(train, precision=precision, channels_last=last))
 
 
 def prepare_networks(task: nn.Module, train: Train, training: bool = False) -> None:

@@ -1,6 +1,7 @@
 """Loader: a split's batches; their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from utils.randomness import mix, random_state, seed_all, set_random_state
 from utils.terminal import show
 from utils.torch_private import pin_memory
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "spread"]
 
 Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
 # errors of the program; they do not mean that a worker was lost
@@ -61,6 +62,9 @@ class Loader:
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
         self.size: int = len(dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
+        assert cfg.batch_size != "auto", "a number takes its place before"
+        self.batch_size = cfg.batch_size
+        self.order: Tensor | None = None  # of a part, see `part`
         self.samples = _Samples(dataset, seed, late=device.type == "cuda", classes=classes)
         self.threaded = self._use_threads()
         self._workers: Workers | None = None
@@ -71,13 +75,13 @@ class Loader:
                 "process(es); give more, or a smaller --batch-size, or leave out --data.drop_last"
             )
 
-        rest = self.size % (cfg.batch_size * dist.world_size())
+        rest = self.size % (self.batch_size * dist.world_size())
         if training and not cfg.drop_last and dist.world_size() <= rest < least * dist.world_size():
             say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
 
     def __len__(self) -> int:
         """Return the number of batches an epoch, the same on every rank."""
-        whole = self.cfg.batch_size * dist.world_size()
+        whole = self.batch_size * dist.world_size()
         rest = self.size % whole
         # A last batch with too few samples for each rank is left out of training; validation leaves out nothing.
         enough = rest >= self.least * dist.world_size()
@@ -86,12 +90,12 @@ class Loader:
 
     def global_weight(self, number: int) -> float:
         """Return a batch's samples on all ranks over those of a full batch: 1.0, except for a short last one."""
-        whole = self.cfg.batch_size * dist.world_size()
+        whole = self.batch_size * dist.world_size()
         return min(whole, self.size - number * whole) / whole
 
     def weights(self, number: int, samples: int) -> tuple[float, float]:
         """Return how much a batch counts: this rank's samples over those of a full batch, and the mean over ranks."""
-        return samples / self.cfg.batch_size, self.global_weight(number)
+        return samples / self.batch_size, self.global_weight(number)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) from batch `start` on, the batch on the device.
@@ -107,9 +111,23 @@ class Loader:
         Samples of several sizes, or labels of the wrong kind, would otherwise be found after a whole epoch.
         """
         if self.size and self.samples.reader is None:
-            chosen = torch.linspace(0, self.size - 1, min(PROBED, self.size)).long()
+            chosen = spread(len(self.samples), PROBED)
             if isinstance(batch := self.samples.__getitems__((0, chosen))[1], UserError):
                 raise batch
+
+    def first(self, batches: int) -> Tensor:
+        """Return the samples of the first batches of the first epoch [N]; of full ones, if there are any."""
+        order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, 0) if self.training else None)
+        count = min(batches * self.batch_size, self.size)
+        return order[: count - count % self.batch_size or count]
+
+    def part(self, indices: Tensor, times: int = 1) -> "Loader":
+        """Return a loader of these samples alone, so many times an epoch, the same in each; this process reads them."""
+        part = copy(self)
+        part.order, part.size = indices.repeat(times), times * len(indices)
+        part.batch_size = min(self.batch_size, max(1, len(indices)))
+        part.cfg, part._workers, part._threads = replace(self.cfg, num_workers=0, drop_last=False), None, None
+        return part
 
     def _to_device(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
         """Return (indices, batch) with the batch on the device."""
@@ -118,7 +136,11 @@ class Loader:
 
     def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) as they were read; lost processes are replaced."""
-        order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
+        order = self.order
+        if order is None:
+            order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
+        else:
+            epoch = 0  # the same augmentation each time
         position, lost, count = start, 0, len(self)
         # the last batch has fewer samples than there are ranks
         count -= count > 0 and not len(self._rank_indices(order, count - 1))
@@ -203,8 +225,13 @@ class Loader:
 
     def _rank_indices(self, order: Tensor, number: int) -> Tensor:
         """Return this rank's part of a batch; each sample goes to one rank."""
-        whole = self.cfg.batch_size * dist.world_size()
+        whole = self.batch_size * dist.world_size()
         return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
+
+
+def spread(size: int, most: int) -> Tensor:
+    """Return the numbers of at most `most` samples from all over a split of `size`."""
+    return torch.linspace(0, size - 1, min(most, size)).long()
 
 
 class _Samples(Dataset):

@@ -51,7 +51,8 @@ def check_data(cfg: Config, say: Callable[[str], None]) -> None:
 
 def _check_batch(cfg: Config, dataset: Dataset, split: str) -> None:
     """Raise the error of a batch of the first samples, as training would: of other sizes, or of wrong labels."""
-    indices = range(min(cfg.data.batch_size, len(dataset), MOST))  # type: ignore[arg-type]
+    size = cfg.data.batch_size
+    indices = range(min(MOST if size == "auto" else size, MOST, len(dataset)))  # type: ignore[arg-type]
     if not indices and split == "train":
         raise DataError("data.dataset: the split train has no sample; add some")
     if not indices or split == "test" or batch_reader(dataset):  # the last checks its labels itself

@@ -6,7 +6,9 @@ from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
+from trainer.run.memory import find_batch_size, fitted
 from trainer.run.recorder import Origin, begin_record
+from trainer.run.rehearsal import rehearse
 from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
@@ -44,7 +46,9 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
         try:
             if folder is not None:
                 begin_record(folder.path, origin)
-            return run_in_folder(parts, folder, name, console, given)
+            if cfg.data.batch_size == "auto":
+                parts = find_batch_size(parts, console.say)
+            return _rehearse_and_run(parts, folder, name, console, given)
         except (Exception, KeyboardInterrupt) as error:
             begun = parts.state.progress.step or parts.state.progress.validated >= 0
             if folder and not begun and not isinstance(error, (StorageError, WorkerError)):
@@ -55,11 +59,29 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
                 folder.release()
 
 
-def run_in_folder(parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given) -> Result:
+def _rehearse_and_run(parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given) -> Result:
+    """Rehearse and run; where memory runs out and `train.oom` is fit, both again with a smaller batch."""
+    while True:
+        begun = rehearsed = False
+        try:
+            rehearsed = rehearse(parts, ROOT / name, given, console.say)
+            if parts.cfg.train.rehearse == "only":
+                if folder is not None:
+                    folder.remove()
+                return Result(ROOT / name, None, lambda parts=parts: parts.state.eval_task)  # type: ignore[misc]
+            begun = True
+            return run_in_folder(parts, folder, name, console, given, rehearsed)
+        except Exception as error:
+            parts = fitted(parts, error, ROOT / name if folder is not None else None, given, begun, console.say)
+
+
+def run_in_folder(
+    parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given, rehearsed: bool = False
+) -> Result:
     """Fit with sinks, watchers and status around it; only rank 0 has a folder."""
     outlets = Outlets(console, Logger())
     if folder is not None:
-        outlets = open_outlets(parts, folder, console, given)
+        outlets = open_outlets(parts, folder, console, given, rehearsed)
         first_words(parts, folder.path, console)
         tell_data(parts, folder.path, console)
     trainer = Trainer(parts.cfg, parts, outlets)

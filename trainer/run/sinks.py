@@ -13,6 +13,7 @@ from trainer.watchers.chance import Chance
 from trainer.watchers.closing import ClosingViews
 from trainer.watchers.first_steps import FirstSteps
 from trainer.watchers.inspector import Inspector
+from trainer.watchers.overfit import Overfit
 from trainer.watchers.pictures import Pictures
 from trainer.watchers.predictions import Predictions
 from trainer.watchers.watcher import Outlets, Watcher
@@ -29,10 +30,10 @@ from utils.sinks.visdom_board import VisdomBoard
 __all__ = ["open_outlets"]
 
 
-def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given) -> Outlets:
+def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given, rehearsed: bool = False) -> Outlets:
     """Open everything that a run with a folder writes to; the journal first, which is the truth.
 
-    Raises StorageError when the folder cannot be written.
+    What a rehearsal has told is not told again. Raises StorageError when the folder cannot be written.
     """
     cfg, path, progress = parts.cfg, folder.path, parts.state.progress
     write_atomic(path / "config.yaml", _resolved(parts, given).encode())
@@ -46,7 +47,9 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     if cfg.log.visdom:
         sinks.append(_visdom(cfg, path, console))
     saver = Saver(Store(path), cfg.train.save_in_background, lambda: [sink.sync() for sink in durable])
-    watchers: list[Watcher] = [Status(folder, parts.state), Recorder(), FirstSteps(), Chance(), *_watchers(cfg)]
+    watchers: list[Watcher] = [Status(folder, parts.state), Recorder(), Chance(first=not rehearsed), *_watchers(cfg)]
+    watchers[1:1] = [] if rehearsed else [FirstSteps()]
+    watchers += [Overfit()] if cfg.train.overfit else []
     return Outlets(console, Logger(sinks, journal), saver, watchers)
 
 

@@ -21,14 +21,15 @@ NEAR = 0.97  # of the loss of a guess: nothing is learned
 class Chance(Watcher):
     """Compares the first loss, and the validation after the first and the last epoch, with a guess."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: bool = True) -> None:
+        self.first = first  # whether the first loss is looked at
         self.last = ""  # the line about the last validation; empty for one that is better than a guess
         self.best, self.guess = 0.0, 1.0  # the best accuracy so far, and that of a guess
 
     def after_step(self, run: Run, batch: Any, scalars: Mapping[str, Tensor]) -> bool:
         """Look at the very first loss."""
-        if run.progress.step == 1:
-            for line in _first_loss(run, scalars):
+        if self.first and run.progress.step == 1:
+            for line in first_loss(run, scalars):
                 run.say(f"note: {line}")
         return False
 
@@ -54,7 +55,7 @@ class Chance(Watcher):
             run.say(f"note: {told}; more epochs may help, otherwise {_remedy(run)}")
 
 
-def _first_loss(run: Run, scalars: Mapping[str, Tensor]) -> Iterator[str]:
+def first_loss(run: Run, scalars: Mapping[str, Tensor]) -> Iterator[str]:
     """Yield a line for each loss that is far from that of a uniform guess."""
     pretrained = run.cfg.train.load_model_path or any("weights" in spec.args for spec in run.cfg.model.values())
     for name, guess in run.task.at_chance().items():

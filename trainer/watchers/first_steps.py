@@ -95,7 +95,7 @@ class FirstSteps(Watcher):
     def _probabilities(self, run: Run) -> Iterator[str]:
         """Yield a line for each network whose outputs cannot be logits, which the task asks for."""
         for role, summaries in self.outputs.items():
-            seen = _no_logits(torch.stack(summaries))
+            seen = _no_logits(torch.stack(summaries[:FEWEST]))  # later ones may have died
             if seen:
                 place = place_of_method(run.task.get_submodule(role), "forward")
                 told = f"{role} gives numbers {seen}; the loss asks for logits: leave out its last activation"

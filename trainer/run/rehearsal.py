@@ -1,0 +1,280 @@
+"""The rehearsal: the whole run once, on one batch and on a copy of all that learns, before the first step."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs import Config
+from data.protocol import own_generators
+from trainer.build import Given, Parts
+from trainer.checkpointing.saver import Saver
+from trainer.checkpointing.store import LAST, Store, read
+from trainer.checkpointing.weights import network_state
+from trainer.messages import explain_torch_errors
+from trainer.run import findings
+from trainer.run.memory import apart, copied, set_aside, timed_steps
+from trainer.signals import Stopped
+from trainer.state import RunState
+from trainer.trainer import Trainer
+from trainer.watchers.chance import first_loss
+from trainer.watchers.first_steps import FEWEST, STEPS, FirstSteps
+from trainer.watchers.modes import Modes
+from trainer.watchers.pictures import Pictures
+from trainer.watchers.predictions import Predictions
+from trainer.watchers.watcher import Outlets, Run, Watcher
+from utils import dist
+from utils.blame import code_error
+from utils.errors import (
+    CheckpointError,
+    CodeError,
+    ConfigError,
+    DataError,
+    MemoryShortage,
+    UserError,
+    is_memory_shortage,
+)
+from utils.sinks.console import Console
+from utils.sinks.journal import Journal
+from utils.sinks.logger import Logger, Sink
+from utils.words import count_of
+
+__all__ = ["rehearse"]
+
+MINUTE = 60.0  # s of an epoch from which on `auto` rehearses
+PLAIN = "a checkpoint holds tensors and plain values"  # of the error about a state that holds others
+FOLDER = "rehearsal"  # in the run folder, on the disk that the run will write to
+BUDGET = 10.0  # s for the steps of a rehearsal, if they are that fast
+Say = Callable[[str], None]
+
+
+@dataclass
+class Found:
+    """The faults that would ruin the run, the oddities that may be meant, and the parts that went well, in words."""
+
+    faults: list[UserError] = field(default_factory=list)
+    odd: list[UserError] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+
+    def note(self, text: str, kind: type[UserError] = ConfigError) -> None:
+        """Add an oddity, if there is one."""
+        if text:
+            self.odd.append(kind(text.removeprefix("note: ")))
+
+    @contextmanager
+    def caught(self, cfg: Config) -> Iterator[None]:
+        """Add an error as a fault, in words. Lets a shortage of memory and bugs of ours pass."""
+        try:
+            with explain_torch_errors(cfg):
+                yield
+        except MemoryShortage:
+            raise
+        except CheckpointError as error:  # the network is to blame: the file was written a moment ago
+            self.faults.append(ConfigError(f"the network cannot be loaded from its own checkpoint: {error}"))
+        except UserError as error:
+            self.faults.append(error)
+        except Exception as error:
+            unsaved = isinstance(error, TypeError) and PLAIN in str(error)
+            told = ConfigError(f"the network cannot be saved: {error}") if unsaved else code_error(error)
+            if told is None:
+                raise
+            self.faults.append(told)
+
+    def end(self, only: bool, say: Say) -> None:
+        """Say the oddities. Raises one error with a line for each fault, and with `only` for each oddity."""
+        raised = self.faults + self.odd * only
+        for error in () if only else self.odd:
+            say(f"note: {error}")
+        if not raised:
+            return
+        together = UserError("\n".join(map(str, raised)))
+        together.exit_code = raised[0].exit_code
+        raise raised[0] if len(raised) == 1 else together
+
+
+def rehearse(parts: Parts, folder: Path, given: Given, say: Say) -> bool:
+    """Rehearse, if the config asks for it, and leave everything as it was. Returns whether it did.
+
+    Raises one error with all faults that were found.
+    """
+    mode, cfg = parts.cfg.train.rehearse, parts.cfg
+    if mode is False:
+        return False
+    if dist.world_size() > 1:  # the ranks would have to agree at each of its steps
+        if mode == "only":
+            raise ConfigError("train.rehearse: one process rehearses; leave out torchrun for it")
+        return False
+    found, began = Found(), time.monotonic()
+    with apart(parts), _generators_kept(parts):
+        seconds = _seconds_of_a_step(parts)
+        steps = (
+            len(parts.train_loader)
+            if cfg.train.max_steps is None
+            else min(len(parts.train_loader), cfg.train.max_steps)
+        )
+        if mode == "auto" and seconds * steps <= MINUTE:
+            return False
+        place = folder / FOLDER
+        try:
+            place.mkdir()
+            _play(parts, place, given, found, seconds)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    found.end(mode == "only", say)
+    say(f"rehearsed in {time.monotonic() - began:.1f} s: {', '.join(found.done[:-1])}; {found.done[-1]}")
+    return True
+
+
+def _seconds_of_a_step(parts: Parts) -> float:
+    """Return about how long a step takes, with its reading; 0 if it fails, of which the run itself will tell.
+
+    A first step may be many times as slow as the others: if it is slow, a second one counts.
+    """
+    try:
+        reading, last = timed_steps(parts, 1)
+        if parts.cfg.train.rehearse != "auto" or (reading + last) * len(parts.train_loader) > MINUTE:
+            reading, _, last = timed_steps(parts, 2)
+    except Exception as error:
+        if is_memory_shortage(error) and parts.cfg.train.oom == "fit":
+            raise
+        return 0.0
+    workers = parts.cfg.data.num_workers
+    return max(reading / workers, last) if workers else reading + last
+
+
+def _play(parts: Parts, place: Path, given: Given, found: Found, seconds: float) -> None:
+    """Train, save, load back, validate, predict and write on a copy, and look at all that can be looked at."""
+    cfg, device = parts.cfg, parts.device
+    state = copied(parts)
+    if device.type == "cuda":
+        set_aside(parts)
+        torch.cuda.reset_peak_memory_stats(device)
+    steps = max(FEWEST, min(STEPS, int(BUDGET / max(seconds, 1e-3))), *state.task.update_every.values())
+    with found.caught(cfg):
+        rates, odd = findings.learning_rates(copied(parts), cfg, len(parts.train_loader))
+        found.note(odd)
+    whole = False
+    with found.caught(cfg):
+        found.done += [count_of(steps, "step"), *_train(state, parts, place, steps, found)]
+        whole = True
+    if whole:
+        with found.caught(cfg):
+            size = _read_back(state, place)
+            found.note(findings.odd_validation(state, parts))
+            found.done.append("a checkpoint read back")
+            found.done.append(findings.check_submission(state, parts, given, place) or "no predictions")
+            told = findings.check_disk(cfg, size, place)
+            found.done.append("; ".join([_length(parts, seconds), rates, told, findings.memory_peak(device)]))
+    found.note(findings.files_in_both(parts), DataError)
+    found.note(findings.check_test_data(parts), DataError)
+
+
+def _length(parts: Parts, seconds: float) -> str:
+    """Return how long an epoch and the run will take, without validation, in words."""
+    batches, train = len(parts.train_loader), parts.cfg.train
+    steps = min(batches * train.max_epoch, train.max_steps or batches * train.max_epoch)
+    epoch, run = seconds * batches, seconds * steps
+    return f"an epoch of {count_of(batches, 'step')} takes about {_time(epoch)}, the run {_time(run)}"
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _train(state: RunState, parts: Parts, place: Path, steps: int, found: Found) -> list[str]:
+    """Train the copy with the run's own loop, on its first batch again and again; return what was seen to work."""
+    heard = _Heard()
+    train = parts.train_loader.part(parts.train_loader.first(1), steps)
+    val = parts.val_loader and findings.spread_part(parts.val_loader)
+    cfg = _short(parts.cfg, place)
+    sinks: list[Sink] = []
+    if cfg.log.tensorboard:
+        from utils.sinks.tensorboard import TensorBoard
+
+        sinks.append(TensorBoard(place / "tensorboard", None, heard.say))
+    watchers: list[Watcher] = [FirstSteps(), _FirstLoss(), Modes()]
+    watchers += [Pictures(), Predictions()] if cfg.log.pictures else []
+    journal = Journal(place / "log.jsonl", say=heard.say)
+    outlets = Outlets(heard, Logger(sinks, journal), Saver(Store(place), False), watchers)
+    trainer = Trainer(cfg, Parts(cfg, parts.device, state, train, val), outlets)
+    try:
+        trainer.fit()
+    except Stopped as asked:
+        raise KeyboardInterrupt from asked
+    finally:
+        trainer.watchers.close()
+        outlets.logger.close()
+        for line in heard.lines:
+            found.note(line)
+    if val is None:
+        return []
+    score = state.monitor.best(state.progress)[0]
+    return [f"a validation{'' if score is None else f' ({state.monitor.name} {score:.3g})'}"]
+
+
+def _short(cfg: Config, place: Path) -> Config:
+    """Return the config of the rehearsal's run: one epoch, nothing in the background, all rows."""
+    off: dict[str, Any] = dict.fromkeys(("max_steps", "max_minutes", "early_stop", "val_steps", "save_steps"))
+    off |= {"save_minutes": None, "keep_top": 0, "keep_every": None, "compile": False, "save_in_background": False}
+    log = replace(cfg.log, print_freq=1, debug_file=str(place / "debug"))
+    return replace(cfg, train=replace(cfg.train, max_epoch=1, **off), log=log)
+
+
+def _read_back(state: RunState, place: Path) -> int:
+    """Load the saved checkpoint, and return its bytes. Raises CodeError if other weights come back."""
+    before = {name: value.detach().clone() for name, value in network_state(state.task).items()}
+    stored = read(place / LAST)
+    with torch.no_grad():
+        for parameter in state.task.parameters():
+            parameter.zero_()  # so that a weight that is not loaded shows
+    size = (place / LAST).stat().st_size
+    state.load_state_dict(stored, "the rehearsal's checkpoint")
+    for name, value in network_state(state.task).items():
+        if not torch.equal(value, before[name]):
+            raise CodeError(f"'{name}' is not loaded as it was saved: does the network change its state_dict?")
+    return size
+
+
+@contextmanager
+def _generators_kept(parts: Parts) -> Iterator[None]:
+    """Restore afterwards the random generators that datasets keep for themselves."""
+    loaders = [loader for loader in (parts.train_loader, parts.val_loader) if loader is not None]
+    kept = [
+        (loader.dataset, n, deepcopy(vars(loader.dataset)[n]))
+        for loader in loaders
+        for n in own_generators(loader.dataset)
+    ]
+    try:
+        yield
+    finally:
+        for dataset, name, generator in kept:
+            setattr(dataset, name, generator)
+
+
+class _Heard(Console):
+    """Keeps what is said, and prints nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("quiet")
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class _FirstLoss(Watcher):
+    """Compares the first loss with that of a guess."""
+
+    def after_step(self, run: Run, batch: Any, scalars: Any) -> bool:
+        for line in first_loss(run, scalars):
+            run.say(f"note: {line}")
+        return False

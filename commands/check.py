@@ -40,7 +40,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     for key, value in flatten(to_plain(resolved.config)).items() if every else ():
         show(f"{key}: {dump_line(value)}  # {places[key]}")
     if options.get("data") == "true":
-        from trainer.run.data_check import check_data
+        from trainer.checks.data_check import check_data
 
         check_data(resolved.config, show)
     show(f"{name}: no mistakes found")

@@ -79,7 +79,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 def _equivalences(names: Sequence[str], cfg: Config, steps: int) -> list[str]:
     """Print the measured difference of each test; returns those that do not hold."""
-    from trainer.run.equivalences import measure
+    from trainer.checks.equivalences import measure
     from trainer.signals import Stopped
 
     wrong = []

@@ -37,7 +37,7 @@ __all__ = ["run"]
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Predict with a checkpoint, or with several. Raises ConfigError when none is named."""
     if len(words) > 1:
-        from trainer.inference.ensemble import test_average
+        from trainer.submission.ensemble import test_average
 
         test_average(words, flags)
         return
@@ -45,7 +45,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     if study := find_study(checkpoint):
         _test_study(read_study(study), keys)
         return
-    from trainer.inference.predictions import test
+    from trainer.submission.predict import test
 
     test(checkpoint, keys)
 
@@ -55,7 +55,7 @@ def _test_study(study: Study, flags: Sequence[Flag]) -> None:
 
     Raises CheckpointError where no run has finished.
     """
-    from trainer.inference.ensemble import test_average
+    from trainer.submission.ensemble import test_average
 
     done = [str(study.folder(child)) for child in study.children if study.state(child) == "finished"]
     if not done:

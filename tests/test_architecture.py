@@ -30,8 +30,8 @@ TIERS = (
     ("trainer/evaluate.py", "trainer/features.py", "trainer/build.py", "trainer/state.py", "trainer/last_epochs.py"),
     ("trainer/watchers/watcher.py",),
     ("trainer/trainer.py",),
-    ("trainer/watchers/", "trainer/inference/"),
-    ("trainer/run/", "trainer/__init__.py"),
+    ("trainer/watchers/", "trainer/inference/", "trainer/submission/"),
+    ("trainer/run/", "trainer/checks/", "trainer/__init__.py"),
     ("commands/",),
     ("main.py",),
 )
@@ -63,8 +63,8 @@ MAIN_RANK = {
     "trainer/checkpointing/store.py",
     "trainer/run/session.py",
     "trainer/run/resume.py",
-    "trainer/inference/ensemble.py",
-    "trainer/inference/predictions.py",
+    "trainer/submission/ensemble.py",
+    "trainer/submission/predict.py",
     "trainer/inference/trained.py",
 }
 HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind", "folds"}
@@ -152,7 +152,7 @@ def test_no_imports_go_in_a_circle():
 
 def test_only_a_run_imports_the_trainer():
     users = {name for name in TREES if "trainer/trainer.py" in imported_files(name)}
-    assert users == {f"trainer/run/{name}.py" for name in ("session", "equivalences", "rehearsal")}
+    assert users == {f"trainer/{name}.py" for name in ("run/session", "checks/equivalences", "checks/rehearsal")}
 
 
 def test_a_room_holds_at_most_12_files_and_says_what_it_is_for():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trainer.inference.average import average, climb
+from trainer.submission.average import average, climb
 from utils.errors import ConfigError, DataError
 
 

@@ -9,7 +9,7 @@ from conftest import PLAIN, TOY, rows
 from PIL import Image
 
 from data._facts import Facts
-from trainer.run.data_facts import SCREEN, data_facts, on_screen
+from trainer.checks.data_facts import SCREEN, data_facts, on_screen
 
 IMAGES = ["image_folder", "--model=LeNet", "--model.in_channels=3", "--max-epoch=1", "--batch-size=4", *PLAIN]
 IMAGES += [

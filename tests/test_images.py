@@ -9,7 +9,7 @@ from conftest import dogcats
 from PIL import Image
 
 from data.photos import Photos
-from trainer.inference.submission import write_pictures
+from trainer.submission.write import write_pictures
 from utils.errors import ConfigError, DataError, StorageError
 from utils.files import write_atomic
 from utils.images import read_image, read_values, to_tensor, write_image

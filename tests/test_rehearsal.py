@@ -309,7 +309,7 @@ def test_auto_rehearses_where_an_epoch_is_longer_than_a_minute(run, tmp_path, mo
     flags = ["--model=MLP", "--train.max_steps=2", *PLAIN]
     given = run("train", "--run=short", *flags)
     assert given.code == 0 and "rehearsed" not in given.out
-    monkeypatch.setattr("trainer.run.rehearsal.MINUTE", 1e-4)
+    monkeypatch.setattr("trainer.checks.rehearsal.MINUTE", 1e-4)
     given = run("train", "--run=long", *flags)
     assert given.code == 0 and "rehearsed in" in given.out
     assert "rehearse: auto\n" in (tmp_path / "checkpoints/long/config.yaml").read_text()
@@ -324,7 +324,7 @@ def test_a_resumed_run_does_not_rehearse(run):
 
 
 def test_a_full_disk_is_an_error_of_storage(run, monkeypatch):
-    monkeypatch.setattr("trainer.run.findings.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("trainer.checks.findings.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     given = run("train", "--model=MLP", *ONLY)
     assert given.code == 5 and "the disk is too small: 0.1 MB a checkpoint" in given.err
 
@@ -402,7 +402,7 @@ def test_the_largest_batch_is_found(hungry, tmp_path):
 
 def test_a_cpu_ends_where_larger_batches_are_no_faster(run, tmp_path, monkeypatch):
     rates = {8: 100.0, 16: 190.0, 32: 300.0, 64: 310.0, 128: 305.0}
-    monkeypatch.setattr("trainer.run.memory._samples_a_second", lambda parts: rates[parts.train_loader.batch_size])
+    monkeypatch.setattr("trainer.checks.memory._samples_a_second", lambda parts: rates[parts.train_loader.batch_size])
     given = run("train", "--model=MLP", "--run=a", "--batch-size=auto", "--train.max_steps=2", *PLAIN)
     assert given.code == 0 and "data.batch_size: auto -> 32 (larger ones are no faster; 300" in given.out, given
 

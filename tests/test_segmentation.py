@@ -15,7 +15,7 @@ from configs import Component
 from data.loading.transforms import make_transform
 from data.segmentation import MaskFolder
 from models.unet import UNet
-from trainer.inference.runs import decode_runs
+from trainer.submission.run_lengths import decode_runs
 from trainer.tasks.segmentation import ClassIoU, MeanIoU, Segmentation, WorstIoU, dice_loss
 from utils.errors import DataError
 from utils.meters import Confusion

@@ -10,10 +10,10 @@ import pytest
 from conftest import PLAIN
 
 from data.loading.loader import Loader
-from trainer.inference import submission
-from trainer.inference.cells import encoded, quoted, read_lines, unquoted
-from trainer.inference.runs import decode_runs, encode_runs
-from trainer.inference.submission import Layout, check_file, write_rows
+from trainer.submission import write as submission
+from trainer.submission.cells import encoded, quoted, read_lines, unquoted
+from trainer.submission.run_lengths import decode_runs, encode_runs
+from trainer.submission.write import Layout, check_file, write_rows
 from trainer.tasks.classification import Classification
 from utils.errors import DataError
 

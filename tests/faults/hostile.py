@@ -147,7 +147,7 @@ def sample_id(t: Trial, inside: Path, which: int, broken: list[Hook]) -> None:
     def write() -> None:
         import torch
 
-        from trainer.inference.submission import write_pictures
+        from trainer.submission.write import write_pictures
         from utils.errors import UserError
 
         for hook in broken:

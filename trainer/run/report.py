@@ -12,7 +12,7 @@ from data._splits import split_of
 from data.protocol import kind_of
 from trainer.build import Parts
 from trainer.checkpointing.store import BEST
-from trainer.run.data_facts import FILE, data_facts, on_screen
+from trainer.checks.data_facts import FILE, data_facts, on_screen
 from trainer.state import RunState
 from trainer.task import Task
 from trainer.watchers._thumbnails import guarded

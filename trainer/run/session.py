@@ -4,11 +4,11 @@ from contextlib import suppress
 
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
+from trainer.checks.memory import find_batch_size, fitted
+from trainer.checks.rehearsal import rehearse
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
-from trainer.run.memory import find_batch_size, fitted
 from trainer.run.recorder import Origin, begin_record
-from trainer.run.rehearsal import rehearse
 from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets

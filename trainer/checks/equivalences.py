@@ -80,7 +80,7 @@ def _train(
 
 def _accumulation(cfg: Config) -> Outcome:
     """Compare one batch with two halves of it that are accumulated. Norms and dropout rest: they see batches."""
-    half = max(1, cfg.data.batch_size // 2)
+    half = max(1, (32 if cfg.data.batch_size == "auto" else cfg.data.batch_size) // 2)
     sgd = {role: Component("SGD", {"lr": RATE}) for role in cfg.optim}
     cfg = replace(cfg, optim=sgd, schedule={}, train=replace(cfg.train, clip=None, ema=None, precision="fp32"))
     steps, times = min(cfg.train.max_steps or 1, 2), cfg.train.accumulate
@@ -139,7 +139,8 @@ def _compile(cfg: Config) -> Outcome:
 def _validation(cfg: Config) -> Outcome:
     """Compare the metrics of validation batches of one size and of another."""
     trained = _train(cfg)
-    size = cfg.data.eval_batch_size or cfg.data.batch_size
+    assert trained.parts.cfg.data.batch_size != "auto"
+    size = cfg.data.eval_batch_size or int(trained.parts.cfg.data.batch_size)
     other = max(1, size // 3)
     numbers = []
     for batch in (size, size, other):

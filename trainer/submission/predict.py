@@ -11,16 +11,16 @@ from torch import Tensor
 from configs import COMPONENTS, Config
 from data.protocol import files_of, identity_of, ids_of
 from trainer.evaluate import predict
-from trainer.inference.figures import Unreadable
-from trainer.inference.mirror import Validated, compare, validated
-from trainer.inference.runs import with_runs
-from trainer.inference.sample import Sample, check_ids, read_sample
-from trainer.inference.submission import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.inference.trained import LoadedRun
 from trainer.inference.viewed import with_views
 from trainer.last_epochs import AVERAGED
 from trainer.messages import explain_torch_errors
 from trainer.progress import Monitor, Progress
+from trainer.submission.figures import Unreadable
+from trainer.submission.mirror import Validated, compare, validated
+from trainer.submission.run_lengths import with_runs
+from trainer.submission.sample import Sample, check_ids, read_sample
+from trainer.submission.write import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.task import Row, Task
 from utils import dist
 from utils.config.cli import Flag

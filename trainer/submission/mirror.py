@@ -17,9 +17,9 @@ from configs import Config
 from data.loading.loader import Loader
 from data.protocol import ids_of, labels_of, read_one
 from trainer.evaluate import evaluate, predicted
-from trainer.inference.cells import NUMBER, text_of
-from trainer.inference.figures import Figures, Reader, Unreadable, reader_of
-from trainer.inference.submission import Layout, read_cells, write_pictures, write_rows
+from trainer.submission.cells import NUMBER, text_of
+from trainer.submission.figures import Figures, Reader, Unreadable, reader_of
+from trainer.submission.write import Layout, read_cells, write_pictures, write_rows
 from trainer.task import Row, Task
 from utils import dist
 from utils.errors import DataError

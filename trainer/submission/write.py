@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from trainer.inference.cells import encoded, quoted, read_lines, text_of
-from trainer.inference.sample import Sample, by_sample
+from trainer.submission.cells import encoded, quoted, read_lines, text_of
+from trainer.submission.sample import Sample, by_sample
 from trainer.task import Row
 from utils.errors import ConfigError, DataError, NonFiniteError
 from utils.files import write_atomic

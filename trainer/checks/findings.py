@@ -18,10 +18,12 @@ from data.protocol import files_of, ids_of, labels_of, photographed
 from trainer.build import Given, Parts, build_dataset, build_task
 from trainer.checkpointing.weights import load_network_state
 from trainer.evaluate import evaluate, predict
-from trainer.inference.submission import target_of, write_pictures, write_submission
 from trainer.optim.step import OptimizerStep
 from trainer.setup import prepare_networks
 from trainer.state import RunState
+from trainer.submission.predict import Form
+from trainer.submission.sample import read_sample
+from trainer.submission.write import laid_out, target_of, write_pictures, write_rows
 from trainer.task import Task
 from utils.errors import DataError, StorageError
 from utils.randomness import seed_all
@@ -193,10 +195,11 @@ def check_submission(state: RunState, parts: Parts, given: Given, folder: Path) 
         raise DataError(f"{len(ids)} test samples have only {len(set(ids))} different ids; make the file names unique")
     with closing(Loader(dataset, cfg.data, cfg.train.seed, training=False, device=parts.device)) as loader:
         rows = predict(_loaded(state, parts, given), loader.part(loader.first(1)), cfg, parts.device)
-    target = folder / "submission.csv"
-    written = write_pictures(target, rows)
+    target, form = folder / "submission.csv", Form(cfg, meta, read_sample(cfg.test.sample) if cfg.test.sample else None)
+    written = write_pictures(target, form.apply(rows))
     with redirect_stdout(io.StringIO()):  # test will say the same
-        write_submission(target, dict(zip(ids, cycle(written.values()), strict=False)), cfg.test.sample)
+        layout, whole = laid_out(dict(zip(ids, cycle(written.values()), strict=False)), form.sample)
+        write_rows(target, layout, whole, form.probabilities(whole))
     return f"{len(rows)} predictions, a submission of {len(ids):,} rows"
 
 

@@ -17,9 +17,9 @@ from trainer.build import Given, Parts
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import LAST, Store, read
 from trainer.checkpointing.weights import network_state
+from trainer.checks import findings
+from trainer.checks.memory import apart, copied, set_aside, timed_steps
 from trainer.messages import explain_torch_errors
-from trainer.run import findings
-from trainer.run.memory import apart, copied, set_aside, timed_steps
 from trainer.signals import Stopped
 from trainer.state import RunState
 from trainer.trainer import Trainer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data._masks import Table
-from trainer.inference.runs import decode_runs
+from trainer.submission.run_lengths import decode_runs
 from trainer.tasks.segmentation import MeanIoU
 from utils.errors import DataError
 from utils.meters import Accuracy, Confusion

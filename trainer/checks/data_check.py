@@ -10,8 +10,8 @@ from data.loading.collate import check_labels, collate, read_sample
 from data.loading.part import with_fraction
 from data.protocol import batch_reader, meta_of
 from trainer.build import build_dataset
+from trainer.checks.data_facts import data_facts
 from trainer.messages import explain_torch_errors
-from trainer.run.data_facts import data_facts
 from trainer.tasks.classification import Classification
 from utils.errors import DataError
 from utils.randomness import same_random_state

@@ -10,12 +10,12 @@ import torch
 
 from configs import load_stored
 from configs.schema import Test
-from trainer.inference.average import average, climb
-from trainer.inference.figures import Unreadable, reader_of
-from trainer.inference.mirror import Validated, read_back
-from trainer.inference.predictions import Form, Predicted, check_mirror, predict_both, write_checked
-from trainer.inference.submission import laid_out, target_of
 from trainer.inference.trained import LoadedRun
+from trainer.submission.average import average, climb
+from trainer.submission.figures import Unreadable, reader_of
+from trainer.submission.mirror import Validated, read_back
+from trainer.submission.predict import Form, Predicted, check_mirror, predict_both, write_checked
+from trainer.submission.write import laid_out, target_of
 from trainer.task import Row
 from utils import dist
 from utils.config.cli import Flag

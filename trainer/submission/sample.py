@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data._folders import SUFFIXES
-from trainer.inference.cells import NUMBER
+from trainer.submission.cells import NUMBER
 from trainer.task import Row
 from utils.errors import DataError
 from utils.terminal import show

@@ -67,7 +67,7 @@ def _complete(folder: Path, known: dict[str, Any], names: Mapping[str, str], cfg
     """Write the code and the hashes of the data. Of a folder that is gone or full the run itself tells."""
     with suppress(StorageError, OSError):
         files = record.code_files()
-        known["code"] = record.hashes(files)
+        known |= {"commit": record.commit(), "code": record.hashes(files)}
         write_atomic(folder / record.CODE, record.archive(files))
         write_record(folder, known)
         known["data"] = {**names, **{place.text: record.content_of(place.path)["hash"] for place in data_paths(cfg)}}

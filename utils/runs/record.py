@@ -5,6 +5,7 @@ import io
 import json
 import os
 import platform
+import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ __all__ = [
     "archive",
     "changes",
     "code_files",
+    "commit",
     "content_of",
     "hashes",
     "processor",
@@ -76,6 +78,20 @@ def code_files() -> dict[str, Path]:
 
 def _is_ours(folder: Path) -> bool:
     return (PROGRAM / folder.name).is_dir() and os.path.samefile(folder, PROGRAM / folder.name)
+
+
+def commit() -> str:
+    """Return the commit of the program, and the files that are changed or new beside it; empty without git."""
+    found = []
+    for command in (("rev-parse", "HEAD"), ("status", "--porcelain")):
+        with suppress(OSError, subprocess.SubprocessError):
+            git = ["git", "-C", str(PROGRAM), *command]
+            found.append(subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip())
+    return (
+        f"{found[0]}{' with changes: ' + ', '.join(found[1].split()[1::2][:20]) if found[1] else ''}"
+        if found[1:]
+        else ""
+    )
 
 
 def _is_source(file: Path) -> bool:

@@ -2,9 +2,9 @@
 
 python main.py explain KEY [RUN | CONFIG] [--key=value …]
 
-KEY is a key such as optim.lr, its last name if that is unique (lr), or a section
-(optim). CONFIG and flags are those of train; of a run, the places are those of the
-files and flags that it was started with.
+KEY is a key such as optim.lr, its last name if that is unique (lr), or a
+section (optim). CONFIG and flags are those of train; of a run, the places are
+those of the files and flags that it was started with.
 """
 
 import os

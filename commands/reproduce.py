@@ -2,14 +2,14 @@
 
 python main.py reproduce RUN [--code=here|stored] [--tolerance=0.01]
 
-RUN is a run folder or its name in checkpoints/. Exit code 0: the new run is the
-same to the last bit, or its numbers are within the tolerance; 1: it is not. What
-has changed since is told: code, data, versions, hardware.
+RUN is a run folder or its name in checkpoints/. Exit code 0: the new run is
+the same to the last bit, or its numbers are within the tolerance; 1: it is
+not. What has changed since is told: code, data, versions, hardware.
 
   --code=here      train with the program and the files that are here (as far as
                    they are: a file that is missing makes it stored)
-  --code=stored    train with the sources that the run kept in code.zip; this runs
-                   programs from that folder
+  --code=stored    train with the sources that the run kept in code.zip; this
+                   runs programs from that folder
   --tolerance=0.01 share by which the last losses and metrics may differ
 """
 

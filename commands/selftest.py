@@ -11,7 +11,7 @@ Short trainings of CONFIG, each pair of which must give the same:
   validation    batches of one size, or of a third of it
   save_load     a state, or one that was saved and read back
   watchers      nobody looks on, or all that may
-  compile       train.compile off, or on (only when it is named: it takes minutes)
+  compile       train.compile off, or on; only when it is named: it takes long
 
   --only=a,b   only these
   --trials=3   number of trainings to kill

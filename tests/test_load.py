@@ -32,8 +32,8 @@ def test_dotted_keys_in_a_dict_last_names_and_sections_as_keywords():
 
 def test_a_path_or_a_name():
     Path("mine.yaml").write_text("train: {seed: 5}\n")
-    assert load(Path("mine.yaml"), clip=2).train == load("mine.yaml", {"clip": 2}).train
-    assert load(Path("mine.yaml"), clip=2).train.seed == 5
+    assert load(Path("mine.yaml"), ema=0.5).train == load("mine.yaml", {"ema": 0.5}).train
+    assert load(Path("mine.yaml"), ema=0.5).train.seed == 5
     assert mistakes(name="x", options=1)[0].startswith("name='x': no key 'name'")
 
 
@@ -66,9 +66,9 @@ def test_text_stays_text_where_text_is_asked_for():
 
 
 def test_true_false_none_and_words_for_them():
-    cfg = load("default", {"clip": None}, visdom=False)
+    cfg = load("default", {"train.clip": None}, visdom=False)
     assert (cfg.log.visdom, cfg.train.clip) == (False, None)
-    cfg = load("default", {"log.visdom": "false", "clip": "null", "use_gpu": False, "schedule": None})
+    cfg = load("default", {"log.visdom": "false", "train.clip": "null", "use_gpu": False, "schedule": None})
     assert (cfg.log.visdom, cfg.train.clip, cfg.train.use_gpu, cfg.schedule) == (False, None, False, {})
     assert load("default", no_visdom=True).log.visdom is False
 

@@ -258,7 +258,7 @@ def test_every_class_of_a_library_can_be_read_as_it_is_when_it_runs():
     for kind, name in [(kind, name) for kind, registry in COMPONENTS.items() for name in registry.all_names()]:
         name = "torchvision:resnet18" if name == "torchvision" else name
         there = inspect.signature(COMPONENTS[kind].get(name)).parameters.values()
-        there = [p for p in there if p.kind != p.VAR_KEYWORD]
+        there = [p for p in there if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         read = COMPONENTS[kind].signature(name).parameters
         assert [p.name for p in there] == list(read), name
         assert [p.default is p.empty for p in there] == [p.required for p in read.values()], name

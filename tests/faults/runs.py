@@ -24,6 +24,7 @@ DIGITS = [
     "--model.hidden=[16]",
     "--model.dropout=0.2",
     "--train.accumulate=3",
+    "--train.rehearse=false",
     "--train.clip=1",
     "--train.ema=0.9",
     "--schedule=OneCycleLR",

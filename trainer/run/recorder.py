@@ -16,12 +16,12 @@ from trainer.watchers.watcher import Run, Watcher
 from utils import dist
 from utils.config.convert import flatten, to_plain
 from utils.errors import StorageError
-from utils.files import write_atomic
 from utils.runs import record
 from utils.runs.record import read_record, write_record
 
 __all__ = ["Origin", "Recorder", "Place", "begin_record", "data_paths", "hardware"]
 
+PATIENCE = 60  # s that the end of a run waits for the hashes of its data
 NAMES = ("data.dataset", "task", "test.result_file")  # texts that name no data
 
 
@@ -60,7 +60,7 @@ class Recorder(Watcher):
     def close(self) -> None:
         """Wait until the record is whole."""
         if self.thread is not None:
-            self.thread.join()
+            self.thread.join(PATIENCE)
 
 
 def _complete(folder: Path, known: dict[str, Any], names: Mapping[str, str], cfg: Config) -> None:
@@ -68,7 +68,7 @@ def _complete(folder: Path, known: dict[str, Any], names: Mapping[str, str], cfg
     with suppress(StorageError, OSError):
         files = record.code_files()
         known |= {"commit": record.commit(), "code": record.hashes(files)}
-        write_atomic(folder / record.CODE, record.archive(files))
+        record.write_into(folder, record.CODE, record.archive(files))
         write_record(folder, known)
         known["data"] = {**names, **{place.text: record.content_of(place.path)["hash"] for place in data_paths(cfg)}}
         write_record(folder, known)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.config.places import own_folder
-from utils.files import write_atomic
+from utils.files import TEMPORARY, storage_error, write_durably
 
 __all__ = [
     "CODE",
@@ -30,6 +30,7 @@ __all__ = [
     "processor",
     "read_record",
     "versions",
+    "write_into",
     "write_record",
 ]
 
@@ -57,7 +58,17 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write the record into a run's folder. Raises StorageError."""
-    write_atomic(path / RECORD, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+    write_into(path, RECORD, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+
+
+def write_into(folder: Path, name: str, data: bytes) -> None:
+    """Write a file as `write_atomic` does, into a folder that must be there: a removed one does not come again."""
+    temporary = folder / f"{name}{TEMPORARY}"
+    try:
+        write_durably(temporary, data)
+        os.replace(temporary, folder / name)
+    except OSError as error:
+        raise storage_error(folder / name, error, len(data)) from error
 
 
 # Code

@@ -177,6 +177,7 @@ def test_a_dataset_and_a_task(house):
     assert (folder / "checkpoints/a/submission.csv").read_text().startswith("id,y\n0,")
 
 
+@pytest.mark.slow
 def test_a_task_with_two_networks_keeps_every_guarantee(house):
     """Accumulation, clipping, averaging and exact resume, without a line of the task's own for them."""
     folder, command = house

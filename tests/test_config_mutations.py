@@ -73,6 +73,7 @@ def misspelled(name: str, rng: random.Random) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_each_misspelled_key_is_caught_and_the_right_one_suggested():
     rng, missed, unhelped, count = random.Random(0), [], [], 0
     for path, text, key in all_keys():

@@ -184,6 +184,7 @@ def test_the_client_of_visdom_comes_in_as_before(door, monkeypatch):
     client.use_socket = False  # or its thread would go on connecting
 
 
+@pytest.mark.slow
 def test_no_name_leads_out_of_the_folder(door, tmp_path):
     """Whatever route, command or socket it comes by."""
     names = [EVIL, "..", "/etc/x", "a/b", "..\\x", "\x00", "x" * 300, ""]

@@ -1,4 +1,4 @@
-"""The fault campaign in small, each family with a broken variant that it must find out; and what it is made of."""
+"""The fault campaign in small: its quick families, and a tenth of all; and what it is made of."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def small(request, tmp_path_factory):
     return campaign(tmp_path_factory.mktemp("faults"), *names, "--small")
 
 
-@pytest.mark.parametrize("name", command.NAMES)
+@pytest.mark.parametrize("name", ["save", "crash", "corrupt"])  # the quick ones; a tenth has the others
 def test_in_small(small, name):
     family = small[name]
     assert family["trials"] == command.NAMES[name]

@@ -270,6 +270,7 @@ def test_it_learns_where_points_lie(loss):
     assert 0.2 < nearest.float().mean() < 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.learns
 def test_it_learns_pictures():
     """A square on the left or one on the right: what it makes is one of them, and not always the same."""

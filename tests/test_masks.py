@@ -252,6 +252,7 @@ def test_eleven_classes_and_one_ignored_train_by_yaml_alone(run, tmp_path, kind)
     assert "16 train and 4 val samples" in given.out and "iou_class_3" not in given.out
 
 
+@pytest.mark.slow
 @pytest.mark.learns
 def test_pictures_of_mixed_sizes_some_coloured_train_by_yaml_alone(run, tmp_path):
     rng = np.random.default_rng(1)

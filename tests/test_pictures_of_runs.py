@@ -65,6 +65,7 @@ def test_a_run_with_pictures_is_the_run_without(run, tmp_path):
     assert size(folder / "predictions.png")[0] > 1000
 
 
+@pytest.mark.slow
 def test_predictions_are_drawn_now_and_then_and_change_nothing(run, tmp_path, monkeypatch):
     drawn = []
 

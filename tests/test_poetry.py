@@ -263,6 +263,7 @@ def test_stopped_and_resumed_it_is_the_same_run(run, folder, steps):
     assert same_run(state("cut"), state("whole"))
 
 
+@pytest.mark.slow
 def test_killed_it_resumes_from_the_last_save(killed_and_resumed, folder):
     args = ["poetry", "--max-epoch=40", "--train.save_steps=5", *SMALL]
     killed_and_resumed(*args, after=12)

@@ -208,6 +208,7 @@ def folded(tmp_path_factory):
     return folder, typed_in(folder, "kfold", *TINY, "--folds=2", "--jobs=2", "--run=kf", "--lr=1e-2")
 
 
+@pytest.mark.slow
 def test_folds_give_each_row_once(folded, run, monkeypatch):
     folder, told = folded
     run("help")

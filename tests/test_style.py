@@ -202,6 +202,7 @@ def test_it_learns_a_colour(run, folder):
     assert red > green + 30 and green > blue + 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4, 8])
 def test_stopped_and_resumed_it_is_the_same_run(run, folder, steps):
     args = [

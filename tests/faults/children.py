@@ -169,7 +169,9 @@ def warm(folder: Path, *arguments: str) -> None:
         os.chdir(before)
     if code:
         raise RuntimeError(f"{' '.join(arguments)}: exit code {code}: {err.getvalue()}")
-    threads = len(os.listdir("/proc/self/task"))
+    end = time.monotonic() + 5  # a thread that has ended may be there for a moment
+    while (threads := len(os.listdir("/proc/self/task"))) > 1 and time.monotonic() < end:
+        time.sleep(0.01)
     if threads > 1:
         raise RuntimeError(f"{threads} threads: a process with threads cannot be forked safely")
 

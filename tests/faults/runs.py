@@ -40,7 +40,8 @@ RUN = Path("checkpoints/a")
 
 def train(folder: Path, arguments: Sequence[str], hooks: Sequence[Hook] = ()) -> Child:
     """A new training, in the run folder checkpoints/a, that writes down what it reads, uses and saves."""
-    return Child(folder, ["train", *arguments, *campaign.DEVICE, "--run=a"], [*hooks, record])
+    alone = [] if "--train.rehearse=false" in arguments else ["--train.rehearse=false"]  # its reads are others
+    return Child(folder, ["train", *arguments, *alone, *campaign.DEVICE, "--run=a"], [*hooks, record])
 
 
 def resume(folder: Path, arguments: Sequence[str] = (), hooks: Sequence[Hook] = ()) -> Child:

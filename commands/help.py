@@ -98,7 +98,8 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
     show("Usage:")
     for name in commands:
         usage, summary, _ = texts(name)
-        show(f"  python main.py {usage}")
+        for line in usage.splitlines():
+            show(f"  python main.py {line.removeprefix('python main.py ')}")
         show(textwrap.fill(summary, 80, initial_indent="      ", subsequent_indent="      "))
     show("\nConfigs (python main.py train NAME):")
     _print_configs()

@@ -38,7 +38,7 @@ def test_with_all_watchers_and_with_none_it_is_the_same_run(path, run, data, tmp
     for name, more in (("none", NONE), ("all", ALL)):
         with monkeypatch.context() as patch:
             for watcher in ("FirstSteps", "Chance") if name == "none" else ():
-                patch.setattr(f"trainer.run.sinks.{watcher}", Watcher)
+                patch.setattr(f"trainer.run.sinks.{watcher}", lambda **_: Watcher())
             done = run("train", *flags, f"--run={name}", "--train.max_steps=3", "--print-freq=1", *more)
         assert done.code == 0 and "left out from here on" not in done.out, done.err + done.out
     assert not re.search(r"parameters\) |asks for logits|neither learn|the first loss", done.out), done.out

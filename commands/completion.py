@@ -110,7 +110,7 @@ def _flags(command: str, given: Sequence[str], typed: str) -> list[str]:
     """Return the options in the command's help, then keys: by last name, in full too once some letters are typed."""
     _, _, more = texts(command) if command in found() else ("", "", "")
     options = re.findall(r"^  (--[\w.-]+=?)", more, re.MULTILINE)
-    if command not in (*CONFIGS, "val", "test", "generate"):
+    if command not in (*CONFIGS, "val", "test", "generate", "predict"):
         return options
     keys = _keys(given)
     last = [key.rpartition(".")[2] for key in keys]

@@ -107,7 +107,7 @@ ABSENT = {
     "warmup": "--schedule=OneCycleLR begins with a low rate; there is no other warm-up",
 }
 # Commands of other programs, and ours.
-ELSEWHERE = {"eval": "val", "evaluate": "val", "fit": "train", "infer": "test", "inference": "test", "predict": "test"}
+ELSEWHERE = {"eval": "val", "evaluate": "val", "fit": "train", "infer": "test", "inference": "test"}
 ELSEWHERE |= {"resume": "train --resume", "tensorboard": "dashboard", "validate": "val", "visualize": "plot"}
 # The meaning of arguments of a library's components; of our own ones the docstring tells.
 ARGUMENTS = {

@@ -55,7 +55,18 @@ _main_py() {
 compdef _main_py python python3
 """,
 }
-RUNS = ("val", "test", "generate", "runs", "diff", "plot", "dashboard")  # these take run folders
+RUNS = (
+    "val",
+    "test",
+    "generate",
+    "predict",
+    "export",
+    "bundle",
+    "runs",
+    "diff",
+    "plot",
+    "dashboard",
+)  # these take run folders
 CONFIGS = ("train", "check", "selftest")  # and these a config
 
 
@@ -110,7 +121,7 @@ def _flags(command: str, given: Sequence[str], typed: str) -> list[str]:
     """Return the options in the command's help, then keys: by last name, in full too once some letters are typed."""
     _, _, more = texts(command) if command in found() else ("", "", "")
     options = re.findall(r"^  (--[\w.-]+=?)", more, re.MULTILINE)
-    if command not in (*CONFIGS, "val", "test", "generate", "predict"):
+    if command not in (*CONFIGS, "val", "test", "generate", "predict", "export"):
         return options
     keys = _keys(given)
     last = [key.rpartition(".")[2] for key in keys]

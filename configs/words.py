@@ -54,7 +54,7 @@ SYNONYMS = {
     "wd": "weight_decay",
     "workers": "num_workers",
 }
-WEIGHTS = 'torch.load("best.pth", weights_only=True)["model"] is the state_dict'
+EXPORT = "python main.py export CHECKPOINT --format=onnx writes the network, or torch_export, torchscript, safetensors"
 SPLITS = "the folders train, val and test below data.dataset.root are found by their names"
 RUN = "a run's folder is checkpoints/NAME, named by --run=NAME"
 PROCESSES = "torchrun --nproc-per-node=2 main.py train run=NAME trains on several GPUs of one machine"
@@ -70,7 +70,6 @@ ABSENT = {
     "deepspeed": f"models are not sharded; {PROCESSES}",
     "devices": PROCESSES,
     "ensemble": "there is no averaging of runs",
-    "export": f"there is no export; {WEIGHTS}",
     "fold": "data.dataset.fold=[k, n] of a table holds out one part of n; there is no loop over the parts",
     "folds": "data.dataset.fold=[k, n] of a table holds out one part of n; there is no loop over the parts",
     "freeze": "there is no key that freezes layers; requires_grad_(False) in the network's constructor does",
@@ -83,7 +82,7 @@ ABSENT = {
     "mixup": "there is no mixup",
     "mlflow": "log.tensorboard and log.visdom show curves; MLflow is not supported",
     "num_gpus": PROCESSES,
-    "onnx": f"there is no export to ONNX; {WEIGHTS}",
+    "onnx": EXPORT,
     "optuna": "there is no search over settings",
     "out_dir": RUN,
     "output_dir": RUN,
@@ -96,7 +95,7 @@ ABSENT = {
     "shuffle": "training data are shuffled in each epoch, other splits never",
     "sweep": "there is no search over settings",
     "swa": "train.ema keeps averaged weights; there is no SWA",
-    "torchscript": f"there is no export; {WEIGHTS}",
+    "torchscript": EXPORT,
     "tpu": "it runs on CPU and CUDA only",
     "tta": "there is no test-time augmentation",
     "val_data_root": SPLITS,

@@ -51,7 +51,7 @@ def test_the_numbers_are_those_of_test(at, views):
     assert at("test", "checkpoints/a", "--test-data-root=test", *views).code == 0
     expected = [float(line[1]) for line in table("checkpoints/a/submission.csv")[1:]]
     given = at("predict", "checkpoints/a", "test", *views)
-    assert given.code == 0 and "predictions.csv: 5 rows from checkpoints/a/best.pth: " in given.out, given
+    assert given.code == 0 and "predictions.csv: 5 rows from checkpoints/a/best.pth; " in given.out, given
     header, *lines = table("predictions.csv")
     assert header == ["path", "class", "cat", "dog"]
     assert [line[0] for line in lines] == [f"test/{i}.jpg" for i in range(1, 6)]

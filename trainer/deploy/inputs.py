@@ -29,7 +29,7 @@ from trainer.build import build_dataset
 from utils.errors import ConfigError, DataError, PictureError
 from utils.images import read_image, to_tensor
 
-__all__ = ["Inputs", "find_inputs", "is_table"]
+__all__ = ["Inputs", "find_inputs"]
 
 TABLES = (".csv", ".tsv", ".txt")
 IN_MEMORY = (Digits, MNIST, CSVPixels, CIFAR10)  # pictures of one size, which no transform needs to bring them to
@@ -50,11 +50,6 @@ class Inputs:
     broken: Mapping[str, str]
     column: str = "path"  # the name of the column of names
     notes: Sequence[str] = ()
-
-
-def is_table(cfg: Config) -> bool:
-    """Return whether the samples of a run are rows of a table."""
-    return issubclass(COMPONENTS["data"].get(cfg.data.dataset.name), Tabular)
 
 
 def find_inputs(words: Sequence[str], cfg: Config, meta: Mapping[str, Any]) -> Inputs:

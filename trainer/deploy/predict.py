@@ -62,7 +62,7 @@ def predict_files(checkpoint: str, words: Sequence[str], out: str, flags: Sequen
     _tell_broken(inputs.broken)
     written = _with_files(named, target)
     _write(target, inputs, written)
-    show(f"{target}: {len(inputs.names):,} rows from {run.source}{_summary(list(named.values()))}")
+    show(f"{target}: {count_of(len(inputs.names), 'row')} from {run.source}{_summary(list(named.values()))}")
     _draw(target, inputs, named, f"predictions of {run.source}", run.meta)
 
 
@@ -123,7 +123,7 @@ def _summary(rows: Sequence[Row]) -> str:
         return ""
     counts = Counter(row["class"] for row in rows).most_common()
     more = f", and {len(counts) - 5} more classes" if len(counts) > 5 else ""
-    return f": {', '.join(f'{count:,} {name}' for name, count in counts[:5])}{more}"
+    return f"; {', '.join(f'{name}: {count:,}' for name, count in counts[:5])}{more}"
 
 
 def _draw(target: Path, inputs: Inputs, named: Mapping[str, Row], title: str, meta: Mapping[str, Any]) -> None:

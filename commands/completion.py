@@ -55,8 +55,9 @@ _main_py() {
 compdef _main_py python python3
 """,
 }
-RUNS = ("val", "test", "generate", "runs", "diff", "plot", "dashboard")  # these take run folders
-CONFIGS = ("train", "kfold", "sweep", "check", "selftest")  # and these a config
+# commands that take run folders, and those that take a config
+RUNS = ("val", "test", "generate", "predict", "export", "bundle", "reproduce", "runs", "diff", "plot", "dashboard")
+CONFIGS = ("train", "kfold", "sweep", "check", "selftest")
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
@@ -110,7 +111,7 @@ def _flags(command: str, given: Sequence[str], typed: str) -> list[str]:
     """Return the options in the command's help, then keys: by last name, in full too once some letters are typed."""
     _, _, more = texts(command) if command in found() else ("", "", "")
     options = re.findall(r"^  (--[\w.-]+=?)", more, re.MULTILINE)
-    if command not in (*CONFIGS, "val", "test", "generate"):
+    if command not in (*CONFIGS, "val", "test", "generate", "predict", "export"):
         return options
     keys = _keys(given)
     last = [key.rpartition(".")[2] for key in keys]

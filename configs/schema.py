@@ -64,7 +64,8 @@ class Train:
     max_minutes: Annotated[float, Range(0)] | None = None  # end after so many minutes of training, with a save
     seed: Annotated[int, Range(0, 2**31)] = 0  # decides weights, order of samples, augmentation, dropout
     use_gpu: Literal["auto", True, False] = "auto"  # train on a GPU; auto: if there is one
-    # number format of the forward pass (autocast); auto: bf16 if the machine computes in it, otherwise fp32
+    # number format of the forward pass (autocast); auto: bf16 if the machine computes in it, otherwise fp16 on a GPU,
+    # fp32 on a CPU
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     tf32: bool = True  # on a GPU: multiply fp32 numbers with a fraction of 10 bits, several times as fast
     channels_last: Literal["auto", True, False] = "auto"  # layout of convolutions; auto: where bf16 or fp16 is fast

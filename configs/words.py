@@ -54,7 +54,7 @@ SYNONYMS = {
     "wd": "weight_decay",
     "workers": "num_workers",
 }
-WEIGHTS = 'torch.load("best.pth", weights_only=True)["model"] is the state_dict'
+EXPORT = "python main.py export CHECKPOINT --format=onnx writes the network, or torch_export, torchscript, safetensors"
 SPLITS = "the folders train, val and test below data.dataset.root are found by their names"
 RUN = "a run's folder is checkpoints/NAME, named by --run=NAME"
 PROCESSES = "torchrun --nproc-per-node=2 main.py train run=NAME trains on several GPUs of one machine"
@@ -69,8 +69,7 @@ ABSENT = {
     "data_root": "--data.dataset.root names a folder for all splits, --train-data-root and --test-data-root for one",
     "deepspeed": f"models are not sharded; {PROCESSES}",
     "devices": PROCESSES,
-    "ensemble": "there is no averaging of runs",
-    "export": f"there is no export; {WEIGHTS}",
+    "ensemble": "test RUN RUN … averages runs: python main.py help test",
     "freeze": "there is no key that freezes layers; requires_grad_(False) in the network's constructor does",
     "fsdp": f"models are not sharded; {PROCESSES}",
     "gpus": PROCESSES,
@@ -80,7 +79,7 @@ ABSENT = {
     "mixup": "there is no mixup",
     "mlflow": "log.tensorboard and log.visdom show curves; MLflow is not supported",
     "num_gpus": PROCESSES,
-    "onnx": f"there is no export to ONNX; {WEIGHTS}",
+    "onnx": EXPORT,
     "out_dir": RUN,
     "output_dir": RUN,
     "profile": "there is no profiler",
@@ -91,9 +90,9 @@ ABSENT = {
     "search": "sweep trains several values of keys: python main.py help sweep",
     "shuffle": "training data are shuffled in each epoch, other splits never",
     "swa": "train.ema keeps averaged weights; there is no SWA",
-    "torchscript": f"there is no export; {WEIGHTS}",
+    "torchscript": EXPORT,
     "tpu": "it runs on CPU and CUDA only",
-    "tta": "there is no test-time augmentation",
+    "tta": "test.views=[hflip] averages over views of each picture",
     "val_data_root": SPLITS,
     "val_dir": SPLITS,
     "val_root": SPLITS,
@@ -102,7 +101,7 @@ ABSENT = {
     "warmup": "--schedule=OneCycleLR begins with a low rate; there is no other warm-up",
 }
 # Commands of other programs, and ours.
-ELSEWHERE = {"eval": "val", "evaluate": "val", "fit": "train", "infer": "test", "inference": "test", "predict": "test"}
+ELSEWHERE = {"eval": "val", "evaluate": "val", "fit": "train", "infer": "test", "inference": "test"}
 ELSEWHERE |= {"resume": "train --resume", "tensorboard": "dashboard", "validate": "val", "visualize": "plot"}
 # The meaning of arguments of a library's components; of our own ones the docstring tells.
 ARGUMENTS = {

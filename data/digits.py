@@ -54,6 +54,7 @@ def _table() -> Tensor:
     The file is read directly, because importing scikit-learn takes longer than importing torch.
     """
     spec = importlib.util.find_spec("sklearn")
-    assert spec is not None and spec.submodule_search_locations, "requirements.txt names scikit-learn"
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
     file = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     return torch.from_numpy(np.loadtxt(file, dtype=np.int64, delimiter=","))

@@ -31,6 +31,7 @@ TIERS = (
     ("trainer/watchers/watcher.py",),
     ("trainer/trainer.py",),
     ("trainer/watchers/", "trainer/inference/", "trainer/submission/"),
+    ("trainer/deploy/",),
     ("trainer/run/", "trainer/checks/", "trainer/__init__.py"),
     ("commands/",),
     ("main.py",),

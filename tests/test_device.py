@@ -10,7 +10,9 @@ import torch
 import yaml
 from conftest import PLAIN, TOY, rows, same_run, state
 
-from utils.device import autocast
+from configs import load
+from trainer.setup import resolve_auto
+from utils.device import autocast, choose_device, runs_on
 
 NET = ["--model=LeNet", "--schedule=null", *(argument for argument in TOY if "model" not in argument)]
 
@@ -38,6 +40,47 @@ def test_auto_is_what_the_machine_computes_in_and_is_stored(run, monkeypatch, ab
     monkeypatch.setattr("trainer.setup.has_bf16", lambda where: not able)  # the run goes on as it was, wherever it is
     assert run("train", "--resume=checkpoints/a", "--train.max_steps=6").code == 0
     assert stored("a")["precision"] == train["precision"]
+
+
+@pytest.mark.parametrize(("able", "kind", "due"), [(0, "cuda", "fp16"), (1, "cuda", "bf16"), (0, "cpu", "fp32")])
+def test_auto_is_fp16_on_a_gpu_without_bf16(monkeypatch, able, kind, due):
+    monkeypatch.setattr("trainer.setup.has_bf16", lambda where: bool(able))
+    train = resolve_auto(load("default", {"train.precision": "auto"}), torch.device(kind)).train
+    assert (train.precision, train.channels_last) == (due, due != "fp32")
+
+
+BUILT = ["sm_75", "sm_80", "sm_90a", "sm_120"]  # of a torch of today
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((6, 0), BUILT, False),
+        ((7, 0), BUILT, False),
+        ((7, 5), BUILT, True),
+        ((8, 9), BUILT, True),
+        ((9, 0), BUILT, True),
+        ((10, 0), BUILT, False),
+        ((12, 1), BUILT, True),
+        ((10, 0), [*BUILT, "compute_90"], True),
+        ((8, 9), ["compute_90"], False),
+        ((9, 4), ["gfx90a", "gfx942"], True),
+        ((6, 0), [], True),
+    ],
+)
+def test_kernels_run_on_the_gpus_they_were_made_for(capability, built, runs):
+    assert runs_on(capability, built) == runs
+
+
+@pytest.mark.parametrize("asked", [[], ["--use-gpu"]])
+def test_a_gpu_without_kernels_is_one_sentence(run, monkeypatch, asked):
+    fakes = {"is_available": True, "device_count": 1, "get_arch_list": BUILT, "get_device_name": "Tesla P100"}
+    for name, value in {**fakes, "get_device_capability": (6, 0)}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *given, value=value: value)
+    given = run("train", "--run=a", "--model=MLP", *PLAIN, *asked)
+    assert given.code == 2 and given.err.count("\n") == 1, given
+    assert "has no kernels for the GPU Tesla P100 (sm_60), only for sm_75, sm_80, sm_90a, sm_120; " in given.err
+    assert choose_device(False) == torch.device("cpu"), "as the sentence says"
 
 
 def test_channels_last_gives_the_same_run_and_its_weights_lie_so(run):

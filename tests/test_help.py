@@ -89,11 +89,11 @@ def test_the_columns_of_help_align_for_long_names_too(run, tmp_path):
 
 
 def test_help_on_a_feature_that_is_not_there_says_so(run):
-    for topic, says in (("freeze", "no key that freezes layers"), ("mixup", "no mixup"), ("export", "no export")):
+    for topic, says in (("freeze", "no key that freezes layers"), ("mixup", "no mixup"), ("onnx", "--format=onnx")):
         assert says in run("help", topic).err
-    assert run("help", "predict").err == "no help on 'predict'; did you mean 'test'?\n"
-    assert run("predict", "x").err == "no command 'predict'; did you mean 'test'?\n"
-    assert "state_dict" in run("export", "x").err
+    assert run("help", "infer").err == "no help on 'infer'; did you mean 'test'?\n"
+    assert run("infer", "x").err == "no command 'infer'; did you mean 'test'?\n"
+    assert "which format" in run("export", "x").err
 
 
 def test_the_versions(run):

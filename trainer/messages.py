@@ -31,6 +31,8 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "_foreach ops don't support autograd": "optim.differentiable: not with foreach, leave it out",
     "capturable=True": "optim.capturable: only on a GPU, leave it out",
     "must be equal to input_size": "model: a layer is given another size than it takes; see model.in_channels",
+    "no kernel image is available": "train.use_gpu: this torch, or an extension of it, has no kernels for this GPU; "
+    "install one that has them, or --use-gpu=false",
     "No working C++ compiler": "train.compile: needs a C++ compiler, such as g++; without one leave it out",
     "Failed to find C compiler": "train.compile: needs a C compiler, such as gcc; without one leave it out",
 }

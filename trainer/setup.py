@@ -26,7 +26,9 @@ def resolve_auto(cfg: Config, device: torch.device) -> Config:
     train = cfg.train
     precision = train.precision
     if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
+        precision = "fp16" if device.type == "cuda" else "fp32"
+        if has_bf16(device):
+            precision = "bf16"
     last = train.channels_last
     if last == "auto":
         last = precision != "fp32" and (device.type == "cuda" or has_bf16(device))

@@ -1,6 +1,8 @@
 """The device of a run: choose it, set its number format, and move batches to it."""
 
 import functools
+import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,9 +13,10 @@ from utils import dist
 from utils.errors import ConfigError
 from utils.torch_private import computes_in_bf16
 
-__all__ = ["CPU", "choose_device", "autocast", "move"]
+__all__ = ["CPU", "autocast", "choose_device", "has_bf16", "move", "runs_on"]
 
 CPU = torch.device("cpu")
+ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -32,8 +35,32 @@ def choose_device(use_gpu: str | bool) -> torch.device:
             f"{torch.cuda.device_count()}; give torchrun a smaller --nproc-per-node, or --use-gpu=false"
         )
     device = torch.device("cuda", dist.local_rank())
+    _refuse_without_kernels(device)
     torch.cuda.set_device(device)
     return device
+
+
+def _refuse_without_kernels(device: torch.device) -> None:
+    """Raise ConfigError for a GPU that this torch was not built for: each of its operations would fail."""
+    capability, built = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
+    if not runs_on(capability, built):
+        raise ConfigError(
+            f"train.use_gpu: torch {torch.__version__} has no kernels for the GPU {torch.cuda.get_device_name(device)} "
+            f"(sm_{capability[0]}{capability[1]}), only for {', '.join(built)}; install a torch that has them, take "
+            "another GPU (on Kaggle T4), or --use-gpu=false"
+        )
+
+
+def runs_on(capability: tuple[int, int], built: Sequence[str]) -> bool:
+    """Return whether a GPU runs code for one of the architectures that torch was built for, as sm_80 or compute_90.
+
+    Machine code (sm) runs on later GPUs of the same major number, PTX (compute) on all later ones. Of other makers'
+    architectures nothing is known: they run.
+    """
+    known = [(match[1], int(match[2]), int(match[3])) for name in built if (match := ARCHITECTURE.match(name))]
+    major, minor = capability
+    found = [(x, y) <= capability if kind == "compute" else x == major and y <= minor for kind, x, y in known]
+    return any(found) or not known
 
 
 def has_bf16(device: torch.device) -> bool:

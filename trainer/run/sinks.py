@@ -1,6 +1,7 @@
 """The outlets of a run: journal, console, TensorBoard, visdom, checkpoints and watchers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from configs import COMPONENTS, Config
@@ -20,6 +21,7 @@ from trainer.watchers.watcher import Outlets, Watcher
 from utils.config.convert import to_plain
 from utils.config.yaml_text import dump_yaml
 from utils.files import write_atomic
+from utils.optional import installed, without
 from utils.runs.folder import RunFolder
 from utils.sinks.console import Console
 from utils.sinks.journal import Journal
@@ -35,7 +37,7 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
 
     What a rehearsal has told is not told again. Raises StorageError when the folder cannot be written.
     """
-    cfg, path, progress = parts.cfg, folder.path, parts.state.progress
+    cfg, path, progress = _possible(parts.cfg, console), folder.path, parts.state.progress
     write_atomic(path / "config.yaml", _resolved(parts, given).encode())
     folder.set_status("running", **facts_of(parts.state))
     journal = Journal(path / "log.jsonl", keep=progress.journal, say=console.say)
@@ -51,6 +53,16 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     watchers[1:1] = [] if rehearsed else [FirstSteps()]
     watchers += [Overfit()] if cfg.train.overfit else []
     return Outlets(console, Logger(sinks, journal), saver, watchers)
+
+
+def _possible(cfg: Config, console: Console) -> Config:
+    """Return the config without the views whose packages are missing; one line tells all that the run goes without."""
+    log, wanted = cfg.log, {"visdom": cfg.log.visdom, "tensorboardX": cfg.log.tensorboard}
+    wanted["matplotlib"] = log.pictures
+    if told := without(name for name, asked in wanted.items() if not asked):
+        console.say(told)
+    visdom, tensorboard = log.visdom and installed("visdom"), log.tensorboard and installed("tensorboardX")
+    return replace(cfg, log=replace(log, visdom=visdom, tensorboard=tensorboard))
 
 
 def _watchers(cfg: Config) -> Iterator[Watcher]:

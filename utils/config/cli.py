@@ -10,6 +10,7 @@ from typing import Any
 from utils.config.convert import to_plain
 from utils.config.tree import Node, to_node
 from utils.errors import ConfigError
+from utils.optional import installed
 from utils.words import shortened
 
 __all__ = [
@@ -148,11 +149,13 @@ def read_arguments(arguments: Sequence[str]) -> list[str]:
 def call(command: Callable[..., None], arguments: Sequence[str], quick: bool) -> None:
     """Call a command with the arguments typed after its name: through fire, or directly if it is `quick`.
 
+    Without fire every command is called directly.
+
     Importing fire, which imports asyncio, takes longer than a quick command does. Raises ConfigError for arguments that
     cannot be understood.
     """
     given = read_arguments(arguments)
-    if quick:
+    if quick or not installed("fire"):
         words = [argument for argument in given if not argument.startswith("--")]
         flags = [argument[2:].partition("=") for argument in given if argument.startswith("--")]
         command(*words, **{key: as_flag(typed) for key, _, typed in flags})

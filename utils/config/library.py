@@ -26,6 +26,12 @@ class Library:
         """Return the names that a config file may use."""
         return [name for name in source.matches(self._path(), self.pattern) if name not in self.without]
 
+    def require(self) -> None:
+        """Raise ModuleNotFoundError unless the package is installed."""
+        if self._path() is None:
+            name = self.package.partition(".")[0]
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
     @functools.cache  # noqa: B019 - a few libraries, whose files do not change
     def definition(self, name: str) -> Definition | None:
         """Return the class or function of a name, which need not be public."""

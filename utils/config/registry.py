@@ -220,6 +220,8 @@ class Registry:
             return f"{place.shown(path)}, which defines '{name}', is no Python: {fault}" if fault else ""
         if any(name in lib.names() for lib in self.libraries):
             return ""
+        for library in self.libraries:
+            library.require()  # an absent one has no names
         known = self.package.replace(".", "/") if self.folder else self.libraries[0].package
         return f"no '{name}' in {known}{self._hint(name)}"
 

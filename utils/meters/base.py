@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from utils.meters.counting import average_counter
+
 __all__ = ["Meter", "Mean"]
 
 State = dict[str, Any]  # python numbers and tensors only, which torch.load(weights_only=True) accepts
@@ -35,12 +37,10 @@ class Meter(ABC):
 
 
 class Average(Meter):
-    """A sum over samples and their number, kept by torchnet's AverageValueMeter."""
+    """A sum over samples and their number, kept by torchnet's AverageValueMeter where that is installed."""
 
     def __init__(self) -> None:
-        from torchnet.meter import AverageValueMeter
-
-        self._meter = AverageValueMeter()
+        self._meter = average_counter()
 
     def _add_sum(self, total: float, n: int) -> None:
         # Torchnet wants the sum. The deviation that it also keeps has no meaning for n > 1, and can be the root of a

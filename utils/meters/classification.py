@@ -1,8 +1,7 @@
 """Measures of a classifier: fed batch by batch, stored in a checkpoint, merged over processes.
 
 Torchnet's meters count where they are correct (means and confusion matrices). This file adds half precision, gradients,
-checks with messages, and states that can be merged. Torchnet is imported only where it is used, because it imports
-visdom.
+checks with messages, and states that can be merged; counting.py takes torchnet's place where that is missing.
 """
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.meters.base import Average, Meter, State
+from utils.meters.counting import confusion_counter
 from utils.meters.roc import area_under_roc
 
 __all__ = ["AUC", "F1", "Accuracy", "Confusion", "LogLoss"]
@@ -19,13 +19,10 @@ class Confusion(Meter):
     """How often each class was predicted as each: row = truth, column = prediction."""
 
     def __init__(self, num_classes: int) -> None:
-        from torchnet.meter import ConfusionMeter
-
         if num_classes < 1:
             raise ValueError(f"a confusion matrix needs at least one class, not {num_classes}")
         self.num_classes = num_classes
-        self._meter = ConfusionMeter(num_classes)
-        self._meter.conf = self._meter.conf.astype(np.int64)  # torchnet's int32 overflows on pixels
+        self._meter = confusion_counter(num_classes)
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Add scores [N, C] (the highest is the prediction) or predicted classes [N], and the true classes [N]."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from utils.optional import installed
 from utils.sinks.logger import Sink
 from utils.sinks.table import NO_LIMITS, Epoch, Pair, Table, clock, is_rate, number
 from utils.terminal import printable, show
@@ -34,7 +35,7 @@ class Console(Sink):
         self.output = output
         self.notebook = _in_notebook()
         terminal = sys.stderr.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self.terminal = (terminal or self.notebook) and output == "text"
+        self.terminal = (terminal or self.notebook) and output == "text" and installed("tqdm")
         self.colour = self.terminal and not os.environ.get("NO_COLOR")  # https://no-color.org
         self.bar: Any = None
         self.table = Table()

@@ -56,7 +56,7 @@ compdef _main_py python python3
 """,
 }
 RUNS = ("val", "test", "generate", "runs", "diff", "plot", "dashboard")  # these take run folders
-CONFIGS = ("train", "check", "selftest")  # and these a config
+CONFIGS = ("train", "check", "data", "selftest")  # and these a config
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:

@@ -6,8 +6,8 @@ CONFIG and flags are those of train: replace train by data. Every file is read
 once, on all cores. A look that was stopped goes on, and files that did not
 change are not read again.
 
-  --out=FOLDER  the folder of report.json, of the contact sheets and of the facts
-                about files that spare a second reading (default: data-report)
+  --out=FOLDER  the folder of report.json, the contact sheets and the facts of
+                files that spare a second reading (data-report)
   --quiet       print the findings only
 
 It finds files that are unreadable, cut off, empty or odd; exact and near
@@ -15,8 +15,9 @@ copies, and those of training samples in validation and test (leaks); classes
 that training or validation lacks, doubled ids, refused lines, odd masks; and in
 tables rows of training in test, and columns that are constant or tell the
 target. It prints mean, deviation and class weights as YAML. Leaks of less than
-0.1 % are a note. With a finding that would spoil a run it ends with exit 3.
-The first samples alone are looked at by check CONFIG --data.
+0.1 % of pictures, or 1 % of rows of a table, are a note. With a finding that
+would spoil a run it ends with exit 3. The first samples alone are looked at by
+check CONFIG --data.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from commands._arguments import one_word, split
 from configs import COMPONENTS, Config, resolve
 from utils.config.cli import Flag
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, LinesError
 from utils.terminal import show
 from utils.words import count_of
 
@@ -65,7 +66,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     start = time.monotonic()
     found = look(asked, folder, Progress(None if quiet else show))
     if not quiet:
-        counts = " + ".join(f"{len(samples):,} {split}" for split, samples in found.samples.items())
+        counts = " + ".join(_counted(split, found, asked) for split in found.samples)
         read = f", {count_of(len(found.looks), 'file')}, {found.read:,} read now" if found.looks else ""
         show(f"looked at {counts}{read}, in {time.monotonic() - start:.1f} s")
     for line in lines_of(found):
@@ -101,23 +102,32 @@ def _asked(cfg: Config, quiet: bool) -> Any:
     refused: dict[str, DataError] = {}
     meta: dict[str, Any] = {}
     wanted = ("train", "val", "test") if COMPONENTS["task"].get(cfg.task.name).metrics else ("train", "test")
+    keys = cfg.data.dataset.args
+    own_test = "root" not in keys and cfg.data.test_data_root not in (None, cfg.data.train_data_root)
     for part in wanted:
         try:
             splits[part] = build_dataset(cfg, part, meta)
             if part == "train" and _begins_well(splits[part]):
                 meta = meta_of(splits[part])
-        except DataError as error:
-            if part != "test" or part in splits or cfg.data.test_data_root is not None:
+        except DataError as error:  # of the folder, of a text file, or of the first sample
+            if part != "test" or own_test or isinstance(error, LinesError):
                 refused[part] = error
             elif not quiet:
                 show(f"test: none ({error})")
     if not quiet and all(map(_begins_well, splits.values())) and splits:
         from trainer.run.data_facts import data_facts
 
-        for line in data_facts(cfg.data.dataset.name, splits):
-            show(line)
-    keys = cfg.data.dataset.args
-    return Asked(splits, refused, keys.get("root") or cfg.data.train_data_root, keys)
+        try:
+            for line in data_facts(cfg.data.dataset.name, splits):
+                show(line)
+        except DataError as error:  # such as a transform that fails
+            refused["a sample"] = error
+    return Asked(splits, refused, keys.get("root") or cfg.data.train_data_root, keys, own_test)
+
+
+def _counted(split: str, found: Any, asked: Any) -> str:
+    looked, whole = len(found.samples[split]), len(asked.splits.get(split, found.samples[split]))
+    return f"{looked:,} {f'of {whole:,} ' if looked < whole else ''}{split}"
 
 
 def _begins_well(dataset: "Dataset") -> bool:

@@ -117,10 +117,12 @@ def duplicates(twins: Sequence[Twin], totals: Mapping[str, int]) -> Iterator[Fin
                 yield Finding(kind, split, len(found), told, _names(found), remedy=remedy, twins=found)
 
 
-def leaks(twins: Sequence[Twin], totals: Mapping[str, int], excuses: Mapping[str, str]) -> Iterator[Finding]:
+def leaks(
+    twins: Sequence[Twin], totals: Mapping[str, int], excuses: Mapping[str, str], small: float = SMALL
+) -> Iterator[Finding]:
     """Yield a finding for each pair of splits that share samples; `excuses` say why those of a split may do so.
 
-    It spoils a run if the training set holds SMALL of the other split, or more.
+    It spoils a run if the training set holds the part `small` of the other split, or more.
     """
     for one, other in combinations(totals, 2):
         found = _unique([twin for twin in twins if (twin.one.split, twin.other.split) == (one, other)])
@@ -131,11 +133,13 @@ def leaks(twins: Sequence[Twin], totals: Mapping[str, int], excuses: Mapping[str
         told = f"{len(found):,} of {count_of(totals[other], 'sample')} of {other} ({part}) also in {one}"
         told += f", {near:,} of them in another size or quality" if near else ""
         measured = one == "train" and other in ("val", "test")
-        spoils = measured and len(found) >= SMALL * totals[other] and other not in excuses
+        spoils = measured and len(found) >= small * totals[other] and other not in excuses
         if measured and not spoils:
-            told += f", {excuses.get(other, f'and less than {SMALL:.1%} is a note')}"
-        remedy = f"remove them from {one}, or data.dataset.exclude names them" if one == "train" else ""
-        yield Finding("leak", f"{one} and {other}", len(found), told, _names(found), spoils, remedy, found)
+            told += f", {excuses.get(other, f'which is a note below {100 * small:g} %')}"
+        by_design = one != "train" or other in excuses
+        names, shown = ([], []) if by_design else (_names(found), found)
+        remedy = "" if by_design else f"remove them from {one}, or data.dataset.exclude names them"
+        yield Finding("leak", f"{one} and {other}", len(found), told, names, spoils, remedy, shown)
 
 
 def two_labels(twins: Sequence[Twin], totals: Mapping[str, int]) -> Iterator[Finding]:
@@ -165,4 +169,5 @@ def _same_file(twin: Twin) -> bool:
 
 
 def _names(twins: Sequence[Twin]) -> list[str]:
-    return [f"{twin.one.name} = {twin.other.name}" for twin in twins]
+    names = [(twin.one.name, twin.other.name) for twin in twins]
+    return [one if one == other else f"{one} = {other}" for one, other in names]

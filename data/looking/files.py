@@ -51,6 +51,7 @@ def _read(todo: Sequence[str], keys: dict[str, Key], cache: Path, progress: Prog
     last = time.monotonic()
     try:
         with quiet(), ThreadPool(os.cpu_count() or 1) as pool, open(cache, "a", encoding="utf-8") as lines:
+            lines.write("\n" if lines.tell() else "")  # the last line may be cut off
             for path, look in progress.of(pool.imap_unordered(_look, todo), len(todo), "pictures"):
                 found[path] = look
                 lines.write(_line(keys[path], look))

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["SMALL", "Finding", "Look", "Sample", "Twin", "share"]
+__all__ = ["SMALL", "SMALL_TABLE", "Finding", "Look", "Sample", "Twin", "share"]
 
 SMALL = 0.001  # of a split: fewer copies are a note, since large public sets hold a few of them
+SMALL_TABLE = 0.01  # of the rows of a table, two of which may be equal by chance
 KEPT = 200  # names that report.json lists
 
 

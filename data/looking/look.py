@@ -17,7 +17,7 @@ from data._folders import list_images
 from data._stores import Pixels
 from data.looking.duplicates import copies, duplicates, leaks, two_labels
 from data.looking.files import look_at
-from data.looking.findings import Finding, Look, Sample
+from data.looking.findings import SMALL, SMALL_TABLE, Finding, Look, Sample
 from data.looking.labels import class_weights, label_findings
 from data.looking.masks import Counted, count_pixels, mask_findings
 from data.looking.pictures import odd_files, statistics, unreadable
@@ -42,6 +42,7 @@ class Asked:
     refused: Mapping[str, DataError]
     root: str | None
     keys: Mapping[str, Any]  # arguments of the dataset in the config
+    own_test: bool  # whether the config names a folder for the split test
 
 
 @dataclass
@@ -64,7 +65,7 @@ def look(asked: Asked, folder: Path, progress: Progress) -> Looked:
     found = Looked(findings=[*_refusals(asked.refused)])
     files = {split: _pictures(dataset) for split, dataset in asked.splits.items()}
     known = {path for paths in files.values() for path in paths}
-    if asked.refused and asked.root and (others := _others(asked.root, known)):
+    if asked.refused.keys() - {*asked.splits, "a sample"} and asked.root and (others := _others(asked.root, known)):
         files[OTHERS] = others
     every = [path for paths in files.values() for path in paths]
     if every:
@@ -186,14 +187,20 @@ def _judge(asked: Asked, found: Looked) -> None:
     """Add the findings about copies, labels and columns."""
     totals = {split: len(samples) for split, samples in found.samples.items()}
     twins = copies([sample for samples in found.samples.values() for sample in samples], list(totals))
+    cells = {split: found_cells for split, one in asked.splits.items() if (found_cells := cells_of(one)) is not None}
     excuses = {}
     if asked.keys.get("val_fraction") == 0:
         excuses["val"] = "as data.dataset.val_fraction=0 asks for"
-    cells = {split: found_cells for split, one in asked.splits.items() if (found_cells := cells_of(one)) is not None}
+    pictures = bool(found.looks or found.memory)
+    of_test = {sample.digest for sample in found.samples.get("test", ())}
+    whole = all(sample.digest in of_test for sample in found.samples.get("train", ()))
+    if not asked.own_test and (whole or not (pictures or cells)):
+        excuses["test"] = "since no folder is named for the test (data.test_data_root)"
     train = Counter(sample.digest for sample in found.samples.get("train", ()))
-    if cells and len(train) < 0.9 * sum(train.values()):
-        excuses = dict.fromkeys(totals, "which may be chance: rows repeat within train, too")
-    found.findings += [*leaks(twins, totals, excuses), *two_labels(twins, totals), *duplicates(twins, totals)]
+    if not pictures and len(train) < 0.9 * sum(train.values()):
+        excuses = dict.fromkeys(totals, "which may be chance: samples repeat within train, too")
+    small = SMALL_TABLE if cells else SMALL
+    found.findings += [*leaks(twins, totals, excuses, small), *two_labels(twins, totals), *duplicates(twins, totals)]
     found.findings += [*label_findings(found.samples, found.classes), *table_findings(cells)]
 
 

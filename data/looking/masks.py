@@ -1,6 +1,7 @@
 """Masks: their size and values, and how many pixels each class has."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
@@ -53,11 +54,14 @@ def _count(pair: tuple[str, str, Any]) -> Counted:
 
 def mask_findings(split: str, counted: Sequence[Counted], names: Sequence[str], named: bool) -> Iterator[Finding]:
     """Yield the findings about the masks of a split; `named`: the config names the values that are classes."""
-    for kind in ("unreadable mask", "odd mask"):
-        if found := [one for one in counted if one.kind == kind]:
+    kinds: dict[str, list[Counted]] = {}
+    for one in counted:
+        kinds.setdefault(re.sub(r"\d+", "", one.kind and one.kind + one.fault.replace(one.path, "")), []).append(one)
+    for kind, found in kinds.items():
+        if kind:
             told = f"{len(found):,} of {count_of(len(counted), 'mask')}; the first: {found[0].fault}"
             remedy = "mend or remove them, or data.dataset.classes names the values"
-            yield Finding(kind, split, len(found), told, [one.path for one in found], True, remedy)
+            yield Finding(found[0].kind, split, len(found), told, [one.path for one in found], True, remedy)
     holders = {number: [one.path for one in counted if one.pixels[number]] for number in range(len(names))}
     total = sum(int(one.pixels.sum()) for one in counted)
     lone = {n: paths for n, paths in holders.items() if len(paths) == 1 and len(counted) >= LONE and not named}

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from data._broken import quiet
 from data.looking.findings import Finding, Look, Sample, Twin
 from data.looking.pictures import extremes
 from utils.errors import PictureError
@@ -28,25 +29,28 @@ Memory = Mapping[tuple[str, str], Tensor]  # pictures that lie in memory, by spl
 
 def draw_sheets(folder: Path, findings: Sequence[Finding], looks: Mapping[str, Look], memory: Memory) -> list[str]:
     """Draw the sheets for which there is something to show, remove older ones, and return their names."""
-    drawn = []
-    for name in SHEETS:
-        if name in OF:
-            title, rows = f"{name.split('.')[0].replace('_', ' ')}: pairs in frames of one colour", []
-            for finding in findings:
-                if finding.kind in OF[name] and (twins := [t for t in finding.twins if _shown(t, memory)]):
-                    pairs = count_of(finding.count, "pair") + (f", {PAIRS} of them" if len(twins) > PAIRS else "")
-                    rows.append(_pairs(f"{finding.where}, {finding.kind}: {pairs}", twins, memory))
-        elif name == "extremes.png":
-            title = "the darkest, the brightest and the smallest pictures"
-            rows = [_singles(kind, paths, looks) for kind, paths in extremes(looks, SINGLE).items() if paths]
-        else:
-            title, rows = "files that cannot be read", _unreadable(findings, looks)
-        if rows:
-            draw_gallery(title, rows, folder / name, cell=CELL)
-            drawn.append(name)
-        else:
-            (folder / name).unlink(missing_ok=True)
-    return drawn
+    with quiet():
+        return [name for name in SHEETS if _draw(name, folder, findings, looks, memory)]
+
+
+def _draw(name: str, folder: Path, findings: Sequence[Finding], looks: Mapping[str, Look], memory: Memory) -> bool:
+    """Draw a sheet; without anything to show, remove an older one."""
+    if name in OF:
+        title, rows = f"{name.split('.')[0].replace('_', ' ')}: pairs in frames of one colour", []
+        for finding in findings:
+            if finding.kind in OF[name] and (twins := [t for t in finding.twins if _shown(t, memory)]):
+                pairs = count_of(finding.count, "pair") + (f", {PAIRS} of them" if len(twins) > PAIRS else "")
+                rows.append(_pairs(f"{finding.where}, {finding.kind}: {pairs}", twins, memory))
+    elif name == "extremes.png":
+        title = "the darkest, the brightest and the smallest pictures"
+        rows = [_singles(kind, paths, looks) for kind, paths in extremes(looks, SINGLE).items() if paths]
+    else:
+        title, rows = "files that cannot be read", _unreadable(findings, looks)
+    if rows:
+        draw_gallery(title, rows, folder / name, cell=CELL)
+    else:
+        (folder / name).unlink(missing_ok=True)
+    return bool(rows)
 
 
 def _shown(twin: Twin, memory: Memory) -> bool:

@@ -68,7 +68,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     if not quiet:
         counts = " + ".join(_counted(split, found, asked) for split in found.samples)
         read = f", {count_of(len(found.looks), 'file')}, {found.read:,} read now" if found.looks else ""
-        show(f"looked at {counts}{read}, in {time.monotonic() - start:.1f} s")
+        show(f"looked at {counts or 'nothing'}{read}, in {time.monotonic() - start:.1f} s")
     for line in lines_of(found):
         show(line)
     files = write_report(found, folder)
@@ -122,7 +122,10 @@ def _asked(cfg: Config, quiet: bool) -> Any:
                 show(line)
         except DataError as error:  # such as a transform that fails
             refused["a sample"] = error
-    return Asked(splits, refused, keys.get("root") or cfg.data.train_data_root, keys, own_test)
+    root = keys.get("root") or cfg.data.train_data_root
+    if "masks" in COMPONENTS["data"].signature(cfg.data.dataset.name).parameters:
+        root = None  # masks are no pictures to look at
+    return Asked(splits, refused, root, keys, own_test)
 
 
 def _counted(split: str, found: Any, asked: Any) -> str:

@@ -1,6 +1,8 @@
 """Look at all samples of the splits, and collect the findings."""
 
+import dataclasses
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from data.looking.masks import Counted, count_pixels, mask_findings
 from data.looking.pictures import odd_files, statistics, unreadable
 from data.looking.progress import Progress
 from data.looking.tables import hashes, table_findings
-from data.protocol import cells_of, files_of, ids_of, labels_of, masks_of, meta_of, read_one, store_of
+from data.protocol import cells_of, files_of, ids_of, labels_of, masks_of, meta_of, read_one, store_of, takes_exclude
 from utils.errors import DataError, LinesError
 from utils.randomness import same_random_state
 from utils.words import count_of
@@ -40,7 +42,7 @@ class Asked:
 
     splits: Mapping[str, Dataset]
     refused: Mapping[str, DataError]
-    root: str | None
+    root: str | None  # looked through for pictures where a split cannot be built
     keys: Mapping[str, Any]  # arguments of the dataset in the config
     own_test: bool  # whether the config names a folder for the split test
 
@@ -75,14 +77,28 @@ def look(asked: Asked, folder: Path, progress: Progress) -> Looked:
         found.samples[split] = [*_samples(split, dataset, files[split], found, progress)]
     if OTHERS in files:
         good = [path for path in files[OTHERS] if not found.looks[path].error]
-        found.samples[OTHERS] = [_of_file(OTHERS, path, None, path, found.looks[path]) for path in good]
+        found.samples[OTHERS] = [
+            _of_file(OTHERS, os.path.relpath(path, asked.root), None, path, found.looks[path]) for path in good
+        ]
+    told: set[str] = set()  # without a folder of its own the split test has the files of the others
     for split, paths in files.items():
-        looks = {path: found.looks[path] for path in paths}
-        found.findings += [*unreadable(split, looks), *odd_files(split, looks)]
+        looks = {path: found.looks[path] for path in paths if path not in told}
+        told.update(paths)
+        ids = [] if split == OTHERS else list(map(str, ids_of(asked.splits[split])))
+        names = dict(zip(paths, ids, strict=True)) if len(ids) == len(paths) else {}
+        found.findings += [*unreadable(split, looks, names), *odd_files(split, looks)]
     _judge(asked, found)
     _measure(asked, files, found, progress)
+    if not any(map(takes_exclude, asked.splits.values())):
+        found.findings = [_without_exclude(finding) for finding in found.findings]
     found.findings.sort(key=lambda finding: not finding.spoils)
     return found
+
+
+def _without_exclude(finding: Finding) -> Finding:
+    """Return the finding without the key that this dataset does not have."""
+    kept = [part for part in finding.remedy.split(", or ") if "data.dataset.exclude" not in part]
+    return dataclasses.replace(finding, remedy=", or ".join(kept))
 
 
 def _meta(dataset: Dataset) -> dict[str, Any]:
@@ -107,7 +123,7 @@ def _refusals(refused: Mapping[str, DataError]) -> Iterator[Finding]:
             kinds.setdefault(re.sub(r"'.*?'|[\d,]*\d", "", message), []).append((line, message))
         for faults in kinds.values():
             names = [f"{error.path}:{line}: {message}" for line, message in faults]
-            told = f"{count_of(len(faults), 'line')} of {error.path}; the first: {faults[0][1]}"
+            told = f"{count_of(len(faults), 'line')} of {error.path}"
             yield Finding("refused lines", where, len(faults), told, names, True)
 
 

@@ -18,8 +18,8 @@ FLAT = 1e-4  # the variance of a picture of one colour
 DARK, BRIGHT = 0.03, 0.97
 
 
-def unreadable(split: str, looks: Mapping[str, Look]) -> Iterator[Finding]:
-    """Yield a finding for each reason for which files cannot be read."""
+def unreadable(split: str, looks: Mapping[str, Look], names: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield a finding for each reason for which files cannot be read; `names` are the dataset's own."""
     by_kind: dict[str, list[str]] = {}
     for path, look in looks.items():
         if look.error:
@@ -27,7 +27,8 @@ def unreadable(split: str, looks: Mapping[str, Look]) -> Iterator[Finding]:
     for kind, paths in by_kind.items():
         why = "" if kind == "empty" else f": {looks[paths[0]].error}"
         told = f"{count_of(len(paths), 'file')} of {len(looks):,}{why}"
-        remedy = f"remove them, or data.dataset.exclude=[{os.path.basename(paths[0])}, …]"
+        first = names.get(paths[0], os.path.basename(paths[0]))
+        remedy = f"remove them, or data.dataset.exclude=[{first}{', …' * (len(paths) > 1)}]"
         yield Finding(f"unreadable: {kind}", split, len(paths), told, paths, True, remedy)
 
 

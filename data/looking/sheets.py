@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from data._broken import quiet
@@ -22,6 +22,8 @@ SHEETS = ("duplicates.png", "leaks.png", "two_labels.png", "extremes.png", "unre
 SIDE, FRAME = 160, 5  # pixels of a picture on a sheet, and of the frame that pairs have in common
 PAIRS, SINGLE = 24, 8  # of a row
 CELL = 1.45  # inches
+WIDTH = 21  # letters below a picture
+GREY = (225, 225, 225)
 COLOURS = ((31, 119, 180), (255, 127, 14))  # of neighbouring pairs
 OF = {"duplicates.png": ("duplicates", "near duplicates"), "leaks.png": ("leak",), "two_labels.png": ("two labels",)}
 Memory = Mapping[tuple[str, str], Tensor]  # pictures that lie in memory, by split and name: uint8 [C, H, W]
@@ -64,7 +66,7 @@ def _pairs(title: str, twins: Sequence[Twin], memory: Memory) -> Row:
         for sample in (twin.one, twin.other):
             pictures.append(_framed(_of_sample(sample, memory), colour))
             label = "" if sample.label is None else f": {sample.label}"
-            captions.append([f"{sample.split}{label}", *_two_lines(os.path.basename(sample.name))])
+            captions.append([f"{sample.split}{label}", *_two_lines(sample.name)])
     return Row(title, pictures, captions)
 
 
@@ -74,26 +76,40 @@ def _singles(kind: str, paths: Sequence[str], looks: Mapping[str, Look]) -> Row:
     for path in paths:
         look = looks[path]
         light = f"{look.size[0]} x {look.size[1]}, light {sum(look.means) / 3:.2f}"
-        captions.append([light, *_two_lines(os.path.basename(path))])
+        captions.append([light, *_two_lines(path)])
     return Row(kind, pictures, captions)
 
 
 def _unreadable(findings: Sequence[Finding], looks: Mapping[str, Look]) -> list[Row]:
-    """Return a row for each reason, of empty frames with the names below."""
-    blank = np.full((3, SIDE, SIDE), 225, np.uint8)
+    """Return a row for each reason, with as much of the pictures as can be read."""
     rows = []
     for finding in findings:
         if finding.kind.startswith("unreadable"):
             names = finding.names[:SINGLE]
-            title = f"{finding.where}, {finding.kind.partition(': ')[2]}: {finding.told}"
+            title = f"{finding.where}, {finding.kind.partition(': ')[2]}: {count_of(finding.count, 'file')}"
             sizes = [f"{os.path.getsize(name):,} bytes" if os.path.exists(name) else "gone" for name in names]
-            lines = [[size, *_two_lines(os.path.basename(name))] for name, size in zip(names, sizes, strict=True)]
-            rows.append(Row(title, [blank] * len(names), lines))
+            lines = [[size, *_two_lines(name)] for name, size in zip(names, sizes, strict=True)]
+            rows.append(Row(title, [_framed(_rest(name), GREY) for name in names], lines))
     return rows
 
 
 def _two_lines(name: str) -> list[str]:
-    return [name[:20], name[20:40]] if len(name) > 20 else [name]
+    """Return a file's folder and name, or a name in two parts."""
+    folder, file = os.path.split(name)
+    if folder and len(file) <= WIDTH:
+        return [os.path.basename(folder), file]
+    return [file[:WIDTH], file[WIDTH : 2 * WIDTH]] if len(file) > WIDTH else [file]
+
+
+def _rest(path: str) -> Image.Image:
+    """Return the part of a picture that can be read, or an empty one."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
+    try:
+        return read_image(path)
+    except PictureError:
+        return Image.new("RGB", (SIDE, SIDE), GREY)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _of_sample(sample: Sample, memory: Memory) -> Image.Image:
@@ -103,7 +119,7 @@ def _of_sample(sample: Sample, memory: Memory) -> Image.Image:
     try:
         return read_image(sample.path)
     except PictureError:  # it is gone by now
-        return Image.new("RGB", (SIDE, SIDE), (225, 225, 225))
+        return Image.new("RGB", (SIDE, SIDE), GREY)
 
 
 def _framed(image: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data._cells import MISSING, parse_number
+from data._cells import parse_number
 from data._table import Cells, Table
 from data.looking.findings import Finding
 from utils.words import count_of
@@ -14,6 +14,7 @@ from utils.words import count_of
 __all__ = ["hashes", "table_findings"]
 
 SURE = 0.99  # of accuracy or AUC: what a single column seldom reaches
+ODD = 0.05  # of the cells: words among numbers
 FEW = 30  # rows from which a column is judged
 MOST = 0.2  # of the rows: a column of more different texts is a name, which predicts by heart
 
@@ -89,16 +90,17 @@ def _predicts(texts: Sequence[str], target: Sequence[str]) -> bool:
 
 
 def _numbers(texts: Sequence[str]) -> np.ndarray | None:
-    """Return the numbers of a column, gaps as their mean; None for a column that holds other words."""
-    found = []
-    for text in texts:
+    """Return the numbers of a column, gaps as their mean; None for a column in which words are not rare."""
+    values, words = np.full(len(texts), np.nan), 0
+    for place, text in enumerate(texts):
         try:
-            found.append(np.nan if text.lower() in MISSING else parse_number(text))
+            value = parse_number(text)
+            values[place] = np.nan if value is None else value
         except ValueError:
-            return None
-    values = np.asarray([np.nan if value is None else value for value in found], np.float64)
-    values[~np.isfinite(values)] = np.nan
-    return None if np.isnan(values).mean() > 0.5 else np.nan_to_num(values, nan=float(np.nanmean(values)))
+            words += 1
+    if words > ODD * len(texts) or np.isnan(values).mean() > 0.5:
+        return None
+    return np.nan_to_num(values, nan=float(np.nanmean(values)))
 
 
 def _auc(numbers: np.ndarray, positive: np.ndarray) -> float:
@@ -126,4 +128,6 @@ def _apart(ones: Sequence[str], others: Sequence[str]) -> bool:
     left, right = _numbers(ones), _numbers(others)
     if left is not None and right is not None:
         return bool(left.min() > right.max() or right.min() > left.max())
+    if len(set(ones)) > MOST * len(ones):
+        return False  # names, which are seldom the same
     return not {text for text in ones if text} & {text for text in others if text}

@@ -104,13 +104,14 @@ def _asked(cfg: Config, quiet: bool) -> Any:
     wanted = ("train", "val", "test") if COMPONENTS["task"].get(cfg.task.name).metrics else ("train", "test")
     keys = cfg.data.dataset.args
     own_test = "root" not in keys and cfg.data.test_data_root not in (None, cfg.data.train_data_root)
+    there = Path(cfg.data.test_data_root or "").expanduser().exists()  # a shipped config names one that may be absent
     for part in wanted:
         try:
             splits[part] = build_dataset(cfg, part, meta)
             if part == "train" and _begins_well(splits[part]):
                 meta = meta_of(splits[part])
         except DataError as error:  # of the folder, of a text file, or of the first sample
-            if part != "test" or own_test or isinstance(error, LinesError):
+            if part != "test" or (own_test and there) or isinstance(error, LinesError):
                 refused[part] = error
             elif not quiet:
                 show(f"test: none ({error})")

@@ -197,7 +197,7 @@ def test_a_killed_look_goes_on_where_it_was(run, tmp_path, monkeypatch):
         patch.setattr(files, "_line", killed)
         assert run(*FOLDER).code == 130
     with open(tmp_path / "data-report" / files.CACHE, "a") as lines:
-        lines.write('[1, "cut')  # as a killed process leaves it
+        lines.write('[2, "cut')  # as a killed process leaves it
     read.clear()
     assert "12 files, 7 read now" in run(*FOLDER).out and len(read) == 7
     read.clear()

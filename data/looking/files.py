@@ -23,9 +23,9 @@ from utils.images import FORMATS, read_image
 __all__ = ["CACHE", "kind_of", "look_at"]
 
 CACHE = "looked.jsonl"  # a line for each picture that was looked at: a look that was stopped goes on from there
-VERSION = 1  # of a line
+VERSION = 2  # of a line
 SIDE = 16  # of the thumbnail
-LEAST = 120  # pixels of the short side that are looked at
+LEAST = 90  # pixels of the short side whose colours count
 LEVELS = np.stack([np.arange(256) / 255, (np.arange(256) / 255) ** 2], 1)
 PERIOD = 1.0  # s between two times that the lines are handed to the system
 
@@ -108,15 +108,12 @@ def _look(path: str) -> tuple[str, Look]:
 
 
 def _described(image: Image.Image, mode: str, format: str, digest: str) -> Look:
-    """Return the facts of a picture in RGB; of a large one every second, third or fourth row and column counts."""
+    """Return the facts of a picture in RGB; the colours of a large one are those of some rows and columns."""
     step = min(max(min(image.size) // LEAST, 1), 4)
-    if step > 1:
-        size = image.width // step, image.height // step
-        few = image.resize(size, Image.Resampling.NEAREST)  # all of it would take half as long as decoding it
-    else:
-        few = image
+    size = image.width // step, image.height // step
+    few = image.resize(size, Image.Resampling.NEAREST) if step > 1 else image  # all would take four times as long
     sums = np.asarray(few.histogram(), np.float64).reshape(3, 256) @ LEVELS / (few.width * few.height)
-    small = few.reduce((max(few.width // 64, 1), max(few.height // 64, 1))).convert("L")
+    small = image.convert("L").reduce((max(image.width // 64, 1), max(image.height // 64, 1)))
     thumb = small.resize((SIDE, SIDE), Image.Resampling.BOX)
     grey = np.asarray(small.resize((9, 8), Image.Resampling.BOX))
     bits = np.packbits(grey[:, 1:] > grey[:, :-1])

@@ -37,7 +37,7 @@ train: $(READY)
 check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy utils configs trainer data/loading
+	$(BIN)/mypy utils configs trainer data/loading data/looking
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"

@@ -57,7 +57,7 @@ compdef _main_py python python3
 }
 # commands that take run folders, and those that take a config
 RUNS = ("val", "test", "generate", "predict", "export", "bundle", "reproduce", "runs", "diff", "plot", "dashboard")
-CONFIGS = ("train", "kfold", "sweep", "check", "selftest")
+CONFIGS = ("train", "kfold", "sweep", "check", "data", "selftest")
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:

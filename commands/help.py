@@ -54,14 +54,16 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     key = topic.lstrip("-").replace("-", "_")
     if not topic:
         _print_overview(commands)
-    elif topic in commands:
-        usage, summary, more = texts(topic)
-        show(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
+    elif topic in commands and topic not in LISTS:
+        _print_command(topic)
     elif topic == "configs":
         _print_configs()
     elif topic in (files := config_files()):
         _print_config(files[topic])
     elif topic in LISTS:
+        if topic in commands:  # data is both
+            _print_command(topic)
+            show(f"\nThe components, as {_prefix(LISTS[topic])}:")
         _print_list(COMPONENTS[LISTS[topic]])
     elif (registry := _registry_of(topic)) is not None:
         _print_component(registry, topic)
@@ -69,6 +71,11 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         known = [*commands, *LISTS, "configs", *schema_keys(), *_components()]
         near = _elsewhere(key, known) or suggest(topic, known) or "; python main.py help lists all topics"
         raise ConfigError(f"no help on '{topic}'{near}")
+
+
+def _print_command(name: str) -> None:
+    usage, summary, more = texts(name)
+    show(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
 
 
 def _elsewhere(topic: str, known: Sequence[str]) -> str:

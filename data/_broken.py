@@ -13,7 +13,7 @@ from data.protocol import files_of, takes_exclude
 from utils.errors import DataError, PictureError
 from utils.images import read_image
 
-__all__ = ["all_broken", "broken_named"]
+__all__ = ["all_broken", "broken_named", "quiet"]
 
 SECONDS = 30.0  # after which no more pictures are looked at
 THREADS = 8
@@ -55,7 +55,7 @@ def _look(files: Sequence[str]) -> tuple[list[PictureError], int]:
     """Return the errors of the pictures that cannot be read, and how many were looked at before the time was over."""
     end, faults, looked = time.monotonic() + SECONDS, list[PictureError](), 0
     threads = min(THREADS, os.cpu_count() or 1)  # decoding releases Python's lock
-    with _quiet(), ThreadPool(threads) as pool:
+    with quiet(), ThreadPool(threads) as pool:
         for fault in pool.imap(_fault, files):
             looked += 1
             faults += [fault] if fault else []
@@ -65,7 +65,7 @@ def _look(files: Sequence[str]) -> tuple[list[PictureError], int]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep back warnings, and the lines that libtiff writes past Python: a broken file may cause dozens."""
     with warnings.catch_warnings(), open(os.devnull, "wb") as nowhere:
         warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.errors import DataError
+from utils.errors import DataError, LinesError
 from utils.files import content
 
 __all__ = ["LABEL_WORDS", "NAME_WORDS", "Faults", "Row", "alike", "read_lines", "read_rows", "word_of"]
@@ -56,11 +56,11 @@ class Faults:
         self.found.append((line, message))
 
     def check(self) -> None:
-        """Raise DataError with the first fault and the number of others, if there are any."""
+        """Raise LinesError with the first fault and the number of others, if there are any."""
         if self.found:
             line, message = min(self.found)
             others = f" ({len(self.found) - 1} more in this file)" if len(self.found) > 1 else ""
-            raise DataError(f"{self.path}:{line}: {message}{others}")
+            raise LinesError(f"{self.path}:{line}: {message}{others}", self.path, sorted(self.found))
 
 
 def read_lines(path: str, faults: Faults) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from data._cells import parse_number
 from data._csv import Faults, Row, read_lines
@@ -15,6 +15,7 @@ from utils.errors import DataError
 from utils.words import suggest
 
 __all__ = [
+    "Cells",
     "Table",
     "convert",
     "derive",
@@ -48,6 +49,15 @@ class Table:
     def subset(self, chosen: Sequence[int]) -> "Table":
         """Return a table of the rows at these positions."""
         return Table(self.path, self.header, [self.rows[i] for i in chosen])
+
+
+class Cells(NamedTuple):
+    """The rows of a split as its file has them, and the meaning of its columns."""
+
+    table: Table
+    target: str
+    id: str | None
+    ignored: Sequence[str]  # columns that the config leaves out
 
 
 def read_table(path: str, names: Sequence[str] = ()) -> Table:

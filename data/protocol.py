@@ -9,6 +9,8 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 - `facts`: how it understood its files, in words, see data/_facts.py;
 - `store`: the source of its pictures, see data/_stores.py, and `transform`: the transforms of them;
 - `files`: the paths of its pictures, which are all looked at when one of them cannot be read;
+- `masks`: the paths of its masks, one for each sample, and `table`: how their values are read, see data/_masks.py;
+- `cells()`: the rows of its split as text, see Cells in data/_table.py;
 - `pictures` and `with_features`: see Photographed.
 """
 
@@ -166,6 +168,17 @@ def files_of(dataset: Any) -> Sequence[str]:
 def kind_of(dataset: Any) -> type:
     """Return a dataset's class; of a part of a dataset that of the whole."""
     return type(getattr(dataset, "part_of", dataset))
+
+
+def masks_of(dataset: Any) -> tuple[Sequence[str | None], Any]:
+    """Return the paths of a dataset's masks, and the table of their values; nothing if it has no masks."""
+    return getattr(dataset, "masks", ()), getattr(dataset, "table", None)
+
+
+def cells_of(dataset: Any) -> Any:
+    """Return the rows of a table as text; None for other datasets."""
+    cells = getattr(dataset, "cells", None)
+    return cells() if callable(cells) else None
 
 
 def takes_exclude(dataset: Any) -> bool:

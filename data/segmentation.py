@@ -109,6 +109,11 @@ class MaskFolder(Dataset):
         """The paths of the pictures and of the masks."""
         return [path for pair in self.pairs for path in (pair.image, pair.mask) if path]
 
+    @property
+    def masks(self) -> list[str | None]:
+        """The paths of the masks, one for each picture."""
+        return [pair.mask for pair in self.pairs]
+
     def __len__(self) -> int:
         return len(self.pairs)
 

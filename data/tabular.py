@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from data._csv import Faults, alike
 from data._facts import Facts
 from data._folders import existing_folder
 from data._folds import Folds
-from data._table import Table, derive, read_table, split_fold, table_path
+from data._table import Cells, Table, derive, read_table, split_fold, table_path
 from utils.config.ranges import Seed
 from utils.errors import DataError
 
@@ -84,6 +85,7 @@ class Tabular(Dataset):
         path = table_path(root, split, test if split == "test" else train)
         table = derive(read_table(path, options.names), options.derive)
         self.ids, self.facts = _ids(table, id), Facts(path)
+        chosen = list(range(len(self.ids)))
         if split != "test":
             training, held_out = (
                 _fold(table, folds, seed, target, target_kind, options)
@@ -93,7 +95,7 @@ class Tabular(Dataset):
             training = _without(table, self.ids, training, options.without)
             if statistics is None:
                 statistics = _statistics(table, table.subset(training), (target, id), options, target_kind)
-            chosen = training if split == "train" else list(range(len(self.ids))) if whole else held_out
+            chosen = training if split == "train" else chosen if whole else held_out
             place = folds.told(path, split, f"drawn by seed {seed}") if folds else _place(path, split, fold)
             self.facts = _facts(
                 path if whole else place, table.subset(chosen), split, statistics, options, (target, id)
@@ -107,6 +109,7 @@ class Tabular(Dataset):
         if split == "test":
             self.facts.lines += _lacking(table, statistics, split)
         self.statistics = statistics
+        self.read_again = partial(_cells, path, chosen, target, id, options)
         used = [one for one in statistics["features"] if "left_out" not in one]
         if not used:
             raise DataError(f"the table in {root} has no column to learn from beside '{target}' and the id; add one")
@@ -127,6 +130,10 @@ class Tabular(Dataset):
         inputs = self.inputs.index_select(0, chosen)
         return inputs if self.labels is None else (inputs, self.labels.index_select(0, chosen))
 
+    def cells(self) -> Cells:
+        """Return the rows of the split as text, read again."""
+        return self.read_again()
+
     @property
     def meta(self) -> dict[str, Any]:
         """The facts for networks, task and other splits, with the statistics."""
@@ -136,6 +143,10 @@ class Tabular(Dataset):
             return found | {"classes": classes, "num_classes": len(classes)}
         output = self.statistics["target"]
         return found | {"out_features": 1, "outputs": [{"name": output["column"], **output}]}
+
+
+def _cells(path: str, chosen: Sequence[int], target: str, id: str | None, options: Columns) -> Cells:
+    return Cells(read_table(path, options.names).subset(chosen), target, id, options.ignore)
 
 
 def _ids(table: Table, column: str | None) -> list[str]:

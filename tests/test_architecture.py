@@ -23,7 +23,7 @@ TIERS = (
     ("utils/",),
     ("configs/",),
     ("models/", "data/"),
-    ("data/loading/",),
+    ("data/loading/", "data/looking/"),
     ("trainer/task.py", "trainer/progress.py", "trainer/signals.py", "trainer/setup.py", "trainer/messages.py"),
     ("trainer/losses/", "trainer/tasks/"),
     ("trainer/parallel/", "trainer/optim/", "trainer/checkpointing/"),

@@ -7,6 +7,7 @@ __all__ = [
     "CodeError",
     "ConfigError",
     "DataError",
+    "LinesError",
     "MemoryShortage",
     "NonFiniteError",
     "PictureError",
@@ -47,6 +48,17 @@ class PictureError(DataError):
 
     def __str__(self) -> str:
         return f"cannot read the picture {self.path} ({self.reason}); remove it or replace it"
+
+
+class LinesError(DataError):
+    """Faults in lines of a text file: `found` holds (line, message) of each."""
+
+    def __init__(self, message: str, path: str, found: Sequence[tuple[int, str]]):
+        super().__init__(message, path, found)
+        self.message, self.path, self.found = message, path, list(found)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class CheckpointError(UserError):

@@ -87,25 +87,18 @@ class Tabular(Dataset):
         self.ids, self.facts = _ids(table, id), Facts(path)
         chosen = list(range(len(self.ids)))
         if split != "test":
-            training, held_out = (
-                _fold(table, folds, seed, target, target_kind, options)
-                if folds
-                else split_fold(len(self.ids), fold, seed)
-            )
+            training, held_out = _parts(table, folds, fold, seed, (target, target_kind), options)
             training = _without(table, self.ids, training, options.without)
             if statistics is None:
                 statistics = _statistics(table, table.subset(training), (target, id), options, target_kind)
             chosen = training if split == "train" else chosen if whole else held_out
-            place = folds.told(path, split, f"drawn by seed {seed}") if folds else _place(path, split, fold)
-            self.facts = _facts(
-                path if whole else place, table.subset(chosen), split, statistics, options, (target, id)
-            )
+            place = path if whole else _place(path, split, fold, folds, seed)
+            self.facts = _facts(place, table.subset(chosen), split, statistics, options, (target, id))
             table, self.ids = table.subset(chosen), [self.ids[i] for i in chosen]
         elif statistics is None:
-            training_set = Tabular(
+            statistics = Tabular(
                 root, "train", target, id, columns, fold, seed, train, target_kind=target_kind, folds=folds
-            )
-            statistics = training_set.statistics
+            ).statistics
         if split == "test":
             self.facts.lines += _lacking(table, statistics, split)
         self.statistics = statistics
@@ -215,18 +208,21 @@ def _refuse_gaps(table: Table, target: str) -> None:
     faults.check()
 
 
-def _place(path: str, split: str, fold: Sequence[int]) -> str:
+def _place(path: str, split: str, fold: Sequence[int], folds: Folds | None, seed: int) -> str:
+    if folds:
+        return folds.told(path, split, f"drawn by seed {seed}")
     return f"{path}, {'all folds but' if split == 'train' else 'fold'} {fold[0]} of {fold[1]}"
 
 
-def _fold(
-    table: Table, folds: Folds, seed: int, target: str, kind: str | None, options: Columns
+def _parts(
+    table: Table, folds: Folds | None, fold: Sequence[int], seed: int, target: tuple[str, str | None], options: Columns
 ) -> tuple[list[int], list[int]]:
-    """Return the positions for training and for validation; each class of the target has its share of both."""
-    classed = _is_class(table, target, options, kind)
-    labels = [text for _, text in table.cells(target)] if classed else None
+    """Return the positions for training and for validation; with `folds` each class of the target has its share."""
+    if folds is None:
+        return split_fold(len(table.rows), fold, seed)
+    labels = [text for _, text in table.cells(target[0])] if _is_class(table, target[0], options, target[1]) else None
     groups = None if folds.group is None else [text for _, text in table.cells(folds.group)]
-    training, held_out = (folds.choose(len(table.rows), split, seed, labels, groups) for split in ("train", "val"))
+    training, held_out = (folds.choose(len(table.rows), part, seed, labels, groups) for part in ("train", "val"))
     return training, held_out
 
 

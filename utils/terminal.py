@@ -2,7 +2,9 @@
 
 import sys
 
-__all__ = ["printable", "show"]
+from utils.language.choice import is_chinese
+
+__all__ = ["filled", "in_language", "printable", "show"]
 
 KEPT = "\n\t"
 # control characters, those that turn the direction of writing, and halves of characters
@@ -18,8 +20,28 @@ def printable(text: str) -> str:
 
 
 def show(text: object = "", error: bool = False, end: str = "\n", flush: bool = False) -> None:
-    """Print a text for people, on stderr if it is an error."""
-    print(printable(str(text)), file=sys.stderr if error else sys.stdout, end=end, flush=flush)
+    """Print a text for people in their language, on stderr if it is an error."""
+    print(printable(in_language(str(text), error)), file=sys.stderr if error else sys.stdout, end=end, flush=flush)
+
+
+def in_language(text: str, error: bool = False) -> str:
+    """Return a text in the language of the terminal; English runs load no catalogue."""
+    if not is_chinese(error):
+        return text
+    from utils.language.translate import translated
+
+    return translated(text)
+
+
+def filled(text: str, width: int, first: str = "", others: str = "") -> str:
+    """Return a text in the language of the terminal, wrapped; lines begin with `first` and `others`."""
+    if not is_chinese():
+        import textwrap  # not with every command
+
+        return textwrap.fill(text, width, initial_indent=first, subsequent_indent=others)
+    from utils.language.translate import translated, wrapped
+
+    return wrapped(translated(text), width, first, others)
 
 
 def _is_plain(character: str) -> bool:

@@ -24,18 +24,13 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit code. Prints a line for each mistake of the user."""
-    try:
-        arguments = choose(arguments)
-    except ConfigError as error:
-        return answer(error, debug=False)
-    asks_help = not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:])
-    if asks_help:
-        arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
-    if arguments == ["--version"]:
-        show(version())
-        return 0
     debug = bool({"--debug", "--debug=true", "debug=true"} & set(arguments))
     try:
+        arguments = choose(arguments)
+        if not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:]):
+            arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
+        if arguments == ["--version"]:
+            return show(version()) or 0
         if arguments[0] not in COMMANDS:
             raise ConfigError(f"no command '{arguments[0]}'{no_command(arguments[0], COMMANDS)}")
         call(COMMANDS[arguments[0]], arguments[1:], quick=arguments[0] in QUICK)

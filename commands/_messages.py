@@ -30,18 +30,40 @@ SILENT = (
     "utils/figures/compare.py",
     "utils/figures/study.py",
     "utils/torch_private.py",
-    "utils/language/",
-    "utils/sinks/visdom_",
+    "utils/language/translate.py",
 )
-WORDS = re.compile(r"[a-z]+[,;:]? [a-z]{2}|[a-z\d})] [a-z]{2,}|[a-z]{2,}[;:,] |[;:] [a-z{]|^[a-z]{3,} \{| [a-z]{2,} $")
+WORDS = re.compile(
+    r"[a-z]+[,;:]? [a-z]{2}|[a-z\d})'\]…%] [a-z]{2,}|[a-z]{2,}[;:,] |[a-z]{2,} '|[;:] [a-z{]"
+    r"|^[A-Za-z]{3,} \{| [a-z]{2,} $"
+)
 HEADER = "Content-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\nLanguage: zh_CN\n"
+# Texts that are put together in several steps, or of words that are data in the code.
+MADE = (
+    "a list of {0} whole numbers",
+    "a list of {0} numbers",
+    "a number",
+    "text or null",
+    "takes text",
+    "{0}: expected text, got {1}",
+    "{0} from {1} to {2}",
+    "{0} steps, {1} epochs",
+    "{0} steps, {1} epoch",
+    "{0} step, {1} epoch",
+    "{0}: finished{1} in {2} s",
+    "{0}: finished",
+    "{0}: failed",
+    "epoch (column)",
+    "time (column)",
+    "best (column)",
+)
 MOST = 8  # variants of a message
 
 
 def messages() -> dict[str, str]:
     """Return each text of the program for a reader, with the file that it is in."""
     texts: dict[str, str] = {}
-    for file, text in itertools.chain(_of_help(), _of_code()):
+    made = (("(made)", text) for text in MADE)
+    for file, text in itertools.chain(_of_help(), _of_code(), made):
         texts.setdefault(text.strip(), file)
     return texts
 
@@ -52,7 +74,7 @@ def _of_code() -> Iterator[tuple[str, str]]:
         file = path.relative_to(HOUSE).as_posix()
         if not file.startswith(SILENT):
             for text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
-                if WORDS.search(re.sub(r"\{\d+\}", "{}", text)) or text.endswith(":"):
+                if WORDS.search(re.sub(r"\{\d+\}", "{}", text.lstrip())) or text.endswith(":"):
                     yield file, text
 
 
@@ -68,8 +90,7 @@ def _of_help() -> Iterator[tuple[str, str]]:
         yield from ((f"commands/{name}.py", text) for text in (summary[:1].upper() + summary[1:], *rest))
     yield from (("configs/schema.py", text) for text in key_comments().values())
     for kind, registry in COMPONENTS.items():
-        shipped = [name for name in registry.names() if name not in registry.variants]
-        yield from ((f"help of {kind}", text) for name in shipped if (text := registry.summary(name)))
+        yield from ((f"help of {kind}", text) for name in registry.names() if (text := registry.summary(name)))
     for path in config_files().values():
         if path.is_absolute():
             lines = path.read_text(encoding="utf-8").split("\n")
@@ -167,7 +188,7 @@ def _quoted(text: str) -> str:
 
 
 def compiled(translations: Mapping[str, str]) -> bytes:
-    """Return the .mo file, as docs of gettext describe it: a table of both texts' lengths and places, then the texts."""
+    """Return the .mo file, as gettext's docs describe it: tables of the texts' lengths and places, then the texts."""
     pairs = sorted((text.encode(), made.encode()) for text, made in {"": HEADER, **translations}.items() if made)
     start = 28 + 16 * len(pairs)
     tables, texts = [b"", b""], b""

@@ -4,7 +4,7 @@ import sys
 
 from utils.language.choice import is_chinese
 
-__all__ = ["filled", "in_language", "printable", "show"]
+__all__ = ["columns", "filled", "in_language", "padded", "printable", "show"]
 
 KEPT = "\n\t"
 # control characters, those that turn the direction of writing, and halves of characters
@@ -33,15 +33,33 @@ def in_language(text: str, error: bool = False) -> str:
     return translated(text)
 
 
-def filled(text: str, width: int, first: str = "", others: str = "") -> str:
-    """Return a text in the language of the terminal, wrapped; lines begin with `first` and `others`."""
+def filled(text: str, width: int, first: str = "", others: str = "", whole: bool = False) -> str:
+    """Return a text in the language of the terminal, wrapped; lines begin with `first` and `others`.
+
+    `whole`: no word is divided, neither a long one nor at its hyphens.
+    """
     if not is_chinese():
         import textwrap  # not with every command
 
-        return textwrap.fill(text, width, initial_indent=first, subsequent_indent=others)
+        lines = textwrap.TextWrapper(width, first, others, break_long_words=not whole, break_on_hyphens=not whole)
+        return lines.fill(text)
     from utils.language.translate import translated, wrapped
 
-    return wrapped(translated(text), width, first, others)
+    return wrapped(translated(text), width, first, others, columns)
+
+
+def padded(text: str, width: int) -> str:
+    """Return a text at the right of `width` columns; a Chinese character takes two of them."""
+    return " " * (width - columns(text)) + text
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def _is_plain(character: str) -> bool:

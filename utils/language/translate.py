@@ -8,7 +8,7 @@ import functools
 import gettext
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 __all__ = ["Translator", "translated", "wrapped"]
@@ -16,12 +16,36 @@ __all__ = ["Translator", "translated", "wrapped"]
 FOLDER = Path(__file__).parent
 PLACEHOLDER = re.compile(r"\{(\d+)\}")
 WORD = re.compile(r"[A-Za-z]{2,}")
-PROSE = re.compile(r"(?<![^ (\n])[a-z]{2,}(?=[ ,.;:)\n]|$)")  # an English word, not a part of a path or of a flag
-WEAK = 12  # letters; a template with fewer fits many lines, and must explain nearly all of one
+PROSE = re.compile(
+    r"(?<![^ (\n])[a-z]{2,}(?=[ ,;:)\n]|\.?(?: |$))"
+)  # an English word, not a part of a path or of a flag
+# Words of keys, splits and metrics, which are the same in Chinese.
+SAME = {
+    "accuracy",
+    "auto",
+    "cpu",
+    "cuda",
+    "data",
+    "false",
+    "int",
+    "log",
+    "loss",
+    "model",
+    "null",
+    "optim",
+    "schedule",
+    "task",
+    "test",
+}
+SAME |= {"train", "true", "val"}
+WEAK = 12  # letters; a template with fewer fits many lines
+DOUBT = 2  # words; so much worse is a weak template that leaves English words
+COMMAND = "python main.py "  # stays as it is
 # Where parts of a line meet, and how they meet in Chinese.
-JOINTS = {" [": " [", "; ": "；", ". ": "。", ": ": "：", ", ": "，", " (": " ("}
+JOINTS = {"  ": "  ", " [": " [", "; ": "；", ". ": "。", ": ": "：", ", ": "，", " (": " (", " or ": " 或 "}
+MOST_LEFT = 0.6  # of the English words; a text of which more is left is not of ours
 LONGEST = 2000  # characters; longer texts are data, such as a poem
-Told = tuple[str, int]  # a translation, and the number of English words that are left in it
+Told = tuple[str, float]  # a translation, and how bad it is: the number of English words in it, or more
 
 
 class Catalogue(gettext.GNUTranslations):
@@ -40,19 +64,23 @@ class Template:
         pieces = PLACEHOLDER.split(text)
         self.literals, self.numbers = pieces[::2], pieces[1::2]
         self.letters = sum(c.isalpha() for literal in self.literals for c in literal)
-        self.weak = self.letters < WEAK
+        ends = (self.numbers[0], text.startswith, told.startswith), (self.numbers[-1], text.endswith, told.endswith)
+        # Placeholders that leave the start or end: what stands before or behind the message must not go with them.
+        self.moved = {number for number, ours, theirs in ends if ours(f"{{{number}}}") and not theirs(f"{{{number}}}")}
 
     def values(self, text: str) -> dict[str, str] | None:
         """Return the placeholders' values if the text was made from this template."""
         if not text.startswith(self.literals[0]) or not text.endswith(self.literals[-1]):
             return None
-        found = self.pattern.fullmatch(text)
+        found = next(filter(None, (pattern.fullmatch(text) for pattern in self.patterns)), None)
         return dict(zip(self.numbers, found.groups(), strict=True)) if found else None
 
     @functools.cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Return the expression that fits its texts."""
-        return re.compile("(.*?)".join(re.escape(literal) for literal in self.literals), re.DOTALL)
+    def patterns(self) -> list[re.Pattern[str]]:
+        """Return the expressions that fit its texts; the first one knows where a placeholder behind another begins."""
+        loose = "(.*?)".join(re.escape(literal) for literal in self.literals)
+        strict = loose.replace("(.*?)(.*?)", "(.*?)((?:[;:,.\\s(].*?)?)")
+        return [re.compile(one, re.DOTALL) for one in dict.fromkeys((strict, loose))]
 
     def words(self) -> list[str]:
         """Return its longest word, by which it is found; none if each of its words may go on in a placeholder."""
@@ -72,7 +100,7 @@ class Translator:
         self.plain = {text: told for text, told in messages.items() if not PLACEHOLDER.search(text)}
         self.by_word: dict[str, list[Template]] = {"": []}
         for text, told in messages.items():
-            if text not in self.plain and (text != told or not text.startswith("{")):
+            if text not in self.plain and (text != told or text.startswith(COMMAND)):
                 template = Template(text, told)
                 for word in template.words() or [""]:
                     self.by_word.setdefault(word, []).append(template)
@@ -101,27 +129,30 @@ class Translator:
             if joint in text:
                 told = [self._told(part) for part in text.split(joint)]
                 return joint.join(part for part, _ in told), sum(left for _, left in told)
-        best = text, _english(text)
+        best = text, _english(text) + 0.5  # a translation is better than none
         for made in itertools.chain(self._filled(text), self._cut(text)):
             best = min(best, made, key=lambda told: told[1])
             if not best[1]:
                 break
-        return best
+        return best if best[1] <= _english(text) * MOST_LEFT else (text, _english(text))
 
     def _filled(self, text: str) -> Iterator[Told]:
         """Yield the translations by each template that the text may be made from, the most specific first."""
         words = {"", *WORD.findall(text)}
-        for template in sorted((t for word in words for t in self.by_word.get(word, ())), key=lambda t: -t.letters):
+        for template in sorted((t for word in words for t in self.by_word.get(word, ())), key=_exactness):
             values = template.values(text)
             if values is None or text in values.values():
                 continue
-            if template.told == template.text:  # a command to type, say
+            if template.told == template.text:
                 yield text, 0
                 continue
             told = {number: self._told(value) for number, value in values.items()}
-            if not template.weak or all(not left or " " not in value for value, left in told.values()):
-                made = PLACEHOLDER.sub(lambda match, told=told: told[match[1]][0], template.told)
-                yield made, sum(left for _, left in told.values())
+            if not template.letters and all(made == values[number] for number, (made, _) in told.items()):
+                continue
+            left = sum(left for _, left in told.values())
+            made = PLACEHOLDER.sub(functools.partial(_value, told), template.told)
+            doubt = DOUBT * (template.letters < WEAK and left > 0)
+            yield made, left + doubt + sum(_joints(values[number]) for number in template.moved)
 
     def _cut(self, text: str) -> Iterator[Told]:
         """Yield the translations of both sides of each place where parts meet, the last place first."""
@@ -130,14 +161,34 @@ class Translator:
             while at > 0:
                 left, right = text[:at], text[at + len(joint) :]
                 first, second = self._told(left), self._told(right)
-                both = first[0] != left and second[0] != right
-                yield first[0] + (theirs if both else joint) + second[0], first[1] + second[1]
+                joined = theirs if first[0] != left or second[0] != right else joint
+                yield _met(first[0], joined, second[0]), first[1] + second[1]
                 at = text.rfind(joint, 0, at)
+
+
+def _value(told: Mapping[str, Told], placeholder: re.Match[str]) -> str:
+    return told[placeholder[1]][0]
+
+
+def _exactness(template: Template) -> tuple[int, int]:
+    return -template.letters, -len(template.text)
 
 
 def _english(text: str) -> int:
     """Return the number of English words in a text."""
-    return len(PROSE.findall(text))
+    return sum(word not in SAME for word in PROSE.findall(text))
+
+
+def _joints(text: str) -> int:
+    """Return how many parts meet in a text."""
+    return sum(text.count(joint) for joint in (": ", "; ", ". ", ", "))
+
+
+def _met(left: str, joint: str, right: str) -> str:
+    """Return two parts with the joint between them; Chinese characters have no space between them."""
+    if joint == JOINTS[" or "]:
+        joint = joint.strip().join((" " * left[-1:].isascii(), " " * right[:1].isascii()))
+    return left + joint + right
 
 
 @functools.cache
@@ -151,7 +202,7 @@ def translated(text: str) -> str:
     return _translator().translate(text)
 
 
-def wrapped(text: str, width: int, first: str = "", others: str = "") -> str:
+def wrapped(text: str, width: int, first: str, others: str, columns: Callable[[str], int]) -> str:
     """Return Chinese text in lines of at most `width` columns, of which a Chinese character takes two.
 
     Words of other scripts stay whole, and no line begins with a mark that ends something.
@@ -163,10 +214,3 @@ def wrapped(text: str, width: int, first: str = "", others: str = "") -> str:
             line, word = others, word.lstrip()
         line += word
     return "\n".join([*lines, line])
-
-
-def columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    import unicodedata
-
-    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

@@ -24,8 +24,6 @@ ROOMS = ("main.py", "commands", "configs", "data", "models", "trainer", "utils")
 SILENT = (
     "commands/_messages.py",
     "commands/_reference.py",
-    "commands/_clusters.py",
-    "commands/completion.py",
     "utils/figures/curves.py",
     "utils/figures/compare.py",
     "utils/figures/study.py",
@@ -46,6 +44,11 @@ MADE = (
     "takes text",
     "{0}: expected text, got {1}",
     "{0} from {1} to {2}",
+    "{0}: number, {1}",
+    "{0}: date, {1}",
+    "{0} to {1}",
+    "{0} unknown text",
+    "{0} unknown texts",
     "{0} steps, {1} epochs",
     "{0} steps, {1} epoch",
     "{0} step, {1} epoch",
@@ -56,6 +59,7 @@ MADE = (
     "time (column)",
     "best (column)",
 )
+MOST_LINES = 3  # of a message; a longer text is a script
 MOST = 8  # variants of a message
 
 
@@ -74,7 +78,9 @@ def _of_code() -> Iterator[tuple[str, str]]:
         file = path.relative_to(HOUSE).as_posix()
         if not file.startswith(SILENT):
             for text in _texts(ast.parse(path.read_text(encoding="utf-8"))):
-                if WORDS.search(re.sub(r"\{\d+\}", "{}", text.lstrip())) or text.endswith(":"):
+                if text.count("\n") <= MOST_LINES and (
+                    WORDS.search(re.sub(r"\{\d+\}", "{}", text.lstrip())) or text.endswith(":")
+                ):
                     yield file, text
 
 

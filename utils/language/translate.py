@@ -39,10 +39,14 @@ SAME = {
 }
 SAME |= {"train", "true", "val"}
 WEAK = 12  # letters; a template with fewer fits many lines
-DOUBT = 2  # words; so much worse is a weak template that leaves English words
+DOUBT = 1.5  # words; so much worse is a weak template that leaves English words
 COMMAND = "python main.py "  # stays as it is
 # Where parts of a line meet, and how they meet in Chinese.
-JOINTS = {"  ": "  ", " [": " [", "; ": "；", ". ": "。", ": ": "：", ", ": "，", " (": " (", " or ": " 或 "}
+JOINTS = {" [": " [", "; ": "；", ". ": "。", ": ": "：", ", ": "，", " (": " (", " or ": " 或 "}
+JOINED = ("; ", ": ", ", ")
+MARKS = (":", ";", ",")  # no part of a message ends in one
+COLUMNS = re.compile(r"\S {2,}\S")
+NAMES = re.compile(r"[\w.:/-]+(, [\w.:/-]+)+")
 MOST_LEFT = 0.6  # of the English words; a text of which more is left is not of ours
 LONGEST = 2000  # characters; longer texts are data, such as a poem
 Told = tuple[str, float]  # a translation, and how bad it is: the number of English words in it, or more
@@ -64,6 +68,8 @@ class Template:
         pieces = PLACEHOLDER.split(text)
         self.literals, self.numbers = pieces[::2], pieces[1::2]
         self.letters = sum(c.isalpha() for literal in self.literals for c in literal)
+        around = zip(self.numbers, self.literals, self.literals[1:], strict=False)
+        self.quoted = {number for number, before, behind in around if before[-1:] == behind[:1] == "'"}  # names
         ends = (self.numbers[0], text.startswith, told.startswith), (self.numbers[-1], text.endswith, told.endswith)
         # Placeholders that leave the start or end: what stands before or behind the message must not go with them.
         self.moved = {number for number, ours, theirs in ends if ours(f"{{{number}}}") and not theirs(f"{{{number}}}")}
@@ -79,13 +85,21 @@ class Template:
     def patterns(self) -> list[re.Pattern[str]]:
         """Return the expressions that fit its texts; the first one knows where a placeholder behind another begins."""
         loose = "(.*?)".join(re.escape(literal) for literal in self.literals)
-        strict = loose.replace("(.*?)(.*?)", "(.*?)((?:[;:,.\\s(].*?)?)")
+        strict = loose.replace("(.*?)(.*?)", "(.*?)((?:(?:[;:,] |\\. | \\(| and | or ).*?)?)")
         return [re.compile(one, re.DOTALL) for one in dict.fromkeys((strict, loose))]
 
     def words(self) -> list[str]:
         """Return its longest word, by which it is found; none if each of its words may go on in a placeholder."""
         known = [match[0] for literal in self.literals for match in WORD.finditer(literal) if _is_whole(match)]
         return [max(known, key=len)] if known else []
+
+
+def _merged(text: str, told: str) -> tuple[str, str]:
+    """Return a template whose placeholders without anything between them are one, if they are so in both languages."""
+    for first, second in re.findall(r"(\{\d+\})(?=(\{\d+\}))", text)[::-1]:
+        if first + second in told:
+            text, told = (one.replace(first + second, first) for one in (text, told))
+    return text, told
 
 
 def _is_whole(match: re.Match[str]) -> bool:
@@ -101,10 +115,15 @@ class Translator:
         self.by_word: dict[str, list[Template]] = {"": []}
         for text, told in messages.items():
             if text not in self.plain and (text != told or text.startswith(COMMAND)):
-                template = Template(text, told)
-                for word in template.words() or [""]:
-                    self.by_word.setdefault(word, []).append(template)
+                self._add(*_merged(text, told))
+                if text.startswith(JOINED):  # a hint behind a message, from which it may be cut
+                    self._add(*_merged(text[2:], told[1:]))
         self.known: dict[str, Told] = {}
+
+    def _add(self, text: str, told: str) -> None:
+        template = Template(text, told)
+        for word in template.words() or [""]:
+            self.by_word.setdefault(word, []).append(template)
 
     def translate(self, text: str) -> str:
         """Return the text in the language of the catalogue; parts without a template stay as they are."""
@@ -141,12 +160,14 @@ class Translator:
         words = {"", *WORD.findall(text)}
         for template in sorted((t for word in words for t in self.by_word.get(word, ())), key=_exactness):
             values = template.values(text)
-            if values is None or text in values.values():
+            if values is None or text in values.values() or any(value.endswith(MARKS) for value in values.values()):
                 continue
+            if COLUMNS.search(text) and not any("  " in literal for literal in template.literals):
+                continue  # a row of a table
             if template.told == template.text:
                 yield text, 0
                 continue
-            told = {number: self._told(value) for number, value in values.items()}
+            told = {n: (value, 0.0) if n in template.quoted else self._told(value) for n, value in values.items()}
             if not template.letters and all(made == values[number] for number, (made, _) in told.items()):
                 continue
             left = sum(left for _, left in told.values())
@@ -156,12 +177,13 @@ class Translator:
 
     def _cut(self, text: str) -> Iterator[Told]:
         """Yield the translations of both sides of each place where parts meet, the last place first."""
-        for joint, theirs in JOINTS.items():
+        for joint, theirs in () if COLUMNS.search(text) else JOINTS.items():
             at = text.rfind(joint)
             while at > 0:
                 left, right = text[:at], text[at + len(joint) :]
                 first, second = self._told(left), self._told(right)
-                joined = theirs if first[0] != left or second[0] != right else joint
+                changed = joint == " or " or first[0] != left or second[0] != right
+                joined = theirs if changed else joint
                 yield _met(first[0], joined, second[0]), first[1] + second[1]
                 at = text.rfind(joint, 0, at)
 
@@ -176,6 +198,8 @@ def _exactness(template: Template) -> tuple[int, int]:
 
 def _english(text: str) -> int:
     """Return the number of English words in a text."""
+    if NAMES.fullmatch(text):
+        return 0
     return sum(word not in SAME for word in PROSE.findall(text))
 
 

@@ -93,7 +93,7 @@ class Console(Sink):
         if self.output == "json":
             self._write({"phase": phase, "epoch": epoch, "step": step, **values})
         elif not self.terminal and time.monotonic() - self.printed >= LINE_PERIOD:
-            self._print(f"{self.epoch.progress()}  {_format(values)}")
+            self._print(f"{in_language(self.epoch.progress())}  {_format(values)}")
             self.table.shown = []
 
     def tell(self, epoch: int, step: int, best: bool) -> None:

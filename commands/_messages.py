@@ -14,6 +14,7 @@ from commands import found, told
 from configs import COMPONENTS
 from configs.comments import key_comments
 from configs.layers import config_files
+from utils.terminal import show
 
 __all__ = ["CATALOGUE", "compiled", "messages", "page", "read"]
 
@@ -206,6 +207,9 @@ def compiled(translations: Mapping[str, str]) -> bytes:
 
 
 if __name__ == "__main__":
-    made = read(CATALOGUE.read_text(encoding="utf-8")) if CATALOGUE.is_file() else {}
+    made = read(CATALOGUE.read_text(encoding="utf-8"))
     CATALOGUE.write_text(page(made), encoding="utf-8")
     CATALOGUE.with_suffix(".mo").write_bytes(compiled({text: made[text] for text in messages() if made.get(text)}))
+    for text, file in messages().items():
+        if not made.get(text):
+            show(f"{file}: {text}")

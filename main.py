@@ -9,6 +9,7 @@ from commands import QUICK, found, no_command, version
 from utils.blame import answer, exit_error
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
+from utils.language.choice import choose
 from utils.terminal import show
 
 COMMANDS = found()
@@ -23,20 +24,19 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit code. Prints a line for each mistake of the user."""
-    asks_help = not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:])
-    if asks_help:
-        arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
-    if arguments == ["--version"]:
-        show(version())
-        return 0
     debug = bool({"--debug", "--debug=true", "debug=true"} & set(arguments))
     try:
+        arguments = choose(arguments)
+        if not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:]):
+            arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
+        if arguments == ["--version"]:
+            return show(version()) or 0
         if arguments[0] not in COMMANDS:
             raise ConfigError(f"no command '{arguments[0]}'{no_command(arguments[0], COMMANDS)}")
         call(COMMANDS[arguments[0]], arguments[1:], quick=arguments[0] in QUICK)
         print(end="", flush=True)  # raises now if stdout is closed
-    except KeyboardInterrupt:
-        return 130  # before the training began, or after it ended: there is nothing to save
+    except KeyboardInterrupt:  # before the training began, or after it ended: there is nothing to save
+        return 130
     except SystemExit as error:  # exit() in the user's code: the run would end as if all were done
         if (told := exit_error(error)) is None:
             raise

@@ -8,7 +8,6 @@ configs; one of these, as ResNet34; or a key, as optim.lr or lr.
 
 import itertools
 import shutil
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from utils.config.registry import Registry
 from utils.config.signature import UNKNOWN, Parameter
 from utils.config.tree import plain_value, scalar
 from utils.errors import ConfigError
-from utils.terminal import show
+from utils.terminal import filled, in_language, show
 from utils.words import suggest
 
 __all__ = ["run", "texts"]
@@ -98,7 +97,7 @@ def _row(name: str, text: str, column: int = 25) -> None:
     width = min(shutil.get_terminal_size((80, 24)).columns, 110)
     gap = max(column - len(name) - 2, 1) * " "
     hanging = column * " "
-    show(textwrap.fill(text, max(width, 60), initial_indent=f"  {name}{gap}", subsequent_indent=hanging))
+    show(filled(text, max(width, 60), f"  {name}{gap}", hanging))
 
 
 def _print_overview(commands: Mapping[str, Callable]) -> None:
@@ -107,14 +106,14 @@ def _print_overview(commands: Mapping[str, Callable]) -> None:
         usage, summary, _ = texts(name)
         for line in usage.splitlines():
             show(f"  python main.py {line.removeprefix('python main.py ')}")
-        show(textwrap.fill(summary, 80, initial_indent="      ", subsequent_indent="      "))
+        show(filled(summary, 80, "      ", "      "))
     show("\nConfigs (python main.py train NAME):")
     _print_configs()
     show("\nKeys, each set with --key=value [its default]:")
     comments = key_comments()
     _rows({key: _with_default(comments[key], _default(key)) for key in schema_keys()})
     show("\nMore: python main.py help TOPIC")
-    show(textwrap.fill(texts("help")[2].replace("\n", " "), 78, initial_indent="  ", subsequent_indent="  "))
+    show(filled(in_language(texts("help")[2]).replace("\n", " "), 78, "  ", "  "))
 
 
 def texts(name: str) -> tuple[str, str, str]:
@@ -256,7 +255,7 @@ def _print_arguments(topic: str) -> bool:
             _print_set(place)
         for text, components in takes.items():  # those of the common ones are first
             line = f"{text}: of {', '.join(components)}"
-            show(textwrap.fill(line, 78, initial_indent="  ", subsequent_indent="    "))
+            show(filled(line, 78, "  ", "    "))
     return known
 
 

@@ -222,8 +222,7 @@ def _parts(
         return split_fold(len(table.rows), fold, seed)
     labels = [text for _, text in table.cells(target[0])] if _is_class(table, target[0], options, target[1]) else None
     groups = None if folds.group is None else [text for _, text in table.cells(folds.group)]
-    training, held_out = (folds.choose(len(table.rows), part, seed, labels, groups) for part in ("train", "val"))
-    return training, held_out
+    return tuple(folds.choose(len(table.rows), part, seed, labels, groups) for part in ("train", "val"))  # type: ignore[return-value]
 
 
 def _facts(

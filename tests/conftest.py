@@ -4,6 +4,7 @@ import json
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and two tests run at a time
+os.environ["DEEPTRAIN_LANG"] = "en"  # the tests read English, whatever the terminal's language
 
 import signal
 import subprocess

@@ -18,7 +18,8 @@ from configs import COMPONENTS
 
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 PAGES = [ENGLISH, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-ALL = [*PAGES, CHINESE]
+TRANSLATED = sorted((ROOT / "docs" / "zh").glob("*.md"))
+ALL = [*PAGES, CHINESE, *TRANSLATED]
 PROMISE = (
     "bit-exact on CPU, and on GPU with `deterministic: true`; otherwise exact in steps and data; "
     "given the same versions, thread count and world size"
@@ -73,7 +74,9 @@ def shape(page: Path) -> dict[str, list]:
         "files": list(files(page).items()),
         "output": [body for info, body in blocks(page) if info == "text"],
         "headings": re.findall(r"^#+(?= )", plain, re.M),
-        "links": [(mark, target.replace(".zh-CN", "")) for mark, _, target in LINK.findall(plain)],
+        "links": [
+            (mark, target.replace(".zh-CN", "").replace("docs/zh/", "docs/")) for mark, _, target in LINK.findall(plain)
+        ],
         "cells": [line.count("|") for line in plain.splitlines() if line.startswith("|")],
         "figures": [re.findall(r"\d[\d,.]*\d", line) for line in plain.splitlines() if line.startswith("|")],
     }
@@ -87,6 +90,15 @@ def test_both_readmes_show_the_same(what):
 def test_both_readmes_tell_the_same_figures():
     english, chinese = shape(ENGLISH)["figures"], shape(CHINESE)["figures"]
     assert [sorted(set(row)) for row in english] == [sorted(set(row)) for row in chinese]
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_a_translated_page_is_that_of_the_english_one(page):
+    """The same commands and headings, and a table with as many rows, or one more, about the language."""
+    english, chinese = shape(ROOT / "docs" / page.name), shape(page)
+    assert english["commands"] == chinese["commands"] and english["headings"] == chinese["headings"]
+    if page.name != "kaggle.md":  # whose table of figures is written by a program, and stands in one place
+        assert {*english["cells"]} == {*chinese["cells"]} and len(english["cells"]) == len(chinese["cells"])
 
 
 # What is written

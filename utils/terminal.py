@@ -2,7 +2,9 @@
 
 import sys
 
-__all__ = ["printable", "show"]
+from utils.language.choice import is_chinese
+
+__all__ = ["columns", "filled", "in_language", "padded", "printable", "show"]
 
 KEPT = "\n\t"
 # control characters, those that turn the direction of writing, and halves of characters
@@ -18,8 +20,46 @@ def printable(text: str) -> str:
 
 
 def show(text: object = "", error: bool = False, end: str = "\n", flush: bool = False) -> None:
-    """Print a text for people, on stderr if it is an error."""
-    print(printable(str(text)), file=sys.stderr if error else sys.stdout, end=end, flush=flush)
+    """Print a text for people in their language, on stderr if it is an error."""
+    print(printable(in_language(str(text), error)), file=sys.stderr if error else sys.stdout, end=end, flush=flush)
+
+
+def in_language(text: str, error: bool = False) -> str:
+    """Return a text in the language of the terminal; English runs load no catalogue."""
+    if not is_chinese(error):
+        return text
+    from utils.language.translate import translated
+
+    return translated(text)
+
+
+def filled(text: str, width: int, first: str = "", others: str = "", whole: bool = False) -> str:
+    """Return a text in the language of the terminal, wrapped; lines begin with `first` and `others`.
+
+    `whole`: no word is divided, neither a long one nor at its hyphens.
+    """
+    if not is_chinese():
+        import textwrap  # not with every command
+
+        lines = textwrap.TextWrapper(width, first, others, break_long_words=not whole, break_on_hyphens=not whole)
+        return lines.fill(text)
+    from utils.language.translate import translated, wrapped
+
+    return wrapped(translated(text), width, first, others, columns)
+
+
+def padded(text: str, width: int) -> str:
+    """Return a text at the right of `width` columns; a Chinese character takes two of them."""
+    return " " * (width - columns(text)) + text
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def _is_plain(character: str) -> bool:

@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +16,7 @@ from torch import Tensor
 from utils.optional import installed
 from utils.sinks.logger import Sink
 from utils.sinks.table import NO_LIMITS, Epoch, Pair, Table, clock, is_rate, number
-from utils.terminal import printable, show
+from utils.terminal import filled, in_language, printable, show
 
 __all__ = ["Console", "Output"]
 
@@ -66,7 +65,7 @@ class Console(Sink):
             options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "unit": " step"}
             options |= {} if self.notebook else {"bar_format": BAR}
             bar = _notebook_bar() if self.notebook else _terminal_bar()
-            self.bar = bar(total=total, initial=done, desc=f"epoch {epoch + 1}/{epochs}", **options)
+            self.bar = bar(total=total, initial=done, desc=in_language(f"epoch {epoch + 1}/{epochs}"), **options)
             self.last_look = float("-inf")
 
     def advance(self, scalars: Mapping[str, Tensor]) -> None:
@@ -95,7 +94,7 @@ class Console(Sink):
         if self.output == "json":
             self._write({"phase": phase, "epoch": epoch, "step": step, **values})
         elif not self.terminal and time.monotonic() - self.printed >= LINE_PERIOD:
-            self._print(f"{self.epoch.progress()}  {_format(values)}")
+            self._print(f"{in_language(self.epoch.progress())}  {_format(values)}")
             self.table.shown = []
 
     def tell(self, epoch: int, step: int, best: bool) -> None:
@@ -147,15 +146,17 @@ class Console(Sink):
         self.last_look = time.monotonic()
         values = self.values or {name: float(value.detach()) for name, value in scalars.items()}
         losses = [f"{name} {number(value)}" for name, value in values.items() if not is_rate(name)]
-        self.bar.set_postfix_str(", ".join([self.epoch.left(), *losses[:2], *_memory()]))  # this also draws the bar
+        self.bar.set_postfix_str(
+            in_language(", ".join([self.epoch.left(), *losses[:2], *_memory()]))
+        )  # this also draws the bar
 
     def _wrapped(self, text: str) -> str:
-        """Return the text, on a terminal wrapped between words."""
+        """Return the text in the language of the terminal, on a terminal wrapped between words."""
+        text = in_language(text)
         if not self.terminal:
             return text
-        whole: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": "  "}
         width = shutil.get_terminal_size().columns
-        return "\n".join(textwrap.fill(line, width, **whole) for line in text.split("\n"))
+        return "\n".join(filled(line, width, "", "  ", whole=True) for line in text.split("\n"))
 
     def _print_waiting(self) -> None:
         if self.waiting:
@@ -169,7 +170,7 @@ class Console(Sink):
     def _print(self, text: str, colour: str = "") -> None:
         if self.output != "text":
             return
-        self.printed, text = time.monotonic(), printable(text)
+        self.printed, text = time.monotonic(), printable(in_language(text))
         self._put(f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text)
 
     def _write(self, row: Mapping[str, Any]) -> None:

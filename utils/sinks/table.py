@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from utils.terminal import columns, in_language, padded
+
 __all__ = []
 
 COLUMN = 8  # characters of a number in the table
@@ -106,11 +108,13 @@ class Table:
         """Return the head (empty if the last one is still valid) and the row, with the columns that fit."""
         if self.shown and row.keys() <= {*self.shown}:  # a row with less to tell stays under the same head
             row = {name: row.get(name, "") for name in self.shown}
-        widths = {name: max(len(name), len(text), COLUMN if name != "best" else 0) for name, text in row.items()}
+        heads = {name: in_language(f"{name} (column)").removesuffix(" (column)") for name in row}
+        least = {name: COLUMN if name != "best" else 0 for name in row}
+        widths = {name: max(columns(heads[name]), len(text), least[name]) for name, text in row.items()}
         names = list(row)
         while sum(widths[name] + 2 for name in names) - 2 >= width and (spare := _spare(names)):
             names.remove(spare)
-        head = "" if names == self.shown else "  ".join(f"{name:>{widths[name]}}" for name in names)
+        head = "" if names == self.shown else "  ".join(padded(heads[name], widths[name]) for name in names)
         self.shown = names
         return head, "  ".join(f"{row[name]:>{widths[name]}}" for name in names).rstrip()
 

@@ -74,7 +74,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
 
 def _print_command(name: str) -> None:
     usage, summary, more = texts(name)
-    show(f"python main.py {usage}\n\n{textwrap.fill(summary, 80)}\n\n{more}".strip())
+    show(f"python main.py {usage}\n\n{filled(summary, 80)}\n\n{more}".strip())
 
 
 def _elsewhere(topic: str, known: Sequence[str]) -> str:

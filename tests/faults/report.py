@@ -26,26 +26,29 @@ def circumstances() -> dict[str, str]:
 
 
 def write(path: Path, results: Sequence[Result]) -> None:
-    """Put the table between the two marks of the text. Raises ValueError where these are not."""
+    """Put the table between the two marks of the text; families that did not run keep the rows that they have.
+
+    Raises ValueError where the marks are not.
+    """
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{path} has no place for the table: {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{table(results)}\n\n{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{BEGIN}\n\n{table(results, old)}\n\n{END}{after}", encoding="utf-8")
 
 
-def table(results: Sequence[Result]) -> str:
-    """A row a family, and what it was measured on."""
-    rows = ["| fault | required | trials | passed | controls seen to fail |", "|---|---|---:|---:|---:|"]
+def table(results: Sequence[Result], old: str = "") -> str:
+    """A row a family, with the commit that it was measured on, and the machine of the newest rows."""
+    rows = {line.split("**")[1]: line for line in old.splitlines() if line.startswith("| **")}
+    facts = circumstances()
     for result in results:
         seen = sum(map(bool, result.controls.values()))
         numbers = f"{result.trials:,} | {result.passed:,} | {seen} of {len(result.controls)}"
-        rows.append(f"| **{result.name}**: {result.fault} | {result.required} | {numbers} |")
-    facts = circumstances()
-    minutes = sum(result.seconds for result in results) / 60
-    commit = f"Measured on commit {facts['commit']}, {facts['date']}: {facts['machine']}, {facts['versions']}"
-    return "\n".join([*rows, "", f"{commit}; {minutes:.0f} minutes."])
+        on = f"{facts['commit']}, {facts['date']}, {result.seconds / 60:.0f} min"
+        rows[result.name] = f"| **{result.name}**: {result.fault} | {result.required} | {numbers} | {on} |"
+    head = ["| fault | required | trials | passed | controls seen to fail | commit |", "|---|---|---:|---:|---:|---|"]
+    return "\n".join([*head, *rows.values(), "", f"On {facts['machine']}, {facts['versions']}."])
 
 
 def _git(*arguments: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -42,6 +43,7 @@ USERS = ("models", "data")  # rooms of the current folder that may add component
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scipy", "scikit-learn")  # those that numbers depend on
 LARGEST = 1 << 20  # bytes of a source file; a larger one is no source
 WHOLE = 256 << 20  # bytes of data that are read whole; of more, the beginnings of some files are
+MOST = 100_000  # files that are looked at
 SOME, BEGINNING = 512, 1 << 16  # so many files, so many bytes of each
 KINDS = ("code", "data", "versions", "hardware")  # of differences between two runs
 PASSED = ("checkpoints", "__pycache__")  # folders that hold no data
@@ -153,9 +155,9 @@ def processor() -> str:
 def content_of(path: str) -> dict[str, Any]:
     """Return number and size of the files at a path, and a hash of their names and contents.
 
-    Up to 256 MB are read whole; of more, the beginnings of 512 files.
+    Up to 256 MB are read whole; of more, the beginnings of 512 files. Of more than 100,000 files the first are taken.
     """
-    files = sorted(_files_at(path))
+    files = list(itertools.islice(_files_at(path), MOST))
     sizes = {file: os.path.getsize(file) for file in files}
     whole, total = sum(sizes.values()) <= WHOLE, sum(sizes.values())
     chosen = set(files if whole else files[:: max(1, len(files) // SOME)])
@@ -169,12 +171,12 @@ def content_of(path: str) -> dict[str, Any]:
 
 
 def _files_at(path: str) -> Iterator[str]:
-    """Yield the regular files at a path and below it, except hidden ones and runs."""
+    """Yield the regular files at a path and below it, in order, except hidden ones and runs."""
     if os.path.isfile(path):
         yield path
     for folder, inner, names in os.walk(path):
-        inner[:] = [name for name in inner if name not in PASSED and not name.startswith(".")]
-        files = (os.path.join(folder, name) for name in names if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if name not in PASSED and not name.startswith("."))
+        files = (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
         yield from (file for file in files if os.path.isfile(file))
 
 

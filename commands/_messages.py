@@ -70,7 +70,7 @@ MADE = (
     "{0}, leak: {1}",
     "{0}, duplicates: {1}",
     "{0}, odd: {1}",
-    "{0}, balance: {1}",
+    "train, balance: {0}",
     "{0}, drift: {1}",
     "{0}, refused: {1}",
     "{0}, unreadable: empty: {1}",
@@ -87,6 +87,13 @@ MADE = (
     "{0} ({1}) looking the same as one with another label",
     "{0} ({1}) equal to one with another label",
     "{0}: {1} row from {2}{3}",
+    "{0} (its content is none of {1})",
+    "fire (flags are read without it)",
+    "torchnet (means and matrices are counted without it)",
+    "tqdm (no progress bar)",
+    "matplotlib (no drawn curves and pictures)",
+    "tensorboardX (no event files for TensorBoard)",
+    "visdom (no live curves in the browser)",
     "{0}: {1} rows from {2}{3}",
 )
 MOST_LINES = 3  # of a message; a longer text is a script

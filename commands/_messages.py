@@ -21,10 +21,13 @@ __all__ = ["CATALOGUE", "compiled", "messages", "page", "read"]
 HOUSE = Path(__file__).parent.parent
 CATALOGUE = HOUSE / "utils/language/zh/LC_MESSAGES/deeptrain.po"
 ROOMS = ("main.py", "commands", "configs", "data", "models", "trainer", "utils")
-# No words to a reader: scripts and pages that are written, and the labels in pictures, which are English.
+# No words to a reader: scripts, cells and pages that are written, and the labels in pictures, which are English.
 SILENT = (
     "commands/_messages.py",
     "commands/_reference.py",
+    "data/looking/sheets.py",
+    "trainer/deploy/drawn.py",
+    "trainer/deploy/notebook.py",
     "utils/figures/curves.py",
     "utils/figures/compare.py",
     "utils/figures/study.py",
@@ -59,6 +62,39 @@ MADE = (
     "epoch (column)",
     "time (column)",
     "best (column)",
+    "({0})",
+    "input: [batch, {0}], pictures in [0, 1]; Normalize is inside of the file",
+    "--format= takes {0}",
+    "pictures: {0} of {1}",
+    "masks: {0} of {1}",
+    "{0}, leak: {1}",
+    "{0}, duplicates: {1}",
+    "{0}, odd: {1}",
+    "train, balance: {0}",
+    "{0}, drift: {1}",
+    "{0}, refused: {1}",
+    "{0}, unreadable: empty: {1}",
+    "{0}, unreadable: unreadable: {1}",
+    "{0}, unreadable: {1}: {2}",
+    "{0} file of {1}{2}",
+    "{0} files of {1}{2}",
+    "{0} picture of {1}, {2}",
+    "{0} pictures of {1}, {2}",
+    "{0} line of {1}",
+    "{0} lines of {1}",
+    "{0} of {1} looking the same as another one",
+    "{0} of {1} equal to another one in every bit",
+    "{0} ({1}) looking the same as one with another label",
+    "{0} ({1}) equal to one with another label",
+    "{0}: {1} row from {2}{3}",
+    "{0} (its content is none of {1})",
+    "fire (flags are read without it)",
+    "torchnet (means and matrices are counted without it)",
+    "tqdm (no progress bar)",
+    "matplotlib (no drawn curves and pictures)",
+    "tensorboardX (no event files for TensorBoard)",
+    "visdom (no live curves in the browser)",
+    "{0}: {1} rows from {2}{3}",
 )
 MOST_LINES = 3  # of a message; a longer text is a script
 MOST = 8  # variants of a message

@@ -55,6 +55,14 @@ def test_a_clean_folder_has_no_finding(run, tmp_path):
     assert np.allclose(content["std"], pixels.std((0, 1, 2)) / 255, atol=1e-4)
 
 
+def test_a_broken_first_picture_makes_no_finding_of_labels(run, tmp_path):
+    pets(tmp_path / "pets")
+    first = tmp_path / "pets/train/cat/0.jpg"
+    first.write_bytes(first.read_bytes()[:1500])
+    assert run(*FOLDER).code == 3
+    assert [finding["kind"] for finding in found_all(tmp_path)] == ["unreadable: cut off"]
+
+
 def test_each_planted_file_is_found_and_named(run, tmp_path):
     root = tmp_path / "pets"
     pets(root)

@@ -72,8 +72,9 @@ def look(asked: Asked, folder: Path, progress: Progress) -> Looked:
     every = [path for paths in files.values() for path in paths]
     if every:
         found.looks, found.read = look_at(every, folder, progress)
-    for split, dataset in asked.splits.items():
+    for dataset in asked.splits.values():  # one whose first picture is broken tells no classes
         found.classes = found.classes or list(map(str, _meta(dataset).get("classes", [])))
+    for split, dataset in asked.splits.items():
         found.samples[split] = [*_samples(split, dataset, files[split], found, progress)]
     if OTHERS in files:
         good = [path for path in files[OTHERS] if not found.looks[path].error]

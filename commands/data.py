@@ -116,7 +116,7 @@ def _asked(cfg: Config, quiet: bool) -> Any:
             elif not quiet:
                 show(f"test: none ({error})")
     if not quiet and all(map(_begins_well, splits.values())) and splits:
-        from trainer.run.data_facts import data_facts
+        from trainer.checks.data_facts import data_facts
 
         try:
             for line in data_facts(cfg.data.dataset.name, splits):

@@ -220,5 +220,5 @@ def test_a_network_that_looks_across_its_batch_is_told(run, tmp_path):
 def test_a_dataset_with_random_numbers_of_its_own_is_told(run, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "drawing.py").write_text(DRAWING)
-    given = run("selftest", "--model=MLP", "--data=Drawing", "--only=workers", *PLAIN)
+    given = run("selftest", "--model=MLP", "--data.dataset=Drawing", "--only=workers", *PLAIN)
     assert given.code == 1 and "workers: 0 and 2 data processes: weights differ" in given.out, given.out + given.err

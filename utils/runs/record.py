@@ -70,6 +70,8 @@ def write_into(folder: Path, name: str, data: bytes) -> None:
         write_durably(temporary, data)
         os.replace(temporary, folder / name)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise storage_error(folder / name, error, len(data)) from error
 
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import platform
-import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -96,17 +95,24 @@ def _is_ours(folder: Path) -> bool:
 
 
 def commit() -> str:
-    """Return the commit of the program, and the files that are changed or new beside it; empty without git."""
-    found = []
-    for command in (("rev-parse", "HEAD"), ("status", "--porcelain")):
-        with suppress(OSError, subprocess.SubprocessError):
-            git = ["git", "-C", str(PROGRAM), *command]
-            found.append(subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip())
-    return (
-        f"{found[0]}{' with changes: ' + ', '.join(found[1].split()[1::2][:20]) if found[1] else ''}"
-        if found[1:]
-        else ""
-    )
+    """Return the commit of the program; empty without git.
+
+    Its files are read: a process that is started in a thread, while data processes are forked, might never end.
+    """
+    with suppress(OSError, ValueError):
+        git = PROGRAM / ".git"
+        if git.is_file():  # of a second working tree
+            git = PROGRAM / git.read_text(encoding="utf-8").partition("gitdir: ")[2].strip()
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        shared = git / (git / "commondir").read_text(encoding="utf-8").strip() if (git / "commondir").is_file() else git
+        name = head.removeprefix("ref: ")
+        if (shared / name).is_file():
+            return (shared / name).read_text(encoding="utf-8").strip()
+        packed = (shared / "packed-refs").read_text(encoding="utf-8").splitlines()
+        return next((line.partition(" ")[0] for line in packed if line.endswith(f" {name}")), "")
+    return ""
 
 
 def _is_source(file: Path) -> bool:

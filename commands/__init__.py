@@ -36,12 +36,14 @@ def told(name: str) -> str:
 
 def no_command(word: str, commands: Iterable[str]) -> str:
     """Return the end of the message about a word that is no command."""
+    from configs.layers import config_files
     from configs.words import ELSEWHERE, absent
 
     name = word.lstrip("-").replace("-", "_")
     if sentence := absent(name, commands):
         return f": {sentence}"
-    return f"; did you mean '{ELSEWHERE[name]}'?" if name in ELSEWHERE else suggest(word, commands)
+    meant = f"train {word}" if word in config_files() else ELSEWHERE.get(name, "")
+    return f"; did you mean '{meant}'?" if meant else suggest(word, commands)
 
 
 def version() -> str:

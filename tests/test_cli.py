@@ -282,7 +282,7 @@ def test_print_shows_each_value_and_where_it_was_written(run, tmp_path):
 
 def test_an_unknown_command_names_the_nearest(run):
     assert run("trian") == (2, "", "no command 'trian'; did you mean 'train'?\n")
-    assert run("dogcat").err.startswith("no command 'dogcat'; there is check, ")
+    assert run("dogcat").err.startswith("no command 'dogcat'; did you mean 'train dogcat'?")
     assert run("--lr=3").code == run("").code == 2
 
 

@@ -104,10 +104,10 @@ def commit() -> str:
         if git.is_file():  # of a second working tree
             git = PROGRAM / git.read_text(encoding="utf-8").partition(":")[2].strip()
         head = (git / "HEAD").read_text(encoding="utf-8").strip()
-        if not head.startswith("ref:"):
+        kind, _, name = head.partition(": ")
+        if kind != "ref":
             return head
         shared = git / (git / "commondir").read_text(encoding="utf-8").strip() if (git / "commondir").is_file() else git
-        name = head.removeprefix("ref:").strip()
         if (shared / name).is_file():
             return (shared / name).read_text(encoding="utf-8").strip()
         packed = (shared / "packed-refs").read_text(encoding="utf-8").splitlines()

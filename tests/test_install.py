@@ -90,7 +90,7 @@ def test_pip_installs_the_command_and_writes_nothing_into_the_checkout(checkout,
     assert home == (checkout if editable else packages)
     if not editable:
         for folder in ("commands", "configs", "data", "models", "trainer", "utils"):
-            ours = [path for path in (checkout / folder).rglob("*") if path.suffix in (".py", ".yaml")]
+            ours = [path for path in (checkout / folder).rglob("*") if path.suffix in (".py", ".yaml", ".po", ".mo")]
             assert {str(p.relative_to(checkout)) for p in ours} == {
                 str(p.relative_to(home)) for p in (home / folder).rglob("*") if p.is_file() and p.suffix != ".pyc"
             }

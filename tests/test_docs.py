@@ -197,7 +197,7 @@ LEFT_OUT = {  # how a command begins, and why it is not run here
 SHORTER = {  # what is added, or set to other values, so that a training takes seconds
     "train": ["--train.max_steps=2", "--batch-size=4", "--num-workers=0", "--log.visdom=false"],
     "train --resume": ["--train.max_steps=3", "--log.visdom=false"],  # of what `interrupted` has begun
-    "selftest": ["--trials=1", "--steps=6", "--batch-size=4", "--num-workers=0"],
+    "selftest": ["--only=resume", "--trials=1", "--steps=6", "--batch-size=4", "--num-workers=0"],
 }
 WRONG = ["--lr=fast"]  # a command with this flag shows what a mistake looks like
 SERVER = """

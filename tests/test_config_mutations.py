@@ -92,6 +92,7 @@ def test_each_misspelled_key_is_caught_and_the_right_one_suggested():
     assert len(unhelped) <= 0.05 * count, f"{1 - len(unhelped) / count:.1%} of {count} suggest the key; not: {unhelped}"
 
 
+@pytest.mark.slow
 def test_each_key_given_twice_is_caught():
     for path, text, key in all_keys():
         copy = text[key.start : key.value_end].rstrip()

@@ -104,6 +104,7 @@ def test_what_the_algorithms_may_be_is_the_runs_own(run):
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_memory_that_is_kept_is_the_same_run_and_costs_no_page_twice(start, tmp_path):
     """Page faults are counted in processes of their own: once told, the C library stays so."""
     faults = {}

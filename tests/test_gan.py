@@ -417,6 +417,7 @@ def test_a_folder_without_pictures_gets_a_sentence(run, tmp_path):
     assert given.code == 3 and "cannot read the picture empty/a.jpg" in given.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "anime_faces").is_dir(), reason="the faces are absent")
 def test_the_shipped_commands_start(run):
     for name, root in (("anime_gan", "anime_faces"), ("mnist_gan", "mnist")):

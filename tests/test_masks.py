@@ -225,6 +225,7 @@ train: {max_epoch: 50, val_steps: null}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.learns
 @pytest.mark.parametrize("kind", ["palette", "colours"])
 def test_eleven_classes_and_one_ignored_train_by_yaml_alone(run, tmp_path, kind):

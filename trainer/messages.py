@@ -17,6 +17,7 @@ EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "Output size is too small": "model: the pictures are too small for one of its layers",
     "Kernel size can't be greater than actual input size": "model: the pictures are too small for one of its layers",
     "does not match weight dtype": "data: inputs must be float32, as the weights are; see data.transform",
+    "expected scalar type Byte": "data: inputs must be float32, as the weights are; see data.transform",
     "must have the same dtype": "data: inputs must be float32, as the weights are; give x.float()",
     "expected target dtype to be": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",
     "expected scalar type Long": "data: labels must be whole numbers, int64, from 0; give them as int or y.long()",

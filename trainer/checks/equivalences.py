@@ -13,6 +13,7 @@ from torch import nn
 
 from configs import Component, Config
 from trainer.build import NOTHING, Parts, build
+from trainer.checkpointing.compare import state_difference
 from trainer.evaluate import evaluate
 from trainer.messages import explain_torch_errors
 from trainer.run.sinks import open_outlets
@@ -26,6 +27,7 @@ from utils.torch_private import is_batch_norm
 
 __all__ = ["TESTS", "Outcome", "measure"]
 
+STATE = ("model", "buffers", "ema", "ema_count", "update")  # of a save; the rest is the position of the run
 ROUNDING = 1e-3  # share by which sums in another order may differ
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 RATE = 1e-3  # learning rate of plain SGD: Adam's first steps turn a rounded zero into a whole step
@@ -165,36 +167,25 @@ def _save_load(cfg: Config) -> Outcome:
     stored = torch.load(stream, weights_only=True)
     parts = build(cfg, Console("quiet").say, copy.deepcopy(stored))
     again = parts.state.state_dict()
-    wrong = [part for part in ("model", "buffers", "ema", "update") if not _equal(stored[part], again[part])]
+    kept, read_back = ({part: whole.get(part) for part in STATE} for whole in (stored, again))
+    wrong = state_difference(kept, read_back)
     loaders = [parts.train_loader, parts.val_loader]
     one, two = (evaluate(s.eval_task, parts.val_loader, parts.cfg, parts.device)[0] for s in (state, parts.state))
     for loader in filter(None, loaders):
         loader.close()
     share = _share([one], [two])
-    text = (
-        f"a state that was saved and read back differs in {', '.join(wrong) or 'nothing'}; its metrics by {share:.1e}"
-    )
+    text = f"a state that was saved and read back differs in {wrong or 'nothing'}; its metrics by {share:.1e}"
     return Outcome(text, not wrong and share == 0)
 
 
 def _same(what: str, one: Trained, two: Trained) -> Outcome:
     """Compare two trainings to the last bit."""
-    equal = _equal(*(run.parts.state.state_dict()["model"] for run in (one, two)))
+    left, right = ({"model": run.parts.state.state_dict()["model"]} for run in (one, two))
+    equal = not state_difference(left, right)
     if equal and one.rows == two.rows:
         return Outcome(f"{what}: the same to the last bit", True)
     share = _share(one.rows, two.rows)
     return Outcome(f"{what}: {'weights' if not equal else 'rows'} differ, losses by {share:.1e} of their size", False)
-
-
-def _equal(one: Any, two: Any) -> bool:
-    """Return whether two nested states are equal to the last bit."""
-    if isinstance(one, torch.Tensor):
-        return isinstance(two, torch.Tensor) and torch.equal(one.cpu(), two.cpu())
-    if isinstance(one, Mapping):
-        return isinstance(two, Mapping) and one.keys() == two.keys() and all(_equal(one[key], two[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(map(_equal, one, two))
-    return bool(one == two or (one != one and two != two))
 
 
 def _share(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]) -> float:

@@ -1,5 +1,6 @@
 """Views of a batch of pictures for test.views: flips, turns and scales, which can be undone in a predicted mask."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated
 
 import torch
@@ -11,12 +12,12 @@ from utils.config.ranges import Range
 __all__ = ["hflip", "rot90", "rot180", "rot270", "scale", "vflip"]
 
 
-class View(nn.Module):
+class View(nn.Module, ABC):
     """A view of pictures [B, C, H, W]."""
 
+    @abstractmethod
     def undo(self, output: Tensor, like: Tensor) -> Tensor:
         """Return the output [B, C, H, W] for a view as one for the pictures `like`."""
-        raise NotImplementedError
 
 
 class hflip(View):  # the field's short names

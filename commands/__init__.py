@@ -39,7 +39,9 @@ def no_command(word: str, commands: Iterable[str]) -> str:
     from configs.layers import config_files
     from configs.words import ELSEWHERE, absent
 
-    name = word.lstrip("-").replace("-", "_")
+    if word.startswith("-"):
+        return "; the first word is a command, such as train, val or test: python main.py help"
+    name = word.replace("-", "_")
     if sentence := absent(name, commands):
         return f": {sentence}"
     meant = f"train {word}" if word in config_files() else ELSEWHERE.get(name, "")

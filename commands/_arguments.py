@@ -8,6 +8,8 @@ from utils.errors import ConfigError
 __all__ = ["checkpoint_and_keys", "one_word", "split"]
 
 SWITCHES = ("quiet", "json", "print", "data", "debug")
+CHECKPOINTS = ("load_path", "model_path", "model_ckpt")  # names of the book's
+NETWORKS = ("netg_path", "netd_path")
 
 
 def split(flags: Sequence[Flag], known: Sequence[str]) -> tuple[dict[str, str], list[Flag]]:
@@ -43,5 +45,8 @@ def checkpoint_and_keys(command: str, words: Sequence[str], flags: Sequence[Flag
     path = [flag for flag in flags if flag.key in ("load_model_path", "train.load_model_path")]
     checkpoint = one_word(command, words, *(flag.text for flag in path))
     if not checkpoint:
-        raise ConfigError(f"{command}: which checkpoint? e.g. python main.py {command} checkpoints/NAME")
+        named = next((flag for flag in flags if flag.key in CHECKPOINTS), None)
+        asked = named.text if named and "=" in named.typed else "checkpoints/NAME"
+        both = any(flag.key in NETWORKS for flag in flags) and "; a run holds both networks"
+        raise ConfigError(f"{command}: which checkpoint? e.g. python main.py {command} {asked}{both or ''}")
     return checkpoint, [flag for flag in flags if flag not in path]

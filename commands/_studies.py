@@ -12,6 +12,7 @@ from commands._arguments import one_word, split
 from commands._cells import format_number
 from commands._leaderboard import leaderboard
 from configs import Config, load
+from configs.folders import config_of_folder
 from utils.config.cli import Flag, as_count
 from utils.config.convert import to_plain
 from utils.config.yaml_text import dump_yaml
@@ -40,6 +41,11 @@ class Given:
         if (place := self.options.get("on", "slurm")) != "slurm":
             raise ConfigError(f"--on={place}: there is slurm; leave it out to train on this machine")
         self.command, self.config = command, one_word(command, words, self.options.get("config"))
+        if not self.config and "resume" not in self.options:
+            found, why = config_of_folder(flags)
+            if why:
+                self.config = found
+                show(why)
         typed = [flag.typed for flag in flags if flag.key not in ("run", "resume", "jobs", "on", "config")]
         self.words = [*([self.config] if self.config else []), *typed]
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from commands._arguments import one_word, split
 from configs import resolve
+from configs.folders import config_of_folder
 from utils.config.cli import Flag
 from utils.config.convert import flatten, to_plain
 from utils.config.yaml_text import dump_line
@@ -30,7 +31,10 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     Raises ConfigError with a line for each mistake, DataError for data that training would refuse.
     """
     options, keys = split(flags, [o for o in OPTIONS if o != "data" or _asks_data(flags)])
-    name, every = one_word("check", words, options.get("config")) or "default", options.get("print") == "true"
+    name, every = one_word("check", words, options.get("config")), options.get("print") == "true"
+    name, why = (name, "") if name else config_of_folder(keys)
+    if why:
+        show(why)
     resolved = resolve(name, keys, OPTIONS)
     if "run" in options:
         from utils.runs.folder import refuse_name  # which loads the locks of files

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands._arguments import one_word, split
 from configs import COMPONENTS, Config, resolve
+from configs.folders import config_of_folder
 from utils.config.cli import Flag
 from utils.errors import ConfigError, DataError, LinesError
 from utils.terminal import show
@@ -49,7 +50,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     report cannot be written.
     """
     options, keys = split(flags, OPTIONS)
-    name = one_word("data", words, options.get("config")) or "default"
+    name = one_word("data", words, options.get("config")) or config_of_folder(keys)[0]
     folder = _folder(options.get("out", OUT))
     cfg = resolve(name, keys, OPTIONS).config
     from data.looking.look import look

@@ -2,7 +2,8 @@
 
 python main.py train [CONFIG] [--key=value …] | train --resume[=FOLDER]
 
-CONFIG is a YAML file or a name in configs/ (without it: default).
+CONFIG is a YAML file or a name in configs/; without it: default, or where
+--train-data-root names a folder the config that fits its pictures.
 Any key may be set: --optim.lr=0.01, or by its last name if that is
 unique: --lr=0.01. A component is set by its name: --model=AlexNet.
 
@@ -22,6 +23,7 @@ from typing import Literal
 
 from commands._arguments import one_word, split
 from configs import resolve
+from configs.folders import config_of_folder
 from utils.config.cli import Flag
 from utils.errors import ConfigError
 from utils.runs.children import end_with_parent
@@ -48,12 +50,13 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         from trainer.run import resume
 
         return resume.resume("" if options["resume"] == "true" else options["resume"], keys, output)
-    resolved = resolve(config or "default", keys, OPTIONS)
+    config, why = (config, "") if config else config_of_folder(keys)
+    resolved = resolve(config, keys, OPTIONS)
     from trainer.run import session
     from trainer.run.recorder import Origin
 
     places = {key: place for key, place in resolved.places().items() if place != "default"}
-    origin = Origin(config or "default", ["train", *words, *(flag.typed for flag in flags)], places)
+    origin = Origin(config, ["train", *words, *(flag.typed for flag in flags)], places, why)
     return session.train(resolved.config, origin, options.get("run"), output)
 
 

@@ -8,6 +8,7 @@ from configs.hints import key_hint, may_take
 from configs.keys import argument_types, schema_keys, type_of
 from configs.layers import merge, nested
 from configs.schema import Config
+from configs.words import absent
 from utils.config.cli import Flag, flag_node
 from utils.config.tree import Node, Problems
 
@@ -114,7 +115,9 @@ def _apply(tree: Node, flag: Flag, keys: list[str], given: dict[str, Flag], prob
     """Apply a flag to the tree, unless it is unclear or the key was set before."""
     if len(keys) > 1:
         meant = " or ".join(f"{flag.dashes}{key}" for key in sorted(keys))
-        problems.add(flag.typed, f"could be {meant}: write it in full")
+        problems.add(
+            flag.typed, f"could be {meant}: write it in full{f'; {told}' if (told := absent(flag.key)) else ''}"
+        )
     if len(keys) != 1:
         return tree
     key = keys[0]

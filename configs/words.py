@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from configs.book import BOOK
+
 __all__ = ["ABSENT", "ARGUMENTS", "ELSEWHERE", "SYNONYMS", "absent", "meaning"]
 
 # Names from other frameworks. They are not accepted, so that a thing has one name, but lead to a suggestion.
@@ -65,8 +67,6 @@ ABSENT = {
     "callbacks": "there are no callbacks; log.watchers names watchers, which look on",
     "cutmix": "there is no CutMix",
     "data_dir": "--data.dataset.root names a folder for all splits, --train-data-root and --test-data-root for one",
-    "data_path": "--data.dataset.root names a folder for all splits, --train-data-root and --test-data-root for one",
-    "data_root": "--data.dataset.root names a folder for all splits, --train-data-root and --test-data-root for one",
     "deepspeed": f"models are not sharded; {PROCESSES}",
     "devices": PROCESSES,
     "ensemble": "test RUN RUN … averages runs: python main.py help test",
@@ -102,6 +102,7 @@ ABSENT = {
 }
 # Commands of other programs, and ours.
 ELSEWHERE = {"eval": "val", "evaluate": "val", "fit": "train", "infer": "test", "inference": "test"}
+ELSEWHERE |= {"gen": "generate", "stylize": "generate"}  # the book's
 ELSEWHERE |= {"resume": "train --resume", "tensorboard": "dashboard", "validate": "val", "visualize": "plot"}
 # The meaning of arguments of a library's components; of our own ones the docstring tells.
 ARGUMENTS = {
@@ -130,7 +131,7 @@ def absent(word: str, known: Collection[str] = ()) -> str:
     `known` are keys, arguments and commands, of which none is absent.
     """
     word = word.replace("-", "_").lower()
-    return "" if word in known else ABSENT.get(word, "")
+    return "" if word in known else BOOK.get(word) or ABSENT.get(word, "")
 
 
 def meaning(argument: str) -> str:

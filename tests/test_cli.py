@@ -9,6 +9,8 @@ import yaml
 from conftest import ROOT
 
 import main
+from configs.book import ROOT as NAMED_ROOT
+from configs.book import SIZE
 from configs.keys import schema_keys
 from configs.words import ABSENT
 from utils.config.cli import Flag, to_flags
@@ -160,8 +162,8 @@ def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
         (["--epochs=1"], "--epochs=1: no key 'epochs'; did you mean 'train.max_epoch'?"),
         (["--plot-every=9"], "--plot-every=9: no key 'plot_every'; did you mean 'log.print_freq'?"),
         (["--save-every=9"], "--save-every=9: no key 'save_every'; did you mean 'train.keep_every'?"),
-        (["dogcat", "--img-size=9"], "--img-size=9: no key 'img_size'; did you mean 'data.transform'?"),
-        (["--data-root=x"], f"--data-root=x: no key 'data_root'; {ABSENT['data_root']}"),
+        (["dogcat", "--img-size=9"], f"--img-size=9: no key 'img_size'; {SIZE}"),
+        (["--data-root=x"], f"--data-root=x: no key 'data_root'; {NAMED_ROOT}"),
         (["--val_data_root=x"], f"--val_data_root=x: no key 'val_data_root'; {ABSENT['val_data_root']}"),
         (["--mixup=0.2"], "--mixup=0.2: no key 'mixup'; there is no mixup"),
         (["--test-batch-size=9"], "--test-batch-size=9: no key 'test_batch_size'; python main.py help lists the keys"),

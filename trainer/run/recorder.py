@@ -31,6 +31,7 @@ class Origin(NamedTuple):
     config: str  # the name or path of its config; "python" for one from Python
     command: Sequence[str] = ()  # as it was typed
     places: Mapping[str, str] = {}  # by key: the file and line, or the flag, that set it; defaults are left out
+    why: str = ""  # the reason for the config, where none was named
 
 
 def begin_record(path: Path, origin: Origin) -> None:

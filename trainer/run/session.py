@@ -33,6 +33,8 @@ def train(cfg: Config, origin: Origin, run: str | None, output: Output = "text")
 def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text", given: Given = NOTHING) -> Result:
     """Train a new run in a folder of its own."""
     console = Console(output if dist.is_main() else "quiet")
+    if origin.why:
+        console.say(origin.why)
     takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
     if cfg.data.train_data_root is not None and "root" not in takes and given.train is None:
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")

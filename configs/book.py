@@ -4,7 +4,6 @@ __all__ = ["BOOK"]
 
 ROOT = "--data.dataset.root=FOLDER names the data; --train-data-root and --test-data-root those of one split"
 SIZE = "data.transform.train and data.transform.eval list Resize and CenterCrop with a size"
-GENERATE = "it is a flag of generate: python main.py generate CHECKPOINT --{}=…"
 CHECKPOINT = "--load-model-path=FILE begins with weights; val, test and generate take the run: checkpoints/NAME"
 NAMED = "a run is the folder checkpoints/NAME, named by --run=NAME"
 NETWORKS = "train.load: {generator: FILE, discriminator: FILE} begins with both; generate takes a run, which holds both"
@@ -55,4 +54,6 @@ CHAPTER_10 = {
 GENERATED = ["gen_img", "gen_num", "gen_search_num", "gen_mean", "gen_std", "content_path", "result_path"]
 GENERATED += ["max_gen_len", "prefix_words", "start_words", "acrostic", "test_img"]
 BOOK = CHAPTER_6 | CHAPTER_7 | CHAPTER_8 | CHAPTER_9 | CHAPTER_10
-BOOK |= {name: GENERATE.format(name.replace("_", "-")) for name in GENERATED}
+for name in GENERATED:
+    typed = name.replace("_", "-")
+    BOOK[name] = f"it is a flag of generate: python main.py generate CHECKPOINT --{typed}=…"

@@ -54,6 +54,7 @@ CHAPTER_10 = {
 GENERATED = ["gen_img", "gen_num", "gen_search_num", "gen_mean", "gen_std", "content_path", "result_path"]
 GENERATED += ["max_gen_len", "prefix_words", "start_words", "acrostic", "test_img"]
 BOOK = CHAPTER_6 | CHAPTER_7 | CHAPTER_8 | CHAPTER_9 | CHAPTER_10
-for name in GENERATED:
-    typed = name.replace("_", "-")
-    BOOK[name] = f"it is a flag of generate: python main.py generate CHECKPOINT --{typed}=…"
+BOOK |= {
+    name: f"it is a flag of generate: python main.py generate CHECKPOINT --{name.replace('_', '-')}=…"
+    for name in GENERATED
+}

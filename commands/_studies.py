@@ -23,7 +23,7 @@ from utils.runs.folder import CHECKPOINT_NAME, LOCK_TIMEOUT, ROOT, RunFolder, is
 from utils.runs.study import Child, Study, find_study, read_study
 from utils.terminal import show
 
-__all__ = ["Given", "Listed", "Source", "add_child", "given", "go_on", "jobs_of", "new_study", "stored"]
+__all__ = ["Given", "Listed", "Source", "add_child", "given", "go_on", "new_study", "pool_of", "stored"]
 
 SHARED = ("config", "run", "resume", "jobs", "on")  # options of both commands
 
@@ -38,8 +38,8 @@ class Given:
         for flag in flags:
             if flag.key in self.known and flag.typed == f"--{flag.key}":
                 raise ConfigError(f"{flag.typed}: needs a value: --{flag.key}=…")
-        if (place := self.options.get("on", "slurm")) != "slurm":
-            raise ConfigError(f"--on={place}: there is slurm; leave it out to train on this machine")
+        if (place := self.options.get("on", "ray")) not in ("ray", "slurm"):
+            raise ConfigError(f"--on={place}: there are ray and slurm; leave it out to train on this machine")
         self.command, self.config = command, one_word(command, words, self.options.get("config"))
         if not self.config and "resume" not in self.options:
             found, why = config_of_folder(flags)
@@ -93,12 +93,16 @@ def given(command: str, words: Sequence[str], flags: Sequence[Flag], own: Sequen
     return Given(command, words, flags, own)
 
 
-def jobs_of(options: Mapping[str, str]) -> int:
-    """Return how many children run at a time. Raises ConfigError for 0."""
+def pool_of(options: Mapping[str, str]) -> Pool:
+    """Return the pool that the options ask for. Raises ConfigError for no children at a time, or no Ray cluster."""
     jobs = as_count("jobs", options.get("jobs", "1"))
     if not jobs:
         raise ConfigError("--jobs=0: at least one child runs at a time")
-    return jobs
+    if options.get("on") == "ray":
+        from commands._ray import ray_pool
+
+        return ray_pool(jobs if "jobs" in options else None)
+    return Pool(jobs)
 
 
 def new_study(asked: Given, task: str, options: Mapping[str, object]) -> Study:
@@ -136,13 +140,13 @@ def add_child(study: Study, child: Child, config: Config) -> None:
     study.children.append(child)
 
 
-def go_on(study: Study, jobs: int, source: Source) -> None:
+def go_on(study: Study, pool: Pool, source: Source) -> None:
     """Run the children that are not done, print the leaderboard, and end with the code of one that failed.
 
     Raises ConfigError when another process is at it, SystemExit with 128 + the signal's number when one stopped it.
     """
     with _owned(study.path):
-        code = _run(study, Pool(jobs), source)
+        code = _run(study, pool, source)
         study.save()
     show()
     show("\n".join(leaderboard(study)))

@@ -13,6 +13,7 @@ that did not see it; test checkpoints/NAME averages the folds.
   --jobs=1        folds that are trained at the same time
   --run=NAME      the folder, checkpoints/NAME
   --resume=checkpoints/NAME  goes on with the unfinished ones
+  --on=ray        trains on the Ray cluster that is there (RAY_ADDRESS)
   --on=slurm      writes an array job for a cluster instead of training
 
 Ctrl-C saves and stops. A fold that fails does not end the others; the exit
@@ -21,7 +22,7 @@ code is then that of the first that failed.
 
 from collections.abc import Mapping, Sequence
 
-from commands._studies import Given, Listed, add_child, given, go_on, jobs_of, new_study, stored
+from commands._studies import Given, Listed, add_child, given, go_on, new_study, pool_of, stored
 from utils.config.cli import Flag, as_count
 from utils.errors import ConfigError
 from utils.runs.study import Child, Study
@@ -36,12 +37,13 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     Raises ConfigError for mistakes in the config or the flags, SystemExit with the code of a fold that failed.
     """
     asked = given("kfold", words, flags, ("folds", "seeds", "group"))
+    pool = pool_of(asked.options)  # before anything is made
     study = stored(asked) or _new(asked)
-    if "on" in asked.options:
+    if asked.options.get("on") == "slurm":
         from commands._clusters import hand_over
 
         return hand_over(study)
-    go_on(study, jobs_of(asked.options), Listed(study))
+    go_on(study, pool, Listed(study))
     from trainer.run.oof import write_oof
 
     for line in write_oof(study):
@@ -54,7 +56,6 @@ def _new(asked: Given) -> Study:
     """Return a new study with a child for each fold and seed."""
     folds = as_count("folds", asked.options.get("folds", "5"))
     seeds = as_count("seeds", asked.options.get("seeds", "1"))
-    jobs_of(asked.options)
     if folds < 2 or seeds < 1:
         raise ConfigError(f"--folds={folds} --seeds={seeds}: two folds and one seed are the least")
     for flag in asked.flags:

@@ -14,6 +14,7 @@ own. log(a,b) and uniform(a,b) are ranges to draw from, by Optuna.
   --jobs=1        runs that are trained at the same time
   --run=NAME      the folder, checkpoints/NAME
   --resume=checkpoints/NAME  goes on with the unfinished ones
+  --on=ray        trains on the Ray cluster that is there (RAY_ADDRESS)
   --on=slurm      writes an array job for a cluster instead of training
 
 Ctrl-C saves and stops. A run that fails does not end the others; the exit
@@ -22,7 +23,7 @@ code is then that of the first that failed. runs NAME prints the table again.
 
 from collections.abc import Mapping, Sequence
 
-from commands._studies import Given, Listed, Source, add_child, given, go_on, jobs_of, new_study, stored
+from commands._studies import Given, Listed, Source, add_child, given, go_on, new_study, pool_of, stored
 from utils.config.choices import choices, combinations, drawn, short
 from utils.config.cli import Flag, as_count
 from utils.errors import ConfigError
@@ -41,12 +42,13 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     Raises ConfigError for mistakes in the config or the flags, SystemExit with the code of a run that failed.
     """
     asked = given("sweep", words, flags, ("trials", "sampler", "pruner"))
+    pool = pool_of(asked.options)  # before anything is made
     study = stored(asked) or _new(asked)
-    if "on" in asked.options:
+    if asked.options.get("on") == "slurm":
         from commands._clusters import hand_over
 
         return hand_over(study)
-    go_on(study, jobs_of(asked.options), _source(study, asked))
+    go_on(study, pool, _source(study, asked))
     show(f"next: python main.py plot {study.path}")
     return None
 
@@ -75,7 +77,6 @@ def _is_fixed(found: object) -> bool:
 
 def _new(asked: Given) -> Study:
     """Return a new study: a grid with all its children, or one whose children are drawn."""
-    jobs_of(asked.options)
     swept = [(flag, choices(flag)) for flag in asked.flags if drawn(flag) is None]
     ranges = [flag for flag in asked.flags if drawn(flag)]
     listed = [(flag, values) for flag, values in swept if len(values) > 1]

@@ -201,6 +201,33 @@ def test_an_array_job_for_a_cluster(run, tmp_path):
     assert (tmp_path / "checkpoints/far/lr=0.01.yaml").exists()
 
 
+def test_a_cluster_that_is_not_there_is_one_sentence_and_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("commands._ray.installed", lambda name: False)
+    result = run("sweep", *TINY, "--lr=1e-2,1e-3", "--on=ray", "--run=far")
+    assert result == (2, "", "--on=ray: ray is not installed; pip install 'deeptrain[ray]' installs it\n")
+    assert run("sweep", *TINY, "--lr=1e-2,1e-3", "--on=moon").code == 2
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_children_train_on_a_ray_cluster_and_end_with_their_parent(tmp_path):
+    """On a cluster that ray starts in this machine; a parent that is killed takes its children along."""
+    pytest.importorskip("ray")
+    command = [sys.executable, str(ROOT / "main.py"), "sweep"]
+    options = {"cwd": tmp_path, "env": {**os.environ, "RAY_ADDRESS": "local"}, "stdout": subprocess.DEVNULL}
+    begin = [*TINY, "--lr=1e-2,1e-3", "--on=ray", "--jobs=2", "--run=far", "--max-epoch=100000", "--train.save_steps=1"]
+    with subprocess.Popen([*command, *[word for word in begin if word != "--max-epoch=1"]], **options) as parent:
+        files = [tmp_path / f"checkpoints/far/lr={rate}/last.pth" for rate in ("0.01", "0.001")]
+        wait_for(lambda: all(file.exists() for file in files), parent, 120)
+        parent.kill()
+    study = read_study(tmp_path / "checkpoints/far")
+    wait_for(lambda: all(study.state(child) in ("stopped", "crashed") for child in study.children))
+    short = [*command, *TINY, "--lr=1e-2,1e-3", "--on=ray", "--jobs=2", "--run=near"]
+    assert subprocess.run(short, timeout=300, **options).returncode == 0
+    near = read_study(tmp_path / "checkpoints/near")
+    assert [near.state(child) for child in near.children] == ["finished"] * 2
+
+
 @pytest.fixture(scope="module")
 def folded(tmp_path_factory):
     """Two folds, as typed."""
@@ -279,10 +306,10 @@ def test_without_optuna_one_sentence_says_so(run, monkeypatch):
 LONG = ["--model=MLP", "--optim=Adam", "--max-epoch=6", "--print-freq=1", *PLAIN]
 
 
-def wait_for(condition, process, seconds=60.0):
+def wait_for(condition, process=None, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.communicate()
+        assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.02)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 __all__ = ["Pool", "Process", "end_with_parent"]
 
@@ -65,12 +66,23 @@ class Process:
         return code if code is None or code >= 0 else 128 - code
 
 
+class Running(Protocol):
+    """A child that was started, here or on another machine."""
+
+    def send(self, number: int) -> None:
+        """Send a signal, if the process still runs."""
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it runs."""
+
+
 class Pool:
     """At most `jobs` children at a time, which share the processors and the GPUs; signals are passed on to them."""
 
-    def __init__(self, jobs: int):
-        self.jobs, self.running, self.stopped = jobs, dict[int, tuple[str, Process]](), 0
-        self.gpus = _gpus() if jobs > 1 else []
+    def __init__(self, jobs: int, begin: Callable[[Sequence[str], Path, Mapping[str, str]], Running] = Process):
+        """Make an empty pool; `begin` starts a child, by default on this machine."""
+        self.jobs, self.running, self.stopped = jobs, dict[int, tuple[str, Running]](), 0
+        self.begin, self.gpus = begin, _gpus() if jobs > 1 else []
 
     def free(self) -> bool:
         """Return whether another child may start."""
@@ -79,7 +91,7 @@ class Pool:
     def start(self, name: str, arguments: Sequence[str], output: Path) -> None:
         """Start a child in a free place."""
         place = next(place for place in range(self.jobs) if place not in self.running)
-        self.running[place] = name, Process(arguments, output, self._share(place))
+        self.running[place] = name, self.begin(arguments, output, self._share(place))
 
     def ended(self) -> Iterator[tuple[str, int]]:
         """Yield the name and the exit code of each child that has ended; waits a moment."""

@@ -79,6 +79,20 @@ class Schedule:
         return self.parts[0]
 
     @property
+    def counts_steps(self) -> bool:
+        """Whether each optimizer step may change the rate."""
+        return any(part.unit == "step" for part in self.parts)
+
+    def pass_over(self, steps: int) -> None:
+        """Count optimizer steps that change nothing."""
+        assert not self.counts_steps
+        self.counted["step"] += steps
+
+    def rates(self) -> list[float]:
+        """Return the present rate of each group."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    @property
     def scheduler(self) -> Any:
         return self.active.scheduler
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from configs.optimization import Optimizers, Schedules
+from configs.optimization import FUNCTIONS, Optimizers, Schedules
 from utils.config.library import Library
 from utils.config.ranges import TORCH, TORCHVISION
 from utils.config.registry import Registry, connect
@@ -20,7 +20,7 @@ SCHEDULERS = Library(
     "torch.optim.lr_scheduler",
     "optim/lr_scheduler.py",
     # these take functions, which YAML cannot hold: a file of one's own does
-    without=frozenset({"LambdaLR", "LRScheduler", "MultiplicativeLR"}),
+    without=FUNCTIONS | {"LRScheduler"},
 )
 TRANSFORMS = Library(
     "torchvision.transforms.v2",

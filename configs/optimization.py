@@ -9,10 +9,22 @@ from utils.config.signature import Parameter
 from utils.config.tree import Node, Problems, plain_value
 from utils.words import suggest
 
-__all__ = ["AT_ONCE", "CONSTANT", "IN_TURN", "OPTIM_KEYS", "PARTIAL", "SCHEDULE_KEYS", "Optimizers", "Schedules"]
+__all__ = [
+    "AT_ONCE",
+    "CONSTANT",
+    "FUNCTIONS",
+    "IN_TURN",
+    "OPTIM_KEYS",
+    "PARTIAL",
+    "SCHEDULE_KEYS",
+    "Optimizers",
+    "Schedules",
+]
 
 PARTIAL = ("Muon", "SparseAdam")  # take some parameters only, and leave the others to the optimizer `rest`
 IN_TURN, AT_ONCE, CONSTANT = "SequentialLR", "ChainedScheduler", "Constant"
+
+FUNCTIONS = frozenset({"LambdaLR", "MultiplicativeLR"})
 
 OPTIM_KEYS = {
     "groups": Parameter(list[dict], required=False, default=()),
@@ -69,6 +81,12 @@ class Optimizers(Registry):
 
 class Schedules(Registry):
     """Schedulers: each with a length in epochs, after a warm-up, in turn or at once."""
+
+    def _unknown(self, name: str) -> str:
+        """Return the reason why a name cannot be used; empty if it can."""
+        if name in FUNCTIONS:
+            return f"{name} takes a function, which no config can hold; write a scheduler of your own in schedules/"
+        return super()._unknown(name)
 
     def arguments(self, name: str) -> dict[str, Parameter]:
         """Return the constructor's arguments and the engine's; of several schedulers only their list."""

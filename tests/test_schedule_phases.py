@@ -8,6 +8,7 @@ from conftest import PLAIN, rows, same_run, state
 from torch.optim import SGD, lr_scheduler
 
 from configs import Component, load
+from configs.rates import rates_in_words
 from trainer.checks.rates import course
 from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
@@ -122,7 +123,10 @@ def test_groups_keep_their_ratio(spec):
         ("[{name: LinearLR, epochs: 2, warmup: 1}, StepLR]", "warmup: the warm-up comes before all of them"),
         ("[{name: LinaerLR, epochs: 2}, {name: StepLR, step_size: 1}]", "did you mean 'LinearLR'"),
         ("{warmup: -1}", "schedule.warmup must be at least 0"),
-        ("{name: LambdaLR}", "no 'LambdaLR' in torch.optim.lr_scheduler"),
+        (
+            "{name: LambdaLR}",
+            "LambdaLR takes a function, which no config can hold; write a scheduler of your own in schedules/",
+        ),
     ],
 )
 def test_a_faulty_list_is_told_with_its_line(tmp_path, text, message):
@@ -181,3 +185,39 @@ def test_stopped_and_resumed_it_is_the_same_run(run, schedule, cut):
     assert run("train", "--resume=checkpoints/cut", "--train.max_steps=null").code == 0
     assert rows("cut", phase="train") == rows("whole", phase="train")
     assert same_run(state("cut"), state("whole"))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        None,
+        {"name": "StepLR", "step_size": 2, "gamma": 0.5},
+        {"name": "MultiStepLR", "milestones": [1, 3]},
+        {"name": "ExponentialLR", "gamma": 0.9},
+        "ConstantLR",
+        "LinearLR",
+        {"name": "CosineAnnealingLR", "eta_min": 0.001},
+        {"name": "PolynomialLR", "power": 2},
+        "OneCycleLR",
+        [{"name": "LinearLR", "epochs": 3}, "CosineAnnealingLR"],
+    ],
+)
+def test_check_tells_the_rates_that_the_run_will_have(schedule):
+    """Without torch, as the schedulers themselves give them."""
+    cfg = load("default", {"schedule": schedule, "optim": {"name": "SGD", "lr": 0.1}, "train.max_epoch": 7})
+    optimizer = sgd(0.1, momentum=0.9)
+    spec = cfg.schedule.get("model")
+    own = Schedule(spec, "schedule", optimizer, 7 * 20, 7, "min") if spec else None
+    found = course(OptimizerStep(torch.nn.Linear(1, 1), optimizer, cfg, own), cfg, batches=20)
+    (told,) = rates_in_words(cfg)
+    assert told == f"learning rate: {found.told()}" or (spec is None and told == "learning rate: 0.1 in the whole run")
+
+
+def test_check_prints_the_rates_that_it_knows(run):
+    told = run("check", "--schedule=CosineAnnealingLR", "--warmup=2", "--print").out
+    assert "# learning rate: 0.002 / (1 + the optimizer steps in 2 epochs) first, 0.002 highest, 0.00029 last\n" in told
+    told = run("check", "--schedule={name: CyclicLR, base_lr: 0.1, max_lr: 1}", "--print").out
+    assert "# learning rate: 0.002 in optim; its course is told when the training begins, and drawn in lr.png\n" in told
+    assert (
+        "# learning rate: 0.002 first, 0.002 highest, later ones follow the validation\n" in run("check", "--print").out
+    )

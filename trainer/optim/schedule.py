@@ -142,11 +142,13 @@ class Schedule:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where the state was taken. The optimizer has its own state, with its rates, already."""
+        if "rule" in state:  # of a version with one scheduler a run
+            state = {"phase": 0, **self.counted, "parts": [state]}
         kept = _options(self.optimizer)
-        if (number := state.get("phase", 0)) != self.number:
-            self._begin(number)
-        self.counted = {unit: state.get(unit, 0) for unit in self.counted}
-        for part, own in zip(self.parts, state.get("parts", [state]), strict=True):
+        if state["phase"] != self.number:
+            self._begin(state["phase"])
+        self.counted = {unit: state[unit] for unit in self.counted}
+        for part, own in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(own)
         _set_options(self.optimizer, kept)
 

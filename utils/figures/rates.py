@@ -20,6 +20,7 @@ def draw_rates(roles: Mapping[str, Rates], target: Path) -> None:
     Raises StorageError when the picture cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure((PANEL[0] * len(roles) + 1, PANEL[1]), dpi=DPI, layout="tight")
     for number, (role, (places, rates, follows)) in enumerate(roles.items(), start=1):
@@ -31,7 +32,7 @@ def draw_rates(roles: Mapping[str, Rates], target: Path) -> None:
         axes.set_xlabel("epoch; from some place on it follows the validation" if follows else "epoch")
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, max(places[-1], 1e-9))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if len(curves) > 1:
             names = [f"up to {max(curve):.2g}" for curve in curves]

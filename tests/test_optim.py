@@ -99,7 +99,8 @@ def spec_of(name: str) -> dict:
 @pytest.mark.parametrize("name", COMPONENTS["optim"].all_names())
 def test_every_optimizer_goes_on_exactly(name):
     """With dropout and a norm, whose random numbers and statistics go on, too."""
-    resumed_is_whole(config(spec_of(name), train__max_epoch=2))
+    halves = {"name": "StepLR", "step_size": 1, "gamma": 0.5}
+    resumed_is_whole(config(spec_of(name), train__max_epoch=2, schedule=halves))
 
 
 @pytest.mark.learns

@@ -4,7 +4,8 @@ python main.py check [CONFIG] [--key=value …] [--print] [--data]
 
 CONFIG and flags are those of train: replace train by check.
 
-  --print      every key, its value and the place of the value
+  --print      every key, its value and the place of the value; then the first,
+               highest and last learning rate
   --data       read the data, too, and print what they are taken for; a folder
                that is missing, or data that training would refuse: exit 3
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from commands._arguments import one_word, split
 from configs import resolve
 from configs.folders import config_of_folder
+from configs.rates import rates_in_words
 from utils.config.cli import Flag
 from utils.config.convert import flatten, to_plain
 from utils.config.yaml_text import dump_line
@@ -43,6 +45,8 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     places = resolved.places() if every else {}
     for key, value in flatten(to_plain(resolved.config)).items() if every else ():
         show(f"{key}: {dump_line(value)}  # {places[key]}")
+    for line in rates_in_words(resolved.config) if every else ():
+        show(f"# {line}")
     if options.get("data") == "true":
         from trainer.checks.data_check import check_data
 

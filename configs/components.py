@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from configs.optimization import FUNCTIONS, Optimizers, Schedules
 from utils.config.library import Library
 from utils.config.ranges import TORCH, TORCHVISION
 from utils.config.registry import Registry, connect
@@ -14,17 +15,12 @@ ZOO = Library("torchvision.models", "models", pattern=r"^@register_model\(\)[^:]
 # Transforms of the book's time, and their present names.
 RENAMED = {"Scale": "Resize", "RandomSizedCrop": "RandomResizedCrop"}
 
-OPTIMIZERS = Library(
-    "torch.optim",
-    "optim",
-    pattern=r"^class ([A-Z]\w+)\((?:Optimizer|Adam)\)",
-    without=frozenset({"LBFGS", "SparseAdam", "Muon"}),
-)
+OPTIMIZERS = Library("torch.optim", "optim", pattern=r"^class ([A-Z]\w+)\((?:Optimizer|Adam)\)")
 SCHEDULERS = Library(
     "torch.optim.lr_scheduler",
     "optim/lr_scheduler.py",
-    # these take functions or other schedulers, which YAML cannot hold
-    without=frozenset({"ChainedScheduler", "LambdaLR", "LRScheduler", "MultiplicativeLR", "SequentialLR"}),
+    # these take functions, which YAML cannot hold: a file of one's own does
+    without=FUNCTIONS | {"LRScheduler"},
 )
 TRANSFORMS = Library(
     "torchvision.transforms.v2",
@@ -50,13 +46,22 @@ COMPONENTS = connect(
         "data": Registry("data", ROOT / "data", here=True, from_trainer=FROM_ENGINE),
         "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
-        "optim": Registry("torch.optim", None, [OPTIMIZERS], available=frozenset(), ranges=TORCH),
-        "schedule": Registry(
-            "trainer.optim.schedule",
-            ROOT / "trainer" / "optim" / "schedule.py",
+        "optim": Optimizers(
+            "trainer.optimizers",
+            ROOT / "trainer" / "optimizers",
+            [OPTIMIZERS],
+            available=frozenset(),
+            from_trainer=frozenset({"params"}),
+            here=True,
+            ranges=TORCH,
+        ),
+        "schedule": Schedules(
+            "trainer.schedules",
+            ROOT / "trainer" / "schedules",
             [SCHEDULERS],
+            here=True,
             available=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
-            from_trainer=frozenset({"last_epoch"}),
+            from_trainer=frozenset({"optimizer", "last_epoch"}),
             ranges=TORCH,
         ),
         "view": Registry(
@@ -67,10 +72,11 @@ COMPONENTS = connect(
             ranges=TORCHVISION,
         ),
         "transform": Registry(
-            "torchvision.transforms.v2",
-            None,
+            "data.transforms",
+            ROOT / "data" / "transforms",
             [TRANSFORMS],
             available=frozenset(),
+            here=True,
             renamed=RENAMED,
             ranges=TORCHVISION,
         ),

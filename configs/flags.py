@@ -16,7 +16,7 @@ __all__ = ["apply_flags"]
 
 ROOTS = TRAIN, TEST = "data.train_data_root", "data.test_data_root"
 ROOT = "data.dataset.root"
-SET_BY_TRAINER = ("schedule.epochs", "schedule.steps_per_epoch")  # set by the trainer; --epochs means max_epoch
+NOT_ALONE = ("epochs", "steps_per_epoch")  # of schedule, which must be written in full: --epochs means max_epoch
 
 
 def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: Sequence[str] = ()) -> Node:
@@ -40,11 +40,15 @@ def apply_flags(tree: Node, flags: Sequence[Flag], problems: Problems, options: 
     tree = _apply_names(tree, late, given, problems)
     arguments = argument_types(tree) if late else {}
     for flag in late:
-        keys = [key for key in _keys_ending(flag, arguments) if key not in SET_BY_TRAINER]
+        keys = [key for key in _keys_ending(flag, arguments) if not _must_be_full(key)]
         if not keys and not may_take(flag.key.rpartition(".")[2], tree):
             problems.add(flag.typed, f"no key '{flag.key}'{key_hint(tree, options)(flag.key, ())}")
         tree = _apply(tree, flag, keys, given, problems)
     return tree
+
+
+def _must_be_full(key: str) -> bool:
+    return key.startswith("schedule.") and key.rpartition(".")[2] in NOT_ALONE
 
 
 def _depth(key: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.components import COMPONENTS
 from configs.keys import kind_of_argument, named, type_of
+from configs.optimization import CONSTANT, IN_TURN
 from utils.config.convert import Roles, is_component
 from utils.config.places import here
 from utils.config.tree import Node, Problems, plain_value
@@ -140,12 +141,18 @@ def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, proble
     old = base.entries if base else {}
     if over.value == {} or (over.value in ("null", "~") and not over.quoted):
         return Node({}, over.where)
+    if catalogue == "schedule":
+        over = _written_out(over)
     if isinstance(over.value, list):
         return over
     lone = list(old) in ([], ["model"])
     if _has_roles(over, old, catalogue):
         kept = {} if lone and "model" not in over.entries else old
-        own = {role: _merge_component(old.get(role), named(node), catalogue) for role, node in over.entries.items()}
+        full = _written_out if catalogue == "schedule" else named
+        own = {
+            role: _merge_component(old.get(role), named(full(node)), catalogue) for role, node in over.entries.items()
+        }
+        own = {role: _with_name(node) for role, node in own.items()} if catalogue == "schedule" else own
         return Node({**kept, **own}, over.where)
     single = named(over)
     if not lone and (over.where in problems.flags or "name" not in single.entries):
@@ -153,7 +160,22 @@ def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, proble
         meant = " or ".join(f"{key}.{role}{rest}" for role in old)
         problems.add(over.where, f"{key} has several roles: say which, {meant}")
         return Node(old, over.where)
-    return Node({"model": _merge_component(old.get("model"), single, catalogue)}, over.where)
+    merged = _merge_component(old.get("model"), single, catalogue)
+    return Node({"model": _with_name(merged) if catalogue == "schedule" else merged}, over.where)
+
+
+def _written_out(node: Node) -> Node:
+    """Return a list of schedulers as the component that it stands for; other nodes unchanged."""
+    if not isinstance(node.value, list):
+        return node
+    return Node({"name": Node(IN_TURN, node.where), "schedulers": node}, node.where)
+
+
+def _with_name(node: Node) -> Node:
+    """Return a warm-up alone as the component that it stands for; other nodes unchanged."""
+    if "warmup" not in node.entries or any(map(_is_name, node.entries)):
+        return node
+    return Node({"name": Node(CONSTANT, node.where), **node.entries}, node.where)
 
 
 def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
@@ -165,7 +187,15 @@ def _has_roles(node: Node, old: dict[str, Node], catalogue: str) -> bool:
     chosen = old["model"].at("name") if "model" in old else None
     if any(kind_of_argument(catalogue, chosen, key) for key in node.entries):
         return False
+    if catalogue == "schedule" and any(_is_schedule(key, n) for key, n in node.entries.items()):
+        return True
     return any(any(map(_is_name, n.entries)) or _is_known(n, catalogue) for n in node.entries.values())
+
+
+def _is_schedule(key: str, node: Node) -> bool:
+    """Return whether a node is a schedule in short form: a warm-up alone, or a list of schedulers."""
+    listed = key != "schedulers" and isinstance(node.value, list)
+    return "warmup" in node.entries or (listed and any(item.at("name") for item in node.value))  # type: ignore[union-attr]
 
 
 def _is_known(node: Node, catalogue: str) -> bool:

@@ -40,6 +40,7 @@ SYNONYMS = {
     "name": "run",
     "num_epochs": "max_epoch",
     "optimizer": "optim",
+    "param_groups": "groups",
     "patience": "early_stop",
     "plot_every": "print_freq",
     "pretrained": "weights",
@@ -51,6 +52,7 @@ SYNONYMS = {
     "train_root": "train_data_root",
     "transforms": "transform",
     "val_split": "val_fraction",
+    "warmup_epochs": "warmup",
     "val_every": "val_steps",
     "validation_split": "val_fraction",
     "wd": "weight_decay",
@@ -98,7 +100,6 @@ ABSENT = {
     "val_root": SPLITS,
     "wandb": "log.tensorboard and log.visdom show curves; W&B is not supported",
     "work_dir": RUN,
-    "warmup": "--schedule=OneCycleLR begins with a low rate; there is no other warm-up",
 }
 # Commands of other programs, and ours.
 ELSEWHERE = {"eval": "val", "evaluate": "val", "fit": "train", "infer": "test", "inference": "test"}
@@ -111,16 +112,23 @@ ARGUMENTS = {
     "betas": "decay rates of the running means of the gradient and of its square",
     "dampening": "dampening of the momentum",
     "eps": "small number added to a denominator",
+    "epochs": "how many epochs the scheduler takes in a list of several",
     "eta_min": "the smallest learning rate",
+    "groups": "arguments for parameters by name, as [{match: 'fc.*', lr: 0.01}]; the first that matches counts",
     "gamma": "factor by which the learning rate is multiplied",
+    "layer_decay": "factor of the learning rate from each layer to the one below it",
     "lr": "learning rate, the size of a step",
     "max_lr": "the largest learning rate",
     "milestones": "epochs after which the learning rate falls",
     "momentum": "share of the last step that is kept in the next one",
     "nesterov": "look ahead along the momentum",
+    "no_decay": "parameters without weight decay: bias, norm, or patterns of names",
     "patience": "validations without a better one that are waited for",
     "pct_start": "share of the training in which the learning rate rises",
+    "rest": "the optimizer of the parameters that this one does not take",
+    "schedulers": "a list of schedulers, with their epochs where they act in turn",
     "step_size": "epochs between two falls of the learning rate",
+    "warmup": "epochs in which the learning rate rises linearly, before any scheduler",
     "weight_decay": "strength of the pull of all weights towards zero",
 }
 

@@ -13,7 +13,8 @@ State = tuple[Tensor, Tensor]  # hidden and cell, each [layers, B, width]
 class CharRNN(BasicModule):
     """Character-level language model: embedding, LSTM, linear layer (book, chapter 9).
 
-    Dropout acts between layers of the LSTM and before the linear layer.
+    Dropout acts between layers of the LSTM and before the linear layer. `sparse`: the gradient of the embedding holds
+    the characters of a batch alone, for `optim: {name: SparseAdam, rest: Adam}`.
 
     Raises:
         ValueError: no layer, or dropout outside [0, 1).
@@ -26,11 +27,12 @@ class CharRNN(BasicModule):
         width: Count = 256,
         layers: Depth = 2,
         dropout: Fraction = 0.0,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         if layers < 1 or not 0 <= dropout < 1:
             raise ValueError(f"CharRNN needs layers >= 1 and 0 <= dropout < 1, not {layers} and {dropout}")
-        self.embedding = nn.Embedding(vocabulary_size, embedding)
+        self.embedding = nn.Embedding(vocabulary_size, embedding, sparse=sparse)
         between = dropout if layers > 1 else 0.0  # torch warns of dropout between layers if there is only one
         self.lstm = nn.LSTM(embedding, width, layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)

@@ -28,6 +28,9 @@ class SequenceClassifier(BasicModule):
     The kinds `rnn`, `lstm` and `gru` are torch's layers, which take the whole sequence at once. `rnn_cell`, `lstm_cell`
     and `gru_cell` compute the same with torch's cells, a step at a time in Python, which is slower and easy to read.
 
+    `sparse`: the gradient of the embedding holds the words of a batch alone, as `optim: {name: SparseAdam, rest: Adam}`
+    takes it.
+
     Raises:
         ValueError: neither vocabulary_size nor image_size is given, or layers below 1.
     """
@@ -42,13 +45,15 @@ class SequenceClassifier(BasicModule):
         width: Count = 128,
         layers: Depth = 1,
         bidirectional: bool = False,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         if vocabulary_size is None and image_size is None:
             raise ValueError("SequenceClassifier must know its input: give image_size or vocabulary_size")
         if layers < 1:
             raise ValueError(f"SequenceClassifier needs layers >= 1, not {layers}")
-        self.embedding = nn.Embedding(vocabulary_size, width, padding_idx=0) if vocabulary_size else None
+        given = {"padding_idx": 0, "sparse": sparse}
+        self.embedding = nn.Embedding(vocabulary_size, width, **given) if vocabulary_size else None
         inputs = width if image_size is None or vocabulary_size else in_channels * image_size[1]
         reader = Cells if kind in CELLS else Layers
         self.reader = reader(kind, inputs, width, layers, bidirectional)

@@ -25,7 +25,7 @@ TIERS = (
     ("models/", "data/"),
     ("data/loading/", "data/looking/"),
     ("trainer/task.py", "trainer/progress.py", "trainer/signals.py", "trainer/setup.py", "trainer/messages.py"),
-    ("trainer/losses/", "trainer/tasks/"),
+    ("trainer/losses/", "trainer/tasks/", "trainer/optimizers/", "trainer/schedules/"),
     ("trainer/parallel/", "trainer/optim/", "trainer/checkpointing/"),
     ("trainer/evaluate.py", "trainer/features.py", "trainer/build.py", "trainer/state.py", "trainer/last_epochs.py"),
     ("trainer/watchers/watcher.py",),
@@ -69,6 +69,7 @@ MAIN_RANK = {
     "trainer/inference/trained.py",
 }
 HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind", "folds"}
+TOLD = {"num_classes", "in_channels", "image_size", "vocabulary_size"}  # by the data
 PRIVATE = "utils/torch_private.py"  # the one place for private names of torch
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -262,8 +263,9 @@ def test_constructors_take_at_most_8_arguments():
     long = {}
     for name, node in functions():
         names = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-        # a dataset's arguments are the user's keys; those that are handed to it, whatever the user writes, come on top
-        count = len([arg for arg in names if not (name.startswith("data/") and arg in HANDED)]) - 1
+        # the arguments of a dataset and of a model are the user's keys; those that are handed to it come on top
+        handed = HANDED if name.startswith("data/") else TOLD if name.startswith("models/") else set()
+        count = len([arg for arg in names if arg not in handed]) - 1
         if node.name == "__init__" and count > 8:
             long[name] = count
     for name, tree in TREES.items():

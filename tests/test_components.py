@@ -40,7 +40,7 @@ FROM_TRAINER = "comes from the trainer; no config can set it"
             "schedule: {name: ReduceLROnPlateau, mode: mni}",
             "schedule.mode: expected one of min, max, got 'mni'; did you mean 'min'?",
         ),
-        ("schedule: none", "schedule: no 'none' in trainer/optim/schedule; for none write null"),
+        ("schedule: none", "schedule: no 'none' in torch.optim.lr_scheduler; for none write null"),
         ("model: {stem: smal}", "model.stem: expected one of auto, imagenet, small, got 'smal'; did you mean 'small'?"),
         ("model: {name: MLP, hidden: 3}", "model.hidden: expected a list of whole numbers, got '3'"),
         ("model: torchvision:resnet81", "model: no 'resnet81' in torchvision; did you mean 'torchvision:resnet18'?"),

@@ -51,7 +51,7 @@ def test_each_key_has_a_comment_and_help(run):
     "topic, says",
     [
         ("lr", "optim.lr: learning rate, the size of a step\n  "),
-        ("optim.lr", "  a number [0.001]: of Adam, AdamW, SGD, RAdam\n  a number [0.01]: of ASGD"),
+        ("optim.lr", "  a number [0.001]: of Adam, AdamW, SGD, Muon, RAdam, SparseAdam\n  a number [0.01]: of ASGD"),
         ("lr_decay", "schedule.lr_decay\n  0.5 in "),
         ("schedule.lr_decay", "  a number [0.5]: of DecayOnRise"),
         ("root", "data.dataset.root\n  text; needed, unless the data provides it: of CIFAR10"),

@@ -37,7 +37,7 @@ data:
     train: [{name: RandomRotation, degrees: 40}, {name: Normalize, mean: [0.5], std: [0.25]}]
     eval: [{name: Normalize, mean: [0.5], std: [0.25]}]
 """
-PNGS = {"samples_batch.png", "curves.png", "confusion_matrix.png", "predictions.png"}
+PNGS = {"lr.png", "samples_batch.png", "curves.png", "confusion_matrix.png", "predictions.png"}
 
 
 def pngs(folder):
@@ -190,12 +190,12 @@ def test_what_fails_while_drawing_is_a_sentence(run, tmp_path, monkeypatch):
     assert result.code == 0 and run("runs").out.split()[-1] == "finished"
     for name in ("samples_batch.png", "curves.png", "predictions.png"):
         assert f"checkpoints/a/{name} is not drawn: no ink\n" in result.out
-    assert pngs(tmp_path / "checkpoints" / "a") == {"confusion_matrix.png"}
+    assert pngs(tmp_path / "checkpoints" / "a") == {"lr.png", "confusion_matrix.png"}
 
 
 def test_a_table_has_no_pictures_to_predict(run, tmp_path):
     assert run("train", "linear_regression", "--run=a", "--log.visdom=false", "--train.max_steps=3").code == 0
-    assert pngs(tmp_path / "checkpoints" / "a") <= {"curves.png"}
+    assert pngs(tmp_path / "checkpoints" / "a") <= {"lr.png", "curves.png"}
 
 
 class Told(nn.Module):

@@ -243,9 +243,11 @@ def test_what_the_trainer_brings_is_hidden_and_refused():
 
 def test_the_libraries_hold_what_one_may_write():
     assert COMPONENTS["optim"].all_names() == ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax",
-                                               "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"]  # fmt: skip
+                                               "LBFGS", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+                                               "SparseAdam"]  # fmt: skip
     assert {"StepLR", "OneCycleLR", "ReduceLROnPlateau", "DecayOnRise"} <= set(COMPONENTS["schedule"].all_names())
-    assert not {"LambdaLR", "SequentialLR", "LRScheduler"} & set(COMPONENTS["schedule"].all_names())
+    assert {"SequentialLR", "ChainedScheduler"} <= set(COMPONENTS["schedule"].all_names())
+    assert not {"LambdaLR", "MultiplicativeLR", "LRScheduler"} & set(COMPONENTS["schedule"].all_names())
     for kind in ("optim", "schedule", "transform"):
         for name in COMPONENTS[kind].all_names():
             signature = COMPONENTS[kind].signature(name)

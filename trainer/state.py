@@ -1,7 +1,7 @@
 """RunState: everything that decides the future of a run, as tensors and plain values."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,9 +12,10 @@ from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
 from trainer.optim.average import MovingAverage
+from trainer.optim.closure import with_closure
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
-from trainer.parallel.ddp import average_
+from trainer.parallel.ddp import average_, shared_step
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
 from trainer.task import Task
 from utils import dist
@@ -44,6 +45,10 @@ class RunState:
     def eval_task(self) -> Task:
         """The task for val and test: with averaged weights, if there are any."""
         return self.averaged.module if self.averaged else self.task  # type: ignore[return-value]
+
+    def make_step(self) -> Callable[[Any, Any], dict[str, Tensor]]:
+        """Return `train_step` as the loop calls it: shared by the ranks, driven by an optimizer that asks."""
+        return with_closure(shared_step(self.task, self.update.steps), self.task, self.update)
 
     def after_step(self) -> None:
         """Do what follows an optimizer's step: averaged weights, statistics that ranks share."""

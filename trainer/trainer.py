@@ -11,7 +11,6 @@ from trainer.build import Parts, build
 from trainer.checkpointing.store import BEST
 from trainer.evaluate import evaluate
 from trainer.optim.nonfinite import decide
-from trainer.parallel.ddp import shared_step
 from trainer.signals import Signals, Stopped, look_around
 from trainer.watchers.watcher import Outlets, Run, Watchers
 from utils import dist
@@ -31,7 +30,7 @@ class Trainer:
         parts = parts or build(cfg, outlets.console.say)
         self.cfg, self.device, self.state = parts.cfg, parts.device, parts.state
         self.train_loader, self.val_loader = parts.train_loader, parts.val_loader
-        self.train_step = shared_step(self.state.task, self.cfg.optim)
+        self.train_step = self.state.make_step()
         self.console, self.logger, self.saver = outlets.console, outlets.logger, outlets.saver
         self.watchers, self.signals = Watchers(outlets.watchers, Run.of(parts, outlets)), Signals()
 

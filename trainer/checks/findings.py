@@ -1,4 +1,4 @@
-"""Looks at a run that has not begun: learning rates, disk, files in both splits, the test split and its submission."""
+"""Looks at a run that has not begun: disk, files in both splits, the test split and its submission."""
 
 import hashlib
 import io
@@ -18,7 +18,6 @@ from data.protocol import files_of, ids_of, labels_of, photographed
 from trainer.build import Given, Parts, build_dataset, build_task
 from trainer.checkpointing.weights import load_network_state
 from trainer.evaluate import evaluate, predict
-from trainer.optim.step import OptimizerStep
 from trainer.setup import prepare_networks
 from trainer.state import RunState
 from trainer.submission.predict import Form
@@ -33,56 +32,15 @@ __all__ = [
     "check_submission",
     "check_test_data",
     "files_in_both",
-    "learning_rates",
     "memory_peak",
     "odd_validation",
     "shared_files",
     "spread_part",
 ]
 
-PATIENCE = 3.0  # s for a look at schedules, and for one at files
-DEAD = 1e-4  # of the highest rate: nothing is learned with it
+PATIENCE = 3.0  # s for a look at files
 BEGINNING = 1 << 20  # bytes of a file that are compared
 SAME = 1e-3  # of a number of validation: it is the same
-
-
-def learning_rates(state: RunState, cfg: Config, batches: int) -> tuple[str, str]:
-    """Return the first, highest and last learning rate of a run in words, and their oddities.
-
-    `state` is a copy whose schedules are used up. Rates that follow the validation are not known before.
-    """
-    told, odd = [], []
-    for role, step in state.update.steps.items():
-        rates, whole = _course(step, cfg, batches)
-        highest, name = max(rates), f" of {role}" if state.update.several else ""
-        last = f"{rates[-1]:.2g} last" if whole else "later ones follow the validation or are too many to be looked at"
-        told.append(f"learning rate{name} {rates[0]:.2g} first, {highest:.2g} highest, {last}")
-        dead = sum(rate <= DEAD * highest for rate in rates) / len(rates)
-        if not highest:
-            odd.append(f"the learning rate{name} is 0 in the whole run: nothing is learned; see optim.lr")
-        elif dead > 0.5:
-            odd.append(
-                f"the learning rate{name} is next to 0 in {dead:.0%} of the run; see schedule and train.max_epoch"
-            )
-    return "; ".join(told), "; ".join(odd)
-
-
-def _course(step: OptimizerStep, cfg: Config, batches: int) -> tuple[list[float], bool]:
-    """Return the learning rates of a run, one an optimizer step or an epoch, and whether these are all of them."""
-    rates, schedule = [step.lr], step.schedule
-    if schedule is None or schedule.unit == "validation":
-        return rates, schedule is None
-    epochs = min(
-        cfg.train.max_epoch, -(-cfg.train.max_steps // batches) if cfg.train.max_steps else cfg.train.max_epoch
-    )
-    count, end = (schedule.length if schedule.unit == "step" else epochs), time.monotonic() + PATIENCE
-    for _ in range(count - 1):
-        schedule.after_step()
-        schedule.after_epoch()
-        rates.append(step.lr)
-        if time.monotonic() > end:
-            return rates, False
-    return rates, True
 
 
 def check_disk(cfg: Config, size: int, folder: Path) -> str:

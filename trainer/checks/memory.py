@@ -15,6 +15,7 @@ from configs import Config
 from data.loading.workers import release_frames
 from trainer.build import Given, Parts, build, rebuilt
 from trainer.checkpointing.store import LAST, read
+from trainer.optim.closure import with_closure
 from trainer.optim.update import make_updates
 from trainer.setup import FIRST_BATCH
 from trainer.state import RunState
@@ -73,11 +74,12 @@ def timed_steps(parts: Parts, steps: int) -> list[float]:
     if parts.device.type == "cuda":
         set_aside(parts)
     state.task.train()
+    train_step = with_closure(state.task.train_step, state.task, state.update)
     for step in range(steps):
         began = time.perf_counter()
         state.update.begin(step, *part.weights(0, len(indices)))
         with autocast(parts.device, parts.cfg.train.precision):
-            state.task.train_step(batch, state.update)
+            train_step(batch, state.update)
         state.update.close()
         if parts.device.type == "cuda":
             torch.cuda.synchronize()

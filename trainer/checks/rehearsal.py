@@ -19,6 +19,7 @@ from trainer.checkpointing.store import LAST, Store, read
 from trainer.checkpointing.weights import network_state
 from trainer.checks import findings
 from trainer.checks.memory import apart, copied, set_aside, timed_steps
+from trainer.checks.rates import learning_rates
 from trainer.messages import explain_torch_errors
 from trainer.signals import Stopped
 from trainer.state import RunState
@@ -157,7 +158,7 @@ def _play(parts: Parts, place: Path, given: Given, found: Found, seconds: float)
         torch.cuda.reset_peak_memory_stats(device)
     steps = max(FEWEST, min(STEPS, int(BUDGET / max(seconds, 1e-3))), *state.task.update_every.values())
     with found.caught(cfg):
-        rates, odd = findings.learning_rates(copied(parts), cfg, len(parts.train_loader))
+        rates, odd = learning_rates(parts.state, cfg, len(parts.train_loader))
         found.note(odd)
     whole = False
     with found.caught(cfg):

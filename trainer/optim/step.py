@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from configs import Config
+from trainer.optim.groups import learnable
 from trainer.optim.schedule import Schedule
 from trainer.task import Weight
 from utils import dist
 from utils.errors import NonFiniteError
 from utils.torch_private import foreach_div_, has_step_hooks, mark_as_stepped, profiler_runs
 
-__all__ = ["OptimizerStep", "stepper"]
+__all__ = ["OptimizerStep", "needs_closure", "stepper"]
 
 
 class OptimizerStep:
@@ -27,10 +28,21 @@ class OptimizerStep:
     or over what the task counts, or the sum.
     """
 
-    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, cfg: Config, schedule: Schedule | None):
-        self.params = [p for p in net.parameters() if p.requires_grad]
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        cfg: Config,
+        schedule: Schedule | None,
+        told: Sequence[str] = (),
+    ):
+        """`told`: in words, which parameters the optimizer's groups took."""
+        self.told = told
+        self.params = list(learnable(net).values())
         self.optimizer, self.schedule, self.step = optimizer, schedule, stepper(optimizer, cfg.train.compile)
         self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip
+        self.closure = needs_closure(optimizer)  # then the optimizer drives the training step
+        self.loss = torch.zeros(())  # the last one, for a closure
         self.norm: Tensor | None = None  # of the last gradient, where it is computed
         device = self.params[0].device.type
         check = cfg.train.check_gradients  # on a GPU reading the norm would make the host wait
@@ -62,7 +74,9 @@ class OptimizerStep:
             loss = self.scaler.scale(loss)
         loss.backward(inputs=inputs)
         self.calls += 1
-        if self.calls >= self.accumulate:
+        if self.closure:
+            self.loss = loss.detach()
+        elif self.calls >= self.accumulate:
             self.close()
 
     def _weigh(self, rank_weight: float, global_weight: float, weight: Weight) -> float | Tensor:
@@ -82,8 +96,8 @@ class OptimizerStep:
             foreach_div_([p.grad for p in self.params if p.grad is not None], weight)
 
     @torch.no_grad()
-    def close(self) -> None:
-        """Step with the gradients of the open window.
+    def close(self, *closure: Callable[[], Tensor]) -> None:
+        """Step with the gradients of the open window; an optimizer that needs one is handed the closure.
 
         Raises NonFiniteError, and takes no step, for a gradient that is not finite, where that is looked at.
         """
@@ -101,7 +115,7 @@ class OptimizerStep:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
-            self.step()
+            self.step(*closure)
         self.drop()
         self.taken += 1
         if self.schedule is not None:
@@ -149,7 +163,13 @@ class OptimizerStep:
             parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
 
 
-def stepper(optimizer: torch.optim.Optimizer, compiled: bool = False) -> Callable[[], object]:
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether an optimizer's step cannot be called without a closure that evaluates the loss again."""
+    closure = inspect.signature(inspect.unwrap(type(optimizer).step)).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def stepper(optimizer: torch.optim.Optimizer, compiled: bool = False) -> Callable[..., object]:
     """Return what takes an optimizer's step; to be called under no_grad.
 
     It leaves out torch's wrappers, which take 30 to 70 µs a step and import torch's compiler, which takes longer than
@@ -160,7 +180,8 @@ def stepper(optimizer: torch.optim.Optimizer, compiled: bool = False) -> Callabl
     if compiled:
         return optimizer.step
 
-    def step() -> object:
-        return optimizer.step() if profiler_runs() or has_step_hooks(optimizer) else bare()
+    def step(*closure: Callable[[], Tensor]) -> object:
+        whole = profiler_runs() or has_step_hooks(optimizer)
+        return optimizer.step(*closure) if whole else bare(*closure)  # type: ignore[arg-type]
 
     return step

@@ -1,16 +1,19 @@
 """The `update` that a training step is handed: one optimizer a network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from configs import COMPONENTS, Config
+from configs import Config
 from configs.schema import Train
+from trainer.optim.groups import learnable, sparse_names
 from trainer.optim.hidden import find_hidden
+from trainer.optim.joint import make_optimizer
 from trainer.optim.nonfinite import BufferBackup
 from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
@@ -18,7 +21,6 @@ from trainer.progress import Monitor
 from trainer.task import Weight
 from utils import dist
 from utils.errors import ConfigError, NonFiniteError
-from utils.torch_private import spare_compiler
 
 __all__ = ["Updates", "make_updates"]
 
@@ -111,6 +113,10 @@ class Updates:
             return {"lr": next(iter(self.steps.values())).lr}
         return {f"lr_{role}": step.lr for role, step in self.steps.items()}
 
+    def told(self) -> list[str]:
+        """Return in words which parameters the groups of the optimizers took."""
+        return [line for step in self.steps.values() for line in step.told]
+
     def schedules(self) -> list[Schedule]:
         return [step.schedule for step in self.steps.values() if step.schedule is not None]
 
@@ -158,17 +164,62 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
 
 def _make_step(role: str, net: nn.Module, cfg: Config, batches: int, every: int, mode: str) -> OptimizerStep:
     key = "optim" if role == "model" else f"optim.{role}"
-    parameters = [p for p in net.parameters() if p.requires_grad]
+    parameters = learnable(net)
     if not parameters:
         hidden = "".join(f"; {found}" for found in find_hidden(net, role))
         raise ConfigError(f"{key}: the network '{role}' has nothing to learn{hidden}")
-    spare_compiler()
-    optimizer = COMPONENTS["optim"].build(cfg.optim[role], key, parameters, **_fused(cfg.optim[role].args, parameters))
+    optimizer, told = make_optimizer(cfg.optim[role], key, net, parameters, role)
     schedule, spec = None, cfg.schedule.get(role)
     if spec:
         length = max(1, optimizer_steps(cfg.train, batches, every)), cfg.train.max_epoch
-        schedule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, mode)
-    return OptimizerStep(net, optimizer, cfg, schedule)
+
+        def steps_of(epochs: int) -> int:
+            return optimizer_steps(replace(cfg.train, max_epoch=epochs, max_steps=None), batches, every)
+
+        schedule = Schedule(spec, key.replace("optim", "schedule"), optimizer, *length, mode, steps_of)
+    step = OptimizerStep(net, optimizer, cfg, schedule, told)
+    if step.closure:
+        _refuse_closure(key, cfg)
+    if sparse_names(net) & set(parameters):
+        _refuse_sparse(key, cfg)
+    return step
+
+
+def _refuse_closure(key: str, cfg: Config) -> None:
+    """Raise ConfigError for what an optimizer that evaluates a batch several times cannot do."""
+    train, name = cfg.train, key.removeprefix("optim.")
+    wrong = {
+        "train.accumulate": train.accumulate > 1,
+        "train.clip": bool(train.clip),
+        "train.precision: fp16": train.precision == "fp16",
+        "train.on_nonfinite: skip": train.on_nonfinite == "skip",
+        "several processes": dist.world_size() > 1,
+        "several networks": len(cfg.optim) > 1,
+    }
+    if found := [word for word, is_so in wrong.items() if is_so]:
+        optimizer = cfg.optim["model" if key == "optim" else name].name
+        raise ConfigError(
+            f"{key}: {optimizer} evaluates each batch several times and looks at how its loss falls, which does not go "
+            f"together with {', '.join(found)}; leave that out, or take another optimizer"
+        )
+
+
+def _refuse_sparse(key: str, cfg: Config) -> None:
+    """Raise ConfigError for what sparse gradients cannot do."""
+    train = cfg.train
+    wrong = {
+        "train.accumulate": train.accumulate > 1,
+        "train.clip": bool(train.clip),
+        "train.check_gradients": bool(train.check_gradients),
+        "train.on_nonfinite: rollback": train.on_nonfinite == "rollback",
+        "train.precision: fp16": train.precision == "fp16",
+        "several processes": dist.world_size() > 1,
+    }
+    if found := [word for word, is_so in wrong.items() if is_so]:
+        raise ConfigError(
+            f"{key}: sparse gradients do not go together with {', '.join(found)}; leave that out, or set "
+            "model.sparse: false"
+        )
 
 
 def optimizer_steps(train: Train, batches: int, every: int = 1) -> int:
@@ -189,10 +240,3 @@ def optimizer_steps(train: Train, batches: int, every: int = 1) -> int:
     whole = again * sum(taken) + sum(taken[:more])
     # within an epoch max_steps leaves the last window open
     return whole + (calls(epochs * batches, train.max_steps) // train.accumulate if cut else 0)  # type: ignore[arg-type]
-
-
-def _fused(args: Mapping[str, Any], parameters: Sequence[Tensor]) -> dict[str, bool]:
-    """`fused: true` where the optimizer has it and the config says nothing else: one pass over all weights."""
-    other = any(args.get(key) for key in ("foreach", "capturable", "differentiable"))
-    able = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-    return {"fused": True} if able and not other else {}

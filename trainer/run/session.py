@@ -5,6 +5,7 @@ from contextlib import suppress
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
 from trainer.checks.memory import find_batch_size, fitted
+from trainer.checks.rates import tell_rates
 from trainer.checks.rehearsal import rehearse
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
@@ -86,6 +87,7 @@ def run_in_folder(
         outlets = open_outlets(parts, folder, console, given, rehearsed)
         first_words(parts, folder.path, console)
         tell_data(parts, folder.path, console)
+        tell_rates(parts, folder.path, console)
     trainer = Trainer(parts.cfg, parts, outlets)
     state, code = "failed", 0
     try:

@@ -222,7 +222,7 @@ class Registry:
             return ""
         for library in self.libraries:
             library.require()  # an absent one has no names
-        known = self.package.replace(".", "/") if self.folder else self.libraries[0].package
+        known = self.libraries[0].package if self.libraries else self.package.replace(".", "/")
         return f"no '{name}' in {known}{self._hint(name)}"
 
     def _hint(self, name: str) -> str:

@@ -14,7 +14,7 @@ __all__ = ["DynamicNet", "TwoLayerNet"]
 class TwoLayerNet(BasicModule):
     """Two linear layers with ReLU between them, from (B, in_features) to (B, out_features).
 
-    After Justin Johnson, "Learning PyTorch with Examples"; the steps of its ladder that are made by hand have no bias.
+    After Justin Johnson, "Learning PyTorch with Examples". docs/notebooks/ladder.ipynb climbs its ladder up to here.
     """
 
     def __init__(self, in_features: Count, out_features: Count, hidden: Count = 100, bias: bool = True) -> None:

@@ -3,7 +3,10 @@
 import pytest
 from conftest import ROOT
 
-nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+nbformat, _ = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+
+from tests import notebooks  # noqa: E402
+
 NOTEBOOK = ROOT / "docs/notebook.ipynb"
 TRAIN_AND_STOP = """
 import os, signal, threading, time
@@ -25,13 +28,10 @@ print(cut.stopped, cut.history[-1]["step"] > 0)
 """
 
 
-def execute(notebook, folder, monkeypatch):
+def execute(notebook, folder):
     """Run every cell in the folder and return the outputs of each."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
-    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
-    client.execute()
-    return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    notebooks.execute(notebook, folder)
+    return [cell.outputs for cell in notebooks.code(notebook)]
 
 
 def shown(outputs) -> str:
@@ -41,9 +41,7 @@ def shown(outputs) -> str:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebook")
-    with pytest.MonkeyPatch.context() as patch:
-        yield execute(nbformat.read(NOTEBOOK, as_version=4), folder, patch)
+    return execute(nbformat.read(NOTEBOOK, as_version=4), tmp_path_factory.mktemp("notebook"))
 
 
 def test_every_cell_does_what_it_says(outputs):
@@ -62,10 +60,10 @@ def test_the_bar_is_the_notebooks_own(outputs):
     assert "\r" not in shown(outputs[2]), "a terminal's bar would fill the page"
 
 
-def test_an_interrupt_saves_and_the_run_goes_on(tmp_path, monkeypatch):
+def test_an_interrupt_saves_and_the_run_goes_on(tmp_path):
     """As the stop button sends it, while a cell trains."""
     cells = [TRAIN_AND_STOP, "done = fit(resume=cut.folder)\nprint(done.stopped, done.history[-1]['step'])"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    first, second = execute(notebook, tmp_path, monkeypatch)
+    first, second = execute(notebook, tmp_path)
     assert "130 True" in shown(first) and "stopped after step" in shown(first)
     assert "0 240" in shown(second)

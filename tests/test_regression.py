@@ -1,18 +1,14 @@
-"""Regression: the tutorial's ladder, a line that is found again, functions of our own, and a network that varies."""
+"""Regression: a line that is found again, a network that varies, the task, and its data."""
 
-import copy
 from pathlib import Path
 
-import ladder
 import pytest
 import torch
 from conftest import PLAIN, rows, same_run, state
 from torch import nn
-from torch.autograd import gradcheck, gradgradcheck
 
 from data.random_regression import RandomRegression
 from data.straight_line import StraightLine
-from models._functions import Binarize, MultiplyAdd, MyReLU, Sigmoid, Sign
 from models.linear import LinearRegression
 from models.two_layer import DynamicNet, TwoLayerNet
 from trainer.tasks.regression import Regression, RootMean
@@ -22,48 +18,7 @@ QUICK = [*PLAIN, "--print-freq=1"]
 DYNAMIC = ["two_layer", "--model=DynamicNet", "--data.dataset.passes=4", "--max-epoch=3", "--train.ema=0.9", *QUICK]
 
 
-# The ladder
-
-
-def start(hidden=100):
-    """Data and weights of the tutorial's sizes; small weights, so that the losses say something for some steps."""
-    generator = torch.Generator().manual_seed(1)
-    weights = tuple(0.1 * torch.randn(*shape, generator=generator) for shape in ((1000, hidden), (hidden, 10)))
-    dataset = RandomRegression("train")
-    return dataset.inputs, dataset.targets, weights
-
-
-@pytest.mark.learns
-def test_every_rung_has_the_losses_of_the_frameworks_run(run):
-    x, y, weights = start()
-    ladder.module_of(weights).save("start.pth")
-    given = run("train", "two_layer", "--run=a", "--load-model-path=start.pth", "--train.max_steps=10", *QUICK)
-    assert given.code == 0, given.err
-    assert "every one" in given.out
-    losses = [row["loss"] for row in rows("a", phase="train")]
-    assert losses[0] > 2 * losses[-1], "nothing was learned: nothing is compared"
-    for rung in ladder.RUNGS:
-        assert rung(x, y, weights, 1e-4, 10) == pytest.approx(losses, rel=1e-4), rung.__name__
-
-
-def test_the_rungs_leave_the_start_as_it_was():
-    x, y, weights = start(hidden=8)
-    before = copy.deepcopy(weights)
-    for rung in ladder.RUNGS:
-        rung(x, y, weights, 1e-4, 2)
-        assert all(map(torch.equal, weights, before)), rung.__name__
-
-
-@pytest.mark.learns
-def test_the_book_s_two_ways_and_the_framework_find_the_same_line(run):
-    given = run("train", "linear_regression", "--run=a", *PLAIN)
-    assert given.code == 0, given.err
-    weights = state("a", "best.pth")["model"]
-    dataset = StraightLine("train")
-    ways = [way(dataset.x, dataset.y, 0.05, 1000) for way in (ladder.line_by_hand, ladder.line_by_autograd)]
-    for w, b in [*ways, (weights["linear.weight"].item(), weights["linear.bias"].item())]:
-        assert (w, b) == (pytest.approx(2.0, abs=0.05), pytest.approx(3.0, abs=0.05))
-    assert ways[0] == pytest.approx(ways[1], abs=1e-4)
+# A line
 
 
 @pytest.mark.learns
@@ -73,91 +28,6 @@ def test_another_line_is_found_too(run):
     weights = state("a")["model"]
     assert weights["linear.weight"].item() == pytest.approx(-1.5, abs=0.05)
     assert weights["linear.bias"].item() == pytest.approx(0.5, abs=0.05)
-
-
-def test_a_graph_that_is_drawn_once_repeats_what_it_saw():
-    """Control flow in plain Python follows the data; a trace of it does not (the book's static and dynamic graphs)."""
-    near, far = torch.tensor([1.0, 0.0]), torch.tensor([0.01, 0.0])
-    assert (ladder.doubled_beyond(near, 3).norm(), ladder.doubled_beyond(far, 3).norm()) == (4, pytest.approx(5.12))
-    graph = torch.fx.Graph()
-    drawn = graph.placeholder("x")
-    for _ in range(2):  # as often as for `near`
-        drawn = graph.call_function(torch.mul, (2, drawn))
-    graph.output(drawn)
-    static = torch.fx.GraphModule(nn.Module(), graph)
-    assert static(near).norm() == 4
-    assert static(far).norm() == pytest.approx(0.04)
-    x = far.clone().requires_grad_()
-    ladder.doubled_beyond(x, 3).sum().backward()
-    assert x.grad.tolist() == [512, 512]
-
-
-# Functions of our own
-
-
-def doubles(*shape):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-
-
-def test_my_relu_is_relu():
-    x = doubles(4, 5)
-    assert gradcheck(MyReLU.apply, (x,))
-    assert torch.equal(MyReLU.apply(x), torch.relu(x))
-    zero = torch.zeros(1, requires_grad=True)
-    MyReLU.apply(zero).backward()
-    assert zero.grad == 0, "as torch has it at the kink"
-
-
-def test_sigmoid_is_torchs_and_can_be_differentiated_twice():
-    x = doubles(4, 5)
-    assert gradcheck(Sigmoid.apply, (x,))
-    assert gradgradcheck(Sigmoid.apply, (x,))
-    far = torch.tensor([-1e4, -80.0, 0.0, 80.0, 1e4], requires_grad=True)
-    assert torch.allclose(Sigmoid.apply(far), torch.sigmoid(far), rtol=1e-6, atol=0)
-    Sigmoid.apply(far).sum().backward()
-    assert far.grad.isfinite().all()
-
-
-def test_the_second_derivative_of_the_sigmoid():
-    x = doubles(6)
-    s = Sigmoid.apply(x)
-    (first,) = torch.autograd.grad(s.sum(), x, create_graph=True)
-    (second,) = torch.autograd.grad(first.sum(), x)
-    assert torch.allclose(first, s * (1 - s))
-    assert torch.allclose(second, s * (1 - s) * (1 - 2 * s))
-
-
-def test_multiply_add_is_differentiable_once():
-    w, x, b = doubles(3, 4), doubles(3, 4).detach().add(1).requires_grad_(), doubles(3, 4)
-    assert gradcheck(MultiplyAdd.apply, (w, x, b))
-    assert torch.equal(MultiplyAdd.apply(w, x, b), w * x + b)
-    (first,) = torch.autograd.grad(MultiplyAdd.apply(w, x, b).square().sum(), w, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
-
-
-def test_sign_lets_the_gradient_through_within_one():
-    x = torch.tensor([-1.5, -1.0, -0.2, 0.0, 0.7, 1.0, 1.1], requires_grad=True)
-    y = Sign.apply(x)
-    assert y.tolist() == [-1, -1, -1, 1, 1, 1, 1]
-    (y * torch.arange(7.0)).sum().backward()
-    assert x.grad.tolist() == [0, 1, 2, 3, 4, 5, 0]
-
-
-@pytest.mark.learns
-def test_a_network_with_binary_activations_learns():
-    torch.manual_seed(0)
-    x = torch.randn(256, 2)
-    y = (x[:, 0] * x[:, 1] > 0).float()
-    net = nn.Sequential(nn.Linear(2, 32), Binarize(), nn.Linear(32, 1), nn.Flatten(0))
-    before = net[0].weight.detach().clone()
-    optimizer = torch.optim.Adam(net.parameters(), 0.02)
-    for _ in range(200):
-        optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(net(x), y).backward()
-        optimizer.step()
-    assert not torch.equal(before, net[0].weight), "nothing came through the sign"
-    assert ((net(x) > 0) == y.bool()).float().mean() > 0.8
 
 
 # The network of varying depth

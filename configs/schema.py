@@ -94,6 +94,10 @@ class Train:
     save_in_background: bool = True  # write checkpoints while the next steps are computed; false: wait for each
     keep_top: Annotated[int, Range(0)] = 0  # number of the best epochs that stay as epoch-NNN.pth
     keep_every: Count | None = None  # epochs between two that stay as epoch-NNN.pth
+    # patterns of names that last.pth has: they do not learn, and their BatchNorm statistics stand still
+    freeze: tuple[str, ...] = ()
+    # by epoch, from 1: patterns of frozen names that learn from its beginning on, as {3: ["layer4.*"]}
+    unfreeze: dict = field(default_factory=dict)
     load_model_path: str | None = None  # weights to begin with: a run's checkpoint or a state_dict
 
 

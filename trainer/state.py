@@ -1,7 +1,7 @@
 """RunState: everything that decides the future of a run, as tensors and plain values."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,9 +12,10 @@ from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
 from trainer.optim.average import MovingAverage
+from trainer.optim.freezing import Freezing
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
-from trainer.parallel.ddp import average_
+from trainer.parallel.ddp import Step, average_, shared_step
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
 from trainer.task import Task
 from utils import dist
@@ -37,6 +38,8 @@ class RunState:
         self.task, self.update, self.meta = task, update, meta
         self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema)
         self.progress, self.means, self.monitor = Progress(), RowMeans(), Monitor(cfg.train, task.metrics)
+        self.freezing = Freezing(task, cfg)
+        self.freezing.apply(0)
         self.about = {"config": to_plain(cfg), "meta": meta, **about}
         self.started = time.monotonic()
 
@@ -45,10 +48,21 @@ class RunState:
         """The task for val and test: with averaged weights, if there are any."""
         return self.averaged.module if self.averaged else self.task  # type: ignore[return-value]
 
+    def begin_training(self, step: Step, say: Callable[[str], None]) -> Step:
+        """Switch to training, with the layers frozen that the epoch asks for; say if others learn than before.
+
+        Returns the step to take: `step`, or one whose processes share the gradients of the layers that learn now.
+        """
+        changed = self.freezing.apply(self.progress.epoch)
+        if changed:
+            say(f"epoch {self.progress.epoch + 1}: {self.freezing.tell(self.progress.epoch)}")
+        self.task.train()
+        return shared_step(self.task, self.update.steps) if changed else step
+
     def after_step(self) -> None:
         """Do what follows an optimizer's step: averaged weights, statistics that ranks share."""
         if dist.world_size() > 1:
-            average_(self.task.buffers())
+            average_(self.freezing.moving())
         if self.averaged:
             self.averaged.follow(self.task, self.update.taken)
 
@@ -172,6 +186,7 @@ class RunState:
         if self.averaged:
             self.averaged.followed = self.update.taken
         self.progress = Progress.from_state(state["progress"])
+        self.freezing.apply(self.progress.epoch)
         own = state["ranks"][dist.rank()] if dist.rank() < len(state["ranks"]) else None
         if own:
             self.means.load_state_dict(own["window"])

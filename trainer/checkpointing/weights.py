@@ -11,13 +11,13 @@ from trainer.task import Task
 from utils.errors import CheckpointError
 from utils.runs.folder import run_path
 
-__all__ = ["network_state", "buffer_state", "load_network_state", "load_initial"]
+__all__ = ["network_state", "buffer_state", "load_network_state", "load_initial", "saved_names"]
 
 
 def network_state(task: Task) -> dict[str, torch.Tensor]:
     """Return the state_dict as files hold it: one network under its own names, several as `<role>.<name>`."""
     state = task.state_dict()
-    return {short: state[name] for name, short in _saved_names(task).items()}
+    return {short: state[name] for name, short in saved_names(task).items()}
 
 
 def buffer_state(task: Task) -> dict[str, torch.Tensor]:
@@ -32,7 +32,7 @@ def load_network_state(
 
     Raises CheckpointError when the networks are not those of the state.
     """
-    names = _saved_names(task)
+    names = saved_names(task)
     prefix = "" if list(names) == list(names.values()) else "model."
     own = buffer_state(task)
     unsaved = {name: value for name, value in task.state_dict().items() if name not in names and name not in own}
@@ -40,7 +40,7 @@ def load_network_state(
     load_weights(task, {**unsaved, **buffers, **networks}, source, strict=True)
 
 
-def _saved_names(task: Task) -> dict[str, str]:
+def saved_names(task: Task) -> dict[str, str]:
     """Return the name in the file, by the name in the task, of every tensor that is stored."""
     names = [name for name in task.state_dict() if "." in name and name.split(".")[0] not in task.unsaved]
     single = all(name.startswith("model.") for name in names)

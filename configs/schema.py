@@ -99,6 +99,10 @@ class Train:
     # by epoch, from 1: patterns of frozen names that learn from its beginning on, as {3: ["layer4.*"]}
     unfreeze: dict = field(default_factory=dict)
     load_model_path: str | None = None  # weights to begin with: a run's checkpoint or a state_dict
+    # weights of several networks, each from a file of its own, as {generator: a.pth, discriminator: b.pth}
+    load: dict = field(default_factory=dict)
+    load_partly: bool = False  # take what fits, even if that is less than half of a network
+    load_optimizer: bool = False  # with load_model_path: begin with the optimizer's state of that run, too
 
 
 @dataclass(frozen=True)

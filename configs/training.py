@@ -1,10 +1,11 @@
-"""Check the keys of `train:` that hold patterns: freeze and unfreeze."""
+"""Check the keys of `train:` that depend on one another or hold patterns: freeze, unfreeze, load."""
 
 from typing import Any
 
 from configs.schema import Train
 from utils.config.convert import INVALID
 from utils.config.tree import Node, Problems
+from utils.words import suggest
 
 __all__ = ["check_training"]
 
@@ -13,6 +14,25 @@ def check_training(train: Train, tree: Node, problems: Problems) -> None:
     """Add a line for each fault that shows without the network."""
     if train is not INVALID:
         _check_unfreeze(train, tree, problems)
+        _check_load(train, tree, problems)
+
+
+def _check_load(train: Train, tree: Node, problems: Problems) -> None:
+    """Check that files are named once, for networks that there are, and a run for the optimizer's state."""
+    if train.load is INVALID or train.load_model_path is INVALID:
+        return
+    roles = tree.at("model")
+    for role, path in train.load.items():
+        if not isinstance(path, str):
+            _add(problems, tree, f"load.{role}", "expected a file")
+        if roles is not None and "name" not in roles.entries and role not in roles.entries:
+            _add(problems, tree, f"load.{role}", f"no network has that role{suggest(role, roles.entries)}")
+    if train.load and train.load_model_path is not None:
+        _add(
+            problems, tree, "load", "names files for networks, and train.load_model_path one for all; give one of them"
+        )
+    if train.load_optimizer is True and train.load_model_path is None:
+        _add(problems, tree, "load_optimizer", "needs train.load_model_path, the run whose optimizer goes on")
 
 
 def _check_unfreeze(train: Train, tree: Node, problems: Problems) -> None:

@@ -241,7 +241,7 @@ def test_a_name_from_a_lazy_room_loads_its_file_only(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert result.stdout == "['models', 'models.basic_module', 'models.mlp']\n"
+    assert result.stdout == "['models', 'models._matching', 'models.basic_module', 'models.mlp']\n"
 
 
 # Sizes

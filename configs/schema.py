@@ -94,6 +94,9 @@ class Train:
     save_in_background: bool = True  # write checkpoints while the next steps are computed; false: wait for each
     keep_top: Annotated[int, Range(0)] = 0  # number of the best epochs that stay as epoch-NNN.pth
     keep_every: Count | None = None  # epochs between two that stay as epoch-NNN.pth
+    # first weights, by type of layer (its weight; Conv2d.bias: its bias) or pattern of names: a function of
+    # torch.nn.init, as {Conv2d: kaiming_normal, "fc.weight": {name: normal, std: 0.01}}; the first match counts
+    init: dict = field(default_factory=dict)
     # patterns of names that last.pth has: they do not learn, and their BatchNorm statistics stand still
     freeze: tuple[str, ...] = ()
     # by epoch, from 1: patterns of frozen names that learn from its beginning on, as {3: ["layer4.*"]}

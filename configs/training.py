@@ -1,13 +1,14 @@
-"""Check the keys of `train:` that depend on one another or hold patterns: freeze, unfreeze, load."""
+"""Check the keys of `train:` that depend on one another or hold patterns: init, freeze, unfreeze, load."""
 
 from typing import Any
 
+from configs.components import COMPONENTS, LAYERS
 from configs.schema import Train
-from utils.config.convert import INVALID
+from utils.config.convert import INVALID, Component
 from utils.config.tree import Node, Problems
-from utils.words import suggest
+from utils.words import is_slip, nearest, suggest
 
-__all__ = ["check_training"]
+__all__ = ["check_training", "init_component"]
 
 
 def check_training(train: Train, tree: Node, problems: Problems) -> None:
@@ -15,6 +16,35 @@ def check_training(train: Train, tree: Node, problems: Problems) -> None:
     if train is not INVALID:
         _check_unfreeze(train, tree, problems)
         _check_load(train, tree, problems)
+        _check_init(tree, problems)
+
+
+def init_component(value: Any) -> Component:
+    """Return the function of torch.nn.init that an entry of train.init names, whose last _ may be left out."""
+    args = dict(value) if isinstance(value, dict) else {"name": value}
+    name = str(args.pop("name", ""))
+    return Component(name if name.endswith("_") else f"{name}_", args)
+
+
+def _check_init(tree: Node, problems: Problems) -> None:
+    """Check the functions and their arguments, and types of layers that are misspelled."""
+    node = tree.at("train.init")
+    for key, entry in node.entries.items() if node else ():
+        kind = key.partition(".")[0]
+        near = nearest(kind, LAYERS.names()) if kind[:1].isupper() and not set(kind) & set("*?[") else ""
+        if near and near != kind and (near.lower() == kind.lower() or is_slip(kind, near)):
+            problems.add(entry.where, f"train.init.{key}: torch.nn has no layer '{kind}'; did you mean '{near}'?")
+        name = entry.at("name") or entry
+        if not isinstance(name.value, str) or not name.value:
+            problems.add(entry.where, f"train.init.{key}: needs a name, as in {{name: normal, std: 0.01}}")
+            continue
+        function = init_component(name.value).name
+        if function not in (known := COMPONENTS["init"].all_names()):
+            hint = suggest(name.value.rstrip("_"), [one.rstrip("_") for one in known])
+            problems.add(name.where, f"train.init.{key}: torch.nn.init has no '{name.value}'{hint}")
+            continue
+        args = {k: v for k, v in entry.entries.items() if k != "name"}
+        COMPONENTS["init"].check(Node(function, name.where), args, f"train.init.{key}", problems)
 
 
 def _check_load(train: Train, tree: Node, problems: Problems) -> None:

@@ -70,7 +70,6 @@ ABSENT = {
     "deepspeed": f"models are not sharded; {PROCESSES}",
     "devices": PROCESSES,
     "ensemble": "test RUN RUN … averages runs: python main.py help test",
-    "freeze": "there is no key that freezes layers; requires_grad_(False) in the network's constructor does",
     "fsdp": f"models are not sharded; {PROCESSES}",
     "gpus": PROCESSES,
     "log_dir": RUN,

@@ -23,6 +23,7 @@ from data.protocol import identity_of, meta_of
 from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
 from trainer.features import with_features
+from trainer.optim.init import initialise
 from trainer.optim.update import make_updates
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
@@ -163,6 +164,7 @@ def _data_and_task(
     if stored:
         load_network_state(task, stored["model"], stored.get("buffers", {}), "the checkpoint")
     else:
+        initialise(task, cfg.train, say)
         load_initial(task, cfg.train, say)
     train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
     train = with_fraction(train, cfg.data.fraction, cfg.train.seed)

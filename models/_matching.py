@@ -1,7 +1,7 @@
 """Compare the tensors of a network with those of a file, by name."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -13,7 +13,8 @@ WRAPPERS = {"module", "_orig_mod"}
 COUNTER = "num_batches_tracked"  # of batch norm: files from before PyTorch 0.4.1 lack it, and evaluation needs it not
 SHOWN = 3  # tensors that are named of each kind
 
-Renaming = Sequence[tuple[str, str]]  # patterns of names in a published file, and the names here
+# patterns of names in a published file, and the names here, each a template or a function, as re.sub takes them
+Renaming = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
 
 class Match(NamedTuple):

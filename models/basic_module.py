@@ -25,10 +25,9 @@ class BasicModule(nn.Module):
         """The name with which `save` begins a file's; the book's attribute."""
         return type(self).__name__
 
-    @classmethod
-    def adopt(cls, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def adopt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the tensors of a published file as this network holds them; those of its own files unchanged."""
-        return renamed(state, cls.published)
+        return renamed(state, self.published)
 
     @property
     def parameter_count(self) -> int:

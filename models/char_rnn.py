@@ -1,8 +1,10 @@
 """CharRNN: an LSTM that reads characters and predicts the next one after each."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from models.basic_module import BasicModule
+from models.basic_module import BasicModule, Renaming
 from utils.config.ranges import Count, Depth, Fraction
 
 __all__ = ["CharRNN"]
@@ -13,11 +15,13 @@ State = tuple[Tensor, Tensor]  # hidden and cell, each [layers, B, width]
 class CharRNN(BasicModule):
     """Character-level language model: embedding, LSTM, linear layer (book, chapter 9).
 
-    Dropout acts between layers of the LSTM and before the linear layer.
+    Dropout acts between layers of the LSTM and before the linear layer. The weights of the book's PoetryModel load.
 
     Raises:
         ValueError: no layer, or dropout outside [0, 1).
     """
+
+    published: ClassVar[Renaming] = ((r"^embeddings\.", "embedding."), (r"^linear1\.", "output."))
 
     def __init__(
         self,

@@ -86,6 +86,9 @@ class Train:
     ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
     # at the end: average the weights of so many last epochs and validate them; averaged.pth, for val and test
     average_last: Annotated[int, Range(2, 1000)] | None = None
+    # stochastic weight averaging: from that share of the epochs on, train at a constant rate and average the weights at
+    # their ends, as {from: 0.75, lr: 1e-2}; at the end averaged.pth, for val and test
+    swa: dict | None = None
     monitor: str | None = None  # validation metric that picks best.pth; null: the task's first
     early_stop: Count | None = None  # end after so many validations without a better one
     val_steps: Count | None = None  # steps between two validations; null: after each epoch

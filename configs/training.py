@@ -1,4 +1,4 @@
-"""Check the keys of `train:` that depend on one another or hold patterns: init, freeze, unfreeze, load."""
+"""Check the keys of `train:` that depend on one another or hold patterns: init, freeze, unfreeze, load, swa."""
 
 from typing import Any
 
@@ -17,6 +17,29 @@ def check_training(train: Train, tree: Node, problems: Problems) -> None:
         _check_unfreeze(train, tree, problems)
         _check_load(train, tree, problems)
         _check_init(tree, problems)
+        _check_swa(train, tree, problems)
+
+
+def _check_swa(train: Train, tree: Node, problems: Problems) -> None:
+    """Check both numbers, and that nothing else averages."""
+    if train.swa is INVALID or train.swa is None:
+        return
+    for key in train.swa:
+        if key not in ("from", "lr"):
+            _add(problems, tree, f"swa.{key}", f"is not known{suggest(key, ('from', 'lr'))}")
+    share: Any = train.swa.get("from")
+    rate: Any = train.swa.get("lr")
+    if not _is_number(share) or not 0 <= share < 1:
+        _add(problems, tree, "swa.from", "expected the share of the epochs before it, as 0.75")
+    if not _is_number(rate) or rate <= 0:
+        _add(problems, tree, "swa.lr", "expected the constant rate of the epochs that are averaged, as 1e-2")
+    for other in ("ema", "average_last"):
+        if getattr(train, other) not in (None, INVALID):
+            _add(problems, tree, "swa", f"train.{other} averages, too; leave one of them out")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def init_component(value: Any) -> Component:

@@ -88,7 +88,6 @@ ABSENT = {
     "save_dir": RUN,
     "search": "sweep trains several values of keys: python main.py help sweep",
     "shuffle": "training data are shuffled in each epoch, other splits never",
-    "swa": "train.ema keeps averaged weights; there is no SWA",
     "torchscript": EXPORT,
     "tpu": "it runs on CPU and CUDA only",
     "tta": "test.views=[hflip] averages over views of each picture",

@@ -11,7 +11,7 @@ from configs import Config
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
-from trainer.optim.average import MovingAverage
+from trainer.optim.average import EpochMean, MovingAverage
 from trainer.optim.freezing import Freezing
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
@@ -37,6 +37,7 @@ class RunState:
         """`about`: what a checkpoint tells of the run besides, such as its fingerprint."""
         self.task, self.update, self.meta = task, update, meta
         self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema)
+        self.swa = None if cfg.train.swa is None else EpochMean(cfg.train)
         self.progress, self.means, self.monitor = Progress(), RowMeans(), Monitor(cfg.train, task.metrics)
         self.freezing = Freezing(task, cfg)
         self.freezing.apply(0)
@@ -56,6 +57,8 @@ class RunState:
         changed = self.freezing.apply(self.progress.epoch)
         if changed:
             say(f"epoch {self.progress.epoch + 1}: {self.freezing.tell(self.progress.epoch)}")
+        if self.swa:
+            self.swa.begin(self.update, self.progress.epoch)
         self.task.train()
         return shared_step(self.task, self.update.steps) if changed else step
 
@@ -73,6 +76,8 @@ class RunState:
         """
         self.update.close()
         self.after_step()
+        if self.swa:
+            self.swa.follow(self.task, self.progress.epoch)
         self._check_updates()
 
     def _check_updates(self, patience: int = 1) -> None:
@@ -161,6 +166,7 @@ class RunState:
             "update": self.update.state_dict(),
             "progress": self.progress.state_dict(),
             "ranks": dist.gather({"random": random_state(), "window": self.means.state_dict()}),
+            **({"swa": self.swa.state_dict()} if self.swa else {}),
             **self.about,
         }
 
@@ -185,6 +191,8 @@ class RunState:
         self.update.load_state_dict(state["update"])
         if self.averaged:
             self.averaged.followed = self.update.taken
+        if self.swa:
+            self.swa.load_state_dict(state["swa"], next(self.task.parameters()).device)
         self.progress = Progress.from_state(state["progress"])
         self.freezing.apply(self.progress.epoch)
         own = state["ranks"][dist.rank()] if dist.rank() < len(state["ranks"]) else None

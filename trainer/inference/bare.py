@@ -55,8 +55,8 @@ class BareWeights(LoadedRun):
         name = given["config"].text if "config" in given else BOOK[0] if sorted(classes) == BOOK[1] else ""
         if not name:
             raise ConfigError(
-                f"{path} holds bare weights: which data are they for? Name a config, as --config=dogcat, and the model, "
-                "as --model=ResNet34, if it is another than the config's"
+                f"{path} holds bare weights: which data are they for? Name a config, as --config=dogcat, and the "
+                "model, as --model=ResNet34, if it is another than the config's"
             )
         rest = [flag for flag in flags if flag.key not in OWN]
         self.source, self.given, self.stored = path, NOTHING, load(name, rest)

@@ -75,6 +75,7 @@ class Schedule:
         lengths = [name for name in ("T_max", "total_iters") if name in offered and name not in spec.args]
         self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.scheduler, name)), None)
         self.taken = 0
+        self.held = False  # while train.swa keeps the rate
 
     @property
     def end(self) -> float:
@@ -83,11 +84,11 @@ class Schedule:
 
     def after_step(self) -> None:
         """Step a scheduler that counts optimizer steps."""
-        if self.unit == "step":
+        if self.unit == "step" and not self.held:
             self._step()
 
     def after_epoch(self) -> None:
-        if self.unit == "epoch":
+        if self.unit == "epoch" and not self.held:
             self._step()
 
     def _step(self) -> None:
@@ -97,7 +98,7 @@ class Schedule:
 
     def after_validation(self, loss: float, score: float) -> None:
         """Step a scheduler that counts validations; of `loss` and `score`, the monitored metric, smaller is better."""
-        if self.unit == "validation":
+        if self.unit == "validation" and not self.held:
             own = score if getattr(self.scheduler, "mode", "min") == "min" else -score
             self.scheduler.step(own if self.monitors else loss)
 

@@ -66,6 +66,8 @@ MAIN_RANK = {
     "trainer/run/resume.py",
     "trainer/submission/ensemble.py",
     "trainer/submission/predict.py",
+    "trainer/inference/bare.py",
+    "trainer/inference/measured.py",
     "trainer/inference/trained.py",
 }
 HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind", "folds"}

@@ -21,7 +21,7 @@ def check_training(train: Train, tree: Node, problems: Problems) -> None:
 
 
 def _check_swa(train: Train, tree: Node, problems: Problems) -> None:
-    """Check both numbers, and that nothing else averages."""
+    """Check both numbers, and that no other key averages."""
     if train.swa is INVALID or train.swa is None:
         return
     for key in train.swa:

@@ -69,7 +69,7 @@ def test_less_than_half_is_refused_unless_it_is_meant():
     task, said = loaded(less, **{"train.load_partly": True})
     assert said[0] == "weights of MLP from w.pth: 3 of 8 tensors taken"
     assert torch.equal(task.model.state_dict()[names[0]], whole[names[0]])
-    with pytest.raises(CheckpointError, match="holds nothing that fits MLP"):
+    with pytest.raises(CheckpointError, match="nothing in w.pth fits MLP"):
         loaded({"other": torch.zeros(2)}, **{"train.load_partly": True})
 
 

@@ -64,7 +64,7 @@ def _refuse_little(found: Match, source: str, kind: str, partly: bool, role: str
     """Raise CheckpointError when nothing fits, or too little unless that is meant; `role` is one of several."""
     hint = f"; a file for each network is named so: --train.load={{{role}: FILE}}" if role else ""
     if not found.taken:
-        raise CheckpointError(f"{source} holds nothing that fits {kind}; name the weights of such a network{hint}")
+        raise CheckpointError(f"nothing in {source} fits {kind}; name the weights of such a network{hint}")
     if 2 * len(found.taken) < found.total and not partly:
         raise CheckpointError(
             f"{source} fits only {len(found.taken)} of {found.total} tensors of {kind}: {'; '.join(found.lines())}; "

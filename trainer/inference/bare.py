@@ -22,7 +22,7 @@ from utils.terminal import show
 
 __all__ = ["open_weights"]
 
-NO_RUN = "is no checkpoint of a run"  # of the error about a file that holds something else
+NO_RUN = "is no checkpoint of a run"  # of the error about a file that holds other things
 OWN = ("config", "classes")  # flags that a run's checkpoint needs not
 BOOK = ("dogcat", ["cat", "dog"])  # the config that is meant by these classes
 

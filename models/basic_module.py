@@ -58,6 +58,10 @@ class BasicModule(nn.Module):
         """
         return load_weights(self, read_weights(Path(path)), str(path), strict)
 
+    def get_optimizer(self, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+        """Return Adam over the parameters that learn; the book's method, for a loop of one's own."""
+        return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr, weight_decay=weight_decay)
+
     def freeze(self, *prefixes: str) -> Self:
         """Freeze every parameter whose name begins with one of the prefixes; without prefixes, all.
 

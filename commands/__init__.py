@@ -36,8 +36,8 @@ def told(name: str) -> str:
 
 def no_command(word: str, commands: Iterable[str]) -> str:
     """Return the end of the message about a word that is no command."""
+    from configs.hints.words import ELSEWHERE, absent
     from configs.layers import config_files
-    from configs.words import ELSEWHERE, absent
 
     if word.startswith("-"):
         return "; the first word is a command, such as train, val or test: python main.py help"

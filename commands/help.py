@@ -16,9 +16,9 @@ from commands import found, told
 from commands._arguments import one_word
 from configs import COMPONENTS, resolve, schema
 from configs.comments import key_comments
+from configs.hints.words import ELSEWHERE, SYNONYMS, absent, meaning
 from configs.keys import schema_keys, type_of
 from configs.layers import config_files
-from configs.words import ELSEWHERE, SYNONYMS, absent, meaning
 from utils.config.cli import Flag
 from utils.config.convert import Component, Roles, describe, to_plain
 from utils.config.registry import Registry

@@ -11,6 +11,8 @@ Short trainings of CONFIG, each pair of which must give the same:
   validation    batches of one size, or of a third of it
   save_load     a state, or one that was saved and read back
   watchers      nobody looks on, or all that may
+  frozen        what train.freeze names, before and after; if it names nothing,
+                half of each network
   compile       train.compile off, or on; only when it is named: it takes long
 
   --only=a,b   only these
@@ -44,7 +46,7 @@ from utils.words import suggest
 __all__ = ["run"]
 
 OPTIONS = ("config", "only", "trials", "steps", "debug")  # of the command itself, not of the config
-ONLY = ("resume", "accumulation", "workers", "validation", "save_load", "watchers", "compile")
+ONLY = ("resume", "accumulation", "workers", "validation", "save_load", "watchers", "frozen", "compile")
 UNASKED = ONLY[:-1]
 OWN = ("max_steps", "save_steps", "print_freq", "visdom", "pictures", "tensorboard")  # keys that the test itself sets
 SHORT = 4  # steps at most of the trainings that nobody kills

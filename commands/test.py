@@ -8,6 +8,10 @@ submission.csv is written into that folder; the average of several runs is
 submission-average.csv of the first one. Of a kfold or sweep, checkpoints/NAME,
 all runs are averaged, into its own submission.csv.
 
+Bare weights, such as the book's, need a config, and the model and classes if
+they are others than its own: --config=dogcat --model=BookResNet34
+--classes=cat,dog in the order of the network's outputs.
+
 The validation split is written and read in the same way, too: if it does
 not give validation's metrics again, nothing is written.
 

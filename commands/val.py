@@ -3,7 +3,10 @@
 python main.py val CHECKPOINT [--key=value …]
 
 CHECKPOINT is a run folder (its best, otherwise its last) or a .pth file.
-Keys of data may be set, as --batch-size=64.
+Keys of data may be set, as --batch-size=64. Bare weights, such as the book's,
+need a config, and the model and classes if they are others than its own:
+
+  --config=dogcat --model=BookResNet34 --classes=cat,dog
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,6 @@ __all__ = ["run"]
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     """Evaluate a checkpoint. Raises ConfigError when none is named."""
     checkpoint, keys = checkpoint_and_keys("val", words, flags)
-    from trainer.inference.trained import val
+    from trainer.inference.measured import val
 
     val(checkpoint, keys)

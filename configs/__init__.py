@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from configs.components import COMPONENTS
 from configs.flags import apply_flags
-from configs.hints import key_hint
+from configs.hints.guess import key_hint
 from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
 from configs.schema import Config, Data
+from configs.training import check_training
 from utils.config.cli import Flag, python_flag
 from utils.config.convert import INVALID, Component, convert, flatten, to_plain
 from utils.config.tree import Node, Problems, to_node
@@ -137,6 +138,7 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     if isinstance(config.data, Data):
         _check_folds(config.data, tree, problems)
     check_roles(config, tree, problems)
+    check_training(config.train, tree, problems)
 
 
 def _check_folds(data: Data, tree: Node, problems: Problems) -> None:

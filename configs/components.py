@@ -7,7 +7,7 @@ from utils.config.library import Library
 from utils.config.ranges import TORCH, TORCHVISION
 from utils.config.registry import Registry, connect
 
-__all__ = ["COMPONENTS"]
+__all__ = ["COMPONENTS", "LAYERS"]
 
 ROOT = Path(__file__).parent.parent
 ZOO = Library("torchvision.models", "models", pattern=r"^@register_model\(\)[^:]*?\bdef (\w+)")
@@ -33,6 +33,9 @@ MOVING = (
     "FiveCrop|TenCrop|CenterCrop|Random(?:HorizontalFlip|VerticalFlip|Rotation|Affine|Perspective|Crop|ResizedCrop)"
 )
 VIEWS = Library("torchvision.transforms.v2", "transforms/v2", pattern=rf"^class ({MOVING})\(")
+
+LAYERS = Library("torch.nn", "nn/modules")  # the types of layers
+INIT = Library("torch.nn.init", "nn/init.py", pattern=r"^def ([a-z]\w*_)\(")
 
 # output and positive have a single place, the config's section test; the others depend on the command.
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
@@ -63,6 +66,9 @@ COMPONENTS = connect(
             available=frozenset({"max_lr", "total_steps", "T_max", "total_iters"}),
             from_trainer=frozenset({"optimizer", "last_epoch"}),
             ranges=TORCH,
+        ),
+        "init": Registry(
+            "torch.nn.init", None, [INIT], available=frozenset(), from_trainer=frozenset({"tensor", "generator"})
         ),
         "view": Registry(
             "trainer.inference.views",

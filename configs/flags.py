@@ -4,11 +4,11 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from configs.hints import key_hint, may_take
+from configs.hints.guess import key_hint, may_take
+from configs.hints.words import absent
 from configs.keys import argument_types, schema_keys, type_of
 from configs.layers import merge, nested
 from configs.schema import Config
-from configs.words import absent
 from utils.config.cli import Flag, flag_node
 from utils.config.tree import Node, Problems
 

@@ -117,6 +117,8 @@ def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) 
             path = f"{key}.{name}" if key else name
             merged[name] = merge(merged.get(name), node, hints.get(name, Any), path, problems)
         return Node(merged, over.where)
+    if inner is dict and base is not None and over.where.lstrip("-").startswith(f"{key}."):
+        return Node({**base.entries, **over.entries}, over.where)  # a flag names one entry of it
     return over
 
 

@@ -86,6 +86,9 @@ class Train:
     ema: Fraction | None = None  # decay of the averaged weights that val and test use, such as 0.999
     # at the end: average the weights of so many last epochs and validate them; averaged.pth, for val and test
     average_last: Annotated[int, Range(2, 1000)] | None = None
+    # stochastic weight averaging: from that share of the epochs on, train at a constant rate and average the weights at
+    # their ends, as {from: 0.75, lr: 1e-2}; at the end averaged.pth, for val and test
+    swa: dict | None = None
     monitor: str | None = None  # validation metric that picks best.pth; null: the task's first
     early_stop: Count | None = None  # end after so many validations without a better one
     val_steps: Count | None = None  # steps between two validations; null: after each epoch
@@ -94,7 +97,18 @@ class Train:
     save_in_background: bool = True  # write checkpoints while the next steps are computed; false: wait for each
     keep_top: Annotated[int, Range(0)] = 0  # number of the best epochs that stay as epoch-NNN.pth
     keep_every: Count | None = None  # epochs between two that stay as epoch-NNN.pth
+    # first weights, by type of layer (its weight; Conv2d.bias: its bias) or pattern of names: a function of
+    # torch.nn.init, as {Conv2d: kaiming_normal, "fc.weight": {name: normal, std: 0.01}}; the first match counts
+    init: dict = field(default_factory=dict)
+    # patterns of names that last.pth has: they do not learn, and their BatchNorm statistics stand still
+    freeze: tuple[str, ...] = ()
+    # by epoch, from 1: patterns of frozen names that learn from its beginning on, as {3: ["layer4.*"]}
+    unfreeze: dict = field(default_factory=dict)
     load_model_path: str | None = None  # weights to begin with: a run's checkpoint or a state_dict
+    # weights of several networks, each from a file of its own, as {generator: a.pth, discriminator: b.pth}
+    load: dict = field(default_factory=dict)
+    load_partly: bool = False  # take what fits, even if that is less than half of a network
+    load_optimizer: bool = False  # with load_model_path: begin with the optimizer's state of that run, too
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,29 @@ import io
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from models._matching import Renaming, bare, bare_names, renamed
 from utils.errors import CheckpointError
 from utils.files import write_atomic
-
-# Names that DataParallel, DistributedDataParallel and torch.compile add to a parameter's path.
-WRAPPERS = {"module", "_orig_mod"}
 
 
 class BasicModule(nn.Module):
     """A network that saves its weights in files which load on any machine, on whatever device it was trained."""
+
+    published: ClassVar[Renaming] = ()  # names of the same weights in the files of the book's repository, and ours
+
+    @property
+    def model_name(self) -> str:
+        """The name with which `save` begins a file's; the book's attribute."""
+        return type(self).__name__
+
+    def adopt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the tensors of a published file as this network holds them; those of its own files unchanged."""
+        return renamed(state, self.published)
 
     @property
     def parameter_count(self) -> int:
@@ -34,7 +43,7 @@ class BasicModule(nn.Module):
             StorageError: the disk is full, or the folder cannot be written.
         """
         if path is None:
-            path = Path("checkpoints") / f"{type(self).__name__}_{datetime.now():%m%d_%H%M%S}.pth"
+            path = Path("checkpoints") / f"{self.model_name}_{datetime.now():%m%d_%H%M%S}.pth"
         # Into memory first: a disk that fills up inside torch.save is reported as a broken file position.
         buffer = io.BytesIO()
         torch.save({name: tensor.cpu() for name, tensor in self.state_dict().items()}, buffer)
@@ -48,6 +57,10 @@ class BasicModule(nn.Module):
             CheckpointError: the file is missing, unreadable, holds no weights, or does not fit.
         """
         return load_weights(self, read_weights(Path(path)), str(path), strict)
+
+    def get_optimizer(self, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+        """Return Adam over the parameters that learn; the book's method, for a loop of one's own."""
+        return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], lr, weight_decay=weight_decay)
 
     def freeze(self, *prefixes: str) -> Self:
         """Freeze every parameter whose name begins with one of the prefixes; without prefixes, all.
@@ -85,10 +98,10 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, stric
     Raises:
         CheckpointError: nothing fits; or, if strict, something does not.
     """
-    own = {_bare(name): name for name in net.state_dict()}
-    there = {_bare(name): tensor for name, tensor in state.items()}
+    own = {bare(name): name for name in net.state_dict()}
+    there = adopted(net, state)
     current = net.state_dict()
-    faults = _faults({bare: current[name] for bare, name in own.items()}, there)
+    faults = _faults(bare_names(current), there)
     fitting = {own[name]: tensor for name, tensor in there.items() if name not in faults}
     kind = type(net).__name__
     if not fitting:
@@ -99,6 +112,12 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, stric
         raise CheckpointError(f"{source} does not fit {kind}: {'; '.join(few)}{more}; {advice}")
     net.load_state_dict(fitting, strict=False)
     return list(faults)
+
+
+def adopted(net: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the tensors of a file under the names that they have in a network, without wrappers."""
+    there = bare_names(state)
+    return net.adopt(there) if isinstance(net, BasicModule) else there
 
 
 def _faults(own: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> dict[str, str]:
@@ -114,10 +133,6 @@ def _faults(own: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> dict[str,
     for name in there.keys() - own.keys():
         faults[name] = f"{name} {tuple(there[name].shape)} is unknown here"
     return faults
-
-
-def _bare(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _near(prefix: str, names: list[str]) -> str:

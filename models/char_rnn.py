@@ -1,8 +1,10 @@
 """CharRNN: an LSTM that reads characters and predicts the next one after each."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from models.basic_module import BasicModule
+from models.basic_module import BasicModule, Renaming
 from utils.config.ranges import Count, Depth, Fraction
 
 __all__ = ["CharRNN"]
@@ -15,10 +17,13 @@ class CharRNN(BasicModule):
 
     Dropout acts between layers of the LSTM and before the linear layer. `sparse`: the gradient of the embedding holds
     the characters of a batch alone, for `optim: {name: SparseAdam, rest: Adam}`.
+    The weights of the book's PoetryModel load.
 
     Raises:
         ValueError: no layer, or dropout outside [0, 1).
     """
+
+    published: ClassVar[Renaming] = ((r"^embeddings\.", "embedding."), (r"^linear1\.", "output."))
 
     def __init__(
         self,

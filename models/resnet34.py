@@ -1,11 +1,11 @@
 """ResNet34 in two pieces: a residual block, and the network that stacks sixteen of them."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.basic_module import BasicModule
+from models.basic_module import BasicModule, Renaming
 from utils.config.ranges import Count
 
 __all__ = ["ResNet34"]
@@ -15,11 +15,22 @@ class ResNet34(BasicModule):
     """Residual network of 34 layers; a sound first choice for photos, and for 32-pixel pictures too.
 
     He et al., "Deep Residual Learning for Image Recognition", 2015. It maps (B, in_channels, H, W) to (B, num_classes)
-    logits. Parameters are named as in torchvision's resnet34, whose weights load.
+    logits. Parameters are named as in torchvision's resnet34, whose weights load; so do those of the book's second
+    edition. Those of its first edition are of a wider network, BookResNet34.
 
     `stem` is the first layer: "imagenet" makes the sides a quarter at once (7x7 convolution, pooling), "small" keeps
     them (3x3). "auto" is "small" if `image_size` (H, W) has a side of at most 32 pixels, otherwise "imagenet".
     """
+
+    published: ClassVar[Renaming] = (
+        (r"^pre\.0\.", "conv1."),
+        (r"^pre\.1\.", "bn1."),
+        (r"\.left\.0\.", ".conv1."),
+        (r"\.left\.1\.", ".bn1."),
+        (r"\.left\.3\.", ".conv2."),
+        (r"\.left\.4\.", ".bn2."),
+        (r"\.right\.", ".downsample."),
+    )
 
     def __init__(
         self,

@@ -1,10 +1,12 @@
 """SqueezeNet 1.1: fire modules that squeeze to few channels before they expand to many."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.basic_module import BasicModule
+from models.basic_module import BasicModule, Renaming
 from utils.config.ranges import Count, Fraction
 
 __all__ = ["SqueezeNet"]
@@ -14,13 +16,15 @@ class SqueezeNet(BasicModule):
     """AlexNet's accuracy with a fiftieth of its parameters: 1.2 million, a checkpoint of 5 MB.
 
     Iandola et al., 2016, in their later version 1.1. It maps (B, in_channels, H, W) to (B, num_classes) logits.
-    Parameters are named as in torchvision's squeezenet1_1, whose weights load.
+    Parameters are named as in torchvision's squeezenet1_1, whose weights load, as do the book's.
 
     With `image_size` (H, W) the first convolution keeps the size of pictures of up to 64 pixels.
 
     Raises:
         ValueError: a side is under 10 pixels.
     """
+
+    published: ClassVar[Renaming] = ((r"^model\.", ""),)  # the book wraps torchvision's
 
     def __init__(
         self,

@@ -1,12 +1,13 @@
 """TransformerNet: repaints a picture of any size in one pass."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.basic_module import BasicModule
+from models.basic_module import BasicModule, Renaming
 from utils.config.ranges import Count, Range
 from utils.errors import DataError
 
@@ -23,11 +24,33 @@ class TransformerNet(BasicModule):
     leave a checkerboard (Odena et al., 2016). It maps pictures (B, 3, H, W) in [0, 1] to pictures of the same size and
     range.
 
-    `width` is the number of channels at full size; it doubles with each of the two halvings.
+    `width` is the number of channels at full size; it doubles with each of the two halvings. `squash` is the last step
+    to the range: "sigmoid", or "clamp" as in the book.
+
+    The weights of the book's network load. Theirs maps 0 … 255 to 0 … 255, so that the first and the last convolution
+    are scaled: with "clamp" the pictures are the same, with "sigmoid" they are near, for a training to begin with.
     """
 
-    def __init__(self, width: Count = 32, blocks: Annotated[int, Range(0, 1000)] = 5) -> None:
+    published: ClassVar[Renaming] = (
+        (r"^initial_layers\.([036])\.conv2d\.", lambda found: f"down.{int(found[1]) // 3}.conv."),
+        (r"^initial_layers\.([147])\.", lambda found: f"down.{int(found[1]) // 3}.norm."),
+        (r"^res_layers\.(\d+)\.conv1\.conv2d\.", r"residual.\1.first.conv."),
+        (r"^res_layers\.(\d+)\.in1\.", r"residual.\1.first.norm."),
+        (r"^res_layers\.(\d+)\.conv2\.conv2d\.", r"residual.\1.conv."),
+        (r"^res_layers\.(\d+)\.in2\.", r"residual.\1.norm."),
+        (r"^upsample_layers\.6\.conv2d\.", "output."),
+        (r"^upsample_layers\.([03])\.conv2d\.", lambda found: f"up.{int(found[1]) // 3 * 2 + 1}.conv."),
+        (r"^upsample_layers\.([14])\.", lambda found: f"up.{int(found[1]) // 3 * 2 + 1}.norm."),
+    )
+
+    def __init__(
+        self,
+        width: Count = 32,
+        blocks: Annotated[int, Range(0, 1000)] = 5,
+        squash: Literal["sigmoid", "clamp"] = "sigmoid",
+    ) -> None:
         super().__init__()
+        self.squash = squash
         self.down = nn.Sequential(
             ConvBlock(3, width, 9),
             ConvBlock(width, 2 * width, 3, stride=2),
@@ -50,7 +73,21 @@ class TransformerNet(BasicModule):
         x = mirror(mirror(x, -1, 0, -width % 4), -2, 0, -height % 4)  # the sides are halved twice
         x = self.down(x)  # (B, 4 width, H/4, W/4)
         x = self.up(self.residual(x))  # (B, width, H, W)
-        return convolve(self.output, x).sigmoid()[..., :height, :width]
+        x = convolve(self.output, x)[..., :height, :width]
+        return x.clamp(0, 1) if self.squash == "clamp" else x.sigmoid()
+
+    def adopt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the tensors of the book's file under the names here, scaled from 0 … 255 to [0, 1]."""
+        found = dict(super().adopt(state))
+        if found.keys() == state.keys():
+            return found
+        first, weight, bias = "down.0.conv.weight", "output.weight", "output.bias"
+        # sigmoid(4 (y - 1/2)) has the value and the slope of y in the middle of the range
+        slope, middle = (1.0, 0.0) if self.squash == "clamp" else (4.0, 0.5)
+        scaled = {name: found[name] * (slope / 255) for name in (weight, bias) if name in found}
+        if bias in scaled:
+            scaled[bias] = scaled[bias] - slope * middle
+        return found | scaled | ({first: found[first] * 255} if first in found else {})
 
 
 class ConvBlock(nn.Module):

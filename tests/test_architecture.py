@@ -66,6 +66,8 @@ MAIN_RANK = {
     "trainer/run/resume.py",
     "trainer/submission/ensemble.py",
     "trainer/submission/predict.py",
+    "trainer/inference/bare.py",
+    "trainer/inference/measured.py",
     "trainer/inference/trained.py",
 }
 HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind", "folds"}
@@ -242,7 +244,7 @@ def test_a_name_from_a_lazy_room_loads_its_file_only(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert result.stdout == "['models', 'models.basic_module', 'models.mlp']\n"
+    assert result.stdout == "['models', 'models._matching', 'models.basic_module', 'models.mlp']\n"
 
 
 # Sizes

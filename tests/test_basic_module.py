@@ -194,3 +194,13 @@ def test_a_frozen_batch_norm_keeps_its_statistics():
     assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
     assert torch.equal(after["layer1.0.bn2.running_var"], before["layer1.0.bn2.running_var"])
     assert not torch.equal(after["layer2.0.bn1.running_mean"], before["layer2.0.bn1.running_mean"])
+
+
+def test_name_and_optimizer_as_in_the_book(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = LeNet().freeze("features")
+    assert net.model_name == "LeNet" and net.save().name.startswith("LeNet_")
+    optimizer = net.get_optimizer(lr=0.1, weight_decay=0.01)
+    (group,) = optimizer.param_groups
+    assert type(optimizer).__name__ == "Adam" and (group["lr"], group["weight_decay"]) == (0.1, 0.01)
+    assert {id(p) for p in group["params"]} == {id(p) for n, p in net.named_parameters() if n.startswith("classifier")}

@@ -5,7 +5,7 @@ import shlex
 import pytest
 from conftest import dogcats
 
-from configs.book import CHECKPOINT, NAMED, NETWORKS, NO_GPU, READ, ROOT, SIZE
+from configs.hints.book import CHECKPOINT, NAMED, NETWORKS, NO_GPU, READ, ROOT, SIZE
 
 MEANT = "did you mean '{}'?"
 # The attributes of each chapter's config in the book's repository, and how each is answered: a value that is accepted

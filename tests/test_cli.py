@@ -9,10 +9,10 @@ import yaml
 from conftest import ROOT
 
 import main
-from configs.book import ROOT as NAMED_ROOT
-from configs.book import SIZE
+from configs.hints.book import ROOT as NAMED_ROOT
+from configs.hints.book import SIZE
+from configs.hints.words import ABSENT
 from configs.keys import schema_keys
-from configs.words import ABSENT
 from utils.config.cli import Flag, to_flags
 from utils.errors import ConfigError
 

@@ -159,7 +159,7 @@ def test_every_config_and_flag_that_is_shown_is_right(page, run, tmp_path):
             (tmp_path / Path(path).name).write_text(content)
     for command, *arguments in typed(page, "train", "check", "selftest"):
         own = (
-            any(flag in " ".join(arguments) for flag in ("--resume", "TinyNet", "InverseRoot", "--lr=fast"))
+            any(flag in " ".join(arguments) for flag in ("--resume", "TinyNet", "DeepHead", "InverseRoot", "--lr=fast"))
             or "line" in arguments
         )
         if not own:

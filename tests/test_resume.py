@@ -281,11 +281,13 @@ def test_a_runs_name_alone_means_its_folder(run):
     assert longer.code == 0 and "at step 2" in longer.out
     assert run("val", "one").out == run("val", "checkpoints/one").out != ""
     begun = run("train", "--run=two", *TOY, "--train.max_steps=2", "--load-model-path=one")
-    assert begun.code == 0 and "weights from checkpoints/one/best.pth, every one" in begun.out, begun.err
+    assert begun.code == 0 and "weights of MLP from checkpoints/one/best.pth: 4 of 4 tensors taken" in begun.out, (
+        begun.err
+    )
     Path("checkpoints/one/best.pth").write_bytes(b"damaged")
     begun = run("train", "--run=three", *TOY, "--train.max_steps=2", "--load-model-path=one")
     assert "passed over checkpoints/one/best.pth: is damaged" in begun.out.replace("best.pth: checkpoints", "")
-    assert "weights from checkpoints/one/last.pth" in begun.out
+    assert "weights of MLP from checkpoints/one/last.pth" in begun.out
     for command in (["train", "--resume=oen"], ["val", "checkpoints/oen"]):
         given = run(*command)
         assert given.code == 4 and "did you mean 'one'?" in given.err, given.err

@@ -20,8 +20,10 @@ from data.loading.loader import Loader
 from data.loading.part import with_fraction
 from data.loading.transforms import make_transform
 from data.protocol import identity_of, meta_of
-from trainer.checkpointing.weights import load_initial, load_network_state
+from trainer.checkpointing.initial import load_initial, load_optimizers
+from trainer.checkpointing.weights import load_network_state
 from trainer.features import with_features
+from trainer.optim.init import initialise
 from trainer.optim.update import make_updates
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
@@ -103,6 +105,8 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     parts = _assembled(cfg, device, (train, val), meta, task, named, say)
     if stored:
         parts.state.load_state_dict(stored, networks=False)
+    else:
+        load_optimizers(parts.state.update, cfg, say)
     return parts
 
 
@@ -110,7 +114,9 @@ def rebuilt(parts: Parts, cfg: Config, say: Say) -> Parts:
     """Return the parts of a run that has not begun with another config of its loaders and optimizers."""
     given = {name: value for name, value in parts.state.about.items() if name == "given"}
     data = parts.train_loader.dataset, parts.val_loader.dataset if parts.val_loader else None
-    return _assembled(cfg, parts.device, data, parts.state.meta, parts.state.task, given, say)
+    again = _assembled(cfg, parts.device, data, parts.state.meta, parts.state.task, given, say)
+    load_optimizers(again.state.update, cfg)
+    return again
 
 
 def _assembled(
@@ -157,8 +163,9 @@ def _data_and_task(
     task = build_task(cfg, meta, trained=stored is not None, given=given).to(device)
     if stored:
         load_network_state(task, stored["model"], stored.get("buffers", {}), "the checkpoint")
-    elif cfg.train.load_model_path:
-        load_initial(task, cfg.train.load_model_path, say)
+    else:
+        initialise(task, cfg.train, say)
+        load_initial(task, cfg.train, say)
     train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
     train = with_fraction(train, cfg.data.fraction, cfg.train.seed)
     if not task.metrics or (given.train is not None and given.val is None):

@@ -1,5 +1,6 @@
 """The mean of the weights at the ends of the last epochs, of the run's own checkpoints epoch-NNN.pth."""
 
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -38,40 +39,37 @@ class Ignore:
 
 def keep_mean(parts: Parts, saver: Saver, say: Callable[[str], None]) -> None:
     """Average the last epochs' weights of a finished run, if it asks for that; validate the mean and write it."""
-    if parts.cfg.train.average_last is None:
+    state, weights = parts.state, typing.cast(dict[str, Tensor], {})
+    if state.swa is not None:
+        weights, epochs = state.swa.weights, state.swa.count
+        missing = f"train.swa: the run ended before epoch {state.swa.first + 1} was done, from which on it averages"
+    elif parts.cfg.train.average_last is not None:
+        weights, epochs = _mean_of_last(state, saver.folder, parts.cfg.train.average_last)
+        missing = "there is no mean of the last epochs, because fewer than two were kept"
+    else:
         return
-    found = _mean_of_last(parts.state, saver.folder, parts.train_loader, parts.cfg, parts.device)
-    if found is None:
-        say("note: there is no mean of the last epochs, because fewer than two were kept")
+    if not weights:
+        say(f"note: {missing}")
         return
-    task, epochs = found
+    task = deepcopy(state.task)
+    load_network_state(task, weights, buffer_state(state.task), "the mean of the last epochs")
+    _renew_statistics(task, parts.train_loader, parts.cfg, parts.device, state.progress.epoch)
     numbers, _ = evaluate(task, parts.val_loader, parts.cfg, parts.device)
-    saver.save(_averaged_state(parts.state, task), [AVERAGED], last=False)
+    saver.save(_averaged_state(state, task), [AVERAGED], last=False)
     saver.wait()
     told = "".join(f", {name} {value:.4g}" for name, value in [*numbers.items()][:2])
     say(f"mean of the last {epochs} epochs{told}: {saver.folder}/{AVERAGED}")
 
 
-def _mean_of_last(
-    state: RunState, folder: Path | None, loader: Loader, cfg: Config, device: torch.device
-) -> tuple[Task, int] | None:
-    """Return a task with the mean of the kept weights, and of how many epochs it is; None for fewer than two.
-
-    The statistics of BatchNorm are those of the mean: they are taken anew in a pass over the training batches.
-    """
+def _mean_of_last(state: RunState, folder: Path | None, most: int) -> tuple[dict[str, Tensor], int]:
+    """Return the mean of the kept weights, and of how many epochs it is; no weights for fewer than two."""
     last, states = state.progress.epoch, []
-    for epoch in range(max(1, last - (cfg.train.average_last or 0) + 1), last + 1):
+    for epoch in range(max(1, last - most + 1), last + 1):
         file = folder / f"epoch-{epoch:03d}.pth" if folder is not None else None
         if file is not None and file.is_file():
             stored, _, _ = read_newest(file)
             states.append(stored["ema"] or stored["model"])
-    weights, count = dist.broadcast((mean_weights(states) if len(states) > 1 else None, len(states)))
-    if weights is None:
-        return None
-    task = deepcopy(state.task)
-    load_network_state(task, weights, buffer_state(state.task), "the mean of the last epochs")
-    _renew_statistics(task, loader, cfg, device, last)
-    return task, count
+    return dist.broadcast((mean_weights(states) if len(states) > 1 else {}, len(states)))
 
 
 def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -91,8 +89,11 @@ def _averaged_state(state: RunState, task: Task) -> dict[str, Any]:
 
 
 def _renew_statistics(task: Task, loader: Loader, cfg: Config, device: torch.device, epoch: int) -> None:
-    """Take the means and variances of BatchNorm over the training batches with the weights as they are."""
-    norms: list[nn.Module] = [module for module in task.modules() if is_batch_norm(module)]
+    """Take the means and variances of BatchNorm over the training batches with the weights as they are.
+
+    Those of frozen layers, which are in evaluation, stand still.
+    """
+    norms: list[nn.Module] = [module for module in task.train().modules() if is_batch_norm(module) and module.training]
     if not norms:
         return
     momenta = [module.momentum for module in norms]

@@ -11,11 +11,12 @@ from configs import Config
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
-from trainer.optim.average import MovingAverage
+from trainer.optim.average import EpochMean, MovingAverage
 from trainer.optim.closure import with_closure
+from trainer.optim.freezing import Freezing
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
-from trainer.parallel.ddp import average_, shared_step
+from trainer.parallel.ddp import Step, average_, shared_step
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
 from trainer.task import Task
 from utils import dist
@@ -37,7 +38,10 @@ class RunState:
         """`about`: what a checkpoint tells of the run besides, such as its fingerprint."""
         self.task, self.update, self.meta = task, update, meta
         self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema)
+        self.swa = None if cfg.train.swa is None else EpochMean(cfg.train)
         self.progress, self.means, self.monitor = Progress(), RowMeans(), Monitor(cfg.train, task.metrics)
+        self.freezing = Freezing(task, cfg)
+        self.freezing.apply(0)
         self.about = {"config": to_plain(cfg), "meta": meta, **about}
         self.started = time.monotonic()
 
@@ -46,14 +50,27 @@ class RunState:
         """The task for val and test: with averaged weights, if there are any."""
         return self.averaged.module if self.averaged else self.task  # type: ignore[return-value]
 
-    def make_step(self) -> Callable[[Any, Any], dict[str, Tensor]]:
+    def make_step(self) -> Step:
         """Return `train_step` as the loop calls it: shared by the ranks, driven by an optimizer that asks."""
         return with_closure(shared_step(self.task, self.update.steps), self.task, self.update)
+
+    def begin_training(self, step: Step, say: Callable[[str], None]) -> Step:
+        """Switch to training, with the layers frozen that the epoch asks for; say if others learn than before.
+
+        Returns the step to take: `step`, or one whose processes share the gradients of the layers that learn now.
+        """
+        changed = self.freezing.apply(self.progress.epoch)
+        if changed:
+            say(f"epoch {self.progress.epoch + 1}: {self.freezing.tell(self.progress.epoch)}")
+        if self.swa:
+            self.swa.begin(self.update, self.progress.epoch)
+        self.task.train()
+        return self.make_step() if changed else step
 
     def after_step(self) -> None:
         """Do what follows an optimizer's step: averaged weights, statistics that ranks share."""
         if dist.world_size() > 1:
-            average_(self.task.buffers())
+            average_(self.freezing.moving())
         if self.averaged:
             self.averaged.follow(self.task, self.update.taken)
 
@@ -64,6 +81,8 @@ class RunState:
         """
         self.update.close()
         self.after_step()
+        if self.swa:
+            self.swa.follow(self.task, self.progress.epoch)
         self._check_updates()
 
     def _check_updates(self, patience: int = 1) -> None:
@@ -152,6 +171,7 @@ class RunState:
             "update": self.update.state_dict(),
             "progress": self.progress.state_dict(),
             "ranks": dist.gather({"random": random_state(), "window": self.means.state_dict()}),
+            **({"swa": self.swa.state_dict()} if self.swa else {}),
             **self.about,
         }
 
@@ -176,7 +196,10 @@ class RunState:
         self.update.load_state_dict(state["update"])
         if self.averaged:
             self.averaged.followed = self.update.taken
+        if self.swa:
+            self.swa.load_state_dict(state["swa"], next(self.task.parameters()).device)
         self.progress = Progress.from_state(state["progress"])
+        self.freezing.apply(self.progress.epoch)
         own = state["ranks"][dist.rank()] if dist.rank() < len(state["ranks"]) else None
         if own:
             self.means.load_state_dict(own["window"])

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,14 @@ class Task(nn.Module, ABC):
     target_kind: ClassVar[str | None] = None  # "class" or "number", for datasets whose target may be either
     label_classes: int | None = None  # of a task over (inputs, labels): labels are int64 [B] below it, and looked at
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
+    still: frozenset[str] = frozenset()  # paths of layers that stay in evaluation, a function of train.freeze and epoch
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; layers that are frozen whole stay in evaluation."""
+        super().train(mode)
+        for path in self.still:
+            self.get_submodule(path).eval()
+        return self
 
     @abstractmethod
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:

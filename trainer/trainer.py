@@ -77,7 +77,7 @@ class Trainer:
     def train_epoch(self) -> bool:
         """Train the rest of the current epoch. Returns False if the run must end or was rolled back."""
         state, p, train = self.state, self.state.progress, self.cfg.train
-        state.task.train()
+        self.train_step = state.begin_training(self.train_step, self.console.say)
         self.begin_epoch()
         for indices, batch in self.train_loader.epoch(p.epoch, p.batch):
             state.update.begin(p.step, *self.train_loader.weights(p.batch, len(indices)))

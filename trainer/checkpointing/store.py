@@ -170,7 +170,8 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {problem}")
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in NEEDED.items()):
         raise CheckpointError(
-            f"{path}: is no checkpoint of a run; bare weights begin a new one, with train --load-model-path=…"
+            f"{path}: is no checkpoint of a run; bare weights begin a new one, with train --load-model-path=…; val and "
+            "test take them, too, with --config=…"
         )
     plain = all(isinstance(weight, Tensor) for weight in state["model"].values())
     if not plain or not isinstance(state.get("fingerprint", {}), dict):

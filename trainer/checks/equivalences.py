@@ -1,6 +1,7 @@
 """Trainings that must be equal although they go about it differently, each with its measured difference."""
 
 import copy
+import glob
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import nn
 from configs import Component, Config
 from trainer.build import NOTHING, Parts, build
 from trainer.checkpointing.compare import state_difference
+from trainer.checkpointing.weights import saved_names
 from trainer.evaluate import evaluate
 from trainer.messages import explain_torch_errors
 from trainer.run.sinks import open_outlets
@@ -178,6 +180,45 @@ def _save_load(cfg: Config) -> Outcome:
     return Outcome(text, not wrong and share == 0)
 
 
+def _frozen(cfg: Config) -> Outcome:
+    """Compare frozen weights and statistics before and after a training; without train.freeze, half of each network."""
+    if not (told := cfg.train.freeze):
+        cfg = _with(cfg, train={"freeze": _half(cfg), "unfreeze": {str(10**6): ["*"]}})
+        if not cfg.train.freeze:
+            return Outcome("no network has two tensors, so that none can be frozen", True)
+    parts = build(cfg, Console("quiet").say)
+    parts.train_loader.close()
+    before = {name: value.clone() for name, value in parts.state.task.state_dict().items()}
+    state = _train(cfg).parts.state
+    frozen = state.freezing.at(state.progress.epoch)
+    moved = {name: (value.double() - before[name].double()) for name, value in state.task.state_dict().items()}
+    largest = {name: float(change.abs().max()) for name, change in moved.items() if change.numel()}
+    kept = {name for name in largest if name in frozen or any(name.startswith(f"{path}.") for path in state.task.still)}
+    changed = max((largest[name] for name in kept), default=0.0)
+    known = {p for step in state.update.steps.values() for p, own in step.optimizer.state.items() if own}
+    names = [name for name, p in state.task.named_parameters() if name in frozen and p in known]
+    text = state.freezing.tell(state.progress.epoch).partition(" (")[0].removeprefix("frozen: ")
+    text += "" if told else " (half of each network: train.freeze is not set)"
+    text += f"; they and their statistics differ by {changed:.1e} after {state.progress.step} steps"
+    text += f", the others by {max((largest[name] for name in largest.keys() - kept), default=0.0):.1e}"
+    text += f"; the optimizer keeps a state of {', '.join(names[:3]) or 'none of them'}"
+    return Outcome(text, changed == 0 and not names)
+
+
+def _half(cfg: Config) -> tuple[str, ...]:
+    """Return the names of the first half of the weights of each network that learns."""
+    parts = build(cfg, Console("quiet").say)
+    parts.train_loader.close()
+    saved, found = saved_names(parts.state.task), []
+    for role, step in parts.state.update.steps.items():
+        learn = {id(p) for p in step.params}
+        own = [
+            name for name, p in parts.state.task.named_parameters() if id(p) in learn and name.startswith(f"{role}.")
+        ]
+        found += [glob.escape(saved[name]) for name in own[: len(own) // 2]]
+    return tuple(found)
+
+
 def _same(what: str, one: Trained, two: Trained) -> Outcome:
     """Compare two trainings to the last bit."""
     left, right = ({"model": run.parts.state.state_dict()["model"]} for run in (one, two))
@@ -205,4 +246,5 @@ TESTS: dict[str, Callable[[Config], Outcome]] = {
     "validation": _validation,
     "save_load": _save_load,
     "watchers": _watchers,
+    "frozen": _frozen,
 }

@@ -1,7 +1,6 @@
-"""LoadedRun and the command val: from a checkpoint alone, which holds model, arguments, classes and transforms."""
+"""LoadedRun: from a checkpoint alone, which holds model, arguments, classes and transforms."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Any
 
 import torch
@@ -9,13 +8,11 @@ from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config, differences, load_stored
 from data.loading.loader import Loader
-from data.protocol import facts_of, identity_of
+from data.protocol import identity_of
 from trainer.build import NOTHING, Given, build_dataset, build_task
 from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.checkpointing.weights import load_network_state
-from trainer.evaluate import evaluate
 from trainer.features import with_features
-from trainer.inference.viewed import with_views
 from trainer.messages import explain_torch_errors
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.task import Task
@@ -26,7 +23,7 @@ from utils.errors import ConfigError
 from utils.runs.folder import refuse_absent, run_path
 from utils.terminal import show
 
-__all__ = ["LoadedRun", "val"]
+__all__ = ["LoadedRun"]
 
 # Keys that change how is measured, not what was trained.
 NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
@@ -74,10 +71,14 @@ class LoadedRun:
         torch.backends.cudnn.benchmark = False  # the fastest algorithm may be another one each time
         with explain_torch_errors(cfg, training=False):
             task = build_task(cfg, self.meta, True, losses, self.given)
-            weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
-            load_network_state(task, weights, buffers, str(self.source))
+            self.load_weights(task)
             prepare_networks(task, cfg.train)
             return cfg, task.to(device).eval(), device
+
+    def load_weights(self, task: Task) -> None:
+        """Load the weights, averaged ones if there are any."""
+        weights, buffers = self.state["ema"] or self.state["model"], self.state.get("buffers", {})
+        load_network_state(task, weights, buffers, str(self.source))
 
     def loader(self, cfg: Config, split: str, task: Task, device: torch.device) -> Loader:
         """Return the batches of a split, in the order of its samples."""
@@ -96,20 +97,3 @@ class LoadedRun:
             return dataset
         trained_on = self.state.get("data", {}).get("val")
         return dataset if identity_of(dataset) == trained_on else build_dataset(cfg, split, self.meta, whole=True)
-
-
-def val(checkpoint: str, flags: Sequence[Flag]) -> None:
-    """Print the metrics of a checkpoint on the validation split."""
-    trained = LoadedRun(checkpoint)
-    if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
-        raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
-    cfg, task, device = trained.load_task(flags, losses=True)
-    task = with_views(task, cfg, trained.meta)
-    with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
-        numbers, _ = evaluate(task, loader, cfg, device)
-    if dist.is_main():
-        source = facts_of(loader.dataset).source
-        show(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
-        for name, value in numbers.items():
-            show(f"{name} {value}")
-    dist.stop()

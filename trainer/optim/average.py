@@ -1,16 +1,21 @@
 """Averaged weights, which validation and test use."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from configs.schema import Train
+from trainer.checkpointing.weights import network_state
+from trainer.optim.update import Updates
 from trainer.task import Task
 from utils.torch_private import foreach_copy_, foreach_lerp_
 
-__all__ = ["MovingAverage"]
+__all__ = ["EpochMean", "MovingAverage"]
 
 
 class MovingAverage:
@@ -44,6 +49,61 @@ class MovingAverage:
         if copied[0]:
             foreach_copy_(*copied)
         self.count += 1
+
+
+class EpochMean:
+    """The mean of a task's weights at the ends of the epochs from a share of the run on, at a constant rate.
+
+    Stochastic weight averaging (Izmailov et al., 2018), with the numbers of torch's AveragedModel. BatchNorm's
+    statistics are not averaged: they are taken anew when the run is done.
+    """
+
+    def __init__(self, train: Train):
+        assert train.swa is not None
+        self.first = math.ceil(train.swa["from"] * train.max_epoch)  # epoch, from 0
+        self.rate = float(train.swa["lr"])
+        self.weights: dict[str, Tensor] = {}
+        self.count, self.last = 0, -1  # how many epochs it holds; the last of them
+
+    def tell(self, epochs: int) -> str:
+        """Return in words which epochs are averaged."""
+        return f"train.swa: the weights of epochs {self.first + 1} to {epochs} are averaged, at the rate {self.rate:g}"
+
+    def begin(self, update: Updates, epoch: int) -> None:
+        """Keep the rate of an epoch that is averaged, in the ratio of the groups; let go of the schedulers otherwise.
+
+        A longer run goes on to average, once it has begun.
+        """
+        held = epoch >= self.first or self.count > 0
+        for step in update.steps.values():
+            groups = step.optimizer.param_groups
+            scale = self.rate / groups[0]["lr"] if groups[0]["lr"] else 0.0
+            for number, group in enumerate(groups) if held and groups[0]["lr"] != self.rate else ():
+                group["lr"] = self.rate if number == 0 or not scale else group["lr"] * scale
+            if step.schedule is not None:
+                step.schedule.held = held
+
+    @torch.no_grad()
+    def follow(self, task: Task, epoch: int) -> None:
+        """Take in the weights at the end of an epoch, once."""
+        if epoch <= self.last or (epoch < self.first and not self.count):
+            return
+        current = {name: value.detach() for name, value in network_state(task).items()}
+        if not self.count:
+            self.weights = {name: value.clone() for name, value in current.items()}
+        for name, own in self.weights.items():
+            if own.is_floating_point() and self.count:
+                own.lerp_(current[name], 1 / (self.count + 1))
+            elif self.count:
+                own.copy_(current[name])
+        self.count, self.last = self.count + 1, epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights, "count": self.count, "last": self.last}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.weights = {name: value.to(device, copy=True) for name, value in state["weights"].items()}
+        self.count, self.last = state["count"], state["last"]
 
 
 def _state(task: nn.Module) -> Iterator[Tensor]:

@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from configs import Component
+from trainer.optim.names import unknown
 from utils.errors import ConfigError
-from utils.words import suggest
 
 __all__ = ["Groups", "learnable", "sparse_names"]
 
@@ -98,7 +98,7 @@ class Groups:
 
     def _nothing(self, pattern: str) -> str:
         """Return the fault of a pattern that means nothing, with names that there are."""
-        return f"no parameter that learns has such a name{suggest(pattern, self.parameters)}"
+        return f"no parameter that learns has such a name{unknown(pattern, self.parameters)}"
 
     def _without_decay(self, net: nn.Module, words: Sequence[str]) -> set[str]:
         """Return the names of the parameters that `no_decay` means."""

@@ -49,6 +49,7 @@ class Schedule:
         self.phases = _phases(spec, key, epochs, self.steps_of)
         self.own = _options(optimizer)  # as the config gives them
         self.counted: dict[str, int] = {"step": 0, "epoch": 0}
+        self.held = False  # while train.swa keeps the rate
         self._begin(0)
 
     def _begin(self, number: int) -> None:
@@ -112,6 +113,8 @@ class Schedule:
 
     def after_step(self) -> None:
         """Count an optimizer step: step the schedulers that count these, or end the warm-up."""
+        if self.held:
+            return
         self.counted["step"] += 1
         warm = self.phases[self.number].warm
         if warm and self.counted["step"] >= warm and self.number + 1 < len(self.phases):
@@ -121,6 +124,8 @@ class Schedule:
 
     def after_epoch(self) -> None:
         """Count an epoch: step the schedulers that count these, or begin the next phase."""
+        if self.held:
+            return
         self.counted["epoch"] += 1
         epoch, ahead = self.counted["epoch"], self.phases[self.number + 1 :]
         if ahead and not self.phases[self.number].warm and epoch >= ahead[0].begin:
@@ -134,7 +139,7 @@ class Schedule:
 
     def after_validation(self, loss: float, score: float) -> None:
         """Step schedulers that count validations; of `loss` and `score`, the monitored metric, smaller is better."""
-        for part in self.parts if not self.phases[self.number].warm else ():
+        for part in self.parts if not self.phases[self.number].warm and not self.held else ():
             part.after_validation(loss, score)
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from configs import Config
 from configs.schema import Train
+from trainer.optim.freezing import Freezing
 from trainer.optim.groups import learnable, sparse_names
 from trainer.optim.hidden import find_hidden
 from trainer.optim.joint import make_optimizer
@@ -18,7 +19,7 @@ from trainer.optim.nonfinite import BufferBackup
 from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
 from trainer.progress import Monitor
-from trainer.task import Weight
+from trainer.task import Task, Weight
 from utils import dist
 from utils.errors import ConfigError, NonFiniteError
 
@@ -61,7 +62,7 @@ class Updates:
         if (self.careful or loss.device.type == "cpu") and not math.isfinite(loss.detach()):
             raise NonFiniteError(f"the loss is {loss.item()}")
         # Of two networks the other one's gradients must stay untouched.
-        inputs = chosen.params if self.several else None
+        inputs = [p for p in chosen.params if p.requires_grad] if self.several else None
         chosen.window.append(self.step)
         with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
             chosen(loss, self.rank_weight, self.global_weight, inputs, weight)
@@ -137,7 +138,7 @@ def _loss_fault(loss: Any) -> str:
     return "update(loss) was given a loss that depends on no weights; is it detached, or made under torch.no_grad?"
 
 
-def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
+def make_updates(task: Task, cfg: Config, batches: int) -> Updates:
     """Return the optimizers of all networks that learn; `batches` is the length of an epoch.
 
     Raises ConfigError when an `optim:` entry has no network, a network that learns has no entry, or several processes
@@ -148,6 +149,7 @@ def make_updates(task: nn.Module, cfg: Config, batches: int) -> Updates:
         raise ConfigError(f"train.on_nonfinite: {policy} is for one process; several can only stop")
     if hasattr(task, "learns_every"):
         raise ConfigError(f"task: {type(task).__name__}.learns_every is called update_every now; rename it")
+    Freezing(task, cfg).loosen()
     networks = {role: net for role, net in task.named_children() if role not in getattr(task, "unsaved", ())}
     for role in cfg.optim:
         if role not in networks:

@@ -11,7 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from utils.dist import world_size
 
-__all__ = ["average_", "shared_step"]
+__all__ = ["Step", "average_", "shared_step"]
+
+Step = Callable[[Any, Any], dict[str, Tensor]]  # of a task: batch and update to scalars
 
 
 def average_(tensors: Iterable[Tensor]) -> None:
@@ -26,7 +28,7 @@ def average_(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def shared_step(task: Any, roles: Container[str]) -> Callable[[Any, Any], dict[str, Tensor]]:
+def shared_step(task: Any, roles: Container[str]) -> Step:
     """Return `task.train_step` with the networks of these roles wrapped, so that ranks average their gradients.
 
     Between steps the networks are bare.

@@ -102,6 +102,7 @@ def data_paths(cfg: Config, elsewhere: str = "") -> list[Place]:
     named = {f"data.dataset.{name}": parameter.default for name, parameter in takes.items()}
     named |= flatten({part: plain[part] for part in ("data", "task", "test")})
     named["train.load_model_path"] = cfg.train.load_model_path
+    named |= {f"train.load.{role}": path for role, path in cfg.train.load.items()}
     found = []
     for key, text in named.items():
         if not isinstance(text, str) or not text.strip("./") or key in NAMES or key.endswith("name"):

@@ -57,6 +57,10 @@ def first_words(parts: Parts, path: Path, console: Console) -> None:
     machine += ["channels last"] * bool(train.channels_last) + ["compiled"] * train.compile
     parameters = ", ".join(f"{role} {count:,}" for role, count in networks)
     console.say(f"{path}: {parameters} parameters; {sizes}; {', '.join(machine)}")
+    if told := parts.state.freezing.tell(parts.state.progress.epoch):
+        console.say(told)
+    if parts.state.swa:
+        console.say(parts.state.swa.tell(train.max_epoch))
     steps = min(len(parts.train_loader) * train.max_epoch, train.max_steps or sys.maxsize)
     if cfg.log.print_freq > steps:
         asked = f"--print-freq={max(1, steps // 10)}"

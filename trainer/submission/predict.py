@@ -11,6 +11,7 @@ from torch import Tensor
 from configs import COMPONENTS, Config
 from data.protocol import files_of, identity_of, ids_of
 from trainer.evaluate import predict
+from trainer.inference.bare import open_weights
 from trainer.inference.trained import LoadedRun
 from trainer.inference.viewed import with_views
 from trainer.last_epochs import AVERAGED
@@ -70,7 +71,7 @@ class Predicted(NamedTuple):
 
 def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     """Write the predictions of a checkpoint for the test split."""
-    found = predict_both(LoadedRun(checkpoint), flags)
+    found = predict_both(open_weights(checkpoint, flags), flags)
     if dist.is_main():
         target = target_of(found.form.cfg.test.result_file, found.source.parent)
         write_checked(target, found, f"from {found.source}{f', {found.meaning}' if found.meaning else ''}")

@@ -57,7 +57,8 @@ class Chance(Watcher):
 
 def first_loss(run: Run, scalars: Mapping[str, Tensor]) -> Iterator[str]:
     """Yield a line for each loss that is far from that of a uniform guess."""
-    pretrained = run.cfg.train.load_model_path or any("weights" in spec.args for spec in run.cfg.model.values())
+    train = run.cfg.train
+    pretrained = train.load_model_path or train.load or any("weights" in spec.args for spec in run.cfg.model.values())
     for name, guess in run.task.at_chance().items():
         value = float(scalars[name].detach()) if name in scalars else math.nan
         told = f"the first loss is {value:.3g}, where a guess has {guess:.3g}"

@@ -24,6 +24,7 @@ class FirstSteps(Watcher):
         self.hooks: list[Any] = []
         self.first = 0  # the step that the run goes on from
         self.used: set[nn.Module] = set()
+        self.hooked: set[nn.Parameter] = set()  # not those that train.unfreeze lets learn later
         self.taught: set[nn.Parameter] = set()
         self.outputs: dict[str, list[Tensor]] = {}  # of a network: for each step see _summary
 
@@ -51,12 +52,13 @@ class FirstSteps(Watcher):
     def close(self) -> None:
         for hook in self.hooks:
             hook.remove()
-        self.hooks, self.used, self.taught, self.outputs = [], set(), set(), {}
+        self.hooks, self.used, self.hooked, self.taught, self.outputs = [], set(), set(), set(), {}
 
     def _hook(self, run: Run) -> None:
         for module in run.task.modules():
             self.hooks.append(module.register_forward_hook(lambda used, *rest: self.used.add(used)))
-        for parameter in _learning(run):
+        self.hooked = {parameter for parameter in _learning(run) if parameter.requires_grad}
+        for parameter in self.hooked:
             self.hooks.append(parameter.register_post_accumulate_grad_hook(self.taught.add))
         for role, network in run.task.named_children() if run.task.at_chance() else ():
             hook = network.register_forward_hook(lambda net, given, output, role=role: self._look(role, net, output))
@@ -79,7 +81,7 @@ class FirstSteps(Watcher):
 
     def _idle(self, run: Run, steps: int) -> Iterator[str]:
         """Yield a line for each layer that was never used or got no gradient."""
-        missing = {p for p in _learning(run) if p not in self.taught}
+        missing = self.hooked - self.taught
         found = [part for role, net in run.task.named_children() for part in _largest(role, net, missing)]
         for path, owner, module, count in found[:MOST]:
             place = place_of_attribute(owner, path.rpartition(".")[2])

@@ -218,6 +218,8 @@ def _suggestion(node: Node, to: Any) -> str:
     """Return a proposal for the value; empty if there is none."""
     if not isinstance(node.value, str):
         return ""
+    if node.value.startswith("[") and _items(to, 1):
+        return '; in brackets, text that begins with * or & needs quotes, as ["*.weight"]'
     if node.quoted and _match(Node(node.value, node.where), to) is not INVALID:
         return " (without the quotes it would be one)"
     choices = [_word(a) for one in _options(to) if typing.get_origin(one) is Literal for a in typing.get_args(one)]

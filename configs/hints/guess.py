@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from configs.components import COMPONENTS
+from configs.hints.words import SYNONYMS, absent
 from configs.keys import argument_types, schema_keys, type_of
-from configs.words import SYNONYMS, absent
 from utils.config.convert import Hint
 from utils.config.tree import Node
 from utils.words import is_slip, like, nearest

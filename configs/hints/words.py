@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from configs.book import BOOK
+from configs.hints.book import BOOK
 
 __all__ = ["ABSENT", "ARGUMENTS", "ELSEWHERE", "SYNONYMS", "absent", "meaning"]
 
@@ -72,7 +72,6 @@ ABSENT = {
     "deepspeed": f"models are not sharded; {PROCESSES}",
     "devices": PROCESSES,
     "ensemble": "test RUN RUN … averages runs: python main.py help test",
-    "freeze": "there is no key that freezes layers; requires_grad_(False) in the network's constructor does",
     "fsdp": f"models are not sharded; {PROCESSES}",
     "gpus": PROCESSES,
     "log_dir": RUN,
@@ -91,7 +90,6 @@ ABSENT = {
     "save_dir": RUN,
     "search": "sweep trains several values of keys: python main.py help sweep",
     "shuffle": "training data are shuffled in each epoch, other splits never",
-    "swa": "train.ema keeps averaged weights; there is no SWA",
     "torchscript": EXPORT,
     "tpu": "it runs on CPU and CUDA only",
     "tta": "test.views=[hflip] averages over views of each picture",

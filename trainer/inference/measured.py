@@ -1,0 +1,34 @@
+"""The command val: the metrics of a checkpoint on the validation split."""
+
+from collections.abc import Sequence
+from contextlib import closing
+
+from configs import COMPONENTS
+from data.protocol import facts_of
+from trainer.evaluate import evaluate
+from trainer.inference.bare import open_weights
+from trainer.inference.viewed import with_views
+from trainer.messages import explain_torch_errors
+from utils import dist
+from utils.config.cli import Flag
+from utils.errors import ConfigError
+from utils.terminal import show
+
+__all__ = ["val"]
+
+
+def val(checkpoint: str, flags: Sequence[Flag]) -> None:
+    """Print the metrics of a checkpoint, or of bare weights, on the validation split."""
+    trained = open_weights(checkpoint, flags)
+    if not COMPONENTS["task"].get(trained.stored.task.name).metrics:
+        raise ConfigError(f"{trained.stored.task.name} measures nothing; python main.py generate {checkpoint} shows it")
+    cfg, task, device = trained.load_task(flags, losses=True)
+    task = with_views(task, cfg, trained.meta)
+    with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
+        numbers, _ = evaluate(task, loader, cfg, device)
+    if dist.is_main():
+        source = facts_of(loader.dataset).source
+        show(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
+        for name, value in numbers.items():
+            show(f"{name} {value}")
+    dist.stop()

@@ -92,7 +92,7 @@ CASES = {
     "LSTM of cells": Case(reader(kind="lstm_cell", bidirectional=True), (WORDS, LABELS)),
     "LSTM of words": Case(reader(), (WORDS, LABELS)),
     "regression": Case(lambda: Regression(TwoLayerNet(5, 2), outputs=[{"name": "a", "std": 2.0}, {"name": "b"}]), ROWS),
-    "regression of sums": Case(lambda: Regression(TwoLayerNet(5, 2), "sum"), ROWS, ROWS[0]),
+    "regression of sums": Case(lambda: Regression(TwoLayerNet(5, 2), nn.MSELoss(reduction="sum")), ROWS, ROWS[0]),
     "DynamicNet": Case(lambda: Regression(DynamicNet(5, 2)), ROWS),
     "U-Net": Case(
         lambda: Segmentation(UNet(2, width=2, depth=2), [0, 255]),

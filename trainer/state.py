@@ -48,7 +48,7 @@ class RunState:
     def after_step(self) -> None:
         """Do what follows an optimizer's step: averaged weights, statistics that ranks share."""
         if dist.world_size() > 1:
-            average_(self.task.buffers())
+            average_(b for name, b in self.task.named_buffers() if name.split(".")[0] not in self.task.unsaved)
         if self.averaged:
             self.averaged.follow(self.task, self.update.taken)
 

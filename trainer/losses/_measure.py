@@ -14,7 +14,7 @@ from utils.blame import code_error, place_of
 from utils.errors import ConfigError, is_memory_shortage
 from utils.words import reason_of
 
-__all__ = ["check_fit", "entropy_of_guess", "learn", "mean_of", "measure", "predicted", "unfit"]
+__all__ = ["check_fit", "check_weights", "entropy_of_guess", "learn", "mean_of", "measure", "predicted", "unfit"]
 
 TINY = 1e-12  # a batch whose samples all have the weight 0 has the loss 0
 BROADCAST = "Using a (input|target) size"  # of torch's warning about inputs of unequal shapes
@@ -84,11 +84,7 @@ def mean_of(value: Tensor, weight: Weight, samples: int) -> tuple[Tensor, float]
 
 def check_fit(loss: nn.Module, inputs: Sequence[Tensor], takes: str) -> None:
     """Raises ConfigError for a loss that does not take such inputs; `takes` tells in words which those are."""
-    if learning := [name for name, p in loss.named_parameters() if p.requires_grad]:
-        raise ConfigError(
-            f"task.loss: {type(loss).__name__} has weights of its own ({learning[0]}), which would not learn: a loss "
-            "has no optimizer; make it a part of the network"
-        )
+    check_weights(loss)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("error", message=BROADCAST)
@@ -101,6 +97,15 @@ def check_fit(loss: nn.Module, inputs: Sequence[Tensor], takes: str) -> None:
         raise told from error
 
 
+def check_weights(loss: nn.Module) -> None:
+    """Raises ConfigError for a loss with weights that would learn."""
+    if learning := [name for name, p in loss.named_parameters() if p.requires_grad]:
+        raise ConfigError(
+            f"task.loss: {type(loss).__name__} has weights of its own ({learning[0]}), which would not learn: a loss "
+            "has no optimizer; make it a part of the network"
+        )
+
+
 def unfit(loss: nn.Module, takes: str, error: Exception) -> ConfigError | None:
     """Return the sentence about inputs that a loss refuses; None for a bug in a loss of the user's own."""
     own = code_error(error) is not None and not isinstance(error, ValueError)
@@ -108,7 +113,7 @@ def unfit(loss: nn.Module, takes: str, error: Exception) -> ConfigError | None:
         return None
     place = place_of(error)
     where = f"; {place}" if place else ""
-    reason = reason_of(error).splitlines()[0][:200]
+    reason = reason_of(error).partition(". ")[0]
     other = "" if "task.route" in takes else "; task=Supervised gives a loss any parts of a batch"
     return ConfigError(f"task.loss: {type(loss).__name__} does not take {takes} ({reason}{where}){other}")
 

@@ -60,8 +60,7 @@ def _balance(key: str, value: Any, dataset: Any, meta: Mapping[str, Any], say: C
     names = [str(name) for name in meta.get("classes", ())]
     found = _positives(key, dataset, names) if key.endswith("pos_weight") else _weights(key, dataset, names)
     weights = tuple(float(f"{weight:.{FAR}g}") for weight in found)
-    told = names if len(names) == len(weights) else [str(i) for i in range(len(weights))]
-    told = told[-1:] if len(weights) == 1 else told
+    told = names[-len(weights) :] if len(names) >= len(weights) else range(len(weights))
     shown = ", ".join(f"{name} {weight:g}" for name, weight in zip(told, weights, strict=True))
     say(f"{key}: {BALANCED} over {len(dataset):,} training samples: {shown}")
     return weights

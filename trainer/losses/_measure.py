@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.task import Update, Weight
-from utils.blame import code_error, place_of
+from utils.blame import place_of_method
 from utils.errors import ConfigError, is_memory_shortage
 from utils.words import reason_of
 
@@ -108,10 +108,9 @@ def check_weights(loss: nn.Module) -> None:
 
 def unfit(loss: nn.Module, takes: str, error: Exception) -> ConfigError | None:
     """Return the sentence about inputs that a loss refuses; None for a bug in a loss of the user's own."""
-    own = code_error(error) is not None and not isinstance(error, ValueError)
-    if own or is_memory_shortage(error):
+    place = place_of_method(loss, "forward")  # empty for those of torch
+    if is_memory_shortage(error) or (place and not isinstance(error, ValueError)):
         return None
-    place = place_of(error)
     where = f"; {place}" if place else ""
     reason = reason_of(error).partition(". ")[0]
     other = "" if "task.route" in takes else "; task=Supervised gives a loss any parts of a batch"
@@ -125,7 +124,7 @@ def predicted(loss: nn.Module, outputs: Tensor) -> Tensor:
     return outputs.sigmoid() if isinstance(loss, nn.BCEWithLogitsLoss) else outputs
 
 
-def entropy_of_guess(loss: nn.Module) -> bool:
-    """Return whether a uniform guess among C classes has the loss ln C, also as validation measures it."""
-    plain = isinstance(loss, nn.CrossEntropyLoss) and loss.reduction == "mean"
-    return plain and loss.weight is None and loss.ignore_index < 0
+def entropy_of_guess(loss: nn.Module, classes: int) -> bool:
+    """Return whether a uniform guess among the classes has the loss ln C, also as validation measures it."""
+    plain = isinstance(loss, nn.CrossEntropyLoss) and loss.reduction == "mean" and loss.weight is None
+    return plain and not 0 <= loss.ignore_index < classes

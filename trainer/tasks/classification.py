@@ -67,7 +67,8 @@ class Classification(Task):
         return {"loss": learn(update, loss, weight, len(labels))}
 
     def at_chance(self) -> dict[str, float]:
-        return {"loss": math.log(len(self.classes))} if self.classes and entropy_of_guess(self.loss) else {}
+        count = len(self.classes)
+        return {"loss": math.log(count)} if count and entropy_of_guess(self.loss, count) else {}
 
     def meters(self) -> dict[str, Meter]:
         count = len(self.classes)

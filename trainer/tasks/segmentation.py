@@ -75,7 +75,8 @@ class Segmentation(Task):
         return {"loss": learn(update, loss, weight, len(masks)), **parts}
 
     def at_chance(self) -> dict[str, float]:
-        return {"cross_entropy": math.log(len(self.mask_values))} if entropy_of_guess(self.loss) else {}
+        count = len(self.mask_values)
+        return {"cross_entropy": math.log(count)} if entropy_of_guess(self.loss, count) else {}
 
     def meters(self) -> dict[str, Meter]:
         confusion = Confusion(len(self.mask_values))

@@ -48,7 +48,9 @@ def route_fault(route: Sequence[object], takes: Sequence[str], loss: str) -> str
         except ValueError as error:
             return f"task.route[{i}]: {error}"
     if takes and len(entries) != len(takes):
-        return f"task.route has {len(entries)} entries, and {loss} takes {len(takes)}: {', '.join(takes)}"
+        return (
+            f"task.route: {loss} takes {', '.join(takes)}: one entry for each of these {len(takes)}, not {len(entries)}"
+        )
     if not any(entry.network for entry in entries):
         return "task.route: no entry calls the network, which would learn nothing: write model(0) for one of them"
     return ""

@@ -124,7 +124,7 @@ def predicted(loss: nn.Module, outputs: Tensor) -> Tensor:
     return outputs.sigmoid() if isinstance(loss, nn.BCEWithLogitsLoss) else outputs
 
 
-def entropy_of_guess(loss: nn.Module, classes: int) -> bool:
+def entropy_of_guess(loss: Any, classes: int) -> bool:
     """Return whether a uniform guess among the classes has the loss ln C, also as validation measures it."""
     plain = isinstance(loss, nn.CrossEntropyLoss) and loss.reduction == "mean" and loss.weight is None
     return plain and not 0 <= loss.ignore_index < classes

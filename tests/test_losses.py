@@ -415,3 +415,19 @@ def test_the_run_stores_numbers_and_trains_again_with_them(run, tmp_path):
         build_task(
             load("default", {"task": {"name": "Classification", "loss": {"name": "NLLLoss", "weight": "balanced"}}}), {}
         )
+
+
+def test_the_page_has_a_line_for_each_loss_and_each_can_be_read():
+    import re
+
+    from conftest import ROOT
+
+    table = (ROOT / "docs" / "losses.md").read_text().partition("| loss | learns")[2]
+    lines = dict(re.findall(r"^\| (\w+) \|[^|]*\|(.*)\|$", table, re.M))
+    assert lines.keys() == set(COMPONENTS["loss"].all_names())
+    for name, cell in lines.items():
+        for task in re.findall(r"`(\{name.*?)`", cell):
+            cfg = at(f"task: {task}\noptim: SGD\n")
+            assert not isinstance(cfg, list), cfg
+            spec = cfg.task.args["loss"]
+            assert spec.name in (name, "sum"), name

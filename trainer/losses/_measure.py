@@ -75,11 +75,11 @@ def learn(update: Update, value: Tensor, weight: Weight, samples: int) -> Tensor
     return value / samples if isinstance(weight, str) else value
 
 
-def mean_of(value: Tensor, weight: Weight, samples: int) -> tuple[Tensor, float]:
+def mean_of(value: Tensor, weight: Weight, samples: int) -> tuple[Tensor, float | Tensor]:
     """Return a loss as a mean, and the number of samples, words or pixels that it is a mean over."""
     if isinstance(weight, str):
         return value / samples, samples
-    return value, samples if weight is None else float(weight)
+    return value, samples if weight is None else weight
 
 
 def check_fit(loss: nn.Module, inputs: Sequence[Tensor], takes: str) -> None:

@@ -76,8 +76,11 @@ class Supervised(Task):
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
         inputs = self._inputs(batch)
         meters["loss"].add(*mean_of(*self._measure(inputs), _count(batch)))
-        if self.hits and (hits := self.hits(*inputs)).numel():
-            meters["accuracy"].add(hits.float().mean(), hits.numel())
+        if self.hits:
+            right = self.hits(*inputs)
+            counted = _counted(self.loss, right, inputs[-1])
+            count = counted.sum()
+            meters["accuracy"].add((right & counted).sum() / count.clamp(min=1), count)
 
     def test_step(self, batch: Any) -> list[Row]:
         """Return the outputs for the first entry of the route that calls the network, a column for each number."""
@@ -175,10 +178,8 @@ def _shown(part: Any) -> str:
 
 def _hits(loss: nn.Module) -> Hits | None:
     """Return the function that says from a loss's arguments which samples are right; None for a loss that cannot."""
-    if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
-        return lambda outputs, targets: _classes(outputs, targets, loss.ignore_index)
-    if isinstance(loss, nn.MultiMarginLoss):
-        return lambda outputs, targets: _classes(outputs, targets)
+    if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)):
+        return _classes
     if isinstance(loss, (nn.BCELoss, nn.BCEWithLogitsLoss)):
         return lambda outputs, targets: (predicted(loss, outputs) > 0.5) == (targets > 0.5)
     if isinstance(loss, nn.SoftMarginLoss):
@@ -191,8 +192,13 @@ def _hits(loss: nn.Module) -> Hits | None:
     return None
 
 
-def _classes(outputs: Tensor, targets: Tensor, ignored: int | None = None) -> Tensor:
+def _classes(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return which classes are right; targets that are probabilities mean the likeliest class."""
-    targets = targets.argmax(1) if targets.is_floating_point() else targets
-    right = outputs.argmax(1) == targets
-    return right if ignored is None else right[targets != ignored]
+    return outputs.argmax(1) == (targets.argmax(1) if targets.is_floating_point() else targets)
+
+
+def _counted(loss: nn.Module, right: Tensor, targets: Any) -> Tensor:
+    """Return which of the samples count: not those whose class is the loss's `ignore_index`."""
+    if not hasattr(loss, "ignore_index") or targets.is_floating_point():
+        return torch.ones_like(right)
+    return targets != loss.ignore_index

@@ -64,12 +64,13 @@ class Average(Meter):
 class Mean(Average):
     """The mean over samples of a value that is known batch by batch, such as a loss."""
 
-    def add(self, value: float | Tensor, n: float) -> None:
+    def add(self, value: float | Tensor, n: float | Tensor) -> None:
         """Add a `value` (a number, or a tensor of one element) that is the mean over `n` samples, or their weights."""
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise ValueError(f"a mean is one number, not a tensor of shape {list(value.shape)}")
             value = float(value.detach().double())
+        n = float(n) if isinstance(n, Tensor) else n
         if n < 0:
             raise ValueError(f"a batch cannot hold {n} samples")
         self._add_sum(value * n, n)

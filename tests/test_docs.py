@@ -158,7 +158,10 @@ def test_every_config_and_flag_that_is_shown_is_right(page, run, tmp_path):
         if path.endswith(".yaml"):  # a config that a page adds, and that needs a file of its own
             (tmp_path / Path(path).name).write_text(content)
     for command, *arguments in typed(page, "train", "check", "selftest"):
-        own = any(flag in " ".join(arguments) for flag in ("--resume", "TinyNet", "--lr=fast")) or "line" in arguments
+        own = (
+            any(flag in " ".join(arguments) for flag in ("--resume", "TinyNet", "LogCosh", "--lr=fast"))
+            or "line" in arguments
+        )
         if not own:
             flags = [
                 a for a in arguments if not (command == "selftest" and a.startswith(("--trials", "--steps", "--only")))

@@ -2,8 +2,8 @@
 
 python main.py help [TOPIC]
 
-TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
-configs; one of these, as ResNet34; or a key, as optim.lr or lr.
+TOPIC is a command; models, data, tasks, losses, optimizers, schedules,
+transforms or configs; one of these, as ResNet34; or a key, as optim.lr or lr.
 """
 
 import itertools
@@ -35,6 +35,7 @@ LISTS = {
     "models": "model",
     "data": "data",
     "tasks": "task",
+    "losses": "loss",
     "optimizers": "optim",
     "schedules": "schedule",
     "transforms": "transform",
@@ -217,7 +218,12 @@ def _listing(kind: str) -> str:
 
 
 def _prefix(kind: str) -> str:
-    places = {"data": "data.dataset", "transform": "data.transform.train[…]", "watcher": "log.watchers[…]"}
+    places = {
+        "data": "data.dataset",
+        "loss": "task.loss",
+        "transform": "data.transform.train[…]",
+        "watcher": "log.watchers[…]",
+    }
     return places.get(kind, kind)
 
 

@@ -14,6 +14,7 @@ from configs.flags import apply_flags
 from configs.hints.guess import key_hint
 from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
+from configs.losses import check_loss
 from configs.roles import check_roles
 from configs.schema import Config, Data
 from configs.training import check_training
@@ -135,6 +136,7 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     """Check the values that depend on one another."""
     if isinstance(config.task, Component):
         _check_monitor(config, tree, problems)
+        check_loss(config, tree, problems)
     if isinstance(config.data, Data):
         _check_folds(config.data, tree, problems)
     check_roles(config, tree, problems)

@@ -1,10 +1,11 @@
 """The source of each kind of component; names and arguments are read from it, without importing it."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 from configs.optimization import FUNCTIONS, Optimizers, Schedules
 from utils.config.library import Library
-from utils.config.ranges import TORCH, TORCHVISION
+from utils.config.ranges import LOSSES, TORCH, TORCHVISION
 from utils.config.registry import Registry, connect
 
 __all__ = ["COMPONENTS", "LAYERS"]
@@ -22,6 +23,19 @@ SCHEDULERS = Library(
     # these take functions, which YAML cannot hold: a file of one's own does
     without=FUNCTIONS | {"LRScheduler"},
 )
+# LinearCrossEntropyLoss is a layer and a loss in one, and NLLLoss2d an old name.
+TORCH_LOSSES = Library(
+    "torch.nn",
+    "nn/modules/loss.py",
+    pattern=r"^class ([A-Z]\w+Loss)\(",
+    without=frozenset({"LinearCrossEntropyLoss", "NLLLoss2d"}),
+)
+# Weights of classes are tensors in torch and lists in YAML; "balanced" computes them from the training split.
+LOSS_TYPES: dict[str, Any] = dict.fromkeys(("weight", "pos_weight"), Literal["balanced"] | list[float] | None)
+LOSS_TYPES |= {"reduction": Literal["mean", "sum", "batchmean"], "size_average": None, "reduce": None}
+# Regression's words of before.
+LOSS_NAMES: dict[str, tuple[str, dict[str, str]]] = {"mean": ("MSELoss", {}), "sum": ("MSELoss", {"reduction": "sum"})}
+
 TRANSFORMS = Library(
     "torchvision.transforms.v2",
     "transforms/v2",
@@ -48,6 +62,14 @@ COMPONENTS = connect(
         "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
         "data": Registry("data", ROOT / "data", here=True, from_trainer=FROM_ENGINE),
         "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
+        "loss": Registry(
+            "trainer.losses",
+            ROOT / "trainer" / "losses",
+            [TORCH_LOSSES],
+            ranges=LOSSES,
+            types=LOSS_TYPES,
+            aliases=LOSS_NAMES,
+        ),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
         "optim": Optimizers(
             "trainer.optimizers",

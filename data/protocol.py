@@ -106,6 +106,13 @@ def labels_of(dataset: Any) -> Tensor | None:
     return None if labels is None or labels.is_floating_point() or labels.ndim != 1 else labels
 
 
+def label_table_of(dataset: Any) -> Tensor | None:
+    """Return 0 or 1 for each sample and label, [N, labels]; None for a dataset without several labels a sample."""
+    labels = getattr(dataset, "labels", None)
+    labels = None if labels is None else torch.as_tensor(labels)
+    return None if labels is None or labels.ndim != 2 or not bool(((labels == 0) | (labels == 1)).all()) else labels
+
+
 def identity_of(dataset: Any) -> str:
     """Return a hash of the samples' names, in order, and of their class numbers: other samples have another one."""
     digest = hashlib.sha256()

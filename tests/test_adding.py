@@ -1,4 +1,4 @@
-"""A model, a dataset and a task are each added by one file and one YAML; nothing else is touched."""
+"""A model, a dataset, a task and a loss are each added by one file and one YAML; nothing else is touched."""
 
 import shutil
 import subprocess
@@ -209,6 +209,39 @@ def test_a_broken_file_breaks_nobody_else(house):
     given = command("check", "--model=Oops")
     assert given.returncode == 2
     assert "broken.py was left out" in given.stderr
+
+
+LOSS = '''"""A loss that is not there yet."""
+
+from torch import nn
+
+__all__ = ["Fourth"]
+
+
+class Fourth(nn.Module):
+    """The fourth power of the difference."""
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, output, target):
+        return (self.scale * (output - target)).pow(4).mean()
+'''
+
+
+def test_a_loss(house):
+    folder, command = house
+    (folder / "trainer/losses/fourth.py").write_text(LOSS)
+    assert "The fourth power" in command("help", "losses").stdout
+    line = ["linear_regression", "--task.loss=Fourth"]
+    assert "did you mean 'task.loss.scale'" in command("check", *line, "--task.loss.sclae=2").stderr
+    given = command("train", *line, "--task.loss.scale=0.1", "--run=a", "--max-epoch=1", "--log.visdom=false")
+    assert given.returncode == 0, given.stderr
+    assert command("val", "checkpoints/a").returncode == 0
+    (folder / "trainer/losses/fourth.py").write_text(LOSS.replace("self.scale * (", "self.skale * ("))
+    given = command("train", *line, "--run=b", "--log.visdom=false")
+    assert given.returncode == 10 and given.stderr.startswith("trainer/losses/fourth.py:16: in forward: AttributeError")
 
 
 WATCHER = '''

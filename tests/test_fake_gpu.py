@@ -23,6 +23,7 @@ from models.sequence import SequenceClassifier
 from models.transformer_net import TransformerNet
 from models.two_layer import DynamicNet, TwoLayerNet
 from models.unet import UNet
+from trainer.losses.focal import FocalLoss
 from trainer.optim.average import MovingAverage
 from trainer.optim.update import make_updates
 from trainer.progress import RowMeans
@@ -34,6 +35,7 @@ from trainer.tasks.gan import GAN
 from trainer.tasks.regression import Regression
 from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.style_transfer import StyleTransfer
+from trainer.tasks.supervised import Supervised
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: test_gpu.py has it"),
@@ -92,7 +94,15 @@ CASES = {
     "LSTM of cells": Case(reader(kind="lstm_cell", bidirectional=True), (WORDS, LABELS)),
     "LSTM of words": Case(reader(), (WORDS, LABELS)),
     "regression": Case(lambda: Regression(TwoLayerNet(5, 2), outputs=[{"name": "a", "std": 2.0}, {"name": "b"}]), ROWS),
-    "regression of sums": Case(lambda: Regression(TwoLayerNet(5, 2), "sum"), ROWS, ROWS[0]),
+    "regression of sums": Case(lambda: Regression(TwoLayerNet(5, 2), nn.MSELoss(reduction="sum")), ROWS, ROWS[0]),
+    "weighted classes": Case(
+        lambda: Classification(MLP(3, in_features=5), ABC, loss=FocalLoss(2, [1.0, 2.0, 3.0])), (ROWS[0], LABELS)
+    ),
+    "supervised": Case(
+        lambda: Supervised(MLP(3, in_features=5), nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]))),
+        (ROWS[0], LABELS),
+    ),
+    "triplets": Case(lambda: Supervised(MLP(3, in_features=5), nn.TripletMarginLoss()), (ROWS[0],) * 3),
     "DynamicNet": Case(lambda: Regression(DynamicNet(5, 2)), ROWS),
     "U-Net": Case(
         lambda: Segmentation(UNet(2, width=2, depth=2), [0, 255]),

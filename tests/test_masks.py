@@ -123,7 +123,7 @@ def test_ignored_pixels_count_nowhere():
     logits, masks = torch.randn(2, 3, 6, 6), torch.randint(0, 3, (2, 6, 6))
     void = torch.rand(2, 6, 6) < 0.3
     holed = masks.where(~void, 255)
-    loss, parts = task._loss(logits, holed)
+    loss, parts, _ = task._loss(logits, holed)
     flat = torch.nn.functional.cross_entropy(logits, holed, ignore_index=255)
     torch.testing.assert_close(parts["cross_entropy"], flat)
     other = logits + 50 * void[:, None] * torch.tensor([1.0, -1.0, 0.5])[None, :, None, None]

@@ -82,7 +82,7 @@ class Fixed(nn.Module):
 def test_the_summed_loss_is_learned_from_whole_and_told_per_sample():
     learned = []
     batch = torch.zeros(4, 1), torch.zeros(4, 2)
-    task = Regression(Fixed(1.0, 2.0), loss="sum")
+    task = Regression(Fixed(1.0, 2.0), nn.MSELoss(reduction="sum"))
     assert task.train_step(batch, lambda loss, weight: learned.append(loss) or weight == "sum")["loss"] == 5
     assert learned[0] == 20
     meters = task.meters()
@@ -117,15 +117,15 @@ def test_a_network_with_another_number_of_outputs_is_told():
     task = Regression(Fixed(1.0, 2.0))
     with pytest.raises(ConfigError, match=r"\[4, 2\] for targets of shape \[4, 1\]"):
         task.train_step((torch.zeros(4, 1), torch.zeros(4, 1)), lambda loss: None)
-    with pytest.raises(ValueError, match="neither mean nor sum"):
-        Regression(Fixed(1.0), loss="median")
+    with pytest.raises(ConfigError, match="is over classes, and Regression learns numbers"):
+        Regression(Fixed(1.0), nn.CrossEntropyLoss())
 
 
 def test_wrong_sizes_and_names_end_in_a_sentence(run):
     given = run("train", "linear_regression", "--model.out_features=2", *PLAIN)
     assert (given.code, "as many outputs" in given.err) == (2, True)
     given = run("check", "two_layer", "--task.loss=median")
-    assert given.code == 2 and "expected one of mean, sum" in given.err
+    assert given.code == 2 and "task.loss: no 'median' in trainer/losses" in given.err
     assert run("check", "two_layer", "--train.monitor=rmse").code == 0
 
 

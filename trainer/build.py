@@ -23,6 +23,7 @@ from data.protocol import identity_of, meta_of
 from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
 from trainer.features import with_features
+from trainer.losses._balanced import tensors_in, with_balance
 from trainer.optim.init import initialise
 from trainer.optim.update import make_updates
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
@@ -99,7 +100,7 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     cfg = resolve_auto(cfg, device)
     dist.start(device)
     seed_everything(cfg.train)
-    train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
+    cfg, train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
     prepare_networks(task, cfg.train, training=True)
     named = {"given": given.names()} if given.names() else {}
     parts = _assembled(cfg, device, (train, val), meta, task, named, say)
@@ -154,12 +155,16 @@ def _assembled(
 
 def _data_and_task(
     cfg: Config, device: torch.device, stored: dict[str, Any] | None, given: Given, say: Say
-) -> tuple[Dataset, Dataset | None, Meta, Task]:
-    """Return the data and the task of a training, with the weights that it goes on from, or begins with."""
+) -> tuple[Config, Dataset, Dataset | None, Meta, Task]:
+    """Return the data and the task of a training, with the weights that it goes on from, or begins with.
+
+    The config is returned with the weights of classes that come from the data.
+    """
     train = given.train
     if train is None:
         train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
     meta = stored["meta"] if stored else meta_of(train)
+    cfg = with_balance(cfg, train, meta, say)
     task = build_task(cfg, meta, trained=stored is not None, given=given).to(device)
     if stored:
         load_network_state(task, stored["model"], stored.get("buffers", {}), "the checkpoint")
@@ -169,9 +174,9 @@ def _data_and_task(
     train = with_features(task, train, cfg, device, adapt=stored is None, say=say)
     train = with_fraction(train, cfg.data.fraction, cfg.train.seed)
     if not task.metrics or (given.train is not None and given.val is None):
-        return train, None, meta, task
+        return cfg, train, None, meta, task
     val = build_dataset(cfg, "val", meta, say) if given.val is None else given.val
-    return train, with_features(task, val, cfg, device, adapt=False, say=say), meta, task
+    return cfg, train, with_features(task, val, cfg, device, adapt=False, say=say), meta, task
 
 
 def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: bool = False) -> Dataset:
@@ -232,7 +237,7 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
     offered = {**meta, **networks, "output": cfg.test.output, "trained": trained, "losses": losses}
     if cfg.test.positive is not None:
         offered["positive"] = cfg.test.positive
-    return COMPONENTS["task"].build(cfg.task, "task", **offered)
+    return COMPONENTS["task"].build(tensors_in(cfg.task), "task", **offered)
 
 
 @contextmanager

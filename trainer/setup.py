@@ -47,7 +47,8 @@ def prepare_networks(task: nn.Module, train: Train, training: bool = False) -> N
         task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if train.compile:
         _quiet_compiler()
-    for network in task.children() if train.compile else ():
+    networks = (child for child in task.children() if next(child.parameters(), None) is not None)  # no loss
+    for network in networks if train.compile else ():
         network.compile(options=None if training else {"freezing": True})
 
 

@@ -53,7 +53,8 @@ class Freezing:
     def moving(self) -> Iterator[Tensor]:
         """Yield the buffers that a step may change: those of layers that stand still keep every bit."""
         for name, buffer in self.task.named_buffers():
-            if not any(name.startswith(f"{path}.") for path in self.task.still):
+            still = any(name.startswith(f"{path}.") for path in self.task.still)
+            if not still and name.split(".")[0] not in self.task.unsaved:
                 yield buffer
 
     def loosen(self) -> None:

@@ -49,7 +49,8 @@ def facts_of(state: RunState) -> dict[str, Any]:
 def first_words(parts: Parts, path: Path, console: Console) -> None:
     """Print the networks, the data and the device before the first step."""
     cfg, train = parts.cfg, parts.cfg.train
-    networks = ((role, sum(p.numel() for p in net.parameters())) for role, net in parts.state.task.named_children())
+    sums = ((role, sum(p.numel() for p in net.parameters())) for role, net in parts.state.task.named_children())
+    networks = ((role, count) for role, count in sums if count or role not in parts.state.task.unsaved)
     sizes = f"{parts.train_loader.size:,} train samples"
     if parts.val_loader is not None:
         sizes = f"{parts.train_loader.size:,} train and {parts.val_loader.size:,} val samples"

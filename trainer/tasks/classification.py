@@ -1,12 +1,14 @@
-"""One label of several for each input, learned by cross-entropy."""
+"""One label of several for each input, learned by cross-entropy or another loss over classes."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.losses._measure import check_fit, entropy_of_guess, learn, mean_of, measure
 from trainer.task import Row, Task, Update, output_of, pair_of
 from utils.config.ranges import Fraction
 from utils.errors import ConfigError, DataError
@@ -16,7 +18,11 @@ __all__ = ["Classification"]
 
 
 class Classification(Task):
-    """A classifier by cross-entropy over (input, label) batches."""
+    """A classifier over (input, label) batches.
+
+    `loss` takes logits [B, classes] and class numbers [B], as CrossEntropyLoss with a `weight` for each class, or
+    FocalLoss. Without one it is cross-entropy. `log_loss` is always plain cross-entropy.
+    """
 
     metrics: ClassVar[Mapping[str, str]] = {
         "accuracy": "max",
@@ -28,6 +34,7 @@ class Classification(Task):
     }
 
     target_kind: ClassVar[str] = "class"
+    unsaved: ClassVar[tuple[str, ...]] = ("loss",)
 
     def __init__(
         self,
@@ -36,17 +43,19 @@ class Classification(Task):
         positive: str | None = None,
         output: str = "probability",
         label_smoothing: Fraction = 0.0,
+        loss: Annotated[nn.Module, "loss"] | None = None,
     ):
         """`classes` are the names in label order; `output` and `positive` say what `test_step` writes.
 
-        Raises ConfigError when `positive` is none of the classes, DataError when there is but one class.
+        Raises ConfigError when `positive` is none of the classes, or `loss` takes no classes, DataError when there is
+        but one class.
         """
         super().__init__()
         if len(classes) == 1:
             raise DataError(f"there is one class only, '{classes[0]}': nothing to tell apart; see data.dataset")
         self.model = model
         self.classes, self.label_classes = list(classes), len(classes) or None
-        self.output, self.label_smoothing = output, label_smoothing
+        self.output, self.loss = output, self._loss(loss, label_smoothing)
         if positive is not None and positive not in self.classes:
             raise ConfigError(f"test.positive: no class '{positive}'; there is {', '.join(self.classes)}")
         self.positive = self.classes.index(positive) if positive is not None else len(self.classes) - 1
@@ -54,12 +63,12 @@ class Classification(Task):
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         inputs, labels = pair_of(batch)
         logits = self._logits(inputs)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        update(loss)
-        return {"loss": loss}
+        loss, weight = measure(self.loss, logits, labels, checked=True)
+        return {"loss": learn(update, loss, weight, len(labels))}
 
     def at_chance(self) -> dict[str, float]:
-        return {"loss": math.log(len(self.classes))} if self.classes else {}
+        count = len(self.classes)
+        return {"loss": math.log(count)} if count and entropy_of_guess(self.loss, count) else {}
 
     def meters(self) -> dict[str, Meter]:
         count = len(self.classes)
@@ -72,8 +81,7 @@ class Classification(Task):
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
         inputs, labels = pair_of(batch)
         logits = self._logits(inputs).float()
-        smoothed = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        meters["loss"].add(smoothed, len(labels))
+        meters["loss"].add(*mean_of(*measure(self.loss, logits, labels, checked=True), len(labels)))
         meters["log_loss"].add(F.cross_entropy(logits, labels), len(labels))
         for name in meters.keys() & {"accuracy", "f1", "confusion", "top5"}:
             meters[name].add(logits, labels)
@@ -100,6 +108,19 @@ class Classification(Task):
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Return the probability of each class, [B, classes]."""
         return self._logits(inputs).float().softmax(1)
+
+    def _loss(self, loss: nn.Module | None, label_smoothing: float) -> nn.Module:
+        """Return the loss. Raises ConfigError for one that takes no logits of classes, or is smoothed twice."""
+        if loss is None:
+            return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        if label_smoothing:
+            raise ConfigError(
+                "task.label_smoothing: is of the loss that task.loss replaces; see task.loss.label_smoothing"
+            )
+        count = len(self.classes) or 2
+        labels = torch.zeros(2 if count != 2 else 3, dtype=torch.int64)  # as many as classes could broadcast
+        check_fit(loss, [torch.zeros(len(labels), count), labels], f"logits of {count} classes and class numbers")
+        return loss
 
     def _logits(self, inputs: Tensor) -> Tensor:
         """Return [B, classes]. Raises ConfigError where the network gives another number of classes."""

@@ -1,16 +1,18 @@
-"""A class for every pixel, learned by cross-entropy and the Dice coefficient."""
+"""A class for every pixel, learned by cross-entropy or another loss, and the Dice coefficient."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.task import Row, Task, Update, output_of, pair_of
+from trainer.losses._measure import check_fit, entropy_of_guess, learn, measure
+from trainer.losses.dice import dice_loss
+from trainer.task import Row, Task, Update, Weight, output_of, pair_of
 from utils.config.ranges import NonNegative
 from utils.errors import ConfigError
 from utils.meters import Accuracy, Confusion, Mean, Meter
@@ -26,13 +28,15 @@ SIDE = 256  # pixels, of the pictures that are shown
 class Segmentation(Task):
     """Semantic segmentation over batches of images [B, C, H, W] and masks [B, H, W] of class numbers.
 
-    The network gives logits [B, classes, H, W]. The loss is cross-entropy plus `dice_weight` times the soft Dice loss.
+    The network gives logits [B, classes, H, W]. The loss is `loss` over these and the masks, such as FocalLoss, plus
+    `dice_weight` times the soft Dice loss; without one it is cross-entropy. DiceLoss alone wants dice_weight 0.
     `mean_iou` and `accuracy` count the pixels of all validation pictures together; `iou_<class>` is the intersection
     over union of a class, and `worst_iou` the smallest of them. A class that occurs neither in truth nor in predictions
     has none. Pixels without a class count nowhere: those whose value in the masks is `ignore_index`, and padding.
     """
 
     metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "max", "worst_iou": "max", "accuracy": "max", "loss": "min"}
+    unsaved: ClassVar[tuple[str, ...]] = ("loss",)
     shown: Tensor  # for `show`: a picture, its mask and the predicted one, grey [3, 1, SIDE, SIDE] in [0, 1]
 
     def __init__(
@@ -43,6 +47,7 @@ class Segmentation(Task):
         dice_weight: NonNegative = 1.0,
         ignore_index: int | Sequence[int] | None = None,
         ignored_class: int | None = None,
+        loss: Annotated[nn.Module, "loss"] | None = None,
     ):
         """`mask_values`, from the data, are the values or colours by which `test` writes the classes.
 
@@ -56,6 +61,8 @@ class Segmentation(Task):
         if ignored_class is None and not isinstance(ignore_index, int | None):
             raise ValueError("ignore_index is a colour, but the dataset has no masks of colours; give a class number")
         self.ignored: Any = ignore_index if ignored_class is None else ignored_class
+        self.loss = loss or nn.CrossEntropyLoss()
+        self._fit_loss()
         self.register_buffer("shown", torch.zeros(3, 1, SIDE, SIDE), persistent=False)
 
     def pixel_classes(self, images: Tensor) -> Tensor:
@@ -64,12 +71,12 @@ class Segmentation(Task):
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         logits, masks = self._logits(*pair_of(batch))
-        loss, parts = self._loss(logits, masks)
-        update(loss)
-        return {"loss": loss, **parts}
+        loss, parts, weight = self._loss(logits, masks)
+        return {"loss": learn(update, loss, weight, len(masks)), **parts}
 
     def at_chance(self) -> dict[str, float]:
-        return {"cross_entropy": math.log(len(self.mask_values))}
+        count = len(self.mask_values)
+        return {"cross_entropy": math.log(count)} if entropy_of_guess(self.loss, count) else {}
 
     def meters(self) -> dict[str, Meter]:
         confusion = Confusion(len(self.mask_values))
@@ -122,17 +129,38 @@ class Segmentation(Task):
             raise ConfigError(f"model: gives {logits.shape[1]} classes, the masks have {count}; see model.num_classes")
         return logits, masks
 
-    def _loss(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _fit_loss(self) -> None:
+        """Let the loss leave out pixels without a class.
+
+        Raises ConfigError for a loss that cannot, or takes no pictures and masks.
+        """
+        name = type(self.loss).__name__
+        if getattr(self.loss, "reduction", "mean") == "sum":
+            raise ConfigError(f"task.loss.reduction: a mean over pictures is added to {name}, which must be one, too")
+        if self.ignored is not None:
+            if not hasattr(self.loss, "ignore_index"):
+                raise ConfigError(f"task.loss: {name} has no ignore_index, and pixels of {self.ignored} have no class")
+            self.loss.ignore_index = self.ignored
+        logits, masks = torch.zeros(2, len(self.mask_values), 4, 3), torch.zeros(2, 4, 3, dtype=torch.int64)
+        check_fit(self.loss, self._flat(logits, masks), "logits [B, C, H, W] and masks [B, H, W]")
+
+    def _flat(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and masks pixel by pixel for torch's own losses over classes, otherwise as they are.
+
+        For whole pictures a GPU has no algorithm that gives the same bits each time.
+        """
+        if not isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
+            return logits, masks
+        return logits.movedim(1, -1).flatten(0, -2), masks.flatten()
+
+    def _loss(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor], Weight]:
+        """Return the loss, its parts, and its weight: the pixels that count, if nothing but these is learned from."""
         logits = logits.float()
-        # Pixel by pixel: for whole pictures a GPU has no algorithm that gives the same bits each time.
-        flat, ignored = logits.movedim(1, -1).flatten(0, -2), -100 if self.ignored is None else self.ignored
-        if self.ignored is None:
-            cross_entropy = F.cross_entropy(flat, masks.flatten())
-        else:  # a mean over no pixel would be no number
-            counted = (masks != ignored).sum().clamp(min=1)
-            cross_entropy = F.cross_entropy(flat, masks.flatten(), ignore_index=ignored, reduction="sum") / counted
-        dice = dice_loss(logits.softmax(1), masks, self.ignored)
-        return cross_entropy + self.dice_weight * dice, {"cross_entropy": cross_entropy, "dice_loss": dice}
+        loss, weight = measure(self.loss, *self._flat(logits, masks), checked=self.ignored is None)
+        dice = dice_loss(logits.softmax(1), masks, self.ignored)  # a mean over pictures
+        name = "cross_entropy" if isinstance(self.loss, nn.CrossEntropyLoss) else "pixel_loss"
+        whole = loss + self.dice_weight * dice if self.dice_weight else loss
+        return whole, {name: loss, "dice_loss": dice}, None if self.dice_weight else weight
 
     def _keep(self, image: Tensor, mask: Tensor, predicted: Tensor) -> None:
         """Remember a picture and its masks for `show`; its darkest pixel becomes black and its brightest white."""
@@ -199,22 +227,3 @@ class ClassIoU(IoU):
 def plain_name(name: str) -> str:
     """Return a class's name as a part of a metric's: letters of any script, digits and _."""
     return re.sub(r"\W+", "_", name).strip("_") or "class"
-
-
-def dice_loss(probabilities: Tensor, masks: Tensor, ignored: int | None = None) -> Tensor:
-    """1 - 2 Σ p t / (Σ p² + Σ t²), the mean over pictures and classes; each Σ goes over a picture's pixels.
-
-    Milletari et al., "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation", 2016,
-    section 3. Probabilities p [B, C, H, W], and masks [B, H, W] of class numbers, of which t is 1 where a pixel is of
-    the class. Pixels of the class `ignored` are left out. One pixel is added above and below the fraction's line: a
-    class that is rightly not seen costs nothing.
-    """
-    if ignored is not None:
-        counted = masks != ignored
-        probabilities, masks = probabilities * counted[:, None], masks.where(counted, 0)
-    truth = F.one_hot(masks, probabilities.shape[1]).movedim(-1, 1).to(probabilities)  # [B, C, H, W]
-    if ignored is not None:
-        truth = truth * counted[:, None]
-    overlap = 2 * (probabilities * truth).sum((2, 3))
-    total = probabilities.square().sum((2, 3)) + truth.sum((2, 3))  # t² is t
-    return 1 - ((overlap + 1) / (total + 1)).mean()

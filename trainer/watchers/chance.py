@@ -50,7 +50,7 @@ class Chance(Watcher):
             return
         if self.last:
             run.say(f"note: {self.last}")
-        elif LITTLE < self.guess < MUCH and self.best < self.guess + HARDLY * (1 - self.guess):
+        elif run.task.at_chance() and LITTLE < self.guess < MUCH and self.best < self.guess + HARDLY * (1 - self.guess):
             told = f"accuracy {self.best:.2f} is little more than the {self.guess:.2f} of a guess"
             run.say(f"note: {told}; more epochs may help, otherwise {_remedy(run)}")
 

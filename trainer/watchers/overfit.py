@@ -14,6 +14,7 @@ __all__ = ["Overfit"]
 
 NEAR = 0.1  # of the first loss: near zero
 FALLS, RISES = 0.9, 1.1  # the last quarter's loss over that before it
+NEVER_ZERO = ("GaussianNLLLoss", "PoissonNLLLoss", "SoftTargetCrossEntropy")
 STRAIGHT = ("Normalize", "Resize", "CenterCrop", "ToImage", "ToDtype", "ToTensor", "Grayscale", "Pad")
 
 
@@ -73,8 +74,11 @@ def _regularised(run: Run) -> Iterator[str]:
     decay = max(g.get("weight_decay", 0) for step in run.updates.steps.values() for g in step.optimizer.param_groups)
     if decay:
         yield f"optim.weight_decay is {decay:g}"
-    if smoothing := run.cfg.task.args.get("label_smoothing"):
-        yield f"task.label_smoothing is {smoothing:g}"
+    loss = getattr(run.task, "loss", None)
+    if smoothing := getattr(loss, "label_smoothing", 0.0):
+        yield f"label_smoothing is {smoothing:g}"
+    if type(loss).__name__ in NEVER_ZERO:
+        yield f"{type(loss).__name__} is not 0 even where all is right"
     if names := _augmentation(run):
         yield f"the training is augmented ({', '.join(names)})"
 

@@ -3,7 +3,19 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-__all__ = ["Count", "Fraction", "LONGEST", "Depth", "NonNegative", "Range", "Seed", "TORCH", "TORCHVISION"]
+__all__ = [
+    "Count",
+    "Fraction",
+    "LONGEST",
+    "LOSSES",
+    "Depth",
+    "NonNegative",
+    "Positive",
+    "Range",
+    "Seed",
+    "TORCH",
+    "TORCHVISION",
+]
 
 LONGEST = 2**63 - 1  # the largest whole number that torch and numpy hold
 FINITE = 1e30  # a bound that leaves out infinity alone
@@ -32,6 +44,7 @@ Depth = Annotated[int, Range(1, 1000)]  # more of them would take hours to build
 Fraction = Annotated[float, Range(0, 1)]
 Seed = Annotated[int, Range(0, 2**31)]
 NonNegative = Annotated[float, Range(0, FINITE)]
+Positive = Annotated[float, Range(1 / FINITE, FINITE)]
 
 # Arguments of torch's optimizers and schedulers, which tell no range in their types.
 TORCH = {
@@ -67,6 +80,16 @@ TORCH = {
     "step_size_down": Range(1, 1e9),
     "total_iters": Range(0, 1e9),
     "lr_decay": Range(0, 1),
+}
+
+# The same of torch's losses.
+LOSSES = {
+    "label_smoothing": Range(0, 1),
+    "beta": Range(0, FINITE),
+    "delta": Range(1 / FINITE, FINITE),
+    "eps": Range(0, 1),
+    "margin": Range(-FINITE, FINITE),
+    "blank": Range(0, 1e9),
 }
 
 # The same of torchvision's transforms: sizes, and how often something is done, which would take hours beyond.

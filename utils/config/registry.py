@@ -43,6 +43,10 @@ class Registry:
     variants: dict[str, Library] = field(default_factory=dict)  # by family: its variants
     renamed: dict[str, str] = field(default_factory=dict)  # by old name: the new name, for a suggestion
     ranges: Mapping[str, Range] = field(default_factory=dict)  # of arguments whose types tell none, by name
+    # of a library's arguments whose annotation tells no type of a YAML value, by name; None: not for a config
+    types: Mapping[str, Any] = field(default_factory=dict)
+    # other names: a name, and the arguments that it stands for
+    aliases: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     # by kind: the registries of arguments that are components themselves
     catalogues: Mapping[str, "Registry"] = field(default_factory=dict, repr=False, compare=False)
 
@@ -69,18 +73,18 @@ class Registry:
 
     def literal(self, name: str, attribute: str) -> Any:
         """Return a class attribute that is a literal in the source, own or inherited; None if there is none."""
-        for node in self._lineage(name):
-            for item in node.body if node else ():
-                targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
-                if any(getattr(target, "id", "") == attribute for target in targets):
-                    return _literal(getattr(item, "value", None))
-        return None
+        found = (source.literal_in(node, attribute) for node in self._lineage(name) if node)
+        return next((values[0] for values in found if values), None)
 
     def signature(self, name: str) -> Signature:
-        """Return the constructor's signature; that of a variant has no first argument."""
+        """Return the constructor's signature; that of a variant has no first argument, that of another name none."""
+        if name in self.aliases:
+            return Signature({})
         family, _, variant = name.partition(":")
         read = read_signature(self._lineage(family), kinds=self.catalogues)
         hidden = list(read.parameters)[:1] if variant else []
+        if name not in self.names():
+            read = read.typed(self.types)
         return Signature({k: v for k, v in read.parameters.items() if k not in hidden}, read.open)
 
     def networks(self, name: str) -> dict[str, bool] | None:
@@ -96,7 +100,7 @@ class Registry:
         for definition in self._lineage(name):
             if definition is None:
                 return None
-            found |= {node.attr for node in ast.walk(definition) if isinstance(node, ast.Attribute) and _is_set(node)}
+            found |= source.attributes_set(definition)
         return found
 
     def arguments(self, name: str) -> dict[str, Parameter]:
@@ -137,6 +141,9 @@ class Registry:
         """
         if message := self._unknown(name):
             raise ConfigError(f"{key}: {message}" if key else message)
+        if name in self.aliases:
+            meant, args = self.aliases[name]
+            return functools.partial(self.get(meant), **args)
         family, _, variant = name.partition(":")
         place, path = self._public().get(family, (None, None))
         if place and path:
@@ -207,6 +214,8 @@ class Registry:
     def _unknown(self, name: str) -> str:
         """Return the reason why a name cannot be used; empty if it can."""
         family, _, variant = name.partition(":")
+        if name in self.aliases:
+            return ""
         if family in self.variants:
             choices = self.variants[family].names()
             missing = f"{family} needs a variant, as {family}:{choices[0]}"
@@ -287,14 +296,3 @@ def connect(registries: dict[str, Registry]) -> dict[str, Registry]:
     for registry in registries.values():
         registry.catalogues = registries
     return registries
-
-
-def _is_set(node: ast.Attribute) -> bool:
-    return isinstance(node.ctx, ast.Store) and getattr(node.value, "id", "") == "self"
-
-
-def _literal(node: ast.expr | None) -> Any:
-    try:
-        return ast.literal_eval(node) if node is not None else None
-    except (ValueError, TypeError):
-        return None  # a value that is known only at run time

@@ -2,12 +2,12 @@
 
 import ast
 import typing
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Never, Union
 
 from utils.config.convert import Component
-from utils.config.ranges import Count, Depth, Fraction, NonNegative, Range, Seed
+from utils.config.ranges import Count, Depth, Fraction, NonNegative, Positive, Range, Seed
 
 __all__ = ["PLAIN", "Parameter", "Signature", "UNKNOWN", "base_name", "read_signature"]
 
@@ -23,7 +23,14 @@ NAMES |= dict.fromkeys(["Path", "PathLike", "InterpolationMode", "dtype"], str)
 CODE = ["Tensor", "Parameter", "ParamsT", "Module", "ModuleList", "Optimizer", "LRScheduler", "Generator", "Callable"]
 NAMES |= dict.fromkeys(CODE, Never)
 
-NAMES |= {"Count": Count, "Fraction": Fraction, "Depth": Depth, "NonNegative": NonNegative, "Seed": Seed}
+NAMES |= {
+    "Count": Count,
+    "Fraction": Fraction,
+    "Depth": Depth,
+    "NonNegative": NonNegative,
+    "Positive": Positive,
+    "Seed": Seed,
+}
 
 # Bases whose constructor takes no arguments.
 PLAIN = {"object", "ABC", "Protocol", "Generic", "Module", "Dataset", "IterableDataset"}
@@ -55,6 +62,11 @@ class Signature:
 
     parameters: dict[str, Parameter]
     open: bool = False
+
+    def typed(self, types: Mapping[str, Any]) -> "Signature":
+        """Return the signature with these types of arguments, by name; it lacks those whose type is None."""
+        known = {k: replace(v, type=types[k]) if types.get(k) else v for k, v in self.parameters.items()}
+        return Signature({k: v for k, v in known.items() if types.get(k, v) is not None}, self.open)
 
 
 def read_signature(

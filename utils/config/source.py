@@ -5,8 +5,20 @@ import functools
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Stamp", "defined", "defined_in_library", "fault", "import_of", "matches", "public_names", "stamp"]
+__all__ = [
+    "Stamp",
+    "attributes_set",
+    "defined",
+    "defined_in_library",
+    "fault",
+    "import_of",
+    "literal_in",
+    "matches",
+    "public_names",
+    "stamp",
+]
 
 Stamp = tuple[int, int, int]
 # An `__all__` of plain names, which can be read without parsing the whole file.
@@ -109,3 +121,21 @@ def matches(folder: Path | None, pattern: str) -> dict[str, Path]:
         return {}
     files = [folder] if folder.is_file() else sorted(folder.glob("*.py"))
     return {name: path for path in files for name in re.findall(pattern, _text(path), re.MULTILINE)}
+
+
+def literal_in(node: ast.AST, attribute: str) -> list[Any]:
+    """Return the value of a class's attribute in a list, None if it is known only at run time; [] without it."""
+    for item in getattr(node, "body", []):
+        targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
+        if any(getattr(target, "id", "") == attribute for target in targets):
+            try:
+                return [ast.literal_eval(item.value) if item.value is not None else None]
+            except (ValueError, TypeError):
+                return [None]
+    return []
+
+
+def attributes_set(node: ast.AST) -> set[str]:
+    """Return the attributes that a class sets on self (`self.net = …`)."""
+    found = (one for one in ast.walk(node) if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Store))
+    return {one.attr for one in found if getattr(one.value, "id", "") == "self"}

@@ -42,7 +42,7 @@ class Average(Meter):
     def __init__(self) -> None:
         self._meter = average_counter()
 
-    def _add_sum(self, total: float, n: int) -> None:
+    def _add_sum(self, total: float, n: float) -> None:
         # Torchnet wants the sum. The deviation that it also keeps has no meaning for n > 1, and can be the root of a
         # negative number; its warning is of no interest.
         if n:
@@ -50,7 +50,8 @@ class Average(Meter):
                 self._meter.add(total, n)
 
     def state(self) -> State:
-        return {"sum": float(self._meter.sum), "n": int(self._meter.n)}
+        n = float(self._meter.n)  # of weighted samples no whole number
+        return {"sum": float(self._meter.sum), "n": int(n) if n.is_integer() else n}
 
     def merge(self, state: State) -> None:
         self._add_sum(state["sum"], state["n"])
@@ -63,12 +64,13 @@ class Average(Meter):
 class Mean(Average):
     """The mean over samples of a value that is known batch by batch, such as a loss."""
 
-    def add(self, value: float | Tensor, n: int) -> None:
-        """Add a `value` (a number, or a tensor of one element) that is the mean over `n` samples."""
+    def add(self, value: float | Tensor, n: float | Tensor) -> None:
+        """Add a `value` (a number, or a tensor of one element) that is the mean over `n` samples, or their weights."""
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise ValueError(f"a mean is one number, not a tensor of shape {list(value.shape)}")
             value = float(value.detach().double())
+        n = float(n) if isinstance(n, Tensor) else n
         if n < 0:
             raise ValueError(f"a batch cannot hold {n} samples")
         self._add_sum(value * n, n)

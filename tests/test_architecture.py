@@ -26,7 +26,7 @@ TIERS = (
     ("data/loading/", "data/looking/"),
     ("trainer/task.py", "trainer/progress.py", "trainer/signals.py", "trainer/setup.py", "trainer/messages.py"),
     ("trainer/losses/", "trainer/tasks/", "trainer/optimizers/", "trainer/schedules/"),
-    ("trainer/parallel/", "trainer/optim/", "trainer/checkpointing/"),
+    ("trainer/parallel/", "trainer/parameters/", "trainer/optim/", "trainer/checkpointing/"),
     ("trainer/evaluate.py", "trainer/features.py", "trainer/build.py", "trainer/state.py", "trainer/last_epochs.py"),
     ("trainer/watchers/watcher.py",),
     ("trainer/trainer.py",),

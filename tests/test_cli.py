@@ -174,8 +174,8 @@ def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
         (["--name=a"], "--name=a: no key 'name'; did you mean 'run'?"),
         (["--data.transform.train[0].size=9"], "--data.transform.train[0].size=9: a list is given whole, as "
         "'--data.transform.train=[{name: Resize, size: 64}]', or in a file"),
-        (["--optim=Adam", "--momentum=1"], "--momentum=1: no key 'momentum'; it is an argument of RMSprop and SGD: add "
-         "--optim=RMSprop"),
+        (["--optim=Adam", "--momentum=1"], "--momentum=1: no key 'momentum'; it is an argument of Muon and RMSprop "
+         "and SGD: add --optim=Muon"),
         (["--optim=Adagrad", "--lr-decay=1"], "--lr-decay=1: could be --optim.lr_decay or --schedule.lr_decay: write "
          "it in full"),
         (["a", "b"], "check takes one word, got a, b; flags are written --key=value"),

@@ -159,8 +159,6 @@ def test_every_config_and_flag_that_is_shown_is_right(page, run, tmp_path):
             (tmp_path / Path(path).name).write_text(content)
     for command, *arguments in typed(page, "train", "check", "selftest"):
         own = any(flag in " ".join(arguments) for flag in OWN) or "line" in arguments
-            or "line" in arguments
-        )
         if not own:
             flags = [
                 a for a in arguments if not (command == "selftest" and a.startswith(("--trials", "--steps", "--only")))

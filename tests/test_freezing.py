@@ -13,7 +13,7 @@ from torch import nn
 
 from configs import ConfigError, load
 from trainer.build import build
-from trainer.optim.freezing import Freezing
+from trainer.parameters.freezing import Freezing
 from trainer.tasks.gan import GAN
 
 NET = '''

@@ -11,7 +11,7 @@ from configs import ConfigError, load
 from configs.components import COMPONENTS
 from models.dcgan import DCGANGenerator
 from models.resnet34 import ResNet34
-from trainer.optim.init import initialise
+from trainer.parameters.init import initialise
 from trainer.tasks.classification import Classification
 from trainer.tasks.gan import GAN
 

@@ -7,7 +7,7 @@ import torch
 from conftest import PLAIN
 from torch import nn
 
-from trainer.optim.hidden import find_hidden
+from trainer.parameters.hidden import find_hidden
 
 RUN = ["--run=a", "--max-epoch=1", "--train.max_steps=12", "--batch-size=64", *PLAIN]
 IMPORTS = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"

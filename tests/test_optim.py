@@ -13,8 +13,8 @@ from torch import nn
 from configs import COMPONENTS, Component, load
 from trainer.build import Given, build
 from trainer.checks.memory import timed_steps
-from trainer.optim.groups import layer_numbers, learnable
 from trainer.optim.joint import make_optimizer
+from trainer.parameters.groups import layer_numbers, learnable
 from trainer.trainer import Trainer
 from utils.errors import CodeError, ConfigError
 

@@ -24,8 +24,8 @@ from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
 from trainer.features import with_features
 from trainer.losses._balanced import tensors_in, with_balance
-from trainer.optim.init import initialise
 from trainer.optim.update import make_updates
+from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
 from trainer.task import Task

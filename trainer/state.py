@@ -13,10 +13,10 @@ from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
 from trainer.optim.average import EpochMean, MovingAverage
 from trainer.optim.closure import with_closure
-from trainer.optim.freezing import Freezing
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
 from trainer.parallel.ddp import Step, average_, shared_step
+from trainer.parameters.freezing import Freezing
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
 from trainer.task import Task
 from utils import dist

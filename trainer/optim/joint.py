@@ -8,8 +8,8 @@ from torch import nn
 
 from configs import COMPONENTS, Component
 from configs.optimization import OPTIM_KEYS
-from trainer.optim.groups import Groups, Parameters, sparse_names
 from trainer.optim.step import needs_closure, stepper
+from trainer.parameters.groups import Groups, Parameters, sparse_names
 from utils.errors import ConfigError
 from utils.torch_private import spare_compiler
 

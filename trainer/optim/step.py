@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from configs import Config
-from trainer.optim.groups import learnable
 from trainer.optim.schedule import Schedule
+from trainer.parameters.groups import learnable
 from trainer.task import Weight
 from utils import dist
 from utils.errors import NonFiniteError

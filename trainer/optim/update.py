@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from configs import Config
 from configs.schema import Train
-from trainer.optim.freezing import Freezing
-from trainer.optim.groups import learnable, sparse_names
-from trainer.optim.hidden import find_hidden
 from trainer.optim.joint import make_optimizer
 from trainer.optim.nonfinite import BufferBackup
 from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
+from trainer.parameters.freezing import Freezing
+from trainer.parameters.groups import learnable, sparse_names
+from trainer.parameters.hidden import find_hidden
 from trainer.progress import Monitor
 from trainer.task import Task, Weight
 from utils import dist

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.optim.hidden import find_hidden
+from trainer.parameters.hidden import find_hidden
 from trainer.watchers.watcher import Run, Watcher
 from utils.blame import place_of_attribute, place_of_method
 

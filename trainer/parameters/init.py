@@ -11,7 +11,7 @@ from configs.components import LAYERS
 from configs.schema import Train
 from configs.training import init_component
 from trainer.checkpointing.weights import saved_names
-from trainer.optim.names import matching, unknown
+from trainer.parameters.names import matching, unknown
 from trainer.task import Task
 from utils.randomness import mix
 from utils.words import count_of

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from configs import Config
 from trainer.checkpointing.weights import saved_names
-from trainer.optim.names import matching
+from trainer.parameters.names import matching
 from trainer.task import Task
 from utils.errors import ConfigError
 from utils.torch_private import is_batch_norm

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from configs import Component
-from trainer.optim.names import unknown
+from trainer.parameters.names import unknown
 from utils.errors import ConfigError
 
 __all__ = ["Groups", "learnable", "sparse_names"]

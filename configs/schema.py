@@ -49,6 +49,10 @@ class Data:
     cache: Literal["ram", "disk", "gpu"] | None = None
     shuffle: bool = True  # a new order of the training samples each epoch, a function of (seed, epoch)
     balance_classes: bool = False  # draw every class equally often; with replacement
+    # a sample that cannot be read: raise ends the run; skip makes the batch smaller; replace takes another sample, a
+    # function of (seed, epoch, index); quarantine does so, and never reads it again. bad_samples.csv lists all
+    on_bad_sample: Literal["raise", "skip", "replace", "quarantine"] = "raise"
+    max_bad: Annotated[int | float, Range(0)] = 0.05  # bad samples of a split that end the run: more than 10, or 0.05
     drop_last: bool = False  # leave out a last training batch that is not full
     pin_memory: bool = True  # with a GPU: copy batches while it computes
     # seconds without a batch until workers count as frozen; 0: never

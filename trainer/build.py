@@ -19,7 +19,7 @@ from data.loading.cache import with_cache
 from data.loading.loader import Loader
 from data.loading.part import with_fraction
 from data.loading.transforms import make_transform
-from data.protocol import identity_of, meta_of
+from data.protocol import be_lenient, identity_of, meta_of
 from trainer.checkpointing.weights import load_initial, load_network_state
 from trainer.features import with_features
 from trainer.optim.update import make_updates
@@ -151,6 +151,8 @@ def _data_and_task(
 ) -> tuple[Dataset, Dataset | None, Meta, Task]:
     """Return the data and the task of a training, with the weights that it goes on from, or begins with."""
     train = given.train
+    for handed in (given.train, given.val) if cfg.data.on_bad_sample != "raise" else ():
+        be_lenient(handed)
     if train is None:
         train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
     meta = stored["meta"] if stored else meta_of(train)
@@ -199,6 +201,8 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
         dataset = registry.build(spec, "data.dataset", **offered)
     except OSError as error:
         raise DataError(f"data.dataset: {spec.name}: {reason_of(error)} ({place_of(error)})") from error
+    if cfg.data.on_bad_sample != "raise":
+        be_lenient(dataset)
     device = choose_device(cfg.train.use_gpu if cfg.data.cache == "gpu" else False)
     return with_cache(dataset, cfg.data.cache, say, device)
 

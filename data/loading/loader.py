@@ -7,25 +7,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from configs.schema import Data
 from data._broken import all_broken
-from data.loading.collate import check_labels, collate, read_sample
+from data.loading.bad_samples import BadSamples
 from data.loading.samplers import epoch_order
+from data.loading.samples import Keys, Samples
 from data.loading.threads import Threads
 from data.loading.workers import Workers, release_frames
 from data.protocol import batch_reader, draws, files_of, ids_of, is_on_gpu, takes_exclude
 from utils import dist
 from utils.device import CPU, move
 from utils.errors import ConfigError, DataError, PictureError, UserError, WorkerError
-from utils.randomness import mix, random_state, seed_all, set_random_state
 from utils.terminal import show
 from utils.torch_private import pin_memory
 
-__all__ = ["Loader", "spread"]
+__all__ = ["Loader", "looking", "spread"]
 
-Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
 # errors of the program; they do not mean that a worker was lost
 PROGRAM_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 PROBED = 8  # samples of a probe
@@ -65,7 +64,9 @@ class Loader:
         assert cfg.batch_size != "auto", "a number takes its place before"
         self.batch_size = cfg.batch_size
         self.order: Tensor | None = None  # of a part, see `part`
-        self.samples = _Samples(dataset, seed, late=device.type == "cuda", classes=classes)
+        self.samples = Samples(dataset, seed, late=device.type == "cuda", classes=classes)
+        self.bad = BadSamples(dataset, cfg, training, self.size, say)
+        self.samples.action, self.samples.fewest = self.bad.action, least if training else 0
         self.threaded = self._use_threads()
         self._workers: Workers | None = None
         self._threads: Threads | None = None
@@ -112,7 +113,7 @@ class Loader:
         """
         if self.size and self.samples.reader is None:
             chosen = spread(len(self.samples), PROBED)
-            if isinstance(batch := self.samples.__getitems__((0, chosen))[1], UserError):
+            if isinstance(batch := self.samples.__getitems__((0, chosen, ()))[1], UserError):
                 raise batch
 
     def first(self, batches: int) -> Tensor:
@@ -127,6 +128,7 @@ class Loader:
         part.order, part.size = indices.repeat(times), times * len(indices)
         part.batch_size = min(self.batch_size, max(1, len(indices)))
         part.cfg, part._workers, part._threads = replace(self.cfg, num_workers=0, drop_last=False), None, None
+        part.bad = self.bad.silent()
         return part
 
     def _to_device(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
@@ -149,13 +151,17 @@ class Loader:
             self._workers = None
         while position < count:
             try:
-                wanted = ((epoch, self._rank_indices(order, number)) for number in range(position, count))
-                for indices, batch in self._read(wanted, careful=lost == MAX_WORKER_LOSSES - 1):
+                numbers = range(position, count)
+                wanted = ((epoch, self._rank_indices(order, number), self.bad.unread()) for number in numbers)
+                for indices, batch, bad in self._read(wanted, careful=lost == MAX_WORKER_LOSSES - 1):
+                    if bad:
+                        self.bad.add(bad)
                     if isinstance(batch, PictureError):
                         raise all_broken(files_of(self.dataset), batch, takes_exclude(self.dataset))
                     if isinstance(batch, UserError):
                         raise batch
-                    yield indices, batch
+                    if indices:  # all samples of a batch of validation may be left out
+                        yield indices, batch
                     position += 1
             except (UserError, MemoryError):
                 raise
@@ -164,6 +170,7 @@ class Loader:
                     raise
                 lost += 1
                 self._replace(error, lost, self._rank_indices(order, position).tolist())
+        self.bad.share()
 
     def _use_threads(self) -> bool:
         """Return whether threads read. Processes read if samples draw random numbers that threads would share."""
@@ -175,7 +182,7 @@ class Loader:
             )
         return self.cfg.loader == "threads" or (self.cfg.loader == "auto" and draws(reader))
 
-    def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any]]:
+    def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any, Any]]:
         """Return the wanted batches. `careful`: one worker, one batch at a time, so that the failing batch is known."""
         cfg, pin = self.cfg, self.cfg.pin_memory and self.device.type == "cuda"
         if cfg.num_workers and not self.threaded:
@@ -229,49 +236,15 @@ class Loader:
         return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
 
 
+def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:
+    """Return the batches of a split in a drawn order, for a look that is no part of the run of this config."""
+    action: Any = "raise" if cfg.data.on_bad_sample == "raise" else "replace"
+    data = replace(cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False, on_bad_sample=action)
+    loader = Loader(dataset, data, cfg.train.seed, training=True, device=device)
+    loader.bad = loader.bad.silent()
+    return loader
+
+
 def spread(size: int, most: int) -> Tensor:
     """Return the numbers of at most `most` samples from all over a split of `size`."""
     return torch.linspace(0, size - 1, min(most, size)).long()
-
-
-class _Samples(Dataset):
-    """A dataset that is read a batch at a time; each sample has its own random numbers."""
-
-    def __init__(self, dataset: Dataset, seed: int, late: bool = False, classes: int | None = None):
-        """Store the dataset. `late`: leave batches unfinished, if the dataset can finish them on the device."""
-        self.dataset, self.seed, self.classes = dataset, seed, classes
-        self.reader = batch_reader(dataset)
-        self.draws = draws(self.reader)
-        self.late = late and self.draws
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitems__(self, keys: Keys) -> tuple[list[int], Any]:
-        """Return (indices, the collated batch).
-
-        A UserError is returned in place of the batch, because workers would wrap it.
-        """
-        epoch, chosen = keys[0], torch.as_tensor(keys[1])
-        indices = chosen.tolist()
-        try:
-            seeds = [mix(self.seed, epoch, index) for index in indices] if self.draws or not self.reader else []
-            if self.reader is not None:
-                batch = self.reader.read(chosen, seeds)
-                return indices, self.reader.finish(batch) if self.draws and not self.late else batch
-            return indices, self._gather(indices, seeds)
-        except UserError as error:
-            return indices, error
-
-    def _gather(self, indices: list[int], seeds: list[int]) -> Any:
-        before = None if get_worker_info() else random_state()
-        samples = []
-        for index, seed in zip(indices, seeds, strict=True):
-            seed_all(seed)
-            samples.append(read_sample(self.dataset, index))
-        if before:
-            set_random_state(before)
-        batch = collate(self.dataset, indices, samples)
-        if self.classes:
-            check_labels(self.dataset, indices, batch, self.classes)
-        return batch

@@ -9,7 +9,15 @@ from trainer.checks.rehearsal import rehearse
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
 from trainer.run.recorder import Origin, begin_record
-from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
+from trainer.run.report import (
+    draw_stopped,
+    facts_of,
+    first_words,
+    keep_bad_samples,
+    last_words,
+    tell_bad_samples,
+    tell_data,
+)
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
@@ -82,6 +90,7 @@ def run_in_folder(
     outlets = Outlets(console, Logger())
     if folder is not None:
         outlets = open_outlets(parts, folder, console, given, rehearsed)
+        keep_bad_samples(parts, folder.path)
         first_words(parts, folder.path, console)
         tell_data(parts, folder.path, console)
     trainer = Trainer(parts.cfg, parts, outlets)
@@ -100,6 +109,7 @@ def run_in_folder(
         if folder is not None and state == "stopped" and parts.cfg.log.pictures:
             draw_stopped(folder.path, console)
     run = parts.state
+    tell_bad_samples(parts, console)
     if code:
         console.say(f"stopped after step {run.progress.step}, saved; continue with --resume=checkpoints/{name}")
     elif folder is not None:

@@ -4,9 +4,11 @@ import csv
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import BESIDE, PLAIN, dogcats, rows, same, same_run, state
+from PIL import Image, ImageOps
 
 from configs import Component
 from configs.schema import Data
@@ -17,6 +19,7 @@ from data.loading.loader import Loader
 from data.loading.transforms import make_transform
 from data.protocol import be_lenient
 from utils.errors import ConfigError, DataError, PictureError
+from utils.images import Region, read_image, read_region
 
 BROKEN = BESIDE / "broken_images"
 CUT, EMPTY = ("cat.3", "cat.7", "dog.11"), "dog.6"  # of training, of validation
@@ -342,9 +345,35 @@ def test_fast_and_exact_find_the_same_bad_files_and_read_the_others(tripping, fa
     assert set(bad) == _refused(dataset, dataset.ids)
 
 
-def _refused(dataset, names) -> set[str]:
-    from utils.images import read_image
+@needs_broken
+@pytest.mark.filterwarnings("ignore")
+def test_odd_files_are_read_as_pillow_reads_them():
+    """Turned upright, with their palettes and colours, an animation's first frame; only more bits are scaled to 8."""
+    read, more_bits, refused = 0, 0, []
+    for path in sorted((BROKEN / "odd_but_valid").iterdir()):
+        try:
+            ours = read_image(str(path))
+        except PictureError:
+            refused.append(path.name)
+            continue
+        with Image.open(path) as file:
+            theirs = ImageOps.exif_transpose(file)
+            wide = theirs.mode.startswith("I") or theirs.mode == "F"
+            if wide:  # Pillow's own conversion clips them at 255, and leaves a white picture
+                values = np.asarray(theirs).astype(np.float64)
+                scaled = values / values.max() * int(np.asarray(ours).max())
+                assert np.abs(np.asarray(ours)[:, :, 0] - scaled).max() < 2, path.name
+            else:
+                assert np.array_equal(np.asarray(ours), np.asarray(theirs.convert("RGB"))), path.name
+        more_bits, read = more_bits + wide, read + 1
+        width, height = ours.size
+        if width * height < 10**6:  # the fast way gives the same pixels where nothing is made smaller
+            found = read_region(str(path), lambda w, h: Region((0, 0, w, h), (w, h)))
+            assert np.array_equal(found, np.asarray(ours)), path.name
+    assert (read, more_bits, refused) == (152, 9, ["10ct_32bit_128.tiff"])  # it holds floats below 0
 
+
+def _refused(dataset, names) -> set[str]:
     found = set()
     for name in names:
         try:

@@ -2,8 +2,8 @@
 
 python main.py help [TOPIC]
 
-TOPIC is a command; models, data, tasks, optimizers, schedules, transforms or
-configs; one of these, as ResNet34; or a key, as optim.lr or lr.
+TOPIC is a command; models, data, tasks, optimizers, schedules, transforms,
+samplers or configs; one of these, as ResNet34; or a key, as optim.lr or lr.
 """
 
 import itertools
@@ -38,6 +38,7 @@ LISTS = {
     "optimizers": "optim",
     "schedules": "schedule",
     "transforms": "transform",
+    "samplers": "sampler",
     "watchers": "watcher",
 }
 
@@ -218,6 +219,7 @@ def _listing(kind: str) -> str:
 
 def _prefix(kind: str) -> str:
     places = {"data": "data.dataset", "transform": "data.transform.train[…]", "watcher": "log.watchers[…]"}
+    places["sampler"] = "data.sampler"
     return places.get(kind, kind)
 
 

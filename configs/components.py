@@ -49,6 +49,12 @@ COMPONENTS = connect(
         "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
         "data": Registry("data", ROOT / "data", here=True, from_trainer=FROM_ENGINE),
         "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
+        "sampler": Registry(
+            "data.loading.sampling",
+            ROOT / "data" / "loading" / "sampling",
+            available=frozenset({"dataset", "batch"}),
+            from_trainer=frozenset({"dataset", "batch"}),
+        ),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
         "optim": Registry("torch.optim", None, [OPTIMIZERS], available=frozenset(), ranges=TORCH),
         "schedule": Registry(

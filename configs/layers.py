@@ -106,6 +106,8 @@ def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) 
     """
     inner, catalogue = type_of(to)
     if catalogue and is_component(inner):
+        if type(None) in typing.get_args(inner) and _is_null(over):
+            return over
         return _merge_component(base, named(over), catalogue)
     if inner == Roles:
         return _merge_roles(base, over, catalogue, key, problems)
@@ -117,6 +119,10 @@ def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) 
             merged[name] = merge(merged.get(name), node, hints.get(name, Any), path, problems)
         return Node(merged, over.where)
     return over
+
+
+def _is_null(node: Node) -> bool:
+    return node.value in ("null", "~") and not node.quoted
 
 
 def _merge_component(base: Node | None, over: Node, catalogue: str) -> Node:
@@ -138,7 +144,7 @@ def _merge_component(base: Node | None, over: Node, catalogue: str) -> Node:
 def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, problems: Problems) -> Node:
     """Merge components by role; a single one has the role "model", and null or {} means none."""
     old = base.entries if base else {}
-    if over.value == {} or (over.value in ("null", "~") and not over.quoted):
+    if over.value == {} or _is_null(over):
         return Node({}, over.where)
     if isinstance(over.value, list):
         return over

@@ -9,6 +9,7 @@ from utils.config.ranges import Count, Fraction, Range
 __all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
 
 TransformList = Annotated[tuple[Component, ...], "transform"]
+SamplerChoice = Annotated[Component | None, "sampler"]
 ViewList = Annotated[tuple[Component, ...], "view"]
 WatcherList = Annotated[tuple[Component, ...], "watcher"]
 Model = Annotated[Roles, "model"]
@@ -48,7 +49,9 @@ class Data:
     # that lie in memory, as MNIST's
     cache: Literal["ram", "disk", "gpu"] | None = None
     shuffle: bool = True  # a new order of the training samples each epoch, a function of (seed, epoch)
-    balance_classes: bool = False  # draw every class equally often; with replacement
+    # the samples of an epoch, in place of each once in a new order: Weighted, ClassBalanced, Subset, Grouped
+    sampler: SamplerChoice = None
+    balance_classes: bool = False  # another name for sampler: ClassBalanced
     # a sample that cannot be read: raise ends the run; skip makes the batch smaller; replace takes another sample, a
     # function of (seed, epoch, index); quarantine does so, and never reads it again. bad_samples.csv lists all
     on_bad_sample: Literal["raise", "skip", "replace", "quarantine"] = "raise"

@@ -8,6 +8,7 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 - `on_gpu`: whether its batches are made on a GPU;
 - `facts`: how it understood its files, in words, see data/_facts.py;
 - `store`: the source of its pictures, see data/_stores.py, and `transform`: the transforms of them;
+- `lengths`: the length of each sample, a sequence, by which batches may be grouped;
 - `files`: the paths of its pictures, which are all looked at when one of them cannot be read;
 - `masks`: the paths of its masks, one for each sample, and `table`: how their values are read, see data/_masks.py;
 - `cells()`: the rows of its split as text, see Cells in data/_table.py;
@@ -119,17 +120,6 @@ def name_of(dataset: Any, index: int) -> str:
     return str(index) if isinstance(ids, range) else f"{index} ({ids[index]})"
 
 
-def classes_of(dataset: Any) -> Tensor:
-    """Return the class number of each sample, int64 [N].
-
-    Raises DataError for a dataset without class numbers.
-    """
-    labels = labels_of(dataset)
-    if labels is None:
-        raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
-    return labels
-
-
 def labels_of(dataset: Any) -> Tensor | None:
     """Return the class number of each sample, int64 [N]; None for a dataset without class numbers."""
     labels = getattr(dataset, "labels", None)
@@ -194,6 +184,11 @@ def transform_of(dataset: Any) -> Any:
 def files_of(dataset: Any) -> Sequence[str]:
     """Return the paths of a dataset's pictures; empty if it has none or does not tell."""
     return getattr(dataset, "files", ())
+
+
+def lengths_of(dataset: Any) -> Sequence[int] | None:
+    """Return the length of each sample, a sequence, [N]; None for a dataset that does not tell."""
+    return getattr(dataset, "lengths", None)
 
 
 def kind_of(dataset: Any) -> type:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from configs.schema import Data
 from data._broken import all_broken
 from data.loading.bad_samples import BadSamples
-from data.loading.samplers import epoch_order
+from data.loading.samplers import epoch_order, sampler_of
 from data.loading.samples import Keys, Samples
 from data.loading.threads import Threads
 from data.loading.workers import Workers, release_frames
@@ -59,13 +59,16 @@ class Loader:
         if is_on_gpu(dataset):
             cfg = replace(cfg, num_workers=0, pin_memory=False)
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
-        self.size: int = len(dataset)  # type: ignore[arg-type]
+        batch = cfg.batch_size * dist.world_size()  # type: ignore[operator]
+        self.sampler = sampler_of(dataset, cfg, batch) if training and len(dataset) else None  # type: ignore[arg-type]
+        self.size: int = len(self.sampler or dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
         assert cfg.batch_size != "auto", "a number takes its place before"
         self.batch_size = cfg.batch_size
         self.order: Tensor | None = None  # of a part, see `part`
         self.samples = Samples(dataset, seed, late=device.type == "cuda", classes=classes)
-        self.bad = BadSamples(dataset, cfg, training, self.size, say)
+        self.samples.population = None if self.sampler is None else self.sampler.population()
+        self.bad = BadSamples(dataset, cfg, training, self.samples.drawable(), say)
         self.samples.action, self.samples.fewest = self.bad.action, least if training else 0
         self.threaded = self._use_threads()
         self._workers: Workers | None = None
@@ -118,7 +121,7 @@ class Loader:
 
     def first(self, batches: int) -> Tensor:
         """Return the samples of the first batches of the first epoch [N]; of full ones, if there are any."""
-        order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, 0) if self.training else None)
+        order = self._order(0)
         count = min(batches * self.batch_size, self.size)
         return order[: count - count % self.batch_size or count]
 
@@ -138,11 +141,8 @@ class Loader:
 
     def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) as they were read; lost processes are replaced."""
-        order = self.order
-        if order is None:
-            order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
-        else:
-            epoch = 0  # the same augmentation each time
+        order = self._order(epoch) if self.order is None else self.order
+        epoch = epoch if self.order is None else 0  # of a part: the same augmentation each time
         position, lost, count = start, 0, len(self)
         # the last batch has fewer samples than there are ranks
         count -= count > 0 and not len(self._rank_indices(order, count - 1))
@@ -171,6 +171,10 @@ class Loader:
                 lost += 1
                 self._replace(error, lost, self._rank_indices(order, position).tolist())
         self.bad.share()
+
+    def _order(self, epoch: int) -> Tensor:
+        key = (self.seed, epoch) if self.training else None
+        return epoch_order(self.size, self.cfg.shuffle, self.sampler, key)
 
     def _use_threads(self) -> bool:
         """Return whether threads read. Processes read if samples draw random numbers that threads would share."""
@@ -239,7 +243,8 @@ class Loader:
 def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:
     """Return the batches of a split in a drawn order, for a look that is no part of the run of this config."""
     action: Any = "raise" if cfg.data.on_bad_sample == "raise" else "replace"
-    data = replace(cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False, on_bad_sample=action)
+    own: dict[str, Any] = {"sampler": None, "balance_classes": False, "on_bad_sample": action}
+    data = replace(cfg.data, num_workers=0, shuffle=True, drop_last=False, **own)
     loader = Loader(dataset, data, cfg.train.seed, training=True, device=device)
     loader.bad = loader.bad.silent()
     return loader

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from data.loading.bad_samples import Bad
@@ -24,7 +25,7 @@ class Samples(Dataset):
 
     # the answer to samples that cannot be read; fewest: samples that a batch keeps where they are left out
     action, fewest = "raise", 0
-    population: Sequence[int] | None = None  # indices of the samples that may take another's place; None: all
+    population: Tensor | None = None  # indices of the samples that may take another's place; None: all
 
     def __init__(self, dataset: Dataset, seed: int, late: bool = False, classes: int | None = None):
         """Store the dataset. `late`: leave batches unfinished, if the dataset can finish them on the device."""
@@ -35,6 +36,10 @@ class Samples(Dataset):
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
+
+    def drawable(self) -> int:
+        """Return the number of samples that an epoch may have."""
+        return len(self) if self.population is None else len(self.population)
 
     def __getitems__(self, keys: Keys) -> tuple[list[int], Any, Sequence[Bad]]:
         """Return (indices, the collated batch, the samples that could not be read).
@@ -156,7 +161,7 @@ class Samples(Dataset):
         raise DataError(f"{TRIES:,} samples were tried in the place of sample {index}, and none can be read")
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        count = len(self) if self.population is None else len(self.population)
+        count = self.drawable()
         for attempt in range(1, TRIES + 1):
             place = mix(self.seed, epoch, index, attempt) % count
             yield place if self.population is None else int(self.population[place])

@@ -44,6 +44,8 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
     takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
     if cfg.data.train_data_root is not None and "root" not in takes and given.train is None:
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
+    if cfg.data.balance_classes:
+        console.say("note: data.balance_classes is another name for data.sampler=ClassBalanced")
     if run is not None and dist.is_main():
         refuse_name(run)  # not after an hour of reading data
     with explain_torch_errors(cfg):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from utils.config.convert import Component, Roles
 from utils.config.ranges import Count, Fraction, Range
 
-__all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
+__all__ = ["Config", "Data", "Log", "Mix", "Test", "Train", "Transforms"]
 
 TransformList = Annotated[tuple[Component, ...], "transform"]
 SamplerChoice = Annotated[Component | None, "sampler"]
@@ -23,6 +23,16 @@ class Transforms:
 
     train: TransformList = ()  # for training: random crops, flips, …
     eval: TransformList = ()  # for validation and test; a picture becomes a tensor in [0, 1] before Normalize
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Training batches in which each sample is mixed with another one, for classifiers; of two ways one a batch."""
+
+    # mix two pictures, and their labels, in a share drawn from Beta(alpha, alpha); a number is that alpha, such as 0.2
+    mixup: Annotated[float, Range(0.001, 1000)] | None = None
+    # put a box of one picture into the other, as large as that share; a number is alpha, such as 1.0
+    cutmix: Annotated[float, Range(0.001, 1000)] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Data:
     # the samples of an epoch, in place of each once in a new order: Weighted, ClassBalanced, Subset, Grouped
     sampler: SamplerChoice = None
     balance_classes: bool = False  # another name for sampler: ClassBalanced
+    mix: Mix = field(default_factory=Mix)  # mixup and cutmix
     # a sample that cannot be read: raise ends the run; skip makes the batch smaller; replace takes another sample, a
     # function of (seed, epoch, index); quarantine does so, and never reads it again. bad_samples.csv lists all
     on_bad_sample: Literal["raise", "skip", "replace", "quarantine"] = "raise"

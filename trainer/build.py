@@ -135,6 +135,7 @@ def _assembled(
         indices, again = train_loader.first(cfg.train.overfit), repeats(cfg.train, train_loader)
         val_loader = val_loader and serve(train, training=False).part(indices)
         train_loader = train_loader.part(indices, again)
+        train_loader.mixing = None  # a mixed batch cannot be learned by heart
     state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
     if val_loader is None:
         state.monitor.name = None  # nothing is measured

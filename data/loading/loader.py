@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from configs.schema import Data
+from configs.schema import Data, Mix
 from data._broken import all_broken
 from data.loading.bad_samples import BadSamples
+from data.loading.mixing import mixing_of
 from data.loading.samplers import epoch_order, sampler_of
 from data.loading.samples import Keys, Samples
 from data.loading.threads import Threads
@@ -70,6 +71,7 @@ class Loader:
         self.samples.population = None if self.sampler is None else self.sampler.population()
         self.bad = BadSamples(dataset, cfg, training, self.samples.drawable(), say)
         self.samples.action, self.samples.fewest = self.bad.action, least if training else 0
+        self.mixing = mixing_of(cfg.mix, seed, classes) if training else None
         self.threaded = self._use_threads()
         self._workers: Workers | None = None
         self._threads: Threads | None = None
@@ -107,7 +109,9 @@ class Loader:
         Raises the dataset's errors, for example DataError, and WorkerError when processes were lost too often.
         """
         batches = self._read_epoch(epoch, start)
-        return batches if self.device.type == "cpu" and not self.samples.late else map(self._to_device, batches)
+        if self.device.type != "cpu" or self.samples.late:
+            batches = map(self._to_device, batches)
+        return batches if self.mixing is None else self.mixing.mixed(batches, epoch, start)
 
     def probe(self) -> None:
         """Read a few samples, from all over the split, as one batch. Raises the errors that a batch may raise.
@@ -243,7 +247,7 @@ class Loader:
 def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:
     """Return the batches of a split in a drawn order, for a look that is no part of the run of this config."""
     action: Any = "raise" if cfg.data.on_bad_sample == "raise" else "replace"
-    own: dict[str, Any] = {"sampler": None, "balance_classes": False, "on_bad_sample": action}
+    own: dict[str, Any] = {"sampler": None, "balance_classes": False, "on_bad_sample": action, "mix": Mix()}
     data = replace(cfg.data, num_workers=0, shuffle=True, drop_last=False, **own)
     loader = Loader(dataset, data, cfg.train.seed, training=True, device=device)
     loader.bad = loader.bad.silent()

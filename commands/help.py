@@ -3,7 +3,8 @@
 python main.py help [TOPIC]
 
 TOPIC is a command; models, data, tasks, losses, optimizers, schedules,
-transforms or configs; one of these, as ResNet34; or a key, as optim.lr or lr.
+transforms, samplers or configs; one of these, as ResNet34; or a key, as
+optim.lr or lr.
 """
 
 import itertools
@@ -39,6 +40,7 @@ LISTS = {
     "optimizers": "optim",
     "schedules": "schedule",
     "transforms": "transform",
+    "samplers": "sampler",
     "watchers": "watcher",
 }
 
@@ -223,6 +225,7 @@ def _prefix(kind: str) -> str:
         "loss": "task.loss",
         "transform": "data.transform.train[…]",
         "watcher": "log.watchers[…]",
+        "sampler": "data.sampler",
     }
     return places.get(kind, kind)
 

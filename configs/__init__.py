@@ -139,6 +139,7 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
         check_loss(config, tree, problems)
     if isinstance(config.data, Data):
         _check_folds(config.data, tree, problems)
+        _check_sampler(config.data, tree, problems)
     check_roles(config, tree, problems)
     check_training(config.train, tree, problems)
 
@@ -158,6 +159,18 @@ def _check_folds(data: Data, tree: Node, problems: Problems) -> None:
         problems.add(_place(tree, "data.group"), told)
     if data.fraction == 0:
         problems.add(_place(tree, "data.fraction"), "data.fraction must be above 0: nothing is left to train on")
+
+
+def _check_sampler(data: Data, tree: Node, problems: Problems) -> None:
+    """Add a line for two samplers, and for an order that a sampler would decide."""
+    if data.sampler is INVALID or not (data.sampler or data.balance_classes is True):
+        return
+    name = "data.sampler" if data.sampler else "data.balance_classes"
+    if data.sampler and data.balance_classes is True:
+        told = "data.balance_classes is data.sampler=ClassBalanced by another name; leave one out"
+        problems.add(_place(tree, "data.balance_classes"), told)
+    elif data.shuffle is False and data.sampler:
+        problems.add(_place(tree, "data.shuffle"), f"data.shuffle=false: {name} decides the order; leave one out")
 
 
 def _is_given_divided(dataset: str) -> bool:

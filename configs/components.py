@@ -70,6 +70,12 @@ COMPONENTS = connect(
             types=LOSS_TYPES,
             aliases=LOSS_NAMES,
         ),
+        "sampler": Registry(
+            "data.loading.sampling",
+            ROOT / "data" / "loading" / "sampling",
+            available=frozenset({"dataset", "batch"}),
+            from_trainer=frozenset({"dataset", "batch"}),
+        ),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
         "optim": Optimizers(
             "trainer.optimizers",

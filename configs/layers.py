@@ -107,6 +107,8 @@ def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) 
     """
     inner, catalogue = type_of(to)
     if catalogue and is_component(inner):
+        if type(None) in typing.get_args(inner) and _is_null(over):
+            return over
         return _merge_component(base, named(over), catalogue)
     if inner == Roles:
         return _merge_roles(base, over, catalogue, key, problems)
@@ -120,6 +122,10 @@ def merge(base: Node | None, over: Node, to: Any, key: str, problems: Problems) 
     if inner is dict and base is not None and over.where.lstrip("-").startswith(f"{key}."):
         return Node({**base.entries, **over.entries}, over.where)  # a flag names one entry of it
     return over
+
+
+def _is_null(node: Node) -> bool:
+    return node.value in ("null", "~") and not node.quoted
 
 
 def _merge_component(base: Node | None, over: Node, catalogue: str) -> Node:
@@ -141,7 +147,7 @@ def _merge_component(base: Node | None, over: Node, catalogue: str) -> Node:
 def _merge_roles(base: Node | None, over: Node, catalogue: str, key: str, problems: Problems) -> Node:
     """Merge components by role; a single one has the role "model", and null or {} means none."""
     old = base.entries if base else {}
-    if over.value == {} or (over.value in ("null", "~") and not over.quoted):
+    if over.value == {} or _is_null(over):
         return Node({}, over.where)
     if catalogue == "schedule":
         over = _written_out(over)

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 from utils.config.convert import Component, Roles
 from utils.config.ranges import Count, Fraction, Range
 
-__all__ = ["Config", "Data", "Log", "Test", "Train", "Transforms"]
+__all__ = ["Config", "Data", "Log", "Mix", "Test", "Train", "Transforms"]
 
 TransformList = Annotated[tuple[Component, ...], "transform"]
+SamplerChoice = Annotated[Component | None, "sampler"]
 ViewList = Annotated[tuple[Component, ...], "view"]
 WatcherList = Annotated[tuple[Component, ...], "watcher"]
 Model = Annotated[Roles, "model"]
@@ -22,6 +23,16 @@ class Transforms:
 
     train: TransformList = ()  # for training: random crops, flips, …
     eval: TransformList = ()  # for validation and test; a picture becomes a tensor in [0, 1] before Normalize
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Training batches in which each sample is mixed with another one, for classifiers; of two ways one a batch."""
+
+    # mix two pictures, and their labels, in a share drawn from Beta(alpha, alpha); a number is that alpha, such as 0.2
+    mixup: Annotated[float, Range(0.001, 1000)] | None = None
+    # put a box of one picture into the other, as large as that share; a number is alpha, such as 1.0
+    cutmix: Annotated[float, Range(0.001, 1000)] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,14 @@ class Data:
     # that lie in memory, as MNIST's
     cache: Literal["ram", "disk", "gpu"] | None = None
     shuffle: bool = True  # a new order of the training samples each epoch, a function of (seed, epoch)
-    balance_classes: bool = False  # draw every class equally often; with replacement
+    # the samples of an epoch, in place of each once in a new order: Weighted, ClassBalanced, Subset, Grouped
+    sampler: SamplerChoice = None
+    balance_classes: bool = False  # another name for sampler: ClassBalanced
+    mix: Mix = field(default_factory=Mix)  # mixup and cutmix
+    # a sample that cannot be read: raise ends the run; skip makes the batch smaller; replace takes another sample, a
+    # function of (seed, epoch, index); quarantine does so, and never reads it again. bad_samples.csv lists all
+    on_bad_sample: Literal["raise", "skip", "replace", "quarantine"] = "raise"
+    max_bad: Annotated[int | float, Range(0)] = 0.05  # bad samples of a split that end the run: more than 10, or 0.05
     drop_last: bool = False  # leave out a last training batch that is not full
     pin_memory: bool = True  # with a GPU: copy batches while it computes
     # seconds without a batch until workers count as frozen; 0: never

@@ -13,7 +13,7 @@ from data.protocol import files_of, takes_exclude
 from utils.errors import DataError, PictureError
 from utils.images import read_image
 
-__all__ = ["all_broken", "broken_named", "quiet"]
+__all__ = ["all_broken", "broken_named", "by_reason", "quiet"]
 
 SECONDS = 30.0  # after which no more pictures are looked at
 THREADS = 8
@@ -48,7 +48,7 @@ def all_broken(files: Sequence[str], error: PictureError, exclude: bool = False)
         one = f"; data.dataset.exclude=[{os.path.basename(error.path)}] leaves it out" if exclude else ""
         return DataError(f"{error}{one}")
     of = f"{len(files):,}" if looked == len(files) else f"the first {looked:,} of {len(files):,}"
-    return DataError(f"{len(faults):,} of {of} pictures cannot be read: {_by_reason(faults)}{advice}")
+    return DataError(f"{len(faults):,} of {of} pictures cannot be read: {by_reason(faults)}{advice}")
 
 
 def _look(files: Sequence[str]) -> tuple[list[PictureError], int]:
@@ -86,7 +86,7 @@ def _fault(path: str) -> PictureError | None:
     return None
 
 
-def _by_reason(faults: Sequence[PictureError]) -> str:
+def by_reason(faults: Sequence[PictureError]) -> str:
     """Return the first picture of each reason, and how many more have the same."""
     groups: dict[str, list[PictureError]] = {}
     for fault in faults:  # reasons that differ in numbers only are the same

@@ -13,7 +13,7 @@ from data._broken import broken_named
 from data._facts import Facts
 from data._folds import Folds
 from data._stores import Files, Pixels, Store
-from data.protocol import read_one
+from data.protocol import first_sample
 from utils.errors import DataError
 from utils.randomness import same_random_state
 
@@ -167,9 +167,9 @@ class ImageDataset(Dataset):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Facts for networks and other splits; channels and size [H, W] are those of the first sample."""
+        """Facts for networks and other splits; channels and size [H, W] are those of the first sample that is read."""
         with same_random_state(), broken_named(self):
-            sample = read_one(self, 0)
+            sample = first_sample(self)
         image = sample if self.labels is None else sample[0]
         return {
             "classes": list(self.classes),

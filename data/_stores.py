@@ -78,8 +78,9 @@ class Packed:
     """Decoded pictures one after the other, in memory or in a memory-mapped file."""
 
     pixels: np.ndarray  # uint8: RGB of all pictures, row by row
-    sizes: np.ndarray  # int64 [N, 2]: width and height
+    sizes: np.ndarray  # int64 [N, 2]: width and height; 0 or less for a picture that could not be read
     starts: np.ndarray  # int64 [N]: the position in `pixels` at which each begins
+    files: Sequence[str] = ()
 
     def picture(self, index: int) -> Image.Image:
         """Return the picture, for transforms."""
@@ -100,8 +101,10 @@ class Packed:
         return cut(part, region._replace(box=(0, 0, *part.size)))
 
     def _array(self, index: int) -> np.ndarray:
-        """Return the picture [H, W, 3], not copied."""
+        """Return the picture [H, W, 3], not copied. Raises PictureError for one that could not be read."""
         width, height = self.sizes[index].tolist()
+        if width <= 0:
+            return np.asarray(read_image(self.files[index]))  # or its error, which says why
         start = int(self.starts[index])
         return self.pixels[start : start + 3 * width * height].reshape(height, width, 3)
 

@@ -18,6 +18,8 @@ from utils.errors import DataError
 __all__ = ["CSVImages"]
 
 NO_LABEL = {"nan", "n/a", "#n/a", "<na>", "null", "?"}
+PICTURE = "picture"  # the reason of a row whose file is missing
+Missing = dict[str, list[tuple[int, str]]]  # (line, name) of the rows without a picture or with an empty cell
 SEED = 0  # of the split, if no lists define it
 
 
@@ -25,13 +27,14 @@ class CSVImages(ImageDataset):
     """Pictures labelled by a CSV file, such as Kaggle's `trainLabels.csv` of `id,label` rows.
 
     Reads `root/<labels>`: with or without a header, separated by comma, semicolon, tab or |, names with or without
-    suffix. `path` and `label` name the columns of the picture and of its class, or number them from 1 in a file without
-    a header; without them they are found by their cells and usual names, a run prints which, and a doubtful one is an
-    error. A list of columns as `label` is one column for each class, with 1 in the picture's own and 0 in the others. A
-    row without a file is an error, unless `missing` is skip. Pictures lie in `root/<images>`, `root`, `root/train` or
-    another folder in `root`. `lists`, for example `lists/{split}.txt`, names the text files that choose the pictures of
-    each split, one a line; without it a seeded `val_fraction` is for validation. The test split is its list, otherwise
-    the pictures in `root/test` or in a `root` without a CSV. It has labels only if the CSV has them.
+    suffix. `path` and `label` name the columns of the picture and of its class, or number them from 1 in a file
+    without a header; without them they are found by their cells and usual names, a run prints which, and a doubtful
+    one is an error. A list of columns as `label` is one column for each class, with 1 in the picture's own and 0 in
+    the others. A row without a file, or with an empty cell, is an error, unless `missing` is skip. Pictures lie in
+    `root/<images>`, `root`, `root/train` or another folder in `root`. `lists`, for example `lists/{split}.txt`,
+    names the text files that choose the pictures of each split, one a line; without it a seeded `val_fraction` is
+    for validation. The test split is its list, otherwise the pictures in `root/test` or in a `root` without a CSV.
+    It has labels only if the CSV has them.
     """
 
     def __init__(
@@ -114,9 +117,11 @@ def _read_table(
     columns = find_columns(path, rows, finder.find, *keys[:2])
     group = None if keys[2] is None else columns.position(keys[2])
     table, missing = _rows(rows[columns.header :], columns, group, finder, classes, faults)
-    for line, name in missing if not skip else ():
-        count = f"{len(missing):,} of {len(rows) - columns.header:,} rows have no picture"
-        faults.add(line, f"{finder.missing(name)}; {count}: data.dataset.missing=skip leaves such rows out")
+    for reason, found in missing.items() if not skip else ():
+        for line, name in found:
+            count = f"{len(found):,} of {len(rows) - columns.header:,} rows have no {reason}"
+            told = f"has no {reason}; fill it in or remove the row" if reason != PICTURE else finder.missing(name)
+            faults.add(line, f"{told}; {count}: data.dataset.missing=skip leaves such rows out")
     faults.check()
     if splits := columns.splits([cells for _, cells in rows[columns.header :]]):
         facts.lines.append(
@@ -130,7 +135,7 @@ def _read_table(
             f"{path}: the labels {', '.join(same)} look like one class written in several ways; make them one, or name "
             "all classes in data.dataset.classes"
         )
-    _tell(facts, columns, table, [name for _, name in missing], finder)
+    _tell(facts, columns, table, missing, finder)
     return table
 
 
@@ -149,18 +154,19 @@ def _rows(
     finder: Finder,
     classes: Sequence[str] | None,
     faults: Faults,
-) -> tuple[Table, list[tuple[int, str]]]:
-    """Return the rows that have a picture, and (line, name) of those that have none."""
+) -> tuple[Table, Missing]:
+    """Return the rows that have a picture and a label, and those that lack one."""
     lines: dict[str, int] = {}  # by path of the picture
     names, labels, groups = list[str](), list[str](), list[str]()
-    missing: list[tuple[int, str]] = []
+    missing: Missing = {}
     for line, cells in rows:
         name, label = cells[columns.path], columns.label_of(line, cells)
         found = finder.find(name)
-        if fault := _fault(name, label, classes):
+        if not name or not label or not found:
+            reason = PICTURE if name and label else "label" if name else "name of a picture"
+            missing.setdefault(reason, []).append((line, name or f"line {line}"))
+        elif fault := _fault(label, classes):
             faults.add(line, fault)
-        elif not found:
-            missing.append((line, name))
         elif found in lines:
             faults.add(line, f"the picture '{name}' is also in line {lines[found]}; keep one of the two")
         else:
@@ -171,10 +177,8 @@ def _rows(
     return Table(names, list(lines), labels, None if group is None else groups), missing
 
 
-def _fault(name: str, label: str, classes: Collection[str] | None) -> str:
-    """Return the fault in the cells of a row; empty if they are good."""
-    if not name or not label:
-        return f"has no {'label' if name else 'picture'}; fill it in or remove the row"
+def _fault(label: str, classes: Collection[str] | None) -> str:
+    """Return the fault in the label of a row; empty if it is good."""
     if not classes and label.lower() in NO_LABEL:
         return f"its label '{label}' means none; fill it in, or name all classes in data.dataset.classes"
     if classes and label not in classes:
@@ -182,10 +186,12 @@ def _fault(name: str, label: str, classes: Collection[str] | None) -> str:
     return ""
 
 
-def _tell(facts: Facts, columns: Columns, table: Table, missing: Sequence[str], finder: Finder) -> None:
+def _tell(facts: Facts, columns: Columns, table: Table, missing: Missing, finder: Finder) -> None:
     """Note how the CSV was read, the rows without a picture, and the pictures without a row."""
     facts.lines += columns.told()
-    facts.leave_out("a row whose picture is missing (data.dataset.missing)", missing)
+    for reason, found in missing.items():
+        told = "whose picture is missing" if reason == PICTURE else f"with no {reason}"
+        facts.leave_out(f"a row {told} (data.dataset.missing)", [name for _, name in found])
     folders = sorted({os.path.dirname(path) for path in table.paths})
     shown = ", ".join(os.path.normpath(os.path.join(finder.root, folder)) for folder in folders[:4])
     shown += ", …" * (len(folders) > 4)

@@ -8,9 +8,11 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 - `on_gpu`: whether its batches are made on a GPU;
 - `facts`: how it understood its files, in words, see data/_facts.py;
 - `store`: the source of its pictures, see data/_stores.py, and `transform`: the transforms of them;
+- `lengths`: the length of each sample, a sequence, by which batches may be grouped;
 - `files`: the paths of its pictures, which are all looked at when one of them cannot be read;
 - `masks`: the paths of its masks, one for each sample, and `table`: how their values are read, see data/_masks.py;
 - `cells()`: the rows of its split as text, see Cells in data/_table.py;
+- `lenient`: set by the engine where bad samples are passed over, see `first_sample`;
 - `pictures` and `with_features`: see Photographed.
 """
 
@@ -18,6 +20,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -25,9 +28,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from data._facts import Facts
-from utils.errors import ConfigError, DataError
+from utils.errors import CodeError, ConfigError, DataError
 
 # It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
+
+
+BAD = (DataError, CodeError, OSError)  # the errors of a sample that cannot be read
 
 
 class BatchReader(Protocol):
@@ -77,6 +83,32 @@ def read_one(dataset: Any, index: int) -> Any:
     return tuple(part[0] for part in batch) if isinstance(batch, tuple) else batch[0]
 
 
+def be_lenient(dataset: Any) -> None:
+    """Let a dataset be read from its first good sample on, where `data.on_bad_sample` passes over bad ones."""
+    with suppress(AttributeError, TypeError):  # an object without room for it
+        dataset.lenient = True
+
+
+def is_lenient(dataset: Any) -> bool:
+    """Return whether bad samples of a dataset are passed over."""
+    return getattr(dataset, "lenient", False)
+
+
+def first_sample(dataset: Any, read: Callable[[Any, int], Any] = read_one) -> Any:
+    """Return the first sample, or of a lenient dataset the first good one. Raises the dataset's errors."""
+    last = len(dataset) - 1 if is_lenient(dataset) else 0
+    for index in range(last):
+        with suppress(*BAD):
+            if not is_missing(sample := read(dataset, index)):
+                return sample
+    return read(dataset, last)
+
+
+def is_missing(sample: Any) -> bool:
+    """Return whether a dataset gives None, or (None, …) as the book's does, for a sample that it could not read."""
+    return sample is None or (isinstance(sample, (tuple, list)) and len(sample) > 0 and sample[0] is None)
+
+
 def ids_of(dataset: Any) -> Sequence[Any]:
     """Return the name of each sample, or its number if it has no name."""
     return getattr(dataset, "ids", range(len(dataset)))
@@ -86,17 +118,6 @@ def name_of(dataset: Any, index: int) -> str:
     """Return a sample's number, and its name if it has one."""
     ids = ids_of(dataset)
     return str(index) if isinstance(ids, range) else f"{index} ({ids[index]})"
-
-
-def classes_of(dataset: Any) -> Tensor:
-    """Return the class number of each sample, int64 [N].
-
-    Raises DataError for a dataset without class numbers.
-    """
-    labels = labels_of(dataset)
-    if labels is None:
-        raise DataError(f"data.balance_classes: {type(dataset).__name__} has no classes as `labels` to balance by")
-    return labels
 
 
 def labels_of(dataset: Any) -> Tensor | None:
@@ -170,6 +191,11 @@ def transform_of(dataset: Any) -> Any:
 def files_of(dataset: Any) -> Sequence[str]:
     """Return the paths of a dataset's pictures; empty if it has none or does not tell."""
     return getattr(dataset, "files", ())
+
+
+def lengths_of(dataset: Any) -> Sequence[int] | None:
+    """Return the length of each sample, a sequence, [N]; None for a dataset that does not tell."""
+    return getattr(dataset, "lengths", None)
 
 
 def kind_of(dataset: Any) -> type:

@@ -193,12 +193,12 @@ def test_balanced_classes_and_order(tmp_path, run):
     from configs.schema import Data
     from data.dogcat import DogCat
     from data.loading.loader import Loader
-    from data.loading.samplers import epoch_order
 
     for path in sorted(dogcats(tmp_path / "photos", 30).glob("cat.*"))[:-6]:
         path.unlink()
     data = DogCat(root=str(tmp_path / "photos"), split="train")
-    order = epoch_order(data, len(data), Data(balance_classes=True), (0, 0))
+    balanced = Loader(data, Data(batch_size=4, balance_classes=True), 0, training=True)
+    order = [i for indices, _ in balanced.epoch(0) for i in indices]
     cats = sum(int(data.labels[i]) == 0 for i in order) / len(order)
     assert abs(cats - 0.5) < 0.25 < abs(sum(data.labels == 0) / len(data) - 0.5)
     plain = Data(batch_size=4)

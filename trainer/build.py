@@ -19,7 +19,7 @@ from data.loading.cache import with_cache
 from data.loading.loader import Loader
 from data.loading.part import with_fraction
 from data.loading.transforms import make_transform
-from data.protocol import identity_of, meta_of
+from data.protocol import be_lenient, identity_of, meta_of
 from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
 from trainer.features import with_features
@@ -142,6 +142,7 @@ def _assembled(
         indices, again = train_loader.first(cfg.train.overfit), repeats(cfg.train, train_loader)
         val_loader = val_loader and serve(train, training=False).part(indices)
         train_loader = train_loader.part(indices, again)
+        train_loader.mixing = None  # a mixed batch cannot be learned by heart
     state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
     if val_loader is None:
         state.monitor.name = None  # nothing is measured
@@ -161,6 +162,8 @@ def _data_and_task(
     The config is returned with the weights of classes that come from the data.
     """
     train = given.train
+    for handed in (given.train, given.val) if cfg.data.on_bad_sample != "raise" else ():
+        be_lenient(handed)
     if train is None:
         train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
     meta = stored["meta"] if stored else meta_of(train)
@@ -211,6 +214,8 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
         dataset = registry.build(spec, "data.dataset", **offered)
     except OSError as error:
         raise DataError(f"data.dataset: {spec.name}: {reason_of(error)} ({place_of(error)})") from error
+    if cfg.data.on_bad_sample != "raise":
+        be_lenient(dataset)
     device = choose_device(cfg.train.use_gpu if cfg.data.cache == "gpu" else False)
     return with_cache(dataset, cfg.data.cache, say, device)
 

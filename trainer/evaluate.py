@@ -20,6 +20,9 @@ from utils.randomness import same_random_state
 __all__ = ["evaluate", "evaluating", "predict", "predicted", "unchanged"]
 
 
+NAMED = 12  # samples that a sentence names
+
+
 @contextmanager
 def unchanged(task: Task) -> Iterator[None]:
     """Restore afterwards the random numbers, and which modules are in training mode."""
@@ -65,6 +68,8 @@ def evaluate(
                 task.val_step(batch, meters)
                 also(indices, batch)
             after_batch()
+    if len(loader.bad.found) >= loader.size:
+        raise DataError(f"none of the {loader.size:,} samples of validation can be read: {loader.bad.by_reason()}")
     values = {name: meter.value() for name, meter in _merged(task, meters).items()}
     numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
     return numbers, {name: v for name, v in values.items() if name not in numbers and v is not None}
@@ -93,6 +98,8 @@ def predict(task: Task, loader: Loader, cfg: Config, device: torch.device) -> di
                 rows += predicted(task, indices, batch)
     merged = dict(row for part in dist.gather(rows) for row in part)
     ids = [str(key) for key in ids_of(loader.dataset)]
+    if loader.bad.found:
+        raise DataError(_without_row(loader, ids))
     if missing := [ids[index] for index in range(loader.size) if index not in merged]:
         few = ", ".join(missing[:3])
         raise DataError(f"{len(missing)} of {loader.size} test samples were never read ({few}); see data.dataset")
@@ -100,6 +107,18 @@ def predict(task: Task, loader: Loader, cfg: Config, device: torch.device) -> di
     if len(found) != loader.size:
         raise DataError(f"{loader.size} test samples have only {len(found)} different ids; make the file names unique")
     return found
+
+
+def _without_row(loader: Loader, ids: list[str]) -> str:
+    """Return in words which samples of the test split cannot be read."""
+    loader.bad.write()
+    bad = sorted(loader.bad.found)
+    few = ", ".join(ids[index] for index in bad[:NAMED]) + (", …" if len(bad) > NAMED else "")
+    where = f"; {loader.bad.path} lists all" if loader.bad.path else ""
+    return (
+        f"{len(bad):,} of {loader.size:,} test samples cannot be read and get no row: {few} ({loader.bad.by_reason()})"
+        f"{where}; nothing was written: each id needs a prediction, so replace the files or leave the samples out"
+    )
 
 
 def predicted(task: Task, indices: list[int], batch: Any) -> list[tuple[int, Row]]:

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def fingerprint(task: Any, dataset: Any, device: torch.device) -> str:
 def _compute(task: Task, pictures: Dataset, cfg: Config, device: torch.device) -> Tensor:
     """Compute the features of all pictures; each rank encodes its share."""
     rows: dict[int, Tensor] = {}
-    reading = contextlib.closing(Loader(pictures, cfg.data, cfg.train.seed, training=False, device=device))
+    data = replace(cfg.data, on_bad_sample="raise")  # no other photo's features may stand for those of a bad one
+    reading = contextlib.closing(Loader(pictures, data, cfg.train.seed, training=False, device=device))
     with reading as loader, evaluating(task), torch.no_grad():
         for indices, batch in loader.epoch(0):
             rows.update(zip(indices, task.encode(batch).float().cpu(), strict=True))  # type: ignore[operator]

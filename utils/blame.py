@@ -24,7 +24,7 @@ __all__ = [
 
 ROOT = Path(__file__).parent.parent
 # Rooms where one adds a file for each thing: models, datasets, tasks, losses, watchers. The rest of the house is ours.
-OPEN_ROOMS = ("models", "data", "trainer/tasks", "trainer/losses", "trainer/watchers")
+OPEN_ROOMS = ("models", "data", "trainer/tasks", "trainer/losses", "trainer/watchers", "data/loading/sampling")
 CLOSED = {
     "basic_module.py",
     "protocol.py",

@@ -19,9 +19,9 @@ from PIL import Image
 
 from data._broken import broken_named
 from data._stores import Files, Packed, Pixels
-from data.protocol import batch_reader, draws, store_of
+from data.protocol import batch_reader, draws, is_lenient, store_of
 from utils.device import CPU
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, PictureError
 from utils.files import TEMPORARY, storage_error
 from utils.images import DENSITY, read_image, read_size
 from utils.runs.folder import ROOT
@@ -66,8 +66,13 @@ def with_cache(dataset: Any, kind: str | None, say: Callable[[str], None] = show
     if not isinstance(store, Files):
         raise ConfigError(f"data.cache: {type(dataset).__name__} has no picture files to keep; leave it out")
     files = [os.path.join(store.folder, name) for name in store.names]
+    make = _in_memory if kind == "ram" else _on_disk
     with broken_named(dataset, files):
-        copied.store = (_in_memory if kind == "ram" else _on_disk)(files, short_side(dataset.transform), say)
+        kept = make(files, short_side(dataset.transform), say, is_lenient(dataset))
+        if not is_lenient(dataset):  # the file may have been made for a run that passes over bad ones
+            for index in (kept.sizes[:, 0] <= 0).nonzero()[0]:
+                read_image(files[index])  # raises its error
+    copied.store = replace(kept, files=files)
     return copied
 
 
@@ -103,21 +108,21 @@ def short_side(transform: Any) -> int | None:
     return None
 
 
-def _in_memory(files: list[str], side: int | None, say: Callable[[str], None]) -> Packed:
-    sizes = _sizes(files, side)
+def _in_memory(files: list[str], side: int | None, say: Callable[[str], None], lenient: bool) -> Packed:
+    sizes = _sizes(files, side, lenient)
     packed = _packed(np.empty(3 * int(sizes.prod(1).sum()), np.uint8), sizes)
     say(f"data.cache: {len(files):,} pictures take {len(packed.pixels) / 1e6:,.0f} MB of memory")
-    _fill(packed, files)
+    _fill(packed, files, lenient)
     return packed
 
 
-def _on_disk(files: list[str], side: int | None, say: Callable[[str], None]) -> Packed:
-    path = FOLDER / f"{fingerprint(files, side)}.u8"
+def _on_disk(files: list[str], side: int | None, say: Callable[[str], None], lenient: bool) -> Packed:
+    path = FOLDER / f"{fingerprint(files, side, lenient)}.u8"
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock"), say):
             if (found := _open(path, len(files))) is None:
-                _make(path, files, side, say)
+                _make(path, files, side, say, lenient)
                 found = _open(path, len(files))
     except OSError as error:
         raise storage_error(path, error, 0, "make room, or --data.cache=ram") from error
@@ -140,32 +145,47 @@ def _locked(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
         taken.release()
 
 
-def fingerprint(files: list[str], side: int | None) -> str:
+def fingerprint(files: list[str], side: int | None, lenient: bool = False) -> str:
     """Return a sha256 of everything that decides the pixels: the files, the kept size, the library's version.
 
-    Raises DataError for a missing picture.
+    Raises DataError for a missing picture, unless `lenient`.
     """
-    return stamp(hashlib.sha256(repr(["RGB", side, version("pillow")]).encode()), files)
+    return stamp(hashlib.sha256(repr(["RGB", side, version("pillow")]).encode()), files, lenient)
 
 
-def stamp(digest: Any, files: Sequence[str]) -> str:
+def stamp(digest: Any, files: Sequence[str], lenient: bool = False) -> str:
     """Add the files' paths, sizes and times to the digest, and return it as text.
 
-    Raises DataError for a missing picture.
+    Raises DataError for a missing picture, unless `lenient`.
     """
     for file in files:
         try:
             status = os.stat(file)
         except OSError as error:
+            if lenient:
+                digest.update(repr([os.path.abspath(file), "absent"]).encode())
+                continue
             raise DataError(f"cannot read the picture {file} ({error.strerror}); put it back") from error
         digest.update(repr([os.path.abspath(file), status.st_size, status.st_mtime_ns]).encode())
     return digest.hexdigest()
 
 
-def _sizes(files: list[str], side: int | None) -> np.ndarray:
-    """Return width and height [N, 2] of the pictures as they are kept; no picture is enlarged."""
+def _sizes(files: list[str], side: int | None, lenient: bool) -> np.ndarray:
+    """Return width and height [N, 2] of the pictures as they are kept; no picture is enlarged.
+
+    `lenient`: a picture whose size cannot be read has 0 and 0.
+    """
+
+    def size_of(file: str) -> tuple[int, int]:
+        try:
+            return read_size(file)
+        except PictureError:
+            if lenient:
+                return 0, 0
+            raise
+
     with ThreadPool() as pool:
-        whole = pool.map(read_size, files)
+        whole = pool.map(size_of, files)
     return np.array([_shrunk(size, side) for size in whole], np.int64).reshape(-1, 2)
 
 
@@ -183,9 +203,18 @@ def _packed(pixels: np.ndarray, sizes: np.ndarray) -> Packed:
     return Packed(pixels, sizes, ends - 3 * sizes.prod(1))
 
 
-def _fill(packed: Packed, files: list[str]) -> None:
+def _fill(packed: Packed, files: list[str], lenient: bool) -> None:
+    """Read all pictures. `lenient`: the size of one that cannot be read becomes negative."""
+
     def put(index: int) -> None:
-        picture, size = read_image(files[index]), tuple(packed.sizes[index].tolist())
+        size = tuple(packed.sizes[index].tolist())
+        try:
+            picture = read_image(files[index])
+        except PictureError:
+            if lenient:
+                packed.sizes[index] = -packed.sizes[index]
+                return
+            raise
         if picture.size != size:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
         content = np.asarray(picture).reshape(-1)
@@ -199,10 +228,10 @@ def _fill(packed: Packed, files: list[str]) -> None:
 # The file: all pixels, the sizes, a checksum of both
 
 
-def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], None]) -> None:
+def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], None], lenient: bool) -> None:
     for left in path.parent.glob(f"{path.name}.*{TEMPORARY}"):  # files of killed processes: this process holds the lock
         left.unlink()
-    sizes = _sizes(files, side)
+    sizes = _sizes(files, side, lenient)
     count = 3 * int(sizes.prod(1).sum())
     say(f"data.cache: {len(files):,} pictures take {count / 1e6:,.0f} MB on disk: made once, kept in {path.parent}")
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
@@ -211,7 +240,7 @@ def _make(path: Path, files: list[str], side: int | None, say: Callable[[str], N
             if hasattr(os, "posix_fallocate"):  # so that a full disk raises now
                 os.posix_fallocate(file.fileno(), 0, count + sizes.nbytes + CHECKSUM)
             content = np.memmap(file, np.uint8, "r+", shape=(count + sizes.nbytes,))
-            _fill(_packed(content[:count], sizes), files)
+            _fill(_packed(content[:count], sizes), files, lenient)
             content[count:] = np.frombuffer(sizes.tobytes(), np.uint8)
             content.flush()
             file.seek(len(content))

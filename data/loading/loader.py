@@ -7,25 +7,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
-from configs.schema import Data
+from configs.schema import Data, Mix
 from data._broken import all_broken
-from data.loading.collate import check_labels, collate, read_sample
-from data.loading.samplers import epoch_order
+from data.loading.bad_samples import BadSamples
+from data.loading.mixing import mixing_of
+from data.loading.samplers import epoch_order, sampler_of
+from data.loading.samples import Keys, Samples
 from data.loading.threads import Threads
 from data.loading.workers import Workers, release_frames
 from data.protocol import batch_reader, draws, files_of, ids_of, is_on_gpu, takes_exclude
 from utils import dist
 from utils.device import CPU, move
 from utils.errors import ConfigError, DataError, PictureError, UserError, WorkerError
-from utils.randomness import mix, random_state, seed_all, set_random_state
 from utils.terminal import show
 from utils.torch_private import pin_memory
 
-__all__ = ["Loader", "spread"]
+__all__ = ["Loader", "looking", "spread"]
 
-Keys = tuple[int, Tensor]  # of a batch: its epoch, the indices of its samples
 # errors of the program; they do not mean that a worker was lost
 PROGRAM_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 PROBED = 8  # samples of a probe
@@ -60,12 +60,18 @@ class Loader:
         if is_on_gpu(dataset):
             cfg = replace(cfg, num_workers=0, pin_memory=False)
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
-        self.size: int = len(dataset)  # type: ignore[arg-type]
+        batch = cfg.batch_size * dist.world_size()  # type: ignore[operator]
+        self.sampler = sampler_of(dataset, cfg, batch) if training and len(dataset) else None  # type: ignore[arg-type]
+        self.size: int = len(self.sampler or dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
         assert cfg.batch_size != "auto", "a number takes its place before"
         self.batch_size = cfg.batch_size
         self.order: Tensor | None = None  # of a part, see `part`
-        self.samples = _Samples(dataset, seed, late=device.type == "cuda", classes=classes)
+        self.samples = Samples(dataset, seed, late=device.type == "cuda", classes=classes)
+        self.samples.population = None if self.sampler is None else self.sampler.population()
+        self.bad = BadSamples(dataset, cfg, training, self.samples.drawable(), say)
+        self.samples.action, self.samples.fewest = self.bad.action, least if training else 0
+        self.mixing = mixing_of(cfg.mix, seed, classes) if training else None
         self.threaded = self._use_threads()
         self._workers: Workers | None = None
         self._threads: Threads | None = None
@@ -103,7 +109,9 @@ class Loader:
         Raises the dataset's errors, for example DataError, and WorkerError when processes were lost too often.
         """
         batches = self._read_epoch(epoch, start)
-        return batches if self.device.type == "cpu" and not self.samples.late else map(self._to_device, batches)
+        if self.device.type != "cpu" or self.samples.late:
+            batches = map(self._to_device, batches)
+        return batches if self.mixing is None else self.mixing.mixed(batches, epoch, start)
 
     def probe(self) -> None:
         """Read a few samples, from all over the split, as one batch. Raises the errors that a batch may raise.
@@ -112,12 +120,12 @@ class Loader:
         """
         if self.size and self.samples.reader is None:
             chosen = spread(len(self.samples), PROBED)
-            if isinstance(batch := self.samples.__getitems__((0, chosen))[1], UserError):
+            if isinstance(batch := self.samples.__getitems__((0, chosen, ()))[1], UserError):
                 raise batch
 
     def first(self, batches: int) -> Tensor:
         """Return the samples of the first batches of the first epoch [N]; of full ones, if there are any."""
-        order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, 0) if self.training else None)
+        order = self._order(0)
         count = min(batches * self.batch_size, self.size)
         return order[: count - count % self.batch_size or count]
 
@@ -127,6 +135,7 @@ class Loader:
         part.order, part.size = indices.repeat(times), times * len(indices)
         part.batch_size = min(self.batch_size, max(1, len(indices)))
         part.cfg, part._workers, part._threads = replace(self.cfg, num_workers=0, drop_last=False), None, None
+        part.bad = self.bad.silent()
         return part
 
     def _to_device(self, read: tuple[list[int], Any]) -> tuple[list[int], Any]:
@@ -136,11 +145,8 @@ class Loader:
 
     def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) as they were read; lost processes are replaced."""
-        order = self.order
-        if order is None:
-            order = epoch_order(self.dataset, self.size, self.cfg, (self.seed, epoch) if self.training else None)
-        else:
-            epoch = 0  # the same augmentation each time
+        order = self._order(epoch) if self.order is None else self.order
+        epoch = epoch if self.order is None else 0  # of a part: the same augmentation each time
         position, lost, count = start, 0, len(self)
         # the last batch has fewer samples than there are ranks
         count -= count > 0 and not len(self._rank_indices(order, count - 1))
@@ -149,13 +155,17 @@ class Loader:
             self._workers = None
         while position < count:
             try:
-                wanted = ((epoch, self._rank_indices(order, number)) for number in range(position, count))
-                for indices, batch in self._read(wanted, careful=lost == MAX_WORKER_LOSSES - 1):
+                numbers = range(position, count)
+                wanted = ((epoch, self._rank_indices(order, number), self.bad.unread()) for number in numbers)
+                for indices, batch, bad in self._read(wanted, careful=lost == MAX_WORKER_LOSSES - 1):
+                    if bad:
+                        self.bad.add(bad)
                     if isinstance(batch, PictureError):
                         raise all_broken(files_of(self.dataset), batch, takes_exclude(self.dataset))
                     if isinstance(batch, UserError):
                         raise batch
-                    yield indices, batch
+                    if indices:  # all samples of a batch of validation may be left out
+                        yield indices, batch
                     position += 1
             except (UserError, MemoryError):
                 raise
@@ -164,6 +174,11 @@ class Loader:
                     raise
                 lost += 1
                 self._replace(error, lost, self._rank_indices(order, position).tolist())
+        self.bad.share()
+
+    def _order(self, epoch: int) -> Tensor:
+        key = (self.seed, epoch) if self.training else None
+        return epoch_order(self.size, self.cfg.shuffle, self.sampler, key)
 
     def _use_threads(self) -> bool:
         """Return whether threads read. Processes read if samples draw random numbers that threads would share."""
@@ -175,7 +190,7 @@ class Loader:
             )
         return self.cfg.loader == "threads" or (self.cfg.loader == "auto" and draws(reader))
 
-    def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any]]:
+    def _read(self, wanted: Iterator[Keys], careful: bool) -> Iterator[tuple[list[int], Any, Any]]:
         """Return the wanted batches. `careful`: one worker, one batch at a time, so that the failing batch is known."""
         cfg, pin = self.cfg, self.cfg.pin_memory and self.device.type == "cuda"
         if cfg.num_workers and not self.threaded:
@@ -229,49 +244,16 @@ class Loader:
         return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
 
 
+def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:
+    """Return the batches of a split in a drawn order, for a look that is no part of the run of this config."""
+    action: Any = "raise" if cfg.data.on_bad_sample == "raise" else "replace"
+    own: dict[str, Any] = {"sampler": None, "balance_classes": False, "on_bad_sample": action, "mix": Mix()}
+    data = replace(cfg.data, num_workers=0, shuffle=True, drop_last=False, **own)
+    loader = Loader(dataset, data, cfg.train.seed, training=True, device=device)
+    loader.bad = loader.bad.silent()
+    return loader
+
+
 def spread(size: int, most: int) -> Tensor:
     """Return the numbers of at most `most` samples from all over a split of `size`."""
     return torch.linspace(0, size - 1, min(most, size)).long()
-
-
-class _Samples(Dataset):
-    """A dataset that is read a batch at a time; each sample has its own random numbers."""
-
-    def __init__(self, dataset: Dataset, seed: int, late: bool = False, classes: int | None = None):
-        """Store the dataset. `late`: leave batches unfinished, if the dataset can finish them on the device."""
-        self.dataset, self.seed, self.classes = dataset, seed, classes
-        self.reader = batch_reader(dataset)
-        self.draws = draws(self.reader)
-        self.late = late and self.draws
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitems__(self, keys: Keys) -> tuple[list[int], Any]:
-        """Return (indices, the collated batch).
-
-        A UserError is returned in place of the batch, because workers would wrap it.
-        """
-        epoch, chosen = keys[0], torch.as_tensor(keys[1])
-        indices = chosen.tolist()
-        try:
-            seeds = [mix(self.seed, epoch, index) for index in indices] if self.draws or not self.reader else []
-            if self.reader is not None:
-                batch = self.reader.read(chosen, seeds)
-                return indices, self.reader.finish(batch) if self.draws and not self.late else batch
-            return indices, self._gather(indices, seeds)
-        except UserError as error:
-            return indices, error
-
-    def _gather(self, indices: list[int], seeds: list[int]) -> Any:
-        before = None if get_worker_info() else random_state()
-        samples = []
-        for index, seed in zip(indices, seeds, strict=True):
-            seed_all(seed)
-            samples.append(read_sample(self.dataset, index))
-        if before:
-            set_random_state(before)
-        batch = collate(self.dataset, indices, samples)
-        if self.classes:
-            check_labels(self.dataset, indices, batch, self.classes)
-        return batch

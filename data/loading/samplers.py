@@ -1,30 +1,56 @@
 """The order of samples: a pure function of (seed, epoch)."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from configs import COMPONENTS, Component
 from configs.schema import Data
-from data.protocol import classes_of
+from utils.errors import DataError
 from utils.randomness import mix
 
-__all__ = ["epoch_order"]
+__all__ = ["Sampler", "epoch_order", "sampler_of"]
 
 
-def epoch_order(dataset: Any, size: int, cfg: Data, key: tuple[int, int] | None) -> Tensor:
-    """Return the order of samples [size] in the epoch of `key` (seed, epoch); without a key, in the dataset's order.
+class Sampler(ABC):
+    """The samples of an epoch of training. Its constructor may take `dataset`, and `batch` (samples of all ranks)."""
 
-    Raises DataError when classes are to be balanced and the dataset does not tell them.
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples an epoch, the same in each."""
+
+    @abstractmethod
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return the indices of an epoch's samples, int64 [len(self)]; all its random numbers come from `generator`."""
+
+    def population(self) -> Tensor | None:
+        """Return the indices that an epoch may have; None for all."""
+        return None
+
+
+def sampler_of(dataset: Any, cfg: Data, batch: int) -> Sampler | None:
+    """Return the sampler that a config asks for; None for an epoch that has each sample once.
+
+    Raises ConfigError or DataError for one that does not fit the dataset.
     """
-    if key is None or not (cfg.shuffle or cfg.balance_classes):
+    spec = Component("ClassBalanced") if cfg.balance_classes else cfg.sampler
+    if spec is None:
+        return None
+    sampler: Sampler = COMPONENTS["sampler"].build(spec, "data.sampler", dataset=dataset, batch=batch)
+    if len(sampler) < 1:
+        raise DataError(f"data.sampler: {spec.name} leaves no sample to train on")
+    return sampler
+
+
+def epoch_order(size: int, shuffle: bool, sampler: Sampler | None, key: tuple[int, int] | None) -> Tensor:
+    """Return the order of samples [size] in the epoch of `key` (seed, epoch); without a key, in the dataset's order."""
+    if key is None or not (shuffle or sampler):
         return torch.arange(size)
     generator = torch.Generator().manual_seed(mix(*key))
-    return _balanced(dataset, size, generator) if cfg.balance_classes else torch.randperm(size, generator=generator)
-
-
-def _balanced(dataset: Any, size: int, generator: torch.Generator) -> Tensor:
-    """Return draws with replacement in which each class is equally likely."""
-    labels = classes_of(dataset)
-    weights = 1.0 / labels.bincount().double()[labels]
-    return torch.multinomial(weights, size, replacement=True, generator=generator)
+    if sampler is None:
+        return torch.randperm(size, generator=generator)
+    order = sampler.order(generator)
+    assert len(order) == size, f"{type(sampler).__name__}.order gives {len(order)} samples, and its length is {size}"
+    return order

@@ -32,7 +32,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from utils.torch_private import (
@@ -80,7 +79,7 @@ class Workers:
         )
         self.processes: Sequence[BaseProcess] = ()
 
-    def batches(self, wanted: Iterator[tuple[int, Tensor]]) -> Iterator[Any]:
+    def batches(self, wanted: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
         """Yield the batches of these epochs and samples, in order; the first call starts the processes."""
         self.order.wanted = wanted
         with _Watch.installed().watching(self.processes, self.loader.timeout):
@@ -149,10 +148,11 @@ class _Queue(Queue):
 class _Order(Sampler):
     """The batches to read next."""
 
-    wanted: Iterator[tuple[int, Tensor]] = iter(())
+    wanted: Iterator[tuple[Any, ...]] = iter(())
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        return ((epoch, chosen.tolist()) for epoch, chosen in self.wanted)  # a tensor would go by shared memory
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        # a tensor would go by shared memory
+        return ((epoch, chosen.tolist(), *rest) for epoch, chosen, *rest in self.wanted)
 
 
 def _identity(batch: Any) -> Any:

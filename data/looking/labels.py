@@ -40,7 +40,9 @@ def label_findings(splits: Splits, classes: Sequence[str]) -> Iterator[Finding]:
     if most >= UNEQUAL * least:
         rare = [name for name, count in train.items() if most >= UNEQUAL * count]
         told = f"a tenth of the {most:,} samples of {common}, or fewer: {_counted(rare, train)}"
-        yield Finding("balance", "train", len(rare), told, rare, remedy="data.balance_classes, or weights of classes")
+        yield Finding(
+            "balance", "train", len(rare), told, rare, remedy="data.sampler=ClassBalanced, or weights of classes"
+        )
 
 
 def _twice(splits: Splits) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from data._broken import broken_named
 from data.loading.collate import read_sample
-from data.protocol import batch_reader, facts_of, labels_of, meta_of, own_generators, read_one
+from data.protocol import batch_reader, facts_of, first_sample, labels_of, meta_of, own_generators, read_one
 from utils.blame import place_of_attribute
 from utils.randomness import same_random_state
 from utils.words import count_of, shortened
@@ -104,7 +104,7 @@ def _samples(splits: Mapping[str, Dataset]) -> Iterator[str]:
     for split, dataset in splits.items():
         if len(dataset):  # type: ignore[arg-type]
             with same_random_state(), broken_named(dataset):
-                sample = read_one(dataset, 0) if batch_reader(dataset) else read_sample(dataset, 0)
+                sample = first_sample(dataset, read_one if batch_reader(dataset) else read_sample)
                 told.setdefault(_described(sample), []).append(split)
     for text, names in told.items():
         yield f"a sample ({', '.join(names)}): {text}"

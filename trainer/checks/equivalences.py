@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from configs import Component, Config
+from configs.schema import Mix
 from trainer.build import NOTHING, Parts, build
 from trainer.checkpointing.compare import state_difference
 from trainer.checkpointing.weights import saved_names
@@ -86,6 +87,7 @@ def _accumulation(cfg: Config) -> Outcome:
     """Compare one batch with two halves of it that are accumulated. Norms and dropout rest: they see batches."""
     half = max(1, (32 if cfg.data.batch_size == "auto" else cfg.data.batch_size) // 2)
     sgd = {role: Component("SGD", {"lr": RATE}) for role in cfg.optim}
+    cfg = _with(cfg, data={"mix": Mix(), "sampler": None})  # they depend on the batch, too
     cfg = replace(cfg, optim=sgd, schedule={}, train=replace(cfg.train, clip=None, ema=None, precision="fp32"))
     steps, times = min(cfg.train.max_steps or 1, 2), cfg.train.accumulate
     whole = _with(cfg, data={"batch_size": 2 * half}, train={"max_steps": steps})

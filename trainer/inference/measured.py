@@ -29,6 +29,8 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     if dist.is_main():
         source = facts_of(loader.dataset).source
         show(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
+        if told := loader.bad.summary():
+            show(told)
         for name, value in numbers.items():
             show(f"{name} {value}")
     dist.stop()

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config, differences, load_stored
+from data.loading.bad_samples import FILE as BAD_SAMPLES
 from data.loading.loader import Loader
 from data.protocol import identity_of
 from trainer.build import NOTHING, Given, build_dataset, build_task
@@ -88,7 +89,11 @@ class LoadedRun:
             show(f"note: {name} reads no folder; {root} is not used")
         dataset = with_features(task, self._dataset(cfg, split), cfg, device, adapt=False)
         classes = task.label_classes if split == "val" else None  # a test split may have no labels
-        return Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device, classes=classes)
+        loader = Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device, classes=classes)
+        loader.bad.split = split
+        if split == "test" and dist.is_main():
+            loader.bad.keep_in(self.source.parent / BAD_SAMPLES, resumed=False)
+        return loader
 
     def _dataset(self, cfg: Config, split: str) -> Dataset:
         """Return the dataset of a split; that of val is all labelled samples, if other data are named than trained."""

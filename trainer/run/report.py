@@ -9,6 +9,7 @@ from typing import Any
 from configs import COMPONENTS, Config
 from configs.schema import Data
 from data._splits import split_of
+from data.loading.bad_samples import FILE as BAD_SAMPLES
 from data.protocol import kind_of
 from trainer.build import Parts
 from trainer.checkpointing.store import BEST
@@ -23,7 +24,16 @@ from utils.files import write_atomic
 from utils.runs.folder import RunFolder
 from utils.sinks.console import Console
 
-__all__ = ["Status", "draw_stopped", "facts_of", "first_words", "last_words", "tell_data"]
+__all__ = [
+    "Status",
+    "draw_stopped",
+    "facts_of",
+    "first_words",
+    "keep_bad_samples",
+    "last_words",
+    "tell_bad_samples",
+    "tell_data",
+]
 
 PUBLISHED = ("t10k", "cifar")  # the beginnings of files whose sets have a test split of their own
 
@@ -79,6 +89,21 @@ def tell_data(parts: Parts, path: Path, console: Console) -> None:
             return
     write_atomic(path / FILE, text.encode("utf-8", "backslashreplace"))
     console.say("\n".join(on_screen(lines, str(path / FILE))))
+
+
+def keep_bad_samples(parts: Parts, path: Path) -> None:
+    """Let the loaders list samples that cannot be read in the run folder, after those that a resumed run had met."""
+    for loader in filter(None, (parts.train_loader, parts.val_loader)):
+        loader.bad.keep_in(path / BAD_SAMPLES, resumed=parts.state.progress.step > 0)
+
+
+def tell_bad_samples(parts: Parts, console: Console) -> None:
+    """Print in one line how many samples could not be read, and where they are listed."""
+    records = [loader.bad for loader in (parts.train_loader, parts.val_loader) if loader is not None]
+    for record in records:
+        record.write()
+    if told := [record.summary() for record in records if record.found]:
+        console.say(f"{'; '.join(told)}; files and reasons in {records[0].path}")
 
 
 def draw_stopped(path: Path, console: Console) -> None:

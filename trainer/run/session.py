@@ -10,7 +10,15 @@ from trainer.checks.rehearsal import rehearse
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
 from trainer.run.recorder import Origin, begin_record
-from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
+from trainer.run.report import (
+    draw_stopped,
+    facts_of,
+    first_words,
+    keep_bad_samples,
+    last_words,
+    tell_bad_samples,
+    tell_data,
+)
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
@@ -39,6 +47,8 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
     takes = COMPONENTS["data"].signature(cfg.data.dataset.name).parameters
     if cfg.data.train_data_root is not None and "root" not in takes and given.train is None:
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
+    if cfg.data.balance_classes:
+        console.say("note: data.balance_classes is another name for data.sampler=ClassBalanced")
     if run is not None and dist.is_main():
         refuse_name(run)  # not after an hour of reading data
     with explain_torch_errors(cfg):
@@ -85,6 +95,7 @@ def run_in_folder(
     outlets = Outlets(console, Logger())
     if folder is not None:
         outlets = open_outlets(parts, folder, console, given, rehearsed)
+        keep_bad_samples(parts, folder.path)
         first_words(parts, folder.path, console)
         tell_data(parts, folder.path, console)
         tell_rates(parts, folder.path, console)
@@ -104,6 +115,7 @@ def run_in_folder(
         if folder is not None and state == "stopped" and parts.cfg.log.pictures:
             draw_stopped(folder.path, console)
     run = parts.state
+    tell_bad_samples(parts, console)
     if code:
         console.say(f"stopped after step {run.progress.step}, saved; continue with --resume=checkpoints/{name}")
     elif folder is not None:

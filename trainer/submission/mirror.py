@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from configs import Config
 from data.loading.loader import Loader
-from data.protocol import ids_of, labels_of, read_one
+from data.protocol import first_sample, ids_of, labels_of, read_one
 from trainer.evaluate import evaluate, predicted
 from trainer.submission.cells import NUMBER, text_of
 from trainer.submission.figures import Figures, Reader, Unreadable, reader_of
@@ -48,7 +48,7 @@ def validated(task: Task, loader: Loader, cfg: Config, device: torch.device, tes
     """
     rows: list[tuple[int, Row]] = []
     targets: list[tuple[int, Tensor]] = []
-    paired = bool(len(test)) and isinstance(read_one(test, 0), (tuple, list))  # type: ignore[arg-type]
+    paired = bool(len(test)) and isinstance(first_sample(test), (tuple, list))  # type: ignore[arg-type]
 
     def collect(indices: list[int], batch: Any) -> None:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[1], Tensor):
@@ -58,11 +58,11 @@ def validated(task: Task, loader: Loader, cfg: Config, device: torch.device, tes
 
     numbers, extras = evaluate(task, loader, cfg, device, also=collect)
     found = dict(pair for part in dist.gather(rows) for pair in part)
-    truth = _true_targets(loader.dataset, dict(pair for part in dist.gather(targets) for pair in part))
+    truth = _true_targets(loader, dict(pair for part in dist.gather(targets) for pair in part))
     ids = [text_of(str(key)) for key in ids_of(loader.dataset)]
     if len(set(ids)) != len(ids):
         ids = [str(index) for index in range(loader.size)]
-    order = range(loader.size)
+    order = sorted(truth)
     by_id = {ids[i]: found[i] for i in order}
     return Validated(numbers, extras.get("confusion"), by_id, {ids[i]: truth[i] for i in order})
 
@@ -133,18 +133,19 @@ def _compact(targets: Tensor) -> Tensor:
     return targets.to(torch.uint8) if targets.ndim == 3 and not targets.is_floating_point() else targets
 
 
-def _true_targets(dataset: Dataset, found: dict[int, Tensor]) -> dict[int, Tensor]:
+def _true_targets(loader: Loader, found: dict[int, Tensor]) -> dict[int, Tensor]:
     """Return the target of each sample by its index, from the dataset itself where it tells its labels.
 
-    Raises DataError where batches lack samples, or hold other targets than the samples have that are read alone.
+    Samples that cannot be read have none. Raises DataError where batches lack others, or hold other targets than the
+    samples have that are read alone.
     """
-    count = len(dataset)  # type: ignore[arg-type]
-    if missing := [index for index in range(count) if index not in found]:
+    dataset, count, bad = loader.dataset, loader.size, loader.bad.found
+    if missing := [index for index in range(count) if index not in found and index not in bad]:
         raise DataError(f"mirror check: {len(missing)} of {count} validation samples were never read; see data.dataset")
     labels = labels_of(dataset)
     if labels is not None and len(labels) == count:
-        return dict(enumerate(labels.cpu()))
-    for index in {*torch.linspace(0, count - 1, min(PROBED, count)).long().tolist()}:
+        return {index: label for index, label in enumerate(labels.cpu()) if index in found}
+    for index in {*torch.linspace(0, count - 1, min(PROBED, count)).long().tolist()} - bad.keys():
         alone = torch.as_tensor(read_one(dataset, index)[1])
         if alone.ndim < 2 and not torch.allclose(alone.double(), found[index].double()):
             told = f"{found[index].tolist()} in its batch and {alone.tolist()} alone"

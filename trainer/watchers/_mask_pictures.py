@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from configs import Config
-from data.loading.loader import Loader
-from data.protocol import ids_of, read_one
+from data.loading.loader import looking
+from data.protocol import first_sample, ids_of, read_one
 from trainer.evaluate import evaluating
 from trainer.task import Task
 from trainer.watchers._thumbnails import MASK_CELL, MASK_SIDE, coloured, masks_of, thumbnails
@@ -49,11 +49,10 @@ class MaskDrawer:
 
     def _look(self, patience: float) -> dict[int, float]:
         """Return the mean IoU of samples by their index."""
-        data = replace(self.cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False)
         found: dict[int, float] = {}
         started = time.monotonic()
         with evaluating(self.task), torch.no_grad():
-            loader = Loader(self.dataset, data, self.cfg.train.seed, training=True, device=self.device)
+            loader = looking(self.dataset, self.cfg, self.device)
             for indices, batch in loader.epoch(0):
                 predicted = self._predict(batch[0])
                 for index, truth, guess in zip(indices, batch[1], predicted, strict=True):
@@ -117,6 +116,6 @@ class MaskDrawer:
 
 def has_masks(dataset: Any) -> bool:
     """Return whether a sample is a picture with its mask."""
-    sample = read_one(dataset, 0)
+    sample = first_sample(dataset)
     pair = isinstance(sample, (tuple, list)) and len(sample) == 2 and all(isinstance(part, Tensor) for part in sample)
     return pair and masks_of([part[None] for part in sample]) is not None

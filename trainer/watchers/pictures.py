@@ -1,6 +1,6 @@
 """Pictures: the first batch as it was trained on, and at the end the curves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,5 +75,16 @@ def _draw_batch(run: Run, inputs: Tensor, batch: Any, target: Path) -> None:
         draw_gallery(title, rows, target, list(zip(names, colours, strict=True)), MASK_CELL)
         return
     captions = [[names[label] if label < len(names) else str(label)] for label in labels_of(batch)[: len(pictures)]]
+    captions = captions or _shares(batch, names)[: len(pictures)]
     rest: list[list[str]] = [[]] * (len(pictures) - len(captions))
     draw_gallery(title, [Row("with their labels" if captions else "", pictures, captions + rest)], target)
+
+
+def _shares(batch: Any, names: Sequence[str]) -> list[list[str]]:
+    """Return the classes of mixed samples with their shares, a line each, the largest first; [] for other batches."""
+    labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
+    if not isinstance(labels, Tensor) or labels.ndim != 2 or labels.shape[1] != len(names):
+        return []
+    best = labels.detach().float().cpu().topk(min(2, len(names)), dim=1)
+    rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return [[f"{names[k]} {share:.2f}" for share, k in zip(*row, strict=True) if share > 0.005] for row in rows]

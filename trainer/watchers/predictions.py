@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from configs import Config
-from data.loading.loader import Loader
-from data.protocol import ids_of, read_one
+from data.loading.loader import looking
+from data.protocol import first_sample, ids_of, read_one
 from trainer.evaluate import evaluating
 from trainer.task import Task
 from trainer.watchers._mask_pictures import MaskDrawer, has_masks
@@ -105,10 +105,9 @@ class Drawer:
                 MaskDrawer(self.task, self.dataset, self.cfg, self.device, self.meta).draw(target, of, patience)
 
     def _predict(self, patience: float) -> Outputs:
-        data = replace(self.cfg.data, num_workers=0, shuffle=True, balance_classes=False, drop_last=False)
         parts, started = [], time.monotonic()
         with evaluating(self.task), torch.no_grad():
-            loader = Loader(self.dataset, data, self.cfg.train.seed, training=True, device=self.device)
+            loader = looking(self.dataset, self.cfg, self.device)
             for indices, (inputs, labels) in loader.epoch(0):
                 with autocast(self.device, self.cfg.train.precision):
                     probabilities = self.task.probabilities(inputs).cpu()  # type: ignore[operator]
@@ -162,7 +161,7 @@ def _choose(found: Outputs) -> dict[str, list[int]]:
 
 def _has_pictures(dataset: Any) -> bool:
     """Return whether a sample is a picture with a label."""
-    sample = read_one(dataset, 0)
+    sample = first_sample(dataset)
     if not isinstance(sample, (tuple, list)) or len(sample) != 2 or not isinstance(sample[0], Tensor):
         return False
     return inputs_of(sample[0][None]) is not None

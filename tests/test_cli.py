@@ -165,7 +165,6 @@ def test_another_pipe_that_breaks_is_told_of(run, monkeypatch):
         (["dogcat", "--img-size=9"], f"--img-size=9: no key 'img_size'; {SIZE}"),
         (["--data-root=x"], f"--data-root=x: no key 'data_root'; {NAMED_ROOT}"),
         (["--val_data_root=x"], f"--val_data_root=x: no key 'val_data_root'; {ABSENT['val_data_root']}"),
-        (["--mixup=0.2"], "--mixup=0.2: no key 'mixup'; there is no mixup"),
         (["--test-batch-size=9"], "--test-batch-size=9: no key 'test_batch_size'; python main.py help lists the keys"),
         (["--optim=Adm", "--lr=0.1"], "--optim=Adm: optim: no 'Adm' in torch.optim; did you mean 'Adam'?"),
         (["--model=LeNett", "--in-channels=3"], "--model=LeNett: model: no 'LeNett' in models; did you mean 'LeNet'?"),

@@ -89,7 +89,7 @@ def test_the_columns_of_help_align_for_long_names_too(run, tmp_path):
 
 
 def test_help_on_a_feature_that_is_not_there_says_so(run):
-    for topic, says in (("prune", "networks are not pruned"), ("mixup", "no mixup"), ("onnx", "--format=onnx")):
+    for topic, says in (("prune", "networks are not pruned"), ("quantize", "not quantized"), ("onnx", "--format=onnx")):
         assert says in run("help", topic).err
     assert run("help", "infer").err == "no help on 'infer'; did you mean 'test'?\n"
     assert run("infer", "x").err == "no command 'infer'; did you mean 'test'?\n"

@@ -8,6 +8,7 @@ from trainer.checks.memory import find_batch_size, fitted
 from trainer.checks.rehearsal import rehearse
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
+from trainer.run.inherited import inherit_requests
 from trainer.run.recorder import Origin, begin_record
 from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
 from trainer.run.result import Result
@@ -48,6 +49,7 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
         try:
             if folder is not None:
                 begin_record(folder.path, origin)
+                inherit_requests(origin.config, parts.cfg, folder.path, console.say)
             if cfg.data.batch_size == "auto":
                 parts = find_batch_size(parts, console.say)
             return _rehearse_and_run(parts, folder, name, console, given)

@@ -26,7 +26,7 @@ from utils.runs import requests
 from utils.runs.folder import ROOT, RunFolder, is_owned
 from utils.runs.reading import find_run
 from utils.terminal import show
-from utils.words import shortened, suggest
+from utils.words import nearest, shortened
 
 __all__ = ["run"]
 
@@ -56,7 +56,9 @@ def _asked(words: Sequence[str], keys: Sequence[Flag]) -> tuple[str, float | Non
     wrong = [word for word in words if word not in WORDS]
     wrong += [key.typed for key in keys if key.key not in ("lr", "optim.lr")]
     if wrong:
-        raise ConfigError(f"ctl: no request '{shortened(wrong[0])}'{suggest(wrong[0], WORDS)}; {USAGE}")
+        near = nearest(wrong[0], WORDS)
+        meant = f"; did you mean '{near}'?" if near else ""
+        raise ConfigError(f"ctl: no request '{shortened(wrong[0])}'{meant}; {USAGE}")
     if len(words) + len(keys) != 1:
         raise ConfigError(f"ctl: one request at a time: {USAGE}")
     if words:

@@ -209,3 +209,62 @@ def test_of_two_processes_one_stops_and_the_other_waits_longer_than_any_timeout(
     stopped = json.loads((tmp_path / "checkpoints/a/status.json").read_text())
     saved = state("a", folder=tmp_path)["progress"]["step"]
     assert stopped["state"] == "stopped" and saved == stopped["step"] == rows("a", tmp_path, "train")[-1]["step"]
+
+
+CRASHES = """
+import torch
+from torch import nn
+
+__all__ = ["Mine"]
+
+
+class Mine(nn.Module):
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.fc = nn.Linear(64, num_classes)
+        self.norm = nn.BatchNorm1d(64)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        wide = self.norm(x.flatten(1))
+        if self.calls > 7:
+            wide = torch.cat([wide, wide[:, :3]], 1)
+        return torch.nn.functional.linear(wide, self.fc.weight) if self.calls > 7 else self.fc(wide)
+"""
+CRASH = ["--model=Mine", "--run=a", "--train.rehearse=false", "--debug", *TOY[1:]]
+
+
+@unix
+def test_after_a_crash_debug_saves_and_opens_a_debugger_in_the_users_code(on_terminal, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mine.py").write_text(CRASHES)
+    terminal = on_terminal(str(ROOT / "main.py"), "train", *CRASH)
+    terminal.wait_for(
+        r"a/rescue.pth: the weights and the optimizer after step 7, before the step that failed; last.pth"
+    )
+    terminal.wait_for(r"Traceback(.|\n)*RuntimeError")
+    terminal.wait_for(r"models/mine.py\(20\)forward\(\)(.|\n)*\(Pdb\) ")
+    terminal.type("p wide.shape, self.calls")
+    terminal.wait_for(r"\(torch.Size\(\[32, 67\]\), 8\)")
+    terminal.type("q")
+    code = terminal.end()
+    assert code == 2, (code, terminal.text)  # that of torch's error in words, as without --debug
+    saved = state("a", "rescue.pth", tmp_path)
+    assert saved["progress"]["step"] == 7 and len(rows("a", tmp_path, "train")) == 7
+    assert state("a", folder=tmp_path)["progress"]["step"] == 0
+
+
+def test_after_a_crash_without_a_terminal_there_is_only_the_traceback(run, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mine.py").write_text(
+        CRASHES.replace("wide = torch.cat([wide, wide[:, :3]], 1)", "wide.undefined")
+    )
+    given = run("train", *CRASH)
+    assert given.code == 10 and "AttributeError" in given.err and "debugger" not in given.err + given.out
+    assert "rescue.pth: the weights" in given.out
+    assert run("val", "checkpoints/a/rescue.pth").code == 0
+    without = run("train", *[flag for flag in CRASH if flag not in ("--debug", "--run=a")], "--run=b")
+    assert without.code == 10 and "rescue" not in without.out and not (tmp_path / "checkpoints/b/rescue.pth").exists()
+    assert run("train", *[flag for flag in CRASH if flag != "--run=a"], "--run=c", "--train.save_steps=7").code == 10
+    assert not (tmp_path / "checkpoints/c/rescue.pth").exists()

@@ -11,6 +11,7 @@ from trainer.messages import explain_torch_errors
 from trainer.run.inherited import inherit_requests
 from trainer.run.recorder import Origin, begin_record
 from trainer.run.report import draw_stopped, facts_of, first_words, last_words, tell_data
+from trainer.run.rescue import write_rescue
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
@@ -96,6 +97,9 @@ def run_in_folder(
         state = "finished"
     except Stopped as asked:
         state, code = "stopped", asked.exit_code
+    except Exception:
+        write_rescue(parts.state, outlets.saver, outlets.logger, console)
+        raise
     finally:
         if folder is not None and folder.status().get("state") != "finished":  # said before its pictures are drawn
             with suppress(StorageError):  # a full disk has been reported already

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 ROOT = Path("checkpoints")
-CHECKPOINT_NAME = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
+CHECKPOINT_NAME = re.compile(r"(last|previous|best|rescue|epoch-\d+)\.pth")
 LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
 STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
 CHILD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,119}")

@@ -38,6 +38,14 @@ CLOSED = {
 }  # the base classes and protocols of these rooms
 OURS = ("trainer", "utils", "configs", "commands", "data", "models", "main.py")
 LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+DEVICE = (
+    "a tensor that forward makes lies on the CPU: make it with device=x.device, or in __init__ with register_buffer"
+)
+ADVICE = {  # a part of an error that users of torch see first, and the remedy
+    "before Module.__init__() call": "call super().__init__() first",
+    "to be on the same device": DEVICE,
+    "is not on the expected device": DEVICE,
+}
 LONG = re.compile(r"\S{400,}")  # a word that nobody reads: a key of 10,000 letters
 # Packages of requirements.txt, by the name that is imported.
 REQUIRED = {"PIL", "cv2", "fire", "matplotlib", "numpy", "simplejpeg", "sklearn", "tensorboardX", "torch", "torchnet"}
@@ -111,6 +119,7 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     line = f"\n    {frame.line}" if frame.line else ""
     reason = reason_of(error)
     told = type(error).__name__ + (f": {reason}" if reason else "") + (f" ({about})" if about else "")
+    told += next((f"; {advice}" for sign, advice in ADVICE.items() if sign in reason), "")
     return CodeError(f"{_shown(frame)}: in {frame.name}: {told}{line}")
 
 

@@ -44,8 +44,9 @@ MODELS = {
         model(
             GOOD + "    def forward(self, x):\n        return self.fc(x.flatten(1) * torch.ones(1, device='meta'))\n"
         ),
-        "models/mine.py:14: in forward: RuntimeError: Tensor on device meta is not on the expected device cpu!; a "
-        "tensor that forward makes lies on the CPU: make it with device=x.device, or in __init__ with register_buffer\n",
+        "models/mine.py:14: in forward: RuntimeError: Tensor on device meta is not on the expected device cpu!; "
+        "a tensor that forward makes lies on the CPU: make it with device=x.device, or in __init__ with "
+        "register_buffer\n",
     ),
     "in a layer": (
         model(

@@ -114,7 +114,8 @@ class Log:
     graph: bool = False  # the same, but the graph of its network; needs the package tensorboard
     watchers: WatcherList = ()  # further observers of the run: classes of trainer/watchers/
     pictures: bool = True  # draw the first batch, and at the end curves, confusion matrix and predictions, as PNG
-    debug_file: str = "/tmp/debug"  # if this file exists, training stops in a debugger; delete it and type c
+    # while this file, or debug in the run folder, is there, training stops in a debugger; delete it and type c
+    debug_file: str = "/tmp/debug"
 
 
 @dataclass(frozen=True)

@@ -243,3 +243,29 @@ def test_reproduce_repeats_what_ctl_changed(run, start, tmp_path):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, timeout=120)
         assert done.returncode == code or told == "different: ", done.stdout + done.stderr
         assert ("bit-identical" in done.stdout) == (code == 0), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_carry_a_request_out_after_the_same_step(run, tmp_path):
+    from test_ddp import PROBE
+
+    (tmp_path / "probe.py").write_text(PROBE.format(root=str(ROOT)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "probe.py", "train"]
+    flags = ["run=a", *TOY[:4], "--max-epoch=100000", *PLAIN]
+    variables = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "stdin": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, *flags], cwd=tmp_path, env=variables, **pipes)
+    try:
+        path = tmp_path / "checkpoints" / "a"
+        wait_for(lambda: (path / "log.jsonl").exists() and rows("a", tmp_path, "train"))
+        assert run("ctl", "a", "lr=0.02").out.startswith("checkpoints/a: done at step ")
+        assert run("ctl", "a", "pause").code == 0 and run("ctl", "a", "val").code == 0
+        assert run("ctl", "a", "lr=0.005").code == 0 and run("ctl", "a", "go").code == 0
+        assert run("ctl", "a", "stop").out.startswith("checkpoints/a: stopped after step ")
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    facts = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert facts[0]["weights"] == facts[1]["weights"] and facts[0]["step"] == facts[1]["step"], out
+    (group,) = state("a", folder=tmp_path)["update"]["model"]["optimizer"]["param_groups"]
+    assert group["lr"] == 0.005 and status(path)["state"] == "stopped"

@@ -230,7 +230,7 @@ class Mine(nn.Module):
         wide = self.norm(x.flatten(1))
         if self.calls > 7:
             wide = torch.cat([wide, wide[:, :3]], 1)
-        return torch.nn.functional.linear(wide, self.fc.weight) if self.calls > 7 else self.fc(wide)
+        return self.fc(wide)
 """
 CRASH = ["--model=Mine", "--run=a", "--train.rehearse=false", "--debug", *TOY[1:]]
 

@@ -122,6 +122,15 @@ def test_a_rate_that_was_set_later_is_not_set_again_behind_a_new_one(run, monkey
     assert sorted((row["request"], row["step"]) for row in kept) == [("lr", 6), ("save", 12)]
 
 
+def test_a_run_whose_requests_were_removed_takes_new_ones(run, asked_at):
+    asked_at({5: [("lr", 0.02)]})
+    assert run("train", "--run=a", *SHORT, "--max-steps=10").code == 0
+    Path("checkpoints/a", requests.FILE).unlink()
+    asked_at({15: [("lr", 0.5)]})
+    assert run("train", "--resume=checkpoints/a", "--max-steps=20").code == 0
+    assert [row["lr"] for row in rows("a", phase="train")[9:]] == [0.02] * 6 + [0.5] * 5
+
+
 def test_requests_that_cannot_be_sent_are_one_sentence(run, tmp_path):
     asks = "; python main.py ctl RUN lr=1e-4 | save | val | pause | go | stop"
     for words, sentence in {

@@ -116,7 +116,10 @@ class Control:
 
     def _repeat(self, trainer: Any) -> None:
         """Carry out what the run had, up to this step, when it was at it before."""
-        while (p := trainer.state.progress).interventions < len(self.repeated):
+        while (p := trainer.state.progress).interventions != len(self.repeated):
+            if not 0 <= p.interventions < len(self.repeated):  # their file was removed
+                p.interventions = len(self.repeated)
+                return
             row = self.repeated[p.interventions]
             if row["step"] > p.step:
                 return

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from commands import QUICK, found, no_command, version
-from utils.blame import answer, exit_error
+from utils.blame import DEBUG, answer, exit_error
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
 from utils.language.choice import choose
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit code. Prints a line for each mistake of the user."""
-    debug = bool({"--debug", "--debug=true", "debug=true"} & set(arguments))
+    DEBUG.set(bool({"--debug", "--debug=true", "debug=true"} & set(arguments)))
     try:
         arguments = choose(arguments)
         if not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:]):
@@ -40,10 +40,10 @@ def main(arguments: list[str]) -> int:
     except SystemExit as error:  # exit() in the user's code: the run would end as if all were done
         if (told := exit_error(error)) is None:
             raise
-        return answer(told.with_traceback(error.__traceback__), debug)
+        return answer(told.with_traceback(error.__traceback__))
     except Exception as error:
         if not isinstance(error, BrokenPipeError) or not output_is_closed():
-            return answer(error, debug)
+            return answer(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads the rest, as in `help | head`
     return 0
 

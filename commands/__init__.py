@@ -16,7 +16,7 @@ __all__ = ["QUICK", "found", "no_command", "told", "version"]
 FOLDER = os.path.dirname(__file__)
 
 FIRST = ("train", "val", "test", "generate", "check", "selftest", "help")  # in the help's order; the others follow
-QUICK = ("check", "completion", "diff", "help", "runs")  # these end before fire would be imported
+QUICK = ("check", "completion", "ctl", "diff", "help", "runs")  # these end before fire would be imported
 
 
 def found() -> dict[str, Callable[..., None]]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from utils.errors import ConfigError, StorageError
 from utils.runs.folder import RunFolder
-from utils.runs.reading import STATES, Run
+from utils.runs.reading import LIVING, STATES, Run
 from utils.terminal import show
 from utils.words import shortened, suggest
 
 __all__ = ["refuse_state", "remove_runs"]
 
-REMOVABLE = tuple(state for state in STATES if state != "running")
+REMOVABLE = tuple(state for state in STATES if state not in LIVING)
 
 
 def refuse_state(state: str) -> None:

@@ -7,7 +7,8 @@ With words, only runs whose name holds one of them. NAME of a kfold or sweep
 is its leaderboard: its runs, the best first. Nothing is trained.
 
   --sort=ORDER  newest (the default), best, time, epochs or run
-  --state=NAME  only runs that are running, finished, stopped, crashed or failed
+  --state=NAME  only runs that are running, paused, finished, stopped, crashed
+                or failed
   --model=NAME  only runs of that model; so for --task and --data
   --remove=STATE  remove those that are failed, crashed, stopped or finished;
                 asks before, unless --yes is given

@@ -85,6 +85,7 @@ class Train:
     # number format of the forward pass (autocast); auto: bf16 if the machine computes in it, otherwise fp16 on a GPU,
     # fp32 on a CPU
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    threads: Annotated[int, Range(1, 1024)] | None = None  # of the CPU for torch's operations; null: torch's choice
     tf32: bool = True  # on a GPU: multiply fp32 numbers with a fraction of 10 bits, several times as fast
     channels_last: Literal["auto", True, False] = "auto"  # layout of convolutions; auto: where bf16 or fp16 is fast
     keep_memory: bool = True  # keep freed memory for the next step, instead of asking Linux for the same pages again
@@ -145,7 +146,8 @@ class Log:
     graph: bool = False  # the same, but the graph of its network; needs the package tensorboard
     watchers: WatcherList = ()  # further observers of the run: classes of trainer/watchers/
     pictures: bool = True  # draw the first batch, and at the end curves, confusion matrix and predictions, as PNG
-    debug_file: str = "/tmp/debug"  # if this file exists, training stops in a debugger; delete it and type c
+    # while this file, or debug in the run folder, is there, training stops in a debugger; delete it and type c
+    debug_file: str = "/tmp/debug"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ TIERS = (
     ("trainer/task.py", "trainer/progress.py", "trainer/signals.py", "trainer/setup.py", "trainer/messages.py"),
     ("trainer/losses/", "trainer/tasks/", "trainer/optimizers/", "trainer/schedules/"),
     ("trainer/parallel/", "trainer/parameters/", "trainer/optim/", "trainer/checkpointing/"),
+    ("trainer/control/",),
     ("trainer/evaluate.py", "trainer/features.py", "trainer/build.py", "trainer/state.py", "trainer/last_epochs.py"),
     ("trainer/watchers/watcher.py",),
     ("trainer/trainer.py",),
@@ -52,6 +53,7 @@ LIGHT = (
     "commands/runs.py",
     "commands/diff.py",
     "commands/completion.py",
+    "commands/ctl.py",
     "utils/config/",
     "utils/runs/",
     "configs/",
@@ -219,6 +221,7 @@ def test_importing_the_rooms_loads_nothing_heavy(tmp_path):
             "commands.runs",
             "commands.diff",
             "commands.completion",
+            "commands.ctl",
             "commands.plot",
         ]
     )

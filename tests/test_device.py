@@ -162,3 +162,20 @@ def test_a_compiled_network_gives_the_same_run_and_an_ordinary_checkpoint(run):
     assert close(state("a")["model"], state("b")["model"])
     told = {given.out for given in (run("val", "checkpoints/a", f"--train.compile={on}") for on in ("true", "false"))}
     assert len(told) == 1 or close(*map(numbers, told)), "constant weights, too, change no result"
+
+
+def test_threads_of_the_cpu_are_limited_and_are_part_of_a_run(run):
+    threads = torch.get_num_threads()
+    try:
+        assert run("train", "--run=a", *TOY, "--max-steps=2", "--train.threads=3").code == 0
+        assert torch.get_num_threads() == 3 and state("a")["fingerprint"]["threads"] == 3
+        torch.set_num_threads(1)
+        assert run("val", "a", "--data.num_workers=0").code == 0 and torch.get_num_threads() == 3
+        assert run("val", "a", "--train.threads=2").code == 0 and torch.get_num_threads() == 2
+        refused = run("train", "--resume=checkpoints/a", "--train.threads=2", "--max-steps=3")
+        assert refused.code == 2 and "a resumed run keeps its train.threads 3" in refused.err
+        resumed = run("train", "--resume=checkpoints/a", "--max-steps=3")
+        assert resumed.code == 0 and "not the same set-up" not in resumed.out and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert "must be from 1 to 1024, got 0" in run("check", "--train.threads=0").err

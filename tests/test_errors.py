@@ -145,6 +145,6 @@ def test_spawned_workers_give_the_same_run(run, tmp_path):
 
 def test_unknown_key_for_a_dataset_that_reads_no_folder(run):
     shutil.rmtree("checkpoints", ignore_errors=True)
-    given = run("train", "--run=a", *TOY, "--train.max_steps=1", "--train-data-root=somewhere")
+    given = run("train", "default", "--run=a", *TOY, "--train.max_steps=1", "--train-data-root=somewhere")
     assert given.code == 0
     assert "Digits reads no folder" in given.out

@@ -144,7 +144,7 @@ def test_mean_weights_by_samples():
     mean.add(torch.tensor([5.0], dtype=torch.bfloat16, requires_grad=True), 10)
     mean.add(123.0, 0)
     assert mean.value() == pytest.approx(2.75)
-    assert mean.state() == {"sum": 110.0, "n": 40}
+    assert mean.state() == {"sum": 110.0, "n": 40, "squares": 67.5}
     assert Mean().value() is None
     other = Mean()
     other.merge(reload(mean.state()))
@@ -289,3 +289,31 @@ def test_auc_keeps_its_own_copy():
 def test_log_loss_of_confident_logits():
     logits = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
     assert feed(LogLoss(), logits, torch.tensor([0, 0])).value() == pytest.approx(500)
+
+
+@pytest.mark.parametrize("torchnet", [True, False])
+def test_a_mean_has_the_deviation_of_numpy(torchnet, monkeypatch):
+    """One by one it is that of torchnet and of numpy; of batches, that of their means, each as often as its samples."""
+    from torchnet.meter import AverageValueMeter
+
+    from utils.meters import counting
+
+    monkeypatch.setattr(counting, "installed", lambda name: torchnet)
+    values = np.random.default_rng(0).normal(1e3, 0.5, 200)
+    mean, book = Mean(), AverageValueMeter()
+    assert mean.std is None and mean.mean is None
+    for value in values:
+        mean.add(float(value), 1)
+        book.add(float(value))
+    assert mean.std == pytest.approx(np.std(values, ddof=1), rel=1e-9) == pytest.approx(book.value()[1], rel=1e-6)
+    assert mean.mean == mean.value() == pytest.approx(values.mean(), rel=1e-12)
+    sizes = np.random.default_rng(1).integers(0, 9, 200)
+    parts = [Mean(), Mean(), Mean()]
+    for i, (value, n) in enumerate(zip(values, sizes, strict=True)):
+        parts[i % 3].add(float(value), int(n))
+    whole = Mean()
+    for part in parts:
+        whole.merge(reload(part.state()))
+    repeated = np.repeat(values, sizes)
+    assert whole.std == pytest.approx(np.std(repeated, ddof=1), rel=1e-9)
+    assert whole.mean == pytest.approx(repeated.mean(), rel=1e-12)

@@ -33,7 +33,29 @@ MODELS = {
     ),
     "no super": (
         model("        self.fc = nn.Linear(64, num_classes)\n"),
-        "models/mine.py:11: in __init__: AttributeError: cannot assign module before Module.__init__() call\n",
+        "models/mine.py:11: in __init__: AttributeError: cannot assign module before Module.__init__() call; "
+        "call super().__init__() first\n",
+    ),
+    "no super, and nothing that torch would miss": (
+        model("        self.width = width\n    def forward(self, x):\n        return x.flatten(1)[:, :10]\n"),
+        "models/mine.py:10: __init__ of Mine never calls super().__init__(); make it its first line\n",
+    ),
+    "another device": (
+        model(
+            GOOD + "    def forward(self, x):\n        return self.fc(x.flatten(1) * torch.ones(1, device='meta'))\n"
+        ),
+        "models/mine.py:14: in forward: RuntimeError: Tensor on device meta is not on the expected device cpu!; "
+        "a tensor that forward makes lies on the CPU: make it with device=x.device, or in __init__ with "
+        "register_buffer\n",
+    ),
+    "in a layer": (
+        model(
+            "        super().__init__()\n"
+            "        self.parts = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), nn.PixelUnshuffle(2))\n"
+            "    def forward(self, x):\n        return self.parts(x)\n"
+        ),
+        "models/mine.py:14: in forward: RuntimeError: pixel_unshuffle expects input to have at least 3 dimensions, but "
+        "got input with 2 dimension(s) (the layer parts.2, PixelUnshuffle(downscale_factor=2), is given [32, 10])\n",
     ),
     "package": (
         model("        import einops_of_mine\n"),
@@ -67,6 +89,34 @@ def test_a_model_that_raises_is_shown_with_file_and_line(run, tmp_path, kind):
     assert given.code == 10 and given.err.startswith(expected), given
     assert "Traceback" not in given.err and len(given.err.splitlines()) <= 2
     assert "Traceback" in run("train", "--model=Mine", "--debug", "--run=b", *RUN[1:]).err
+
+
+def test_shapes_that_do_not_meet_name_layer_sizes_and_line(run, tmp_path):
+    (tmp_path / "models").mkdir()
+    body = (
+        "        super().__init__()\n"
+        "        layers = nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(33, num_classes)\n"
+        "        self.features = nn.Sequential(*layers)\n"
+        "    def forward(self, x):\n        return self.features(x)\n"
+    )
+    (tmp_path / "models/mine.py").write_text(model(body))
+    given = run("train", "--model=Mine", *RUN)
+    told = "the layer features.3, Linear(in_features=33, out_features=10, bias=True), is given [32, 32] "
+    assert given.code == 2 and told in given.err and given.err.endswith("; models/mine.py:15)\n"), given
+    assert len(given.err.splitlines()) == 1
+    given = run("train", "--model=LeNet", "--model.in_channels=3", *RUN)
+    assert given.code == 2 and "the layer features.0, Conv2d(3, 6, kernel_size=(5, 5)" in given.err
+    assert ", is given [32, 1, 8, 8] (" in given.err and "models/lenet.py:" in given.err
+
+
+def test_a_target_that_is_not_long_is_told_with_the_line_of_the_step(run, tmp_path, monkeypatch):
+    (tmp_path / "tasks").mkdir(parents=True)
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    text = task("update(loss); return {'loss': loss}").replace("self.model(x), y)", "self.model(x), y.to(torch.int32))")
+    (tmp_path / "tasks/mine.py").write_text(text)
+    given = run("train", "--model=MLP", "--task=Mine", *RUN)
+    assert given.code == 3 and "labels must be whole numbers, int64, from 0" in given.err, given
+    assert "tasks/mine.py:13" in given.err and len(given.err.splitlines()) == 1
 
 
 def test_a_constructor_that_refuses_an_argument_is_named(run, tmp_path):

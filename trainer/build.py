@@ -24,6 +24,7 @@ from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
 from trainer.features import with_features
 from trainer.losses._balanced import tensors_in, with_balance
+from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
 from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
@@ -236,6 +237,7 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
         args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
         with _meta_advised(cfg, meta, given):
             networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
+        refuse_unmade(networks[role])
     for name in FROM_DATA & cfg.task.args.keys() & meta.keys():
         if to_plain(cfg.task.args[name]) != meta[name]:
             raise ConfigError(f"task.{name}: the data tell it, and say otherwise; leave it out")

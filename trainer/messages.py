@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+from torch import Tensor, nn
 
 from configs import COMPONENTS, Config
-from utils.blame import place_of, place_of_method
-from utils.errors import ConfigError, DataError, MemoryShortage, is_memory_shortage
+from utils.blame import code_error, place_of, place_of_method
+from utils.errors import CodeError, ConfigError, DataError, MemoryShortage, is_memory_shortage
 
-__all__ = ["explain_torch_errors"]
+__all__ = ["explain_torch_errors", "refuse_unmade"]
 
 EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
@@ -47,10 +50,16 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
     except (MemoryError, RuntimeError, ValueError, IndexError, AssertionError) as error:
         if is_memory_shortage(error):
             raise _memory_shortage(cfg, training) from error
-        told = next((words for sign, words in EXPLANATIONS.items() if sign in str(error)), None)
+        told, layer = (
+            next((words for sign, words in EXPLANATIONS.items() if sign in str(error)), None),
+            _layer_of(error),
+        )
         if told is None:
+            if layer and (own := code_error(error, about=layer)):
+                raise own from error
             raise
         where = place_of(error) or "--debug shows where"
+        told = f"{told}: {layer}" if layer else told
         sentence = f"{told} ({str(error).strip().splitlines()[0][:200]}; {where})"
         if not told.startswith("data: "):
             raise ConfigError(sentence) from error
@@ -70,3 +79,37 @@ def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:
         f"out of memory with batch size {size} in {cfg.train.precision}; try {smaller}, "
         f"--train.precision=bf16, smaller pictures, or fewer --num-workers{fit}"
     )
+
+
+def refuse_unmade(module: nn.Module) -> None:
+    """Raises CodeError for a module whose constructor has not called the one of nn.Module."""
+    if isinstance(module, nn.Module) and "_modules" not in vars(module):
+        name = type(module).__name__
+        place = place_of_method(module, "__init__") or name
+        raise CodeError(f"{place}: __init__ of {name} never calls super().__init__(); make it its first line")
+
+
+def _layer_of(error: BaseException) -> str:
+    """Return the layer that an error was raised in, and the sizes that it was given, in words; empty if none was."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        if isinstance(trace.tb_frame.f_locals.get("self"), nn.Module):
+            frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    calls = [frame for frame in frames if frame.f_code.co_name == "forward"]
+    if not calls:
+        return ""
+    root, layer = frames[0].f_locals["self"], calls[-1].f_locals["self"]
+    name = next((name for name, module in root.named_modules() if module is layer), "").removeprefix("model.")
+    if layer is root or not name or name == "model":  # the whole network: its file and line are told
+        return ""
+    whole = repr(layer) if not list(layer.children()) else type(layer).__name__
+    given = _sizes(calls[-1]) if type(layer).__module__.startswith("torch.") else ""
+    return f"the layer {name}, {whole[:120]}" + (f", is given {given}" if given else "")
+
+
+def _sizes(call: FrameType) -> str:
+    """Return the shape of the first argument of a layer's forward; empty if it is no tensor."""
+    names = call.f_code.co_varnames[1 : call.f_code.co_argcount]
+    value = call.f_locals.get(names[0]) if names else None
+    return str(list(value.shape)) if isinstance(value, Tensor) else ""

@@ -16,7 +16,7 @@ from utils.errors import CheckpointError, ConfigError, DataError
 __all__ = ["Monitor", "Progress", "RowMeans", "scalar_fault"]
 
 RENAMED = {"left_out": "skipped"}  # fields, in checkpoints of before
-ADDED = {"validation_seconds": 0.0}  # fields that checkpoints of before lack
+ADDED = {"validation_seconds": 0.0, "interventions": 0}  # fields that checkpoints of before lack
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Progress:
     journal: int = 0  # bytes of log.jsonl that belong to this state
     validation_seconds: float = 0.0  # that the last validation took
     skipped: list[list[int]] = field(default_factory=list)  # [epoch, batch] whose loss or gradient was not finite
+    interventions: int = 0  # requests of ctl that changed the run so far
     kept: list[list[float]] = field(default_factory=list)  # [score, epoch] of the checkpoints kept as the top ones
 
     def __post_init__(self) -> None:

@@ -72,7 +72,12 @@ def _keep_memory() -> None:
 
 
 def seed_everything(train: Train, rank: int = 0) -> None:
-    """Seed every generator; on a GPU with `deterministic`, take only algorithms that give the same bits."""
+    """Seed every generator; on a GPU with `deterministic`, take only algorithms that give the same bits.
+
+    With `threads` limit the CPU's threads, which decide the bits too.
+    """
+    if train.threads is not None:
+        torch.set_num_threads(train.threads)
     random.seed(train.seed + rank)
     np.random.seed((train.seed + rank) % 2**32)
     torch.manual_seed(train.seed + rank)

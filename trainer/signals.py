@@ -1,18 +1,15 @@
-"""Ctrl-C and its kin: noted when they come, acted on at the next step; and the book's look into a running training."""
+"""Ctrl-C and its kin: noted when they come, acted on at the next step."""
 
-import bdb
 import os
-import pdb
 import signal
 import sys
 import threading
 import time
 from types import FrameType
-from typing import Any
 
 from utils import dist
 
-__all__ = ["Signals", "Stopped", "look_around"]
+__all__ = ["Signals", "Stopped"]
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
 AGREE = 3.0  # s between two agreements of ranks
@@ -85,30 +82,3 @@ class Signals:
         asked = dist.gather((self.stop, save, max(1, steps)))
         self.agreed, self.since, self.next = step, now, step + asked[0][2]
         return max(stop for stop, _, _ in asked), max(wanted for _, wanted, _ in asked)
-
-
-def look_around(trainer: Any, file: str) -> None:
-    """Open a debugger in the running training if `file` is there (book: `touch /tmp/debug`); `c` goes on, `q` ends it.
-
-    Only on a terminal, in a single process, and for a file of the same user.
-    """
-    if _is_ours(file) and dist.world_size() == 1 and sys.stdin is not None and sys.stdin.isatty():
-        trainer.console.end()
-        trainer.console.say(
-            f"{file} is there: a debugger; `trainer.state.task` is the task, c continues, q saves and ends"
-        )
-        try:
-            pdb.set_trace()
-            trainer.console.say("the training goes on")
-        except bdb.BdbQuit:
-            sys.settrace(None)
-            trainer.signals.stop = signal.SIGINT
-            trainer.handle_signals()
-
-
-def _is_ours(file: str) -> bool:
-    """Return whether the file exists and belongs to this user: in /tmp anybody can make one."""
-    try:
-        return os.stat(file).st_uid == os.getuid() if hasattr(os, "getuid") else os.path.exists(file)
-    except OSError:
-        return False

@@ -9,9 +9,10 @@ from torch import Tensor
 from configs import Config
 from trainer.build import Parts, build
 from trainer.checkpointing.store import BEST
+from trainer.control.requests import Control
 from trainer.evaluate import evaluate
 from trainer.optim.nonfinite import decide
-from trainer.signals import Signals, Stopped, look_around
+from trainer.signals import Stopped
 from trainer.watchers.watcher import Outlets, Run, Watchers
 from utils import dist
 from utils.device import autocast
@@ -25,14 +26,14 @@ class Trainer:
 
     def __init__(self, cfg: Config, parts: Parts | None = None, outlets: Outlets | None = None):
         """Build what is not handed in. Raises ConfigError, DataError or CheckpointError for parts that do not fit."""
-        self.lone = outlets is None  # nobody but `fit` lets it go
-        outlets = outlets or Outlets()
+        self.lone, outlets = outlets is None, outlets or Outlets()  # if lone, nobody but `fit` lets it go
         parts = parts or build(cfg, outlets.console.say)
         self.cfg, self.device, self.state = parts.cfg, parts.device, parts.state
         self.train_loader, self.val_loader = parts.train_loader, parts.val_loader
         self.train_step = self.state.make_step()
         self.console, self.logger, self.saver = outlets.console, outlets.logger, outlets.saver
-        self.watchers, self.signals = Watchers(outlets.watchers, Run.of(parts, outlets)), Signals()
+        self.watchers = Watchers(outlets.watchers, Run.of(parts, outlets))
+        self.control = Control(self.saver.folder, self.cfg.log.debug_file)
 
     def fit(self) -> list[dict[str, Any]]:
         """Train to the end that the config sets. Returns the rows of a journal in memory.
@@ -52,7 +53,7 @@ class Trainer:
         """Train, validate and save until the run is finished."""
         state, train = self.state, self.cfg.train
         state.start_clock()
-        with self.signals:
+        with self.control.signals:
             self.save()  # a folder that cannot be written, or too small a disk, is found now, not after an hour
             self.watchers.begin()
             if state.progress.finished(train) or state.progress.validation_due(train):
@@ -60,6 +61,7 @@ class Trainer:
             if state.progress.validation_due(train):  # the run was stopped within a validation
                 self.validate()
                 self.save()
+            self.control.begin(self)
             while not state.progress.finished(train):
                 done = self.train_epoch()
                 self.console.end()
@@ -106,18 +108,16 @@ class Trainer:
         state.after_step()
         self.console.advance(scalars)
         self.saver.check()
-        row_due = p.step % log.print_freq == 0
-        if row_due:
+        if p.step % log.print_freq == 0:
             state.write_row(self.logger, self.train_loader.dataset, log.print_freq)
         self.watchers.after_step(batch, scalars)
         if p.validation_due(self.cfg.train):
             self.validate()
-        if self.signals.due(p.step):
+        if self.control.signals.due(p.step):
             self.handle_signals()
         if state.monitor.is_best or p.save_due(self.cfg.train):
             self.save()
-        if row_due:
-            look_around(self, log.debug_file)
+        self.control.after_step(self)
 
     def end_epoch(self) -> None:
         """Validate, step the schedulers, keep the best, and only then begin the next epoch."""
@@ -145,7 +145,7 @@ class Trainer:
 
         Raises Stopped, after saving, when a signal asked for it; the resumed run begins with this validation.
         """
-        state, p, ask = self.state, self.state.before_validation(), self.signals.raise_if_stopping
+        state, p, ask = self.state, self.state.before_validation(), self.control.signals.raise_if_stopping
         try:
             numbers, extras = evaluate(state.eval_task, self.val_loader, self.cfg, self.device, ask)
         except Stopped:
@@ -173,7 +173,7 @@ class Trainer:
     def handle_signals(self) -> None:
         """Save if asked to; stop after it if asked to."""
         self.state.read_clock()
-        stop, save = self.signals.across_ranks(self.state.progress.step)
+        stop, save = self.control.signals.across_ranks(self.state.progress.step)
         if stop or save:
             self.save()
         if stop:

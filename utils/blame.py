@@ -5,13 +5,17 @@ import re
 import sys
 import sysconfig
 import traceback
+from contextvars import ContextVar
 from pathlib import Path
+from types import TracebackType
 
 from utils.errors import CodeError, ConfigError, UserError
+from utils.optional import debugger
 from utils.terminal import show
 from utils.words import reason_of
 
 __all__ = [
+    "DEBUG",
     "answer",
     "code_error",
     "exit_error",
@@ -22,6 +26,7 @@ __all__ = [
     "shown_place",
 ]
 
+DEBUG: ContextVar[bool] = ContextVar("debug", default=False)  # whether --debug was typed
 ROOT = Path(__file__).parent.parent
 # Rooms where one adds a file for each thing: models, datasets, tasks, losses, watchers. The rest of the house is ours.
 OPEN_ROOMS = ("models", "data", "trainer/tasks", "trainer/losses", "trainer/watchers", "data/loading/sampling")
@@ -33,25 +38,63 @@ CLOSED = {
 }  # the base classes and protocols of these rooms
 OURS = ("trainer", "utils", "configs", "commands", "data", "models", "main.py")
 LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+DEVICE = (
+    "a tensor that forward makes lies on the CPU: make it with device=x.device, or in __init__ with register_buffer"
+)
+ADVICE = {  # a part of an error that users of torch see first, and the remedy
+    "before Module.__init__() call": "call super().__init__() first",
+    "to be on the same device": DEVICE,
+    "is not on the expected device": DEVICE,
+}
 LONG = re.compile(r"\S{400,}")  # a word that nobody reads: a key of 10,000 letters
 # Packages of requirements.txt, by the name that is imported.
 REQUIRED = {"PIL", "cv2", "fire", "matplotlib", "numpy", "simplejpeg", "sklearn", "tensorboardX", "torch", "torchnet"}
 REQUIRED |= {"torchvision", "tqdm", "visdom", "yaml"}
 
 
-def answer(error: Exception, debug: bool) -> int:
-    """Print a mistake of the user in a sentence, with `debug` as a traceback, and return the exit code.
+def answer(error: Exception) -> int:
+    """Print a mistake of the user in a sentence, with --debug as a traceback, and return the exit code.
 
-    Raises the error again if it is a bug of ours.
+    Raises the error again if it is a bug of ours. After a crash --debug opens a debugger, on a terminal.
     """
     told = error if isinstance(error, UserError) else _missing_package(error) or code_error(error)
-    if told is None:
-        raise error
-    if debug:
+    if DEBUG.get():
         sys.excepthook(type(error), error, error.__traceback__)
+        if (crash := _crash(error) or (error if told is None else None)) is not None:
+            _look_back(crash)
+    elif told is None:
+        raise error
     elif not isinstance(told, ConfigError) or os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ:
         show(LONG.sub(lambda match: f"{match[0][:100]}…", str(told)), error=True)
-    return told.exit_code
+    return told.exit_code if told is not None else UserError.exit_code
+
+
+def _crash(error: BaseException | None) -> BaseException | None:
+    """Return the error that came from the user's own code, or the one that it is told for; None for other mistakes."""
+    while error is not None and (isinstance(error, UserError) or _users_frame(error) is None):
+        error = error.__cause__
+    return error
+
+
+def _look_back(error: BaseException) -> None:
+    """Open a debugger where an error was raised, on a terminal: in the user's own code if that is in it."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    if "WORLD_SIZE" in os.environ or not all(stream is not None and stream.isatty() for stream in streams):
+        return
+    show("a debugger, where the error was raised: p shows a value, up and down go along the calls, q ends", error=True)
+    debugger().post_mortem(_as_far_as_users(error.__traceback__))
+
+
+def _as_far_as_users(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback without the frames behind the user's last one; the whole of it if it has none."""
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    last = max((i for i, one in enumerate(frames) if _is_users(one.tb_frame.f_code.co_filename)), default=len(frames))
+    for one in reversed(frames[: last + 1]):
+        trace = TracebackType(trace, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return trace
 
 
 def _missing_package(error: Exception) -> ConfigError | None:
@@ -76,6 +119,7 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     line = f"\n    {frame.line}" if frame.line else ""
     reason = reason_of(error)
     told = type(error).__name__ + (f": {reason}" if reason else "") + (f" ({about})" if about else "")
+    told += next((f"; {advice}" for sign, advice in ADVICE.items() if sign in reason), "")
     return CodeError(f"{_shown(frame)}: in {frame.name}: {told}{line}")
 
 

@@ -1,12 +1,30 @@
 """torchrun's process group, or a group of one process; every function works in both."""
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["any_rank", "broadcast", "gather", "is_main", "local_rank", "rank", "start", "stop", "world_size"]
+from utils.torch_private import group_store
+
+__all__ = [
+    "any_rank",
+    "broadcast",
+    "gather",
+    "is_main",
+    "local_rank",
+    "others_wait",
+    "rank",
+    "start",
+    "stop",
+    "world_size",
+]
+
+LOOK = 0.2  # s between two looks of a rank that waits
 
 
 def start(device: torch.device) -> None:
@@ -66,6 +84,23 @@ def broadcast(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+@contextmanager
+def others_wait(name: str) -> Iterator[None]:
+    """Have all other ranks wait until rank 0 has left this block, however long that takes.
+
+    A collective would end them after its timeout. `name` is another one each time.
+    """
+    try:
+        yield
+    finally:
+        if world_size() > 1:
+            store = group_store()
+            if rank() == 0:
+                store.set(name, "over")
+            while not store.check([name]):
+                time.sleep(LOOK)
 
 
 def any_rank(flag: int) -> int:

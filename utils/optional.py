@@ -2,8 +2,9 @@
 
 import importlib.util
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["installed", "without"]
+__all__ = ["debugger", "installed", "without"]
 
 # Each package, and the difference that its absence makes.
 PARTS = {
@@ -23,6 +24,16 @@ def installed(name: str) -> bool:
         return importlib.util.find_spec(name) is not None and all(map(installed, NEEDS.get(name, ())))
     except (ImportError, ValueError):  # hidden from this process
         return False
+
+
+def debugger() -> Any:
+    """Return the module ipdb where it is installed, pdb otherwise."""
+    import pdb
+
+    try:
+        return importlib.import_module("ipdb") if installed("ipdb") else pdb
+    except Exception:  # its own packages do not fit together
+        return pdb
 
 
 def without(unused: Iterable[str] = ()) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "foreach_copy_",
     "foreach_div_",
     "foreach_lerp_",
+    "group_store",
     "has_step_hooks",
     "is_batch_norm",
     "keep_sigchld_handler",
@@ -34,6 +35,11 @@ __all__ = [
 foreach_copy_ = torch._foreach_copy_
 foreach_div_ = torch._foreach_div_
 foreach_lerp_ = torch._foreach_lerp_
+
+
+def group_store() -> Any:
+    """Return the store of keys that the processes of a group share."""
+    return torch.distributed.distributed_c10d._get_default_store()
 
 
 def mark_as_stepped(optimizer: torch.optim.Optimizer) -> None:

@@ -194,7 +194,7 @@ def never_save() -> None:
     from trainer.trainer import Trainer
 
     def heed(self):
-        stop, _ = self.signals.across_ranks(self.state.progress.step)
+        stop, _ = self.control.signals.across_ranks(self.state.progress.step)
         if stop:
             raise Stopped(stop)
 

@@ -20,9 +20,9 @@ from utils.files import TEMPORARY, fsync, open_regular, storage_error, write_dur
 __all__ = ["Store", "read", "read_newest"]
 
 FORMAT = 1
-LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
+LAST, PREVIOUS, BEST, RESCUE = "last.pth", "previous.pth", "best.pth", "rescue.pth"
 HALF_WRITTEN = re.compile(
-    r"((last|previous|best|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
+    r"((last|previous|best|rescue|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
 )
 PIECE = 1 << 20  # bytes of a write, at least; torch hands over many small ones
 LONGEST = 4096  # bytes of a checksum file: whoever made a longer one, it was not us

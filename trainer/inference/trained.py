@@ -27,7 +27,7 @@ from utils.terminal import show
 __all__ = ["LoadedRun"]
 
 # Keys that change how is measured, not what was trained.
-NAMES = ("use_gpu", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
+NAMES = ("use_gpu", "threads", "precision", "tf32", "deterministic", "channels_last", "compile", "seed")
 COMPUTING = tuple(f"train.{name}" for name in NAMES)
 # Another folder, or another file, is scored whole.
 PLACES = (

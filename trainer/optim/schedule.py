@@ -143,12 +143,15 @@ class Schedule:
             part.after_validation(loss, score)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"phase": self.number, **self.counted, "parts": [part.state_dict() for part in self.parts]}
+        parts = [part.state_dict() for part in self.parts]
+        return {"phase": self.number, **self.counted, "own": [float(own["lr"]) for own in self.own], "parts": parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where the state was taken. The optimizer has its own state, with its rates, already."""
         if "rule" in state:  # of a version with one scheduler a run
             state = {"phase": 0, **self.counted, "parts": [state]}
+        for own, lr in zip(self.own, state.get("own", ()), strict=False):
+            own["lr"] = lr  # that the run was given meanwhile
         kept = _options(self.optimizer)
         if state["phase"] != self.number:
             self._begin(state["phase"])

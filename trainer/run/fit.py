@@ -81,12 +81,14 @@ def _check(given: Given) -> None:
 def _restored() -> Iterator[None]:
     """Restore afterwards the settings of this process that a training changes, except the random numbers."""
     deterministic = torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
     numbers = [getattr(signal, name) for name in ("SIGCHLD", "SIGALRM") if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)

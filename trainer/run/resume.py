@@ -10,6 +10,7 @@ from trainer.checkpointing.store import BEST, LAST, Store, read, read_newest
 from trainer.inference.trained import LoadedRun
 from trainer.messages import explain_torch_errors
 from trainer.progress import Monitor, Progress
+from trainer.run.inherited import CHANGEABLE, PLACES
 from trainer.run.result import Result
 from trainer.run.session import run_in_folder
 from utils import dist
@@ -20,11 +21,6 @@ from utils.runs.folder import RunFolder, full_name, newest_unfinished, refuse_un
 from utils.sinks.console import Console, Output
 
 __all__ = ["go_on", "resume"]
-
-# Keys that may change on resume. Any other change would make it another run.
-CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "data.loader", "log.")
-# The data may lie elsewhere: names and split are compared with those that the run began with.
-PLACES = ("data.train_data_root", "data.test_data_root", "data.dataset.root")
 
 
 def resume(where: str, flags: Sequence[Flag], output: Output = "text") -> None:

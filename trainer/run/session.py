@@ -9,6 +9,7 @@ from trainer.checks.rates import tell_rates
 from trainer.checks.rehearsal import rehearse
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
+from trainer.run.inherited import inherit_requests
 from trainer.run.recorder import Origin, begin_record
 from trainer.run.report import (
     draw_stopped,
@@ -19,6 +20,7 @@ from trainer.run.report import (
     tell_bad_samples,
     tell_data,
 )
+from trainer.run.rescue import write_rescue
 from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
@@ -59,6 +61,7 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
         try:
             if folder is not None:
                 begin_record(folder.path, origin)
+                inherit_requests(origin.config, parts.cfg, folder.path, console.say)
             if cfg.data.batch_size == "auto":
                 parts = find_batch_size(parts, console.say)
             return _rehearse_and_run(parts, folder, name, console, given)
@@ -107,6 +110,9 @@ def run_in_folder(
         state = "finished"
     except Stopped as asked:
         state, code = "stopped", asked.exit_code
+    except Exception:
+        write_rescue(parts.state, outlets.saver, outlets.logger, console)
+        raise
     finally:
         if folder is not None and folder.status().get("state") != "finished":  # said before its pictures are drawn
             with suppress(StorageError):  # a full disk has been reported already

@@ -1,5 +1,6 @@
 """The base class of all meters, and the mean of a value."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -62,7 +63,41 @@ class Average(Meter):
 
 
 class Mean(Average):
-    """The mean over samples of a value that is known batch by batch, such as a loss."""
+    """The mean over samples of a value that is known batch by batch, such as a loss, and its deviation `std`.
+
+    `mean` and `std` are the names of torchnet's AverageValueMeter (book, section 6.1.8), whose value() is both.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._squares = 0.0  # the sum over samples of squared distances from the mean
+
+    @property
+    def mean(self) -> float | None:
+        """The same as value()."""
+        return self.value()
+
+    @property
+    def std(self) -> float | None:
+        """The deviation over samples, by n - 1, where each has the mean of its batch; None for fewer than two.
+
+        So it is that of the samples where each was added alone, and smaller where batches were.
+        """
+        n = float(self._meter.n)
+        return math.sqrt(self._squares / (n - 1)) if n > 1 else None
+
+    def state(self) -> State:
+        return {**super().state(), "squares": self._squares}
+
+    def merge(self, state: State) -> None:
+        self._add_part(state["sum"], state["n"], state["squares"])
+
+    def _add_part(self, total: float, n: float, squares: float) -> None:
+        """Add samples with their sum and their own squared distances (Chan, Golub and LeVeque, 1979)."""
+        before = float(self._meter.n)
+        apart = total / n - float(self._meter.sum) / before if n and before else 0.0
+        self._squares += squares + (apart * apart * before * n / (before + n) if apart else 0.0)
+        self._add_sum(total, n)
 
     def add(self, value: float | Tensor, n: float | Tensor) -> None:
         """Add a `value` (a number, or a tensor of one element) that is the mean over `n` samples, or their weights."""
@@ -73,4 +108,4 @@ class Mean(Average):
         n = float(n) if isinstance(n, Tensor) else n
         if n < 0:
             raise ValueError(f"a batch cannot hold {n} samples")
-        self._add_sum(value * n, n)
+        self._add_part(value * n, n, 0.0)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import write_atomic
+from utils.runs import requests
 from utils.words import suggest
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 ROOT = Path("checkpoints")
-CHECKPOINT_NAME = re.compile(r"(last|previous|best|epoch-\d+)\.pth")
+CHECKPOINT_NAME = re.compile(r"(last|previous|best|rescue|epoch-\d+)\.pth")
 LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
 STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
 CHILD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,119}")
@@ -75,6 +76,7 @@ class RunFolder:
             raise ConfigError(f"{self.path}: in use by process {self._owner()}; wait or stop it") from error
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        requests.clear(self.path)
         # Write the new owner's number at once, so that other processes can report who has the lock.
         self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
 
@@ -110,8 +112,8 @@ class RunFolder:
     def set_status(self, state: str, **facts: Any) -> None:
         """Write the status.
 
-        The state is running, finished, stopped or failed. A run with the state running that holds no lock has crashed.
-        Raises StorageError for a folder that was removed.
+        The state is running, paused, finished, stopped or failed. A run that runs or is paused and holds no lock has
+        crashed. Raises StorageError for a folder that was removed.
         """
         if not self.path.is_dir():  # a new folder would only block the run's name
             raise StorageError(f"{self.path}: was removed while its run went on; nothing more can be saved there")

@@ -15,6 +15,7 @@ from utils.errors import CheckpointError, ConfigError
 from utils.words import shortened, suggest
 
 __all__ = [
+    "LIVING",
     "STATES",
     "Curves",
     "Run",
@@ -31,7 +32,8 @@ __all__ = [
     "without_copies",
 ]
 
-STATES = ("running", "finished", "stopped", "crashed", "failed")
+LIVING = ("running", "paused")  # while its process lives
+STATES = (*LIVING, "finished", "stopped", "crashed", "failed")
 PHASES = ("train", "val", "test")
 NO_METRICS = ("time", "phase", "epoch", "step")  # the other keys in a row of the journal
 
@@ -136,11 +138,11 @@ def read_run(path: Path, metrics: Metrics) -> Run:
     Raises CheckpointError when one of them is missing or damaged.
     """
     run = _read_status(path, read_config(path))
-    if run.state != "running":
+    if run.state not in LIVING:
         return run
     from utils.runs.folder import is_owned  # filelock is slow to import, and most runs are not running
 
-    return _add_journal(replace(run, state="running" if is_owned(path) else "crashed"), metrics)
+    return _add_journal(run if is_owned(path) else replace(run, state="crashed"), metrics)
 
 
 def _read_status(path: Path, config: dict[str, Any]) -> Run:

@@ -12,6 +12,7 @@ from typing import Any
 from utils.errors import CheckpointError
 from utils.files import write_atomic
 from utils.runs.folder import ROOT, STUDY, RunFolder, is_owned
+from utils.runs.reading import LIVING
 
 __all__ = ["Child", "Group", "Study", "find_study", "is_study", "read_study"]
 
@@ -53,12 +54,12 @@ class Study:
         write_atomic(self.path / STUDY, (json.dumps(told, indent=1) + "\n").encode())
 
     def state(self, child: Child) -> str:
-        """Return waiting, running, finished, stopped, pruned, failed or crashed."""
+        """Return waiting, running, paused, finished, stopped, pruned, failed or crashed."""
         folder = self.folder(child)
         state = str(RunFolder(folder).status().get("state", "waiting"))
         if child.pruned and state != "finished":
             return "pruned"
-        if state == "running" and not is_owned(folder):
+        if state in LIVING and not is_owned(folder):
             return "crashed"
         return "failed" if state == "waiting" and child.code else state
 

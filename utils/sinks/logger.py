@@ -101,6 +101,12 @@ class Logger(Sink):
         for name, matrix in extras.items():
             self.matrix(name, step, matrix, labels)
 
+    def note(self, epoch: int, step: int, name: str, text: str) -> None:
+        """Show a text that came after a step."""
+        if self.journal is not None:
+            self.journal.epoch = epoch
+        self.text(name, step, text)
+
     def shown(self, kind: str) -> bool:
         """Return whether any sink shows this costly kind of output."""
         return any(kind in sink.shows for sink in self.sinks)

@@ -69,7 +69,7 @@ PLANTED = {
     "dead in forward": (
         "self.a, self.b = nn.Linear(64, 64), nn.Linear(64, num_classes)\nnn.init.constant_(self.a.bias, -100)",
         "return self.b(F.relu(self.a(x.flatten(1))))",
-        r"dead units: 100% of model ReLU 1 are zero.*\n(.*\n)*.*the gradient of a.weight, a.bias, b.weight is 0 in every batch",
+        r"dead units: 100% of model ReLU 1 are zero.*\n(.*\n)*.*the gradient of a.weight, a.bias, b.weight is 0 in",
     ),
     "hidden": (
         "self.layers = [nn.Linear(64, 64)]\nself.last = nn.Linear(64, num_classes)",

@@ -39,8 +39,8 @@ class Features(NamedTuple):
 
     def write(self, target: Path) -> None:
         """Write an npz file of plain arrays. Raises StorageError."""
-        buffer, arrays = io.BytesIO(), {"features": self.features, "ids": self.ids}
-        np.savez(buffer, **(arrays if self.labels is None else {**arrays, "labels": self.labels}))
+        buffer, labels = io.BytesIO(), {} if self.labels is None else {"labels": self.labels}
+        np.savez(buffer, allow_pickle=False, features=self.features, ids=self.ids, **labels)
         write_atomic(target, buffer.getbuffer())
 
 
@@ -78,7 +78,9 @@ def extract(
 
     def keep(used: nn.Module, given: Any, output: Any) -> None:
         tensor = first_tensor(output)
-        seen.extend([] if tensor is None else [tensor.detach().float().cpu()])
+        seen.extend(
+            [] if tensor is None else [tensor.detach().float().cpu().clone()]
+        )  # a ReLU after it may work in place
 
     hook, meters = layer.register_forward_hook(keep), task.meters()
     try:

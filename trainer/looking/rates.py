@@ -21,6 +21,7 @@ DIVERGED = 4.0  # times the lowest smoothed loss: the test ends
 FEWEST = 10  # points that say something
 SKIPPED = 0.1  # of the points, at the beginning: the first losses are those of a guess
 FALLS = 0.02  # share by which the loss must fall
+BEGUN = 0.05  # of the whole fall: the loss falls in earnest
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,16 @@ def _judged(points: Sequence[tuple[float, float, float]], end: str) -> Found:
         raise UserError(f"lr_find: only {len(points)} steps before the end ({end}); begin lower, --from=1e-9")
     skipped = int(len(points) * SKIPPED)
     smooth = [point[2] for point in points]
-    place = skipped + valley(smooth[skipped:])
     lowest = min(range(skipped, len(points)), key=smooth.__getitem__)
-    if smooth[lowest] > (1 - FALLS) * max(smooth[: lowest + 1]):
+    level = sum(smooth[skipped : skipped + FEWEST]) / len(smooth[skipped : skipped + FEWEST])
+    fall = level - smooth[lowest]
+    if fall < FALLS * abs(level):
         raise UserError(
             f"lr_find: the loss falls at no rate from {points[0][0]:.2g} to {points[-1][0]:.2g} ({end}); "
             "python main.py doctor says whether the network can learn"
         )
+    begun = max([i for i in range(lowest) if smooth[i] > level - BEGUN * fall], default=0)
+    place = max(begun, skipped + valley(smooth[skipped:]))  # before it has begun to fall, a valley is noise
     return Found(points, points[place][0], points[lowest][0], end)
 
 

@@ -52,11 +52,8 @@ class _Kept:
     def __init__(self, update: Updates, own: set[int]):
         """`own`: the addresses of weights, which are no activations."""
         self.update, self.own, self.most = update, own, 0
+        self.step = update.step
         self.kept: dict[int, int] = {}
-
-    @property
-    def step(self) -> int:
-        return self.update.step
 
     def __call__(self, loss: Tensor, role: str = "model", weight: Weight = None) -> None:
         self.most = max(self.most, sum(self.kept.values()))
@@ -113,8 +110,8 @@ def _summarised(task: Task, update: Updates, batch: int, steps: int, step: Calla
     task.train()
     try:
         with torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
-            for number in range(steps):
-                step(number, kept)
+            for kept.step in range(steps):
+                step(kept.step, kept)
     finally:
         for hook in hooks:
             hook.remove()

@@ -5,8 +5,8 @@ python main.py summary [CONFIG] [--key=value …] [--depth=N] [--input=C,H,W]
 CONFIG and flags are those of train. One batch goes through the networks, and
 one step is taken on a copy. FLOPs are those of the forward pass for one
 sample; a multiplication with its addition counts as two. Memory is that of
-the batch size: parameters, gradients, the optimizer's state and what the
-forward pass keeps for the backward pass.
+the batch size: parameters, gradients, the optimizer's state and activations
+that are kept for the backward pass.
 
   --depth=N      levels of layers within layers (default: 2; 0: totals alone)
   --input=C,H,W  where the data are not here: the size of a made input; the

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PLAIN, TOY
+from test_configs import SHIPPED, commands
+from test_docs import shortened
+from tiny_data import make_data, make_photos
 from torch import nn
 from torch.nn import functional as F
 
@@ -152,8 +155,6 @@ def test_a_run_is_looked_at_with_its_weights(run, tmp_path):
 
 
 def test_a_gan_has_both_networks_in_its_table(run, tmp_path):
-    from tiny_data import make_photos
-
     make_photos(tmp_path / "data")
     small = ["--model.generator.ngf=8", "--model.discriminator.ndf=8"]
     flags = ["anime_gan", "--data.dataset.root=data/anime_faces", "--batch-size=4", *small]
@@ -201,3 +202,22 @@ def test_the_numbers_are_torchs_own():
     told = torch.stack(gradients)
     assert vitals.gradients["b.weight"].mean == pytest.approx(float(told.mean()), rel=1e-5)
     assert vitals.gradients["b.weight"].spread == pytest.approx(float(told.std(correction=0)), rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The folder data/ with tiny data for every config."""
+    folder = tmp_path_factory.mktemp("healthy")
+    make_data(folder / "data")
+    return folder / "data"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_config_has_nothing_odd(path, run, data, tmp_path):
+    (tmp_path / "data").symlink_to(data)
+    words = next(words for words in commands(path) if words[0] == "train")
+    own = ("max_steps", "--run", "log.", "print")
+    flags = [word for word in shortened(["python", "main.py", *words])[3:] if not any(part in word for part in own)]
+    given = run("doctor", *flags)
+    assert given.code == 0 and "verdict: nothing odd" in given.out, given

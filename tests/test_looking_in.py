@@ -1,6 +1,7 @@
 """summary, lr_find and features: their numbers are torch's own, and nothing of a run is left or changed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 from conftest import PLAIN, TOY, rows
 from torch import nn
 
-from configs import load
+from configs import Component, ConfigError, load
 from trainer.build import build
-from trainer.looking.rates import valley
+from trainer.looking.rates import for_range_test, valley
 from trainer.looking.summary import summarise, summarise_made
 from trainer.task import Task
 
@@ -157,3 +158,9 @@ def test_features_of_other_splits_and_pooled(run):
     ):
         given = run("features", "checkpoints/a", *flags)
         assert given.code == 2 and told in given.err, given
+
+
+def test_lbfgs_finds_its_rate_itself():
+    cfg = replace(load("default"), optim={"model": Component("LBFGS")})
+    with pytest.raises(ConfigError, match="LBFGS finds the length of a step itself"):
+        for_range_test(cfg)

@@ -127,18 +127,40 @@ def test_a_healthy_network_has_nothing_odd(run):
     assert not Path("checkpoints").exists()
 
 
-def test_targets_of_the_wrong_kind_are_a_fault_of_the_data(run, tmp_path):
+OWN_DATA = """
+import torch
+__all__ = ["Own"]
+
+
+class Own(torch.utils.data.Dataset):
+    meta = {{"in_channels": 1, "image_size": [8, 8], "classes": ["a", "b"], "num_classes": 2}}
+
+    def __init__(self, split: str):
+        self.split = split
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        return {}
+"""
+
+
+@pytest.mark.parametrize(
+    "sample, code, told",
+    [
+        ("torch.zeros(1, 8, 8), i / 2", 3, r"data/own.py:\d+: Own.__getitem__ gives labels of type float64"),
+        ("torch.zeros(1, 8, 8), i % 2", 0, "the inputs of model are all 0"),
+        ("255 * torch.rand(1, 8, 8), i % 2", 0, r"the inputs of model have mean 12\d and spread 7\d: they are not sc"),
+    ],
+)
+def test_data_that_spoil_a_training_are_named(sample, code, told, run, tmp_path):
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "halves.py").write_text(
-        "import torch\n__all__ = ['Halves']\n\n\nclass Halves(torch.utils.data.Dataset):\n"
-        "    meta = {'in_channels': 1, 'image_size': [8, 8], 'classes': ['a', 'b'], 'num_classes': 2}\n\n"
-        "    def __init__(self, split: str):\n        self.split = split\n\n"
-        "    def __len__(self):\n        return 64\n\n"
-        "    def __getitem__(self, i):\n        return torch.zeros(1, 8, 8), i / 2\n"
-    )
-    given = run("doctor", "--model=LeNet", "--data.dataset=Halves")
-    assert given.code == 3 and "data/halves.py" in given.err and "labels of type float64" in given.err, given
-    assert "Traceback" not in given.err and json.loads(Path("doctor.json").read_text())["faults"]
+    (tmp_path / "data" / "own.py").write_text(OWN_DATA.format(sample))
+    given = run("doctor", "--model=LeNet", "--data.dataset=Own")
+    assert given.code == code and re.search(told, given.out + given.err) and "Traceback" not in given.err, given
+    found = json.loads(Path("doctor.json").read_text())
+    assert bool(found["faults"]) == bool(code) and found["verdict"] == "odd"
 
 
 def test_a_run_is_looked_at_with_its_weights(run, tmp_path):
@@ -191,7 +213,7 @@ def test_the_numbers_are_torchs_own():
     assert list(layers) == ["a", "relu", "model ReLU 1", "b", "model"]
     hidden = task.model.a(torch.cat(batches))
     assert layers["a"].outputs.mean == pytest.approx(hidden.mean().item(), rel=1e-5)
-    assert layers["a"].outputs.spread == pytest.approx(float(hidden.std(correction=0)), rel=1e-5)
+    assert layers["a"].outputs.spread == pytest.approx(hidden.std(correction=0).item(), rel=1e-5)
     assert layers["relu"].dead == float((hidden.relu() == 0).all(0).double().mean())
     assert layers["model ReLU 1"].dead == float(((hidden.relu() - 0.3).relu() == 0).all(0).double().mean())
     gradients = []

@@ -35,6 +35,10 @@ def test_steps_beyond_the_end_are_told(run):
     assert given.code == 0 and "steps 7 to 9 lie beyond the end of the run, which has 6 steps" in given.out
     given = run("train", "--run=b", *SHORT, "--train.max_steps=6", "--train.profile=[5,9]")
     assert given.code == 0 and "profile of steps 5 to 6: " in given.out
+    given = run("train", "--resume=checkpoints/b", "--train.max_steps=10")
+    assert given.code == 0 and "profile of steps 7 to 9: " in given.out
+    assert run("train", "--run=c", *SHORT, "--train.max_steps=10").code == 0
+    assert rows("b", phase="train") == rows("c", phase="train") and same_run(state("b"), state("c"))
     for steps in ("[0,3]", "[5,4]"):
         given = run("check", f"--train.profile={steps}")
         assert given.code == 2 and "must be [first, last]: steps, counted from 1" in given.err

@@ -151,7 +151,11 @@ class Own(torch.utils.data.Dataset):
     [
         ("torch.zeros(1, 8, 8), i / 2", 3, r"data/own.py:\d+: Own.__getitem__ gives labels of type float64"),
         ("torch.zeros(1, 8, 8), i % 2", 0, "the inputs of model are all 0"),
-        ("255 * torch.rand(1, 8, 8), i % 2", 0, r"the inputs of model have mean 12\d and spread 7[\d.]+: they are not sc"),
+        (
+            "255 * torch.rand(1, 8, 8), i % 2",
+            0,
+            r"the inputs of model have mean 12\d and spread 7[\d.]+: they are not sc",
+        ),
     ],
 )
 def test_data_that_spoil_a_training_are_named(sample, code, told, run, tmp_path):

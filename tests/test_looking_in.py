@@ -164,3 +164,9 @@ def test_lbfgs_finds_its_rate_itself():
     cfg = replace(load("default"), optim={"model": Component("LBFGS")})
     with pytest.raises(ConfigError, match="LBFGS finds the length of a step itself"):
         for_range_test(cfg)
+
+
+def test_a_command_is_understood_with_a_hyphen(run):
+    assert "--steps=N" in run("help", "lr-find").out and run("lr-find", "--help").out == run("help", "lr_find").out
+    given = run("lr-find", "--steps=3")
+    assert given.code == 2 and "--steps at least 10" in given.err

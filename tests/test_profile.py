@@ -10,6 +10,9 @@ import torch
 from conftest import PLAIN, rows, same_run, state
 from PIL import Image
 
+from configs import load
+from trainer.build import build
+
 SHORT = ["--model=LeNet", "--max-epoch=2", "--print-freq=1", *PLAIN]
 LOOKING = ["--train.profile=[5,8]", "--log.watchers=[{name: Kernels, layers: [features.3, features.0]}]"]
 
@@ -58,6 +61,13 @@ def test_feature_maps_are_the_layers_outputs(run, monkeypatch):
     low, high = weight[2].min(), weight[2].max()
     assert torch.allclose(picture / 255, (weight[2] - low) / (high - low), atol=0.003)
     assert [len(row.pictures) for row in maps] == [1, 6]
+    parts = build(load("default", model="LeNet"), lambda text: None)
+    network, seen = parts.state.task.model.eval(), []
+    network.features[0].register_forward_hook(lambda layer, given, output: seen.append(output[0].clone()))
+    network(next(parts.train_loader.epoch(0))[1][0][:1])  # the same seed: the same weights and the same first picture
+    low, high = seen[0][1].min(), seen[0][1].max()
+    drawn_map = torch.from_numpy(maps[1].pictures[1].astype("float32"))[0, ::2, ::2] / 255  # 28 pixels at twice
+    assert torch.allclose(drawn_map, (seen[0][1] - low) / (high - low), atol=0.003)
     assert kernels[0].title == ("features.0: 6 of 6 kernels, each from its lowest value (black) to its highest (white)")
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from commands import QUICK, found, no_command, version
+from commands import QUICK, as_named, found, no_command, version
 from utils.blame import DEBUG, answer, exit_error
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     """Run the command and return the exit code. Prints a line for each mistake of the user."""
     DEBUG.set(bool({"--debug", "--debug=true", "debug=true"} & set(arguments)))
     try:
-        arguments = choose(arguments)
+        arguments = as_named(choose(arguments), COMMANDS)
         if not arguments or arguments[0] in ("--help", "-h") or {"--help", "-h"} & set(arguments[1:]):
             arguments = ["help", *(arguments[:1] if arguments and arguments[0] in COMMANDS else [])]
         if arguments == ["--version"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from utils.config.cli import Flag, to_flags
 from utils.words import suggest
 
-__all__ = ["QUICK", "found", "no_command", "told", "version"]
+__all__ = ["QUICK", "as_named", "found", "no_command", "told", "version"]
 
 FOLDER = os.path.dirname(__file__)
 
@@ -27,6 +27,13 @@ def found() -> dict[str, Callable[..., None]]:
     """
     files = sorted(file.removesuffix(".py") for file in os.listdir(FOLDER) if file.endswith(".py") and file[0] != "_")
     return {name: _command(name) for name in [*FIRST, *(name for name in files if name not in FIRST)]}
+
+
+def as_named(words: list[str], commands: Iterable[str]) -> list[str]:
+    """Return the words of a command line with lr_find for lr-find, where a command or its help is meant."""
+    meant = {name.replace("_", "-"): name for name in commands}
+    named = 2 if words[:1] == ["help"] else 1
+    return [meant.get(word, word) for word in words[:named]] + words[named:]
 
 
 def told(name: str) -> str:

@@ -56,8 +56,21 @@ compdef _main_py python python3
 """,
 }
 # commands that take run folders, and those that take a config
-RUNS = ("val", "test", "generate", "predict", "export", "bundle", "reproduce", "runs", "diff", "plot", "dashboard")
-CONFIGS = ("train", "kfold", "sweep", "check", "data", "selftest")
+RUNS = (
+    "val",
+    "test",
+    "generate",
+    "predict",
+    "export",
+    "features",
+    "bundle",
+    "reproduce",
+    "runs",
+    "diff",
+    "plot",
+    "dashboard",
+)
+CONFIGS = ("train", "kfold", "sweep", "check", "data", "selftest", "summary", "lr_find", "doctor")
 
 
 def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
@@ -111,7 +124,7 @@ def _flags(command: str, given: Sequence[str], typed: str) -> list[str]:
     """Return the options in the command's help, then keys: by last name, in full too once some letters are typed."""
     _, _, more = texts(command) if command in found() else ("", "", "")
     options = re.findall(r"^  (--[\w.-]+=?)", more, re.MULTILINE)
-    if command not in (*CONFIGS, "val", "test", "generate", "predict", "export"):
+    if command not in (*CONFIGS, "val", "test", "generate", "predict", "export", "features"):
         return options
     keys = _keys(given)
     last = [key.rpartition(".")[2] for key in keys]

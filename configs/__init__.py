@@ -140,6 +140,7 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     if isinstance(config.data, Data):
         _check_folds(config.data, tree, problems)
         _check_sampler(config.data, tree, problems)
+    _check_profile(config, tree, problems)
     check_roles(config, tree, problems)
     check_training(config.train, tree, problems)
 
@@ -171,6 +172,16 @@ def _check_sampler(data: Data, tree: Node, problems: Problems) -> None:
         problems.add(_place(tree, "data.balance_classes"), told)
     elif data.shuffle is False and data.sampler:
         problems.add(_place(tree, "data.shuffle"), f"data.shuffle=false: {name} decides the order; leave one out")
+
+
+def _check_profile(config: Config, tree: Node, problems: Problems) -> None:
+    """Add a line for steps of train.profile that are none."""
+    steps = config.train.profile if config.train is not INVALID else None
+    if steps in (None, INVALID) or INVALID in steps:  # type: ignore[operator]
+        return
+    if not 1 <= steps[0] <= steps[1]:  # type: ignore[index]
+        told = f"train.profile={list(steps)} must be [first, last]: steps, counted from 1"  # type: ignore[arg-type]
+        problems.add(_place(tree, "train.profile"), told)
 
 
 def _is_given_divided(dataset: str) -> bool:

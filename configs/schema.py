@@ -113,6 +113,8 @@ class Train:
     val_steps: Count | None = None  # steps between two validations; null: after each epoch
     save_steps: Count | None = None  # steps between two saves, besides one each epoch
     save_minutes: Annotated[float, Range(0)] | None = None  # minutes between two saves, besides one each epoch
+    # [first, last]: these steps, counted from 1, under torch.profiler; trace.json and profile.txt in the run folder
+    profile: tuple[int, int] | None = None
     save_in_background: bool = True  # write checkpoints while the next steps are computed; false: wait for each
     keep_top: Annotated[int, Range(0)] = 0  # number of the best epochs that stay as epoch-NNN.pth
     keep_every: Count | None = None  # epochs between two that stay as epoch-NNN.pth

@@ -33,7 +33,7 @@ TIERS = (
     ("trainer/trainer.py",),
     ("trainer/watchers/", "trainer/inference/", "trainer/submission/"),
     ("trainer/deploy/",),
-    ("trainer/run/", "trainer/checks/", "trainer/__init__.py"),
+    ("trainer/run/", "trainer/checks/", "trainer/looking/", "trainer/__init__.py"),
     ("commands/",),
     ("main.py",),
 )

@@ -17,6 +17,7 @@ from configs import COMPONENTS
 from trainer.watchers.watcher import Watcher, Watchers
 
 ALL = ["--log.tensorboard", "--log.histograms=1", "--log.graph", "--log.pr_curves", "--log.embedding", "--log.pictures"]
+ALL += ["--train.profile=[2,3]"]
 NONE = ["--log.tensorboard=false", "--log.pictures=false"]
 
 

@@ -46,7 +46,7 @@ from utils.sinks.journal import Journal
 from utils.sinks.logger import Logger, Sink
 from utils.words import count_of
 
-__all__ = ["rehearse"]
+__all__ = ["Found", "Heard", "rehearse"]
 
 MINUTE = 60.0  # s of an epoch from which on `auto` rehearses
 PLAIN = "a checkpoint holds tensors and plain values"  # of the error about a state that holds others
@@ -193,7 +193,7 @@ def _time(seconds: float) -> str:
 
 def _train(state: RunState, parts: Parts, place: Path, steps: int, found: Found) -> list[str]:
     """Train the copy with the run's own loop, on its first batch again and again; return what was seen to work."""
-    heard = _Heard()
+    heard = Heard()
     train = parts.train_loader.part(parts.train_loader.first(1), steps)
     val = parts.val_loader and findings.spread_part(parts.val_loader)
     cfg = _short(parts.cfg, place)
@@ -261,7 +261,7 @@ def _generators_kept(parts: Parts) -> Iterator[None]:
             setattr(dataset, name, generator)
 
 
-class _Heard(Console):
+class Heard(Console):
     """Keeps what is said, and prints nothing."""
 
     def __init__(self) -> None:

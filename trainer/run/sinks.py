@@ -8,6 +8,7 @@ from configs import COMPONENTS, Config
 from trainer.build import Given, Parts
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import Store
+from trainer.run.profiler import Profiler
 from trainer.run.recorder import Recorder
 from trainer.run.report import Status, facts_of
 from trainer.watchers.chance import Chance
@@ -73,6 +74,8 @@ def _watchers(cfg: Config) -> Iterator[Watcher]:
         yield from (Pictures(), Predictions())
     if cfg.log.tensorboard:
         yield ClosingViews()
+    if cfg.train.profile:
+        yield Profiler(*cfg.train.profile)
     for i, spec in enumerate(cfg.log.watchers):
         yield COMPONENTS["watcher"].build(spec, f"log.watchers[{i}]")
 

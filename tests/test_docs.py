@@ -27,6 +27,7 @@ PROMISE = (
 FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.M)
 INLINE = re.compile(r"`((?:python main\.py|torchrun) [^`]+)`")
 PLACEHOLDER = re.compile(r"\b(CONFIG|RUN|NAME|KEY|FILE|TOPIC|CHECKPOINT)\b")  # `help NAME` is a form, no command
+TABLE = re.compile(r"^\| [A-Z]-\d\d \|.*$", re.M)  # of the rows of the sources: tests/test_rows.py runs their commands
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)]+)\)")
 
 
@@ -53,7 +54,8 @@ def shown_in_full() -> dict[str, str]:
 def commands(page: Path) -> list[list[str]]:
     """Each line of a block `sh`, without its comment, and the commands in the text between; as words."""
     lines = [line for info, body in blocks(page) if info == "sh" for line in body.replace("\\\n", " ").splitlines()]
-    lines += [line for line in INLINE.findall(FENCE.sub("", text(page))) if not PLACEHOLDER.search(line)]
+    prose = TABLE.sub("", FENCE.sub("", text(page)))
+    lines += [line for line in INLINE.findall(prose) if not PLACEHOLDER.search(line)]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 

@@ -42,7 +42,7 @@ class Task(nn.Module, ABC):
     # The metrics of validation, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
     update_every: Mapping[str, int] = MappingProxyType({})  # of roles that do not learn at each step: at each n-th
-    target_kind: ClassVar[str | None] = None  # "class" or "number", for datasets whose target may be either
+    target_kind: ClassVar[str | None] = None  # "class", "number" or "labels", for datasets whose target may be either
     # of predictions, for task.metrics_too: "classes", "pixels", "labels" or "numbers"; None: val_step tells none
     predicted_kind: ClassVar[str | None] = None
     label_classes: int | None = None  # of a task over (inputs, labels): labels are int64 [B] below it, and looked at

@@ -31,7 +31,9 @@ def with_metrics(meters: Mapping[str, Meter], metrics: Mapping[str, Metric], tas
     for name, metric in wanted.items() if classes and task.predicted_kind == "classes" else ():
         if classes < metric.fewest():
             raise ConfigError(f"task.metrics_too: {name} needs {metric.fewest()} classes, and there are {classes}")
-    predicted = Predicted(task.predicted_kind, list(wanted.values()), getattr(task, "positive", 1))
+    predicted = meters.get(PREDICTIONS)
+    if not isinstance(predicted, Predicted):  # a task may measure by such metrics itself
+        predicted = Predicted(task.predicted_kind, list(wanted.values()), getattr(task, "positive", 1))
     return {**meters, PREDICTIONS: predicted, **{name: Measured(one, predicted) for name, one in wanted.items()}}
 
 

@@ -56,6 +56,6 @@ class Metric(ABC):
 
 
 def mean_of(values: list[Any]) -> float | None:
-    """Return the mean of what is not None; None where nothing is left."""
+    """Return the mean of the known values; None where there is none."""
     known = [float(value) for value in values if value is not None]
     return float(np.mean(known)) if known else None

@@ -23,8 +23,8 @@ FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")  # a view is flipped, not
 def with_views(task: Task, cfg: Config, meta: Mapping[str, Any]) -> Task:
     """Let the task's network see the views of test.views, besides the pictures themselves.
 
-    Classes and labels: the average of the probabilities. Numbers: that of the outputs. Masks: that of the pixels' probabilities,
-    each moved back to its place.
+    Classes and labels: the average of the probabilities. Numbers: that of the outputs. Masks: that of the pixels'
+    probabilities, each moved back to its place.
 
     Raises ConfigError where the task's outputs are none of them, or a view of masks cannot be undone.
     """

@@ -15,7 +15,7 @@ from trainer.metrics._collected import with_metrics
 from trainer.metrics._metric import Metric, Predictions
 from trainer.metrics.rankings import average_precision
 from trainer.task import Row, Task, Update, output_of, pair_of
-from utils.config.ranges import Fraction
+from utils.config.ranges import Range
 from utils.errors import ConfigError, DataError
 from utils.meters import Mean, Meter
 
@@ -32,8 +32,8 @@ class MultiLabel(Task):
     """Multi-label classification over (input, labels) batches, labels [B, L] of 0 and 1.
 
     The network gives a logit for each label, whose sigmoid is the label's probability. `loss` takes logits and labels
-    of one shape; without one it is BCEWithLogitsLoss. A label is predicted from `threshold` on: a number, or a list of one
-    for each label. `average_precision` is the mean over labels, mAP; `accuracy` is over samples and labels, and
+    of one shape; without one it is BCEWithLogitsLoss. A label is predicted from `threshold` on: a number, or a list of
+    one for each label. `average_precision` is the mean over labels, mAP; `accuracy` is over samples and labels, and
     `exact_match` the fraction of samples whose labels are all right. `test` writes the probability of each label, or
     with test.output label or class the names of those predicted, with `separator` between: the sign of the data, or ;.
     """
@@ -55,7 +55,7 @@ class MultiLabel(Task):
         model: nn.Module,
         classes: Sequence[str] = (),
         output: str = "probability",
-        threshold: Fraction | Sequence[Fraction] = 0.5,
+        threshold: Annotated[float | Sequence[float], Range(0, 1)] = 0.5,
         separator: str | None = None,
         loss: Annotated[nn.Module, "loss"] | None = None,
     ):
@@ -88,7 +88,11 @@ class MultiLabel(Task):
         return {"loss": math.log(2)} if plain and weights == (None, None) and self.loss.reduction == "mean" else {}
 
     def meters(self) -> dict[str, Meter]:
-        measures: dict[str, Measure] = {"macro_f1": _f1, "micro_f1": partial(_f1, average="micro"), "accuracy": _accuracy}
+        measures: dict[str, Measure] = {
+            "macro_f1": _f1,
+            "micro_f1": partial(_f1, average="micro"),
+            "accuracy": _accuracy,
+        }
         measures |= {"exact_match": lambda truth, chosen: float((truth == chosen).all(1).mean())}
         own: dict[str, Metric] = {"average_precision": average_precision()}
         own |= {name: _Decided(self.thresholds, one) for name, one in measures.items()}

@@ -117,9 +117,9 @@ class Tasks(Registry):
     """Tasks: each with further metrics, which the engine computes from the predictions that it tells."""
 
     def arguments(self, name: str) -> dict[str, Parameter]:
-        """Return the constructor's arguments and the engine's, for a task that measures something."""
+        """Return the constructor's arguments and the engine's, for a task that tells predictions."""
         own = super().arguments(name)
-        return own if self.literal(name, "metrics") == {} else own | {METRICS_TOO: METRICS}
+        return own if self.literal(name, "predicted_kind") is None else own | {METRICS_TOO: METRICS}
 
     def build(self, spec: Component, key: str, *args: Any, **available: Any) -> Any:
         """Build the task without the engine's arguments."""

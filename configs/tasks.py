@@ -81,8 +81,6 @@ def check_metrics(config: Config, tree: Node, problems: Problems) -> None:
         told = ""
         if label in found:
             told = f"{label} stands there twice"
-        elif kind is None:
-            told = f"{task} tells no predictions that a metric could take; leave it out"
         elif kind not in fits:
             others = [n for n in COMPONENTS["metric"].all_names() if kind in (_literal(n, "fits") or ())]
             of = " or ".join(KINDS[one] for one in fits)

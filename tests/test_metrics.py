@@ -158,7 +158,7 @@ def test_what_the_data_cannot_have_is_one_sentence():
         (["--task.metrics_too=[map_at_3]", "--train.monitor=map_at_5"], "has no metric 'map_at_5'"),
         (["--task=Regression", "--task.metrics_too=[mcc]"], "mcc is of classes or classes of pixels"),
         (["--config=mnist_gan", "--task.metrics_too=[mcc]"], "GAN takes no 'task.metrics_too'"),
-        (["--config=poetry", "--task.metrics_too=[mcc]"], "LanguageModel tells no predictions"),
+        (["--config=poetry", "--task.metrics_too=[mcc]"], "LanguageModel takes no 'task.metrics_too'"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_found_by_check(run, flags, told):

@@ -68,8 +68,12 @@ def _classes(splits: Mapping[str, Dataset]) -> Iterator[str]:
     names = list(dict.fromkeys(name for found in counts.values() for name in found))
     told = [f"{name}: {' + '.join(f'{found.get(name, 0):,}' for found in counts.values())}" for name in names]
     more = ", …" * (len(names) > NAMED)
-    kind = "labels" if any(label_table_of(dataset) is not None for dataset in splits.values()) else "classes"
-    yield f"{len(names)} {kind}, samples in {' + '.join(counts)}: {', '.join(told[:NAMED])}{more}"
+    several = any(label_table_of(dataset) is not None for dataset in splits.values())
+    where, listed = " + ".join(counts), ", ".join(told[:NAMED])
+    if several:
+        yield f"{len(names)} labels, samples in {where}: {listed}{more}"
+    else:
+        yield f"{len(names)} classes, samples in {where}: {listed}{more}"
     for start in range(NAMED, len(names), NAMED):
         yield f"  … {', '.join(told[start : start + NAMED])}"
     for split, found in counts.items():

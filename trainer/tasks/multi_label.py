@@ -124,7 +124,7 @@ class MultiLabel(Task):
         return self.separator.join(name for name, threshold in pairs if row[name] >= threshold)
 
     def _fit_loss(self) -> None:
-        """Raises ConfigError for a loss that does not take logits and labels, or takes them for something else."""
+        """Raises ConfigError for a loss that does not take logits and labels, or takes them for classes."""
         name = type(self.loss).__name__
         if isinstance(self.loss, OVER_CLASSES):
             raise ConfigError(f"task.loss: {name} is over classes of which one is true; take Classification")

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Mapping
 
-from configs import COMPONENTS
+from configs import COMPONENTS, directions
 
 __all__ = ["GAP", "format_number", "metrics_of", "width"]
 
@@ -11,8 +11,8 @@ GAP = "  "
 
 
 def metrics_of(task: str) -> Mapping[str, str]:
-    """Return the metrics of a task, each with "min" or "max", whichever is better; empty for an unknown task."""
-    return COMPONENTS["task"].literal(task, "metrics") or {}
+    """Return the metrics of a task, each with "min" or "max", whichever is better, and those of task.metrics_too."""
+    return {**directions(), **(COMPONENTS["task"].literal(task, "metrics") or {})}
 
 
 def format_number(value: float) -> str:

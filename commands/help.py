@@ -2,9 +2,9 @@
 
 python main.py help [TOPIC]
 
-TOPIC is a command; models, data, tasks, losses, optimizers, schedules,
-transforms, samplers or configs; one of these, as ResNet34; or a key, as
-optim.lr or lr.
+TOPIC is a command; models, data, tasks, losses, metrics, optimizers,
+schedules, transforms, samplers or configs; one of these, as ResNet34; or a
+key, as optim.lr or lr.
 """
 
 import itertools
@@ -37,6 +37,7 @@ LISTS = {
     "data": "data",
     "tasks": "task",
     "losses": "loss",
+    "metrics": "metric",
     "optimizers": "optim",
     "schedules": "schedule",
     "transforms": "transform",
@@ -223,6 +224,7 @@ def _prefix(kind: str) -> str:
     places = {
         "data": "data.dataset",
         "loss": "task.loss",
+        "metric": "task.metrics_too[…]",
         "transform": "data.transform.train[…]",
         "watcher": "log.watchers[…]",
         "sampler": "data.sampler",

@@ -14,9 +14,9 @@ from configs.flags import apply_flags
 from configs.hints.guess import key_hint
 from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
-from configs.losses import check_loss
 from configs.roles import check_roles
 from configs.schema import Config, Data
+from configs.tasks import check_loss, check_metrics, directions, metric_specs, more_metrics
 from configs.training import check_training
 from utils.config.cli import Flag, python_flag
 from utils.config.convert import INVALID, Component, convert, flatten, to_plain
@@ -35,9 +35,12 @@ __all__ = [
     "Resolved",
     "differences",
     "direction_fault",
+    "directions",
     "known_keys",
     "load",
     "load_stored",
+    "metric_specs",
+    "more_metrics",
     "resolve",
 ]
 
@@ -137,6 +140,7 @@ def _check_together(config: Config, tree: Node, problems: Problems) -> None:
     if isinstance(config.task, Component):
         _check_monitor(config, tree, problems)
         check_loss(config, tree, problems)
+        check_metrics(config, tree, problems)
     if isinstance(config.data, Data):
         _check_folds(config.data, tree, problems)
         _check_sampler(config.data, tree, problems)
@@ -201,8 +205,9 @@ def _check_monitor(config: Config, tree: Node, problems: Problems) -> None:
     metrics = COMPONENTS["task"].literal(config.task.name, "metrics")
     if metrics is not None and (fault := direction_fault(metrics)):
         problems.add(_place(tree, "task"), f"task: {config.task.name}.{fault}")
-    if monitor is not INVALID and monitor is not None and metrics is not None and monitor not in metrics:
-        hint = suggest(monitor, metrics)
+    known = {**(metrics or {}), **more_metrics(config.task)}
+    if monitor is not INVALID and monitor is not None and metrics is not None and monitor not in known:
+        hint = f"; --task.metrics_too=[{monitor}] adds it" if monitor in directions() else suggest(monitor, known)
         message = f"train.monitor: {config.task.name} has no metric '{monitor}'{hint}"
         problems.add(_place(tree, "train.monitor"), message)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.optimization import FUNCTIONS, Optimizers, Schedules
+from configs.optimization import FUNCTIONS, Optimizers, Schedules, Tasks
 from utils.config.library import Library
 from utils.config.ranges import LOSSES, TORCH, TORCHVISION
 from utils.config.registry import Registry, connect
@@ -36,6 +36,10 @@ LOSS_TYPES |= {"reduction": Literal["mean", "sum", "batchmean"], "size_average":
 # Regression's words of before.
 LOSS_NAMES: dict[str, tuple[str, dict[str, str]]] = {"mean": ("MSELoss", {}), "sum": ("MSELoss", {"reduction": "sum"})}
 
+# Metrics with their k in the name, as competitions write them.
+METRIC_NAMES: dict[str, tuple[str, dict[str, Any]]] = {f"map_at_{k}": ("map_at_k", {"k": k}) for k in (1, 3, 5, 10)}
+METRIC_NAMES |= {f"top{k}": ("top_k", {"k": k}) for k in (2, 3, 5, 10)}
+
 TRANSFORMS = Library(
     "torchvision.transforms.v2",
     "transforms/v2",
@@ -61,7 +65,7 @@ COMPONENTS = connect(
     {
         "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
         "data": Registry("data", ROOT / "data", here=True, from_trainer=FROM_ENGINE),
-        "task": Registry("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
+        "task": Tasks("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
         "loss": Registry(
             "trainer.losses",
             ROOT / "trainer" / "losses",
@@ -75,6 +79,12 @@ COMPONENTS = connect(
             ROOT / "data" / "loading" / "sampling",
             available=frozenset({"dataset", "batch"}),
             from_trainer=frozenset({"dataset", "batch"}),
+        ),
+        "metric": Registry(
+            "trainer.metrics",
+            ROOT / "trainer" / "metrics",
+            available=frozenset(),
+            aliases=METRIC_NAMES,
         ),
         "watcher": Registry("trainer.watchers", ROOT / "trainer" / "watchers", available=frozenset()),
         "optim": Optimizers(

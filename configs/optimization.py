@@ -1,4 +1,4 @@
-"""The registries of optimizers and schedulers: what the engine lets a config say beside their own arguments."""
+"""The registries of optimizers, schedulers and tasks: what the engine lets a config say beside their own arguments."""
 
 from typing import Annotated, Any
 
@@ -14,15 +14,20 @@ __all__ = [
     "CONSTANT",
     "FUNCTIONS",
     "IN_TURN",
+    "METRICS_TOO",
     "OPTIM_KEYS",
     "PARTIAL",
     "SCHEDULE_KEYS",
     "Optimizers",
     "Schedules",
+    "Tasks",
 ]
 
 PARTIAL = ("Muon", "SparseAdam")  # take some parameters only, and leave the others to the optimizer `rest`
 IN_TURN, AT_ONCE, CONSTANT = "SequentialLR", "ChainedScheduler", "Constant"
+
+METRICS_TOO = "metrics_too"
+METRICS = Parameter(Annotated[tuple[Component, ...], "metric"], required=False, default=())
 
 FUNCTIONS = frozenset({"LambdaLR", "MultiplicativeLR"})
 
@@ -106,6 +111,20 @@ class Schedules(Registry):
             if not listed:
                 problems.add(name.where, f"{key}: the list of schedulers is empty; for none write null")
         return checked
+
+
+class Tasks(Registry):
+    """Tasks: each with further metrics, which the engine computes from the predictions that it tells."""
+
+    def arguments(self, name: str) -> dict[str, Parameter]:
+        """Return the constructor's arguments and the engine's, for a task that tells predictions."""
+        own = super().arguments(name)
+        return own if self.literal(name, "predicted_kind") is None else own | {METRICS_TOO: METRICS}
+
+    def build(self, spec: Component, key: str, *args: Any, **available: Any) -> Any:
+        """Build the task without the engine's arguments."""
+        own = {name: value for name, value in spec.args.items() if name != METRICS_TOO}
+        return super().build(Component(spec.name, own), key, *args, **available)
 
 
 def _part_fault(kind: str, item: Node, last: bool) -> str:

@@ -75,8 +75,8 @@ def pick(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
 class ImageDataset(Dataset):
     """Pictures, each with an id and, except in a split without labels, a label. Nothing changes after construction.
 
-    `ids` are texts, `labels` an int64 tensor [N] or None, `classes` the class names in label order; `facts` tell how
-    the files were understood.
+    `ids` are texts, `labels` None, class numbers int64 [N], or 0 and 1 for each label float32 [N, L]; `classes` are
+    the names of classes or labels in their order; `facts` tell how the files were understood.
     """
 
     facts: Facts = Facts()
@@ -85,13 +85,15 @@ class ImageDataset(Dataset):
         self,
         store: Store,
         ids: Sequence[str],
-        labels: Sequence[int] | Tensor | None,
+        labels: Sequence[int] | Sequence[Sequence[float]] | Tensor | None,
         classes: Sequence[str],
         transform: Callable | None,
     ) -> None:
         self.store = store
         self.ids = ids
-        self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
+        self.labels = None if labels is None else torch.as_tensor(labels)
+        if self.labels is not None:
+            self.labels = self.labels.to(torch.float32 if self.labels.ndim == 2 else torch.int64)
         self.classes = list(classes)
         self.transform = transform
 
@@ -118,9 +120,14 @@ class ImageDataset(Dataset):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Any:
-        """Return (image, label), or the image alone: float32 [C, H, W]. Raises DataError when it cannot be read."""
+        """Return (image, label or labels), or the image alone: float32 [C, H, W].
+
+        Raises DataError when it cannot be read.
+        """
         image = self._transformed(index) if self.transform else self.store.tensor(index)
-        return image if self.labels is None else (image, int(self.labels[index]))
+        if self.labels is None:
+            return image
+        return image, self.labels[index] if self.labels.ndim == 2 else int(self.labels[index])
 
     def _transformed(self, index: int) -> Tensor:
         picture = self.store.picture(index)
@@ -134,7 +141,7 @@ class ImageDataset(Dataset):
             raise DataError(f"data.transform: the picture {self.ids[index]} of {size} fails there: {reason}") from error
 
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> Any:
-        """Return the batch of these samples: images [B, C, H, W] and labels int64 [B].
+        """Return the batch of these samples: images [B, C, H, W] and labels, int64 [B] or [B, L].
 
         Images are float32. With `draws` they are augmented by their seeds, and stay uint8 (a quarter of the bytes)
         until `finish`. Raises DataError for a picture that cannot be read.

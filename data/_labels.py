@@ -1,22 +1,20 @@
 """Find the columns of a CSV file of pictures: the picture's name, its class, and whether the first row is a header."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
+from data._classes import check_classes, is_number, may_be_classes, same_classes
 from data._csv import LABEL_WORDS, NAME_WORDS, Row, word_of
 from data._folders import SUFFIXES
+from data._several import Labels, names_in, separator_of
 from data._splits import split_of
 from utils.errors import DataError
 from utils.words import suggest
 
-__all__ = ["Columns", "check_classes", "find_columns", "is_number"]
+__all__ = ["Columns", "find_columns"]
 
 LOOKED_AT = 100  # rows whose pictures are looked for, to find the column of pictures
-MANY = 20  # numbers with decimals: more of them than these are measured, not classes
-FEW_ROWS = 10  # a column of so few rows may hold other classes in each
 ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 UNNAMED = re.compile(r"(unnamed: \d+)?")  # the header of an index that pandas wrote
 BY_NAME = "data.dataset.path=COLUMN and data.dataset.label=COLUMN"
@@ -25,31 +23,52 @@ BY_NUMBER = "data.dataset.path=1 and data.dataset.label=2 (numbers of columns)"
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a file: `labels` has one for the class, or several that hold 0 and 1, one for each class."""
+    """The columns of a file: `labels` has one for the class, or several that hold 0 and 1, one for each class.
+
+    `several`: a picture may have any number of labels; their names are in one column, with `separator` between them, or
+    columns of 0 and 1 are theirs, if it is None.
+    """
 
     file: str
     names: list[str]  # as the header has them; without a header, their numbers from 1
     header: bool
     path: int
     labels: list[int]
+    several: bool = False
+    separator: str | None = None
+
+    def labels_of(self, line: int, cells: Sequence[str]) -> Labels:
+        """Return the labels of a row; none for an empty cell. Raises DataError for cells that are no 0 and 1."""
+        if self.separator is not None:
+            return names_in(cells[self.labels[0]], self.separator)
+        if self.several:
+            marks = self._marks(line, cells)
+            return tuple(self.names[i] for i, mark in zip(self.labels, marks, strict=True) if mark)
+        return (label,) if (label := self.label_of(line, cells)) else ()
 
     def label_of(self, line: int, cells: Sequence[str]) -> str:
         """Return the class of a row. Raises DataError unless a row of 0 and 1 has exactly one 1."""
         if len(self.labels) == 1:
             return cells[self.labels[0]]
-        marks = [ONE_HOT.get(cells[i].lower()) for i in self.labels]
-        if None in marks:
-            odd = self.labels[marks.index(None)]
-            message = f"'{cells[odd]}' in the column {self.names[odd]} is neither 0 nor 1, as in columns of classes"
-            raise DataError(f"{self.file}:{line}: {message}; mend it or set data.dataset.label=COLUMN")
+        marks = self._marks(line, cells)
         count = sum(map(bool, marks))
         if count != 1:
             raise DataError(
                 f"{self.file}:{line}: {count or 'none'} of the columns {self.listed(self.labels)} "
                 f"hold{'' if count else 's'} 1, but the task learns exactly one label for a picture, not several; make "
-                "one column of classes, or learn a single one of these: data.dataset.label=COLUMN"
+                "one column of classes, or learn a single one of these: data.dataset.label=COLUMN; "
+                "--task=MultiLabel learns several"
             )
         return self.names[self.labels[marks.index(True)]]
+
+    def _marks(self, line: int, cells: Sequence[str]) -> list[bool]:
+        """Return whether a row has the label of each column. Raises DataError for a cell that is neither 0 nor 1."""
+        marks = [ONE_HOT.get(cells[i].lower()) for i in self.labels]
+        if None in marks:
+            odd = self.labels[marks.index(None)]
+            message = f"'{cells[odd]}' in the column {self.names[odd]} is neither 0 nor 1, as in columns of classes"
+            raise DataError(f"{self.file}:{line}: {message}; mend it or set data.dataset.label=COLUMN")
+        return list(map(bool, marks))
 
     def listed(self, chosen: Sequence[int]) -> str:
         """Return the names of columns, at most ten."""
@@ -68,12 +87,18 @@ class Columns:
     def told(self) -> list[str]:
         """Return in words which columns are read."""
         row = "the first row is a header" if self.header else "the first row is a picture, not a header"
-        several = "the one that holds 1 of the columns" if len(self.labels) > 1 else "the column"
+        read = "the one that holds 1 of the columns" if len(self.labels) > 1 else "the column"
+        label = f"label: {read} {self.listed(self.labels)} (data.dataset.label)"
+        if self.separator is not None:
+            sign = f"separated by '{self.separator}' (data.dataset.label, data.dataset.separator)"
+            label = f"labels: names in the column {self.names[self.labels[0]]}, {sign}"
+        elif self.several:
+            label = f"labels: those that hold 1 of the columns {self.listed(self.labels)} (data.dataset.label)"
         used = {self.path, *self.labels}
         others = [i for i in range(len(self.names)) if i not in used]
         return [
             f"pictures: the column {self.names[self.path]} (data.dataset.path); {row}",
-            f"label: {several} {self.listed(self.labels)} (data.dataset.label)",
+            label,
             *([f"columns that are not read: {self.listed(others) or '(no name)'}"] if others else []),
         ]
 
@@ -84,10 +109,13 @@ def find_columns(
     find: Callable[[str], str],
     path: str | int | None,
     label: str | int | Sequence[str] | None,
+    several: bool = False,
+    separator: str | None = None,
 ) -> Columns:
     """Return the columns of a CSV file; `find` returns a picture's file by its name, and "" without one.
 
-    `path` and `label` name them, or number them from 1 in a file without a header. Raises DataError, with the columns
+    `path` and `label` name them, or number them from 1 in a file without a header. With `several` a picture may have
+    any number of labels, and `separator` stands between two names in a cell. Raises DataError, with the columns
     and the key to set, where they are not clear.
     """
     first = rows[0][1]
@@ -104,42 +132,18 @@ def find_columns(
         raise DataError(
             f"{file}: the column {names[picture]} holds pictures and cannot be the label, too; set {BY_NAME}"
         )
+    if several:
+        if separator is None and not _is_marked(body, chosen):
+            separator = separator_of(file, names[chosen[0]], [cells[chosen[0]] for cells in body])
+        return Columns(file, names, header, picture, chosen, several, separator)
     if len(chosen) == 1:
         check_classes(file, names[chosen[0]], [cells[chosen[0]] for cells in body], sure=bool(labels))
     return Columns(file, names, header, picture, chosen)
 
 
-def check_classes(file: str, name: str, cells: Sequence[str], sure: bool) -> None:
-    """Raise DataError for a column that holds no classes: measured numbers, or, unless `sure`, several in a cell."""
-    found = {cell for cell in cells if cell}
-    if len(found) > MANY and all(map(is_number, found)) and not all(float(cell).is_integer() for cell in found):
-        raise DataError(
-            f"{file}: the column {name} holds {len(found)} different numbers such as {min(found)}, which are measured "
-            "and no classes; set data.dataset.label=COLUMN to one of classes, or make classes of them"
-        )
-    if sure:
-        return
-    parts = {cell: [part for part in re.split(r"[\s,;|]+", cell) if part] for cell in found}
-    several = [cell for cell in found if len(parts[cell]) > 1]
-    words = {part for cell in found for part in parts[cell]}
-    # words that are classes themselves, or few words in many combinations
-    if any(set(parts[cell]) <= found for cell in several) or (several and len(words) < len(found) / 2):
-        raise DataError(
-            f"{file}: the column {name} seems to hold several labels in a cell, such as '{min(several)}', and the task "
-            f"learns one for each picture; data.dataset.label={name} takes each combination for a class of its own"
-        )
-    if len(cells) > FEW_ROWS and len(found) > len(cells) / 2:
-        raise DataError(
-            f"{file}: the column {name} holds {len(found)} different labels in {len(cells)} rows; if it holds the "
-            f"classes, set data.dataset.label={name}"
-        )
-
-
-def is_number(text: str) -> bool:
-    """Return whether a text is a finite number."""
-    with suppress(ValueError):
-        return abs(float(text)) < float("inf")
-    return False
+def _is_marked(body: Sequence[Sequence[str]], chosen: Sequence[int]) -> bool:
+    """Return whether columns hold 0 and 1; of several the rows are looked at later."""
+    return len(chosen) > 1 or all(cells[chosen[0]].lower() in ONE_HOT for cells in body)
 
 
 def _is_measured(text: str) -> bool:
@@ -224,10 +228,10 @@ def _label_columns(
         others = [i for i in others if not (header and UNNAMED.fullmatch(names[i].lower()))] or others
     words = {i: word_of(names[i]) for i in others}
     by_word = sorted((i for i in others if words[i] in LABEL_WORDS), key=lambda i: LABEL_WORDS.index(words[i]))
-    if len(others) == 1 or (by_word and all(_same_classes(columns[by_word[0]], columns[i]) for i in by_word)):
+    if len(others) == 1 or (by_word and all(same_classes(columns[by_word[0]], columns[i]) for i in by_word)):
         return by_word[:1] or others
     binary = [i for i in others if {cell.lower() for cell in columns[i]} <= ONE_HOT.keys()]
-    plausible = [i for i in others if i in by_word or (i not in binary and _may_be_classes(columns[i]))]
+    plausible = [i for i in others if i in by_word or (i not in binary and may_be_classes(columns[i]))]
     if len(binary) > 1 and not plausible:
         return binary
     single = plausible + [i for i in binary if len(set(columns[i])) > 1]
@@ -239,16 +243,3 @@ def _label_columns(
         f"{file}: which column is the label? {counts} (the number of different values); set "
         f"{BY_NAME if header else BY_NUMBER}{marks if len(binary) > 1 else ''}"
     )
-
-
-def _may_be_classes(cells: Sequence[str]) -> bool:
-    """Return whether a column may hold classes: not one value only, not another in each row, no measured numbers."""
-    found = {cell for cell in cells if cell}
-    measured = all(map(is_number, found)) and not all(float(cell).is_integer() for cell in found)
-    return len(found) > 1 and (len(cells) < FEW_ROWS or len(found) < len(cells)) and not measured
-
-
-def _same_classes(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether two columns name the same classes, such as their numbers and their names."""
-    pairs = Counter(zip(one, other, strict=True))
-    return len(pairs) == len(set(one)) == len(set(other))

@@ -2,18 +2,21 @@
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from data._classes import is_number
 from data._csv import Faults, Row, alike, read_lines, read_rows
 from data._facts import Facts
 from data._finder import Finder, picture_folders
 from data._folders import SUFFIXES, existing_folder, list_images, no_pictures, note_odd, root_option
 from data._folds import Folds
 from data._images import ImageDataset, pick, share_of, split_indices
-from data._labels import Columns, find_columns, is_number
+from data._labels import Columns, find_columns
+from data._several import Labels, rarest, table_of
 from data._stores import Files
 from utils.errors import DataError
+from utils.words import count_of
 
 __all__ = ["CSVImages"]
 
@@ -30,11 +33,12 @@ class CSVImages(ImageDataset):
     suffix. `path` and `label` name the columns of the picture and of its class, or number them from 1 in a file
     without a header; without them they are found by their cells and usual names, a run prints which, and a doubtful
     one is an error. A list of columns as `label` is one column for each class, with 1 in the picture's own and 0 in
-    the others. A row without a file, or with an empty cell, is an error, unless `missing` is skip. Pictures lie in
-    `root/<images>`, `root`, `root/train` or another folder in `root`. `lists`, for example `lists/{split}.txt`,
-    names the text files that choose the pictures of each split, one a line; without it a seeded `val_fraction` is
-    for validation. The test split is its list, otherwise the pictures in `root/test` or in a `root` without a CSV.
-    It has labels only if the CSV has them.
+    the others. With `task: MultiLabel` any number of them hold 1, or one column holds names with `separator` between
+    them, which is found and told; an empty cell is then a picture without a label. A row without a file, or with an
+    empty cell, is an error, unless `missing` is skip. Pictures lie in `root/<images>`, `root`, `root/train` or another
+    folder in `root`. `lists`, for example `lists/{split}.txt`, names the text files that choose the pictures of each
+    split, one a line; without it a seeded `val_fraction` is for validation. The test split is its list, otherwise the
+    pictures in `root/test` or in a `root` without a CSV. It has labels only if the CSV has them.
     """
 
     def __init__(
@@ -50,17 +54,22 @@ class CSVImages(ImageDataset):
         label: str | int | Sequence[str] | None = None,
         missing: Literal["raise", "skip"] = "raise",
         classes: Sequence[str] | None = None,
+        separator: str | None = None,
+        target_kind: Literal["class", "number", "labels"] | None = None,
         whole: bool = False,
         folds: Folds | None = None,
     ) -> None:
+        several = target_kind == "labels" or (target_kind is None and separator is not None)
+        if separator is not None and not several:
+            raise ValueError(f"separator='{separator}': the task learns one label a picture; MultiLabel learns several")
         root = existing_folder(root, split)
         finder = Finder(root, picture_folders(root, images))
         csv_path, self.facts = os.path.join(root, labels), Facts()
         table = Table([], [], [])
         if split != "test" or os.path.exists(csv_path):
-            keys = (path, label, folds.group if folds and split != "test" else None)
+            keys = (path, label, folds.group if folds and split != "test" else None, several, separator)
             table = _read_table(csv_path, finder, keys, classes, missing == "skip", self.facts)
-        classes = list(classes or table.classes())
+        classes, self.separator = list(classes or table.classes()), table.separator
         if folds and lists and split != "test":
             folds.refuse("data.dataset.lists names the pictures of each split; leave one out")
         if listing := _list_path(root, lists, split, whole):
@@ -69,15 +78,22 @@ class CSVImages(ImageDataset):
         elif split == "test":
             table = _test_folder(root, table, self.facts)
         elif folds and not (whole and split == "val"):
-            chosen = folds.choose(len(table.names), split, SEED, table.labels, table.groups)
+            chosen = folds.choose(len(table.names), split, SEED, table.strata(), table.groups)
             table, self.facts.source = table.subset(chosen), folds.told(csv_path, split, f"drawn by seed {SEED}")
         else:
             table = table.subset(split_indices(len(table.names), split, val_fraction, SEED, whole))
             self.facts.source = share_of(csv_path, split, val_fraction, SEED, whole)
         note_odd(self.facts, root, table.paths)
-        numbers = {name: number for number, name in enumerate(classes)}
-        labelled = None if table.labels is None else [numbers[label] for label in table.labels]
+        labelled: list[Any] | None = None
+        if table.labels is not None:
+            numbers = {name: number for number, name in enumerate(classes)}
+            labelled = table_of(table.labels, classes) if several else [numbers[name] for (name,) in table.labels]
         super().__init__(Files(root, table.paths), table.names, labelled, classes, transform)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The facts of pictures, and the sign between the names of several labels, if the CSV has one."""
+        return super().meta | ({"separator": self.separator} if self.separator else {})
 
 
 @dataclass(frozen=True)
@@ -86,35 +102,45 @@ class Table:
 
     names: list[str]
     paths: list[str]
-    labels: list[str] | None
+    labels: list[Labels] | None
     groups: list[str] | None = None  # the cells of the column data.group
+    marked: Sequence[str] = ()  # the labels that have a column of 0 and 1
+    separator: str | None = None  # between two names in a cell
 
     def classes(self) -> list[str]:
-        """Return the distinct labels in order; numbers are ordered by value."""
-        found = set(self.labels or ())
+        """Return the distinct labels in order; numbers are ordered by value, labels with a column by the columns."""
+        if self.marked:
+            return list(self.marked)
+        found = {name for names in self.labels or () for name in names}
         numeric = all(map(is_number, found))
         return sorted(found, key=lambda label: (float(label), label) if numeric else (0, label))
+
+    def strata(self) -> list[str] | None:
+        """Return a class for each picture, of which each fold gets its share: of several labels the rarest one."""
+        return None if self.labels is None else rarest(self.labels)
 
     def subset(self, chosen: list[int]) -> "Table":
         """Return a table of the rows at these positions."""
         labels = None if self.labels is None else pick(self.labels, chosen)
-        return Table(pick(self.names, chosen), pick(self.paths, chosen), labels)
+        return replace(self, names=pick(self.names, chosen), paths=pick(self.paths, chosen), labels=labels, groups=None)
 
 
 # The CSV
 
 
 def _read_table(
-    path: str, finder: Finder, keys: tuple[Any, Any, Any], classes: Sequence[str] | None, skip: bool, facts: Facts
+    path: str, finder: Finder, keys: tuple[Any, ...], classes: Sequence[str] | None, skip: bool, facts: Facts
 ) -> Table:
-    """Return the CSV's pictures and labels; `keys` may name the two columns, and one of groups.
+    """Return the CSV's pictures and labels.
+
+    `keys`: the two columns, if they are named, one of groups, whether a picture has several labels, and their sign.
 
     Raises DataError with file:line for a fault in it.
     """
     _check_file(path, finder.root)
     faults = Faults(path)
     rows = read_rows(path, faults)
-    columns = find_columns(path, rows, finder.find, *keys[:2])
+    columns = find_columns(path, rows, finder.find, *keys[:2], *keys[3:])
     group = None if keys[2] is None else columns.position(keys[2])
     table, missing = _rows(rows[columns.header :], columns, group, finder, classes, faults)
     for reason, found in missing.items() if not skip else ():
@@ -127,8 +153,8 @@ def _read_table(
         facts.lines.append(
             f"note: the column {splits[0]} names splits and is not read; data.dataset.lists chooses them"
         )
-    if not classes and len(table.classes()) < 2:
-        only = f"only the label '{table.labels[0]}'" if table.labels else "no row below its header"
+    if not classes and len(table.classes()) < (1 if columns.several else 2):
+        only = f"only the label '{table.classes()[0]}'" if table.classes() else "no row with a label below its header"
         raise DataError(f"{path} has {only}, but pictures of two classes are needed at least; add them")
     if not classes and (same := alike(table.classes())):
         raise DataError(
@@ -157,24 +183,26 @@ def _rows(
 ) -> tuple[Table, Missing]:
     """Return the rows that have a picture and a label, and those that lack one."""
     lines: dict[str, int] = {}  # by path of the picture
-    names, labels, groups = list[str](), list[str](), list[str]()
+    names, labels, groups = list[str](), list[Labels](), list[str]()
     missing: Missing = {}
     for line, cells in rows:
-        name, label = cells[columns.path], columns.label_of(line, cells)
-        found = finder.find(name)
-        if not name or not label or not found:
-            reason = PICTURE if name and label else "label" if name else "name of a picture"
+        name, told = cells[columns.path], columns.labels_of(line, cells)
+        found, labelled = finder.find(name), bool(told) or columns.several
+        if not name or not labelled or not found:
+            reason = PICTURE if name and labelled else "label" if name else "name of a picture"
             missing.setdefault(reason, []).append((line, name or f"line {line}"))
-        elif fault := _fault(label, classes):
+        elif fault := next((fault for label in told if (fault := _fault(label, classes))), ""):
             faults.add(line, fault)
         elif found in lines:
             faults.add(line, f"the picture '{name}' is also in line {lines[found]}; keep one of the two")
         else:
             lines[found] = line
             names.append(name)
-            labels.append(label)
+            labels.append(told)
             groups += [] if group is None else [cells[group]]
-    return Table(names, list(lines), labels, None if group is None else groups), missing
+    marked = [columns.names[i] for i in columns.labels] if columns.several and columns.separator is None else []
+    of = None if group is None else groups
+    return Table(names, list(lines), labels, of, marked, columns.separator), missing
 
 
 def _fault(label: str, classes: Collection[str] | None) -> str:
@@ -189,6 +217,8 @@ def _fault(label: str, classes: Collection[str] | None) -> str:
 def _tell(facts: Facts, columns: Columns, table: Table, missing: Missing, finder: Finder) -> None:
     """Note how the CSV was read, the rows without a picture, and the pictures without a row."""
     facts.lines += columns.told()
+    if columns.several and (bare := sum(not names for names in table.labels or ())):
+        facts.lines.append(f"{count_of(bare, 'picture')} without any label")
     for reason, found in missing.items():
         told = "whose picture is missing" if reason == PICTURE else f"with no {reason}"
         facts.leave_out(f"a row {told} (data.dataset.missing)", [name for _, name in found])

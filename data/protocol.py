@@ -135,11 +135,13 @@ def label_table_of(dataset: Any) -> Tensor | None:
 
 
 def identity_of(dataset: Any) -> str:
-    """Return a hash of the samples' names, in order, and of their class numbers: other samples have another one."""
+    """Return a hash of the samples' names, in order, and of their classes or labels: other samples have another one."""
     digest = hashlib.sha256()
     names = ids_of(dataset)
     digest.update(repr(names if isinstance(names, range) else [str(name) for name in names]).encode("utf-8", "replace"))
-    if (labels := labels_of(dataset)) is not None:
+    labels = labels_of(dataset)
+    labels = label_table_of(dataset) if labels is None else labels
+    if labels is not None:
         digest.update(labels.to(torch.int64).cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 

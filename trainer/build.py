@@ -22,6 +22,7 @@ from data.loading.transforms import make_transform
 from data.protocol import be_lenient, identity_of, meta_of
 from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
+from trainer.evaluate import meters_of
 from trainer.features import with_features
 from trainer.losses._balanced import tensors_in, with_balance
 from trainer.messages import refuse_unmade
@@ -150,7 +151,7 @@ def _assembled(
     else:
         val_loader.probe()
         with suppress(ValueError):  # a dataset without names of classes is told of by the first batch
-            state.monitor.check(task.meters())  # not after an epoch
+            state.monitor.check(meters_of(task, cfg))  # not after an epoch
     seed_everything(cfg.train, dist.rank())  # from here on each rank draws its own dropout
     return Parts(cfg, device, state, train_loader, val_loader)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from configs import Config
+from configs import COMPONENTS, Config, metric_specs
 from data.loading.loader import Loader
 from data.protocol import ids_of
+from trainer.metrics._collected import with_metrics
 from trainer.task import Row, Task
 from utils import dist
 from utils.blame import place_of_method
@@ -17,7 +18,7 @@ from utils.errors import CodeError, DataError
 from utils.meters import Meter
 from utils.randomness import same_random_state
 
-__all__ = ["evaluate", "evaluating", "predict", "predicted", "unchanged"]
+__all__ = ["evaluate", "evaluating", "meters_of", "predict", "predicted", "unchanged"]
 
 
 NAMED = 12  # samples that a sentence names
@@ -61,7 +62,7 @@ def evaluate(
         return {}, {}
     if not loader.size:
         raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
-    meters = task.meters()
+    meters = meters_of(task, cfg)
     with evaluating(task), torch.no_grad():
         for indices, batch in loader.epoch(0):
             with autocast(device, cfg.train.precision):
@@ -70,16 +71,24 @@ def evaluate(
             after_batch()
     if len(loader.bad.found) >= loader.size:
         raise DataError(f"none of the {loader.size:,} samples of validation can be read: {loader.bad.by_reason()}")
-    values = {name: meter.value() for name, meter in _merged(task, meters).items()}
+    values = {name: meter.value() for name, meter in _merged(task, cfg, meters).items()}
     numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
     return numbers, {name: v for name, v in values.items() if name not in numbers and v is not None}
 
 
-def _merged(task: Task, meters: Mapping[str, Meter]) -> Mapping[str, Meter]:
+def meters_of(task: Task, cfg: Config) -> Mapping[str, Meter]:
+    """Return fresh meters of a task: its own, and those of task.metrics_too."""
+    build = COMPONENTS["metric"].build
+    return with_metrics(
+        task.meters(), {name: build(spec, key) for name, (spec, key) in metric_specs(cfg).items()}, task
+    )
+
+
+def _merged(task: Task, cfg: Config, meters: Mapping[str, Meter]) -> Mapping[str, Meter]:
     """Return the meters of all ranks together."""
     if dist.world_size() == 1:
         return meters
-    whole = task.meters()
+    whole = meters_of(task, cfg)
     for states in dist.gather({name: meter.state() for name, meter in meters.items()}):
         for name, state in states.items():
             whole[name].merge(state)

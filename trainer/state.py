@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs import Config
+from configs import Config, more_metrics
 from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
@@ -39,7 +39,11 @@ class RunState:
         self.task, self.update, self.meta = task, update, meta
         self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema)
         self.swa = None if cfg.train.swa is None else EpochMean(cfg.train)
-        self.progress, self.means, self.monitor = Progress(), RowMeans(), Monitor(cfg.train, task.metrics)
+        self.progress, self.means, self.monitor = (
+            Progress(),
+            RowMeans(),
+            Monitor(cfg.train, {**task.metrics, **more_metrics(cfg.task)}),
+        )
         self.freezing = Freezing(task, cfg)
         self.freezing.apply(0)
         self.about = {"config": to_plain(cfg), "meta": meta, **about}

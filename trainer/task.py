@@ -42,7 +42,9 @@ class Task(nn.Module, ABC):
     # The metrics of validation, and whether min or max is better; {} for a task that measures nothing, such as a GAN.
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min"}
     update_every: Mapping[str, int] = MappingProxyType({})  # of roles that do not learn at each step: at each n-th
-    target_kind: ClassVar[str | None] = None  # "class" or "number", for datasets whose target may be either
+    target_kind: ClassVar[str | None] = None  # "class", "number" or "labels", for datasets whose target may be either
+    # of predictions, for task.metrics_too: "classes", "pixels", "labels" or "numbers"; None: val_step tells none
+    predicted_kind: ClassVar[str | None] = None
     label_classes: int | None = None  # of a task over (inputs, labels): labels are int64 [B] below it, and looked at
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
     still: frozenset[str] = frozenset()  # paths of layers that stay in evaluation, a function of train.freeze and epoch
@@ -70,7 +72,12 @@ class Task(nn.Module, ABC):
         return {}
 
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
-        """Add one batch to the meters."""
+        """Add one batch to the meters.
+
+        `meters["predictions"]`, if it is there, takes scores and truth for task.metrics_too: probabilities [B, C] and
+        class numbers [B]; probabilities and labels of 0 and 1, [B, L]; numbers [B, outputs] in the unit of the data's
+        files; predicted and true classes of pixels [N].
+        """
 
     def test_step(self, batch: Any) -> list[Row]:
         """Predictions, one row a sample; a picture is a uint8 tensor [H, W] or [3, H, W]."""

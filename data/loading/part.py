@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._folds import evenly
-from data.protocol import facts_of, ids_of, labels_of
+from data.protocol import facts_of, ids_of, label_table_of, labels_of
 
 __all__ = ["with_fraction"]
 
@@ -31,6 +31,7 @@ class Part(Dataset):
         self.facts = replace(facts, source=f"{facts.source or 'the training samples'}; {told} (data.fraction)")
         self.ids = [str(i) if isinstance(ids, range) else ids[i] for i in chosen]
         labels = labels_of(part_of)
+        labels = label_table_of(part_of) if labels is None else labels
         self.labels = None if labels is None else labels[self.chosen]
 
     def __getattr__(self, name: str) -> Any:

@@ -9,7 +9,16 @@ from torch.utils.data import Dataset
 
 from data._broken import broken_named
 from data.loading.collate import read_sample
-from data.protocol import batch_reader, facts_of, first_sample, labels_of, meta_of, own_generators, read_one
+from data.protocol import (
+    batch_reader,
+    facts_of,
+    first_sample,
+    label_table_of,
+    labels_of,
+    meta_of,
+    own_generators,
+    read_one,
+)
 from utils.blame import place_of_attribute
 from utils.randomness import same_random_state
 from utils.words import count_of, shortened
@@ -59,7 +68,12 @@ def _classes(splits: Mapping[str, Dataset]) -> Iterator[str]:
     names = list(dict.fromkeys(name for found in counts.values() for name in found))
     told = [f"{name}: {' + '.join(f'{found.get(name, 0):,}' for found in counts.values())}" for name in names]
     more = ", …" * (len(names) > NAMED)
-    yield f"{len(names)} classes, samples in {' + '.join(counts)}: {', '.join(told[:NAMED])}{more}"
+    several = any(label_table_of(dataset) is not None for dataset in splits.values())
+    where, listed = " + ".join(counts), ", ".join(told[:NAMED])
+    if several:
+        yield f"{len(names)} labels, samples in {where}: {listed}{more}"
+    else:
+        yield f"{len(names)} classes, samples in {where}: {listed}{more}"
     for start in range(NAMED, len(names), NAMED):
         yield f"  … {', '.join(told[start : start + NAMED])}"
     for split, found in counts.items():
@@ -69,8 +83,10 @@ def _classes(splits: Mapping[str, Dataset]) -> Iterator[str]:
 
 
 def _counts(dataset: Dataset) -> dict[str, int]:
-    """Return the number of samples of each class, by the class's name; empty for a dataset without class numbers."""
-    labels, names = labels_of(dataset), meta_of(dataset).get("classes", [])
+    """Return the number of samples of each class or label, by its name; empty for a dataset without class numbers."""
+    labels, names, table = labels_of(dataset), meta_of(dataset).get("classes", []), label_table_of(dataset)
+    if table is not None and len(names) == table.shape[1]:
+        return dict(zip(map(str, names), table.sum(0).long().tolist(), strict=True))
     if labels is None or not len(labels) or int(labels.min()) < 0:
         return {}
     found = torch.bincount(labels, minlength=len(names)).tolist()

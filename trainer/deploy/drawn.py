@@ -74,6 +74,8 @@ def _words(row: Row) -> list[str]:
     if "class" in row:
         chosen = [value for name, value in row.items() if name in (row["class"], f"probability of {row['class']}")]
         return [f"{row['class']}{f'  {chosen[0]:.1%}' if chosen and isinstance(chosen[0], float) else ''}"]
+    if "labels" in row:
+        return [str(row["labels"]) or "no label"]
     return [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()][:3]
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from configs import Component, Config
+from configs import COMPONENTS, Component, Config
 from trainer.deploy.formats import FORMATS, Format, leaves
 from trainer.inference.trained import LoadedRun
 from trainer.messages import explain_torch_errors
@@ -214,7 +214,7 @@ def _about(run: LoadedRun, cfg: Config, samples: Samples, inside: bool) -> dict[
         **{name: run.meta[name] for name in kept if name in run.meta},
         "input": {"shape": ["batch", *samples.outer.shape[1:]], "dtype": str(samples.outer.dtype).partition(".")[2]},
         "input_meaning": "pictures in [0, 1]" if pictures and (inside or not listed) else "as data.dataset gives it",
-        "output": _meaning(run.meta),
+        "output": _meaning(cfg, run.meta),
         "preprocessing": listed[:-1] if inside else listed,
         "inside": listed[-1:] if inside else [],
         "dataset": to_plain(cfg.data.dataset),
@@ -222,9 +222,11 @@ def _about(run: LoadedRun, cfg: Config, samples: Samples, inside: bool) -> dict[
     }
 
 
-def _meaning(meta: Mapping[str, Any]) -> str:
+def _meaning(cfg: Config, meta: Mapping[str, Any]) -> str:
     if "mask_values" in meta:
         return "logits [batch, classes, height, width]; their argmax over classes is the mask"
+    if COMPONENTS["task"].literal(cfg.task.name, "predicted_kind") == "labels":
+        return "logits [batch, labels]; their sigmoid is the probabilities"
     if meta.get("classes"):
         return "logits [batch, classes]; their softmax is the probabilities"
     return "the network's output; outputs says how it is scaled" if "outputs" in meta else "the network's output"

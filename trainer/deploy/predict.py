@@ -67,10 +67,15 @@ def predict_files(checkpoint: str, words: Sequence[str], out: str, flags: Sequen
 
 
 def _classified(row: Row, task: Task, meta: Mapping[str, Any]) -> Row:
-    """Return the row of a classifier with the likeliest class first, then the probability of each; another as it is."""
+    """Return the row of a classifier with the likeliest class, or the labels, first, then the probability of each.
+
+    Another row is returned as it is.
+    """
     classes = [str(name) for name in meta.get("classes") or ()]
     if "mask_values" in meta or not classes:
         return row
+    if task.predicted_kind == "labels" and row.keys() == set(classes):
+        return {"labels": task.names_of(row), **row}  # type: ignore[operator]
     if row.keys() == {"probability"} and len(classes) == 2:
         place = int(getattr(task, "positive", 1))
         row = {classes[place]: row["probability"], classes[1 - place]: 1 - row["probability"]}

@@ -34,7 +34,7 @@ PLACES = (
     "data.train_data_root",
     *(f"data.dataset.{name}" for name in ("root", "train", "labels", "annotations", "files")),
 )
-MEASURING = ("data.", "test.", "log.", *COMPUTING)
+MEASURING = ("data.", "test.", "log.", "task.metrics_too", "task.threshold", *COMPUTING)
 
 
 class LoadedRun:
@@ -60,7 +60,7 @@ class LoadedRun:
         Raises ConfigError for a flag that would have made another training.
         """
         cfg = load_stored(self.state["config"], self.source, flags)
-        takes = f"data.*, test.*, {', '.join(COMPUTING)} may be given"
+        takes = f"data.*, test.*, task.metrics_too, task.threshold, {', '.join(COMPUTING)} may be given"
         if wrong := [key for key in differences(self.stored, cfg) if not key.startswith(MEASURING)]:
             raise ConfigError(
                 "\n".join(f"{as_typed(k, flags)}: a checkpoint keeps its own {k}; {takes}" for k in wrong)

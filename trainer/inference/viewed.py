@@ -16,24 +16,26 @@ from utils.terminal import show
 
 __all__ = ["with_views"]
 
-Kind = Literal["classes", "numbers", "masks"]
+Kind = Literal["classes", "labels", "numbers", "masks"]
 FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")  # a view is flipped, not only now and then
 
 
 def with_views(task: Task, cfg: Config, meta: Mapping[str, Any]) -> Task:
     """Let the task's network see the views of test.views, besides the pictures themselves.
 
-    Classes: the average of the probabilities. Numbers: that of the outputs. Masks: that of the pixels' probabilities,
-    each moved back to its place.
+    Classes and labels: the average of the probabilities. Numbers: that of the outputs. Masks: that of the pixels'
+    probabilities, each moved back to its place.
 
     Raises ConfigError where the task's outputs are none of them, or a view of masks cannot be undone.
     """
     if not cfg.test.views:
         return task
-    known: dict[str | None, Kind] = {"class": "classes", "number": "numbers"}
+    known: dict[str | None, Kind] = {"class": "classes", "number": "numbers", "labels": "labels"}
     kind = "masks" if "mask_values" in meta else known.get(task.target_kind)
     if kind is None or "model" not in dict(task.named_children()):
-        raise ConfigError(f"test.views: {type(task).__name__} does not predict classes, numbers or masks; leave it out")
+        raise ConfigError(
+            f"test.views: {type(task).__name__} does not predict classes, labels, numbers or masks; leave it out"
+        )
     views = [_build(spec, i) for i, spec in enumerate(cfg.test.views)]
     for spec, view in zip(cfg.test.views, views, strict=True):
         if kind == "masks" and not isinstance(view, View):
@@ -49,7 +51,9 @@ def _build(spec: Component, place: int) -> nn.Module:
 
 
 class Viewed(nn.Module):
-    """A network whose output is the average over views of its input; of classes, the logarithm of probabilities."""
+    """A network whose output is the average over views of its input; of classes and labels it is that of probabilities,
+    as logits.
+    """
 
     def __init__(self, network: nn.Module, views: Sequence[nn.Module], kind: Kind):
         super().__init__()
@@ -62,6 +66,11 @@ class Viewed(nn.Module):
         outputs = [self.network(pictures), *self._outputs(pictures)]
         if self.kind == "numbers":
             return torch.stack(outputs).mean(0)
+        if self.kind == "labels":
+            yes, no = (
+                torch.stack([F.logsigmoid(sign * out.float()) for out in outputs]).logsumexp(0) for sign in (1, -1)
+            )
+            return yes - no
         logs = torch.stack([F.log_softmax(output.float(), 1) for output in outputs])
         return logs.logsumexp(0) - torch.tensor(len(outputs), dtype=torch.float32).log().to(logs.device)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs import Config
+from configs import Config, more_metrics
 from configs.schema import Train
 from trainer.optim.joint import make_optimizer
 from trainer.optim.nonfinite import BufferBackup
@@ -158,7 +158,7 @@ def make_updates(task: Task, cfg: Config, batches: int) -> Updates:
         if role not in cfg.optim and any(p.requires_grad for p in net.parameters()):
             raise ConfigError(f"optim: the network '{role}' learns but has no optimizer; add optim.{role}")
     every = getattr(task, "update_every", {})
-    mode = Monitor(cfg.train, getattr(task, "metrics", {})).mode
+    mode = Monitor(cfg.train, {**getattr(task, "metrics", {}), **more_metrics(cfg.task)}).mode
     steps = {role: _make_step(role, networks[role], cfg, batches, every.get(role, 1), mode) for role in cfg.optim}
     backup = BufferBackup(task.buffers() if policy == "skip" else ())
     return Updates(steps, cfg.train.precision != "fp32", careful=policy != "stop", backup=backup)

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from configs import Config, more_metrics
 from data.protocol import ids_of
 from trainer.build import build_dataset
+from trainer.evaluate import meters_of
 from trainer.inference.trained import LoadedRun
 from trainer.messages import explain_torch_errors
 from trainer.task import Row, Task, pair_of
 from trainer.tasks.classification import Classification
+from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
 from utils.device import autocast
 from utils.errors import DataError
@@ -53,8 +56,8 @@ def write_oof(study: Study) -> list[str]:
     for child in study.children:
         trained = LoadedRun(str(study.folder(child)))
         cfg, task, device = trained.load_task([])
-        if not isinstance(task, Classification | Regression):
-            return [f"no {FILE}: {type(task).__name__} predicts no classes and no numbers"]
+        if not isinstance(task, Classification | MultiLabel | Regression):
+            return [f"no {FILE}: {type(task).__name__} predicts no classes, labels or numbers"]
         with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
             known = known or set(map(str, ids_of(build_dataset(cfg, "train", trained.meta))))
             rows = _predicted(task, loader, cfg.train.precision, device)
@@ -62,7 +65,7 @@ def write_oof(study: Study) -> list[str]:
     assert task is not None, "a study has children"
     _check(found, known, int(study.options.get("seeds", 1)))
     _write(study, found)
-    study.options["oof"] = score = _score(task, found)
+    study.options["oof"] = score = _score(task, cfg, found)
     study.save()
     told = ", ".join(f"{name} {value:.6g}" for name, value in _chosen(score, study.monitor()).items())
     return [f"{study.path / FILE}: {len(found):,} rows, each predicted by the run that did not see it; {told}"]
@@ -79,11 +82,19 @@ def _predicted(task: Any, loader: Any, precision: str, device: torch.device) -> 
                     probabilities = task.probabilities(inputs).cpu().tolist()
                     predictions = [dict(zip(task.classes, row, strict=True)) for row in probabilities]
                     truths: list[Row] = [{"truth": task.classes[label]} for label in targets.tolist()]
+                elif isinstance(task, MultiLabel):
+                    predictions = [_by_name(task, row) for row in task.label_probabilities(inputs).tolist()]
+                    truths = [_named(_by_name(task, row)) for row in targets.int().tolist()]
                 else:
                     predictions = task.test_step(batch)
                     truths = [_named(row) for row in task.in_units(targets)]
             rows += zip(indices, predictions, truths, strict=True)
     return rows
+
+
+def _by_name(task: MultiLabel, row: list[Any]) -> Row:
+    """Return a row of one value for each label under the labels' names."""
+    return dict(zip(task.classes, row, strict=True))
 
 
 def _named(row: Row) -> Row:
@@ -124,18 +135,37 @@ def _write(study: Study, found: Mapping[str, Predicted]) -> None:
     write_atomic(study.path / FILE, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _score(task: Any, found: Mapping[str, Predicted]) -> dict[str, float]:
+def _score(task: Any, cfg: Config, found: Mapping[str, Predicted]) -> dict[str, float]:
     """Return the metrics of the predictions of all rows together."""
     if isinstance(task, Regression):
-        return {"rmse": _rmse(task, found)}
+        return {"rmse": _rmse(task, found), **_of_numbers(task, cfg, found)}
     task.cpu().model = nn.Identity()  # it is given logarithms of probabilities, which are logits too
     means = torch.tensor([list(one.mean().values()) for one in found.values()], dtype=torch.float64)
-    labels = torch.tensor([task.classes.index(one.truth["truth"]) for one in found.values()])
-    meters = task.meters()
+    meters = meters_of(task, cfg)
+    if isinstance(task, MultiLabel):
+        logits, truths = means.logit(LEAST), [list(one.truth.values()) for one in found.values()]
+    else:
+        logits, truths = (
+            means.clamp_min(LEAST).log(),
+            [task.classes.index(one.truth["truth"]) for one in found.values()],
+        )
     with torch.no_grad():
-        task.val_step((means.clamp_min(LEAST).log(), labels), meters)
+        task.val_step((logits, torch.tensor(truths)), meters)
     values = {name: meter.value() for name, meter in meters.items()}
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def _of_numbers(task: Regression, cfg: Config, found: Mapping[str, Predicted]) -> dict[str, float]:
+    """Return the metrics of task.metrics_too, which are in the unit of the file."""
+    if "predictions" not in (meters := meters_of(task, cfg)):
+        return {}
+    means, truths = (
+        torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
+        for rows in ([one.mean() for one in found.values()], [one.truth for one in found.values()])
+    )
+    meters["predictions"].add(means, truths)
+    values = {name: meters[name].value() for name in more_metrics(cfg.task)}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def _rmse(task: Regression, found: Mapping[str, Predicted]) -> float:

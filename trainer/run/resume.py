@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import COMPONENTS, Config, differences, load_stored
+from configs import COMPONENTS, Config, differences, load_stored, more_metrics
 from trainer.build import NOTHING, Given, build
 from trainer.checkpointing.store import BEST, LAST, Store, read, read_newest
 from trainer.inference.trained import LoadedRun
@@ -56,7 +56,10 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
     given.refuse_others(state, source)
     cfg = _changed(state["config"], source, flags, console)
     metrics = COMPONENTS["task"].get(cfg.task.name).metrics if given.task is None else given.task.metrics
-    progress, monitor = Progress.from_state(state["progress"]), Monitor(cfg.train, metrics)
+    progress, monitor = (
+        Progress.from_state(state["progress"]),
+        Monitor(cfg.train, {**metrics, **more_metrics(cfg.task)}),
+    )
     monitor.earlier_best = _earlier_best(folder.path / BEST, progress)
     if _is_finished(progress, cfg, folder):
         on = progress.continued_by(cfg.train)

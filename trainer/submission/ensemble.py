@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from configs import load_stored
+from configs import COMPONENTS, load_stored
 from configs.schema import Test
 from trainer.inference.trained import LoadedRun
 from trainer.submission.average import average, climb
@@ -120,6 +120,10 @@ def _decided(rows: dict[str, Row], form: Form) -> dict[str, Row]:
     output, classes = form.cfg.test.output, list(map(str, form.meta.get("classes") or ()))
     if output == "probability" or not classes:
         return rows
+    if COMPONENTS["task"].literal(form.cfg.task.name, "predicted_kind") == "labels":
+        raise ConfigError(
+            f"test.output: {output}: averages of several labels are written as probabilities; leave it out"
+        )
     if [*next(iter(rows.values()))] == ["probability"]:
         positive = form.cfg.test.positive if form.cfg.test.positive is not None else form.meta.get("positive")
         place = len(classes) - 1 if positive is None else classes.index(positive)

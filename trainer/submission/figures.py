@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from data._masks import Table
+from data._several import names_in
+from trainer.metrics._metric import Predictions
+from trainer.metrics.rankings import average_precision
 from trainer.submission.run_lengths import decode_runs
 from trainer.tasks.segmentation import MeanIoU
 from utils.errors import DataError
@@ -55,6 +58,9 @@ def reader_of(
     if "mask_values" in meta and target.ndim == 2:
         masks = _Masks(columns[0], meta["mask_values"], meta.get("ignored_class"), folder)
         return Reader(masks.figures)
+    if target.ndim == 1 and target.is_floating_point() and "outputs" not in meta and len(target) == len(classes):
+        labels = _Labels(columns, classes, str(meta.get("separator") or ";"))
+        return Reader(labels.figures, None if labels.named else labels.flipped)
     if target.is_floating_point():
         return Reader(_Numbers(columns, meta.get("outputs") or ()).figures)
     if target.ndim or not classes:
@@ -109,6 +115,42 @@ def _of_choices(chosen: Tensor, truth: Sequence[Tensor], classes: Sequence[str])
     labels, confusion = torch.stack(list(truth)), Confusion(len(classes))
     confusion.add(chosen, labels)
     return Figures({"accuracy": float((chosen == labels).double().mean())}, confusion.value())
+
+
+class _Labels:
+    """A column of probabilities for each label, or one column of names of labels."""
+
+    def __init__(self, columns: Sequence[str], classes: Sequence[str], separator: str):
+        self.columns, self.classes, self.separator = list(columns), list(classes), separator
+        self.named = set(columns) != set(classes)
+        if self.named and len(columns) > 1:
+            raise Unreadable(f"its columns {', '.join(columns[:5])} are not the labels {', '.join(classes[:5])}")
+
+    def figures(self, cells: Cells, truth: Sequence[Tensor]) -> Figures:
+        """Return the mean average precision, or of names the F1 over all labels."""
+        labels = torch.stack(list(truth)).numpy() > 0.5
+        if not self.named:
+            return self._of(_floats(cells, self.classes).numpy(), labels)
+        chosen = np.array([[name in found for name in self.classes] for found in map(self._names, cells)])
+        both, either = float((chosen & labels).sum()), float(chosen.sum() + labels.sum())
+        return Figures({"micro_f1": 2 * both / either if either else 0.0})
+
+    def flipped(self, cells: Cells, truth: Sequence[Tensor]) -> Figures:
+        """Return the same of the probabilities that a label is missing."""
+        return self._of(1 - _floats(cells, self.classes).numpy(), torch.stack(list(truth)).numpy() > 0.5)
+
+    def _of(self, scores: np.ndarray, labels: np.ndarray) -> Figures:
+        value = average_precision().value(Predictions("labels", labels, scores))
+        if value is None:
+            raise Unreadable("the validation split has none of the labels")
+        return Figures({"average_precision": value})
+
+    def _names(self, row: Mapping[str, str]) -> set[str]:
+        """Return the names in a cell. Raises DataError for one that is no label."""
+        found = set(names_in(row[self.columns[0]], self.separator))
+        if odd := found - {name.encode("utf-8", "backslashreplace").decode() for name in self.classes}:
+            raise DataError(f"the column '{self.columns[0]}' holds '{min(odd)[:40]}', which is no label; see test_step")
+        return found
 
 
 class _Numbers:

@@ -26,7 +26,14 @@ from utils.errors import DataError
 
 __all__ = ["Validated", "compare", "read_back", "validated"]
 
-SHOWN = ("mean_iou", "accuracy", "rmse", "log_loss")  # the first of these that a task measures is told
+SHOWN = (
+    "mean_iou",
+    "accuracy",
+    "rmse",
+    "log_loss",
+    "average_precision",
+    "micro_f1",
+)  # the first of these that a task measures is told
 ROUNDING = 2e-5  # the difference that single precision may make
 PROBED = 32  # samples that are read alone
 
@@ -87,6 +94,7 @@ def read_back(
     Raises Unreadable for columns that tell nothing to compare.
     """
     target, first = folder / "submission.csv", next(iter(seen.truth.values()))
+    meta = {**meta, **({"separator": sign} if (sign := cfg.task.args.get("separator")) else {})}
     reader = reader_of(layout.names, first, meta, cfg.test.output, _positive(cfg, meta), folder)
     layout = layout._replace(exact=False)
     write_rows(target, layout, write_pictures(target, seen.rows), sure)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from configs import COMPONENTS, Config
+from configs import COMPONENTS, Config, more_metrics
 from data.protocol import files_of, identity_of, ids_of
 from trainer.evaluate import predict
 from trainer.inference.bare import open_weights
@@ -149,7 +149,10 @@ def _validate(run: LoadedRun, cfg: Config, task: Task, device: torch.device, tes
 
 def _tell_other_metric(run: LoadedRun, cfg: Config, task: Task, seen: Validated) -> None:
     """Say where the monitored metric is another one than when the checkpoint was written, just after a validation."""
-    monitor, progress = Monitor(cfg.train, task.metrics), Progress.from_state(run.state["progress"])
+    monitor, progress = (
+        Monitor(cfg.train, {**task.metrics, **more_metrics(cfg.task)}),
+        Progress.from_state(run.state["progress"]),
+    )
     if progress.score is None or progress.validated != progress.step or monitor.name not in seen.numbers:
         return
     stored, now = progress.score if monitor.mode == "min" else -progress.score, seen.numbers[monitor.name]

@@ -34,6 +34,7 @@ class Classification(Task):
     }
 
     target_kind: ClassVar[str] = "class"
+    predicted_kind: ClassVar[str] = "classes"
     unsaved: ClassVar[tuple[str, ...]] = ("loss",)
 
     def __init__(
@@ -85,6 +86,8 @@ class Classification(Task):
         meters["log_loss"].add(F.cross_entropy(logits, labels), len(labels))
         for name in meters.keys() & {"accuracy", "f1", "confusion", "top5"}:
             meters[name].add(logits, labels)
+        if "predictions" in meters:
+            meters["predictions"].add(logits.double().softmax(1), labels)
         if "auc" in meters:
             # The difference of two logits ranks as the probability does, without its ties near 0 and 1.
             logits = logits.double()

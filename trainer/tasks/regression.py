@@ -32,6 +32,7 @@ class Regression(Task):
 
     metrics: ClassVar[Mapping[str, str]] = {"loss": "min", "rmse": "min"}
     target_kind: ClassVar[str] = "number"
+    predicted_kind: ClassVar[str] = "numbers"
     unsaved: ClassVar[tuple[str, ...]] = ("loss",)
 
     def __init__(
@@ -69,7 +70,10 @@ class Regression(Task):
         outputs, targets = self._pair(batch)
         outputs, count = outputs.float(), len(targets)
         meters["loss"].add(*mean_of(*measure(self.loss, outputs, self._aim(targets)), count))
-        residuals = self._predictions(outputs) - targets  # [B, outputs]
+        predictions = self._predictions(outputs)
+        if "predictions" in meters:
+            meters["predictions"].add(self._in_files(predictions), self._in_files(targets))
+        residuals = predictions - targets  # [B, outputs]
         meters["rmse"].add((residuals * self._facts("std", 1.0, residuals)).square().mean(), count)
 
     def test_step(self, batch: Any) -> list[Row]:
@@ -78,19 +82,20 @@ class Regression(Task):
 
     def in_units(self, values: Tensor) -> list[Row]:
         """Return outputs or targets [B, outputs] in the unit of the data's files, a row for each sample."""
-        predictions = values.double().cpu()
-        if not self.outputs:
-            names = ["y"] if predictions.shape[1] == 1 else [f"y{i}" for i in range(predictions.shape[1])]
-            return [dict(zip(names, row, strict=True)) for row in predictions.tolist()]
-        return [self._row(values) for values in predictions.tolist()]
+        predictions = self._in_files(values)
+        names = [output["name"] for output in self.outputs]
+        names = names or (["y"] if predictions.shape[1] == 1 else [f"y{i}" for i in range(predictions.shape[1])])
+        return [dict(zip(names, row, strict=True)) for row in predictions.tolist()]
 
-    def _row(self, values: list[float]) -> Row:
-        """Return one sample's predictions in the unit of the data's files."""
-        row = {}
-        for output, value in zip(self.outputs, values, strict=True):
-            t = value * output.get("std", 1.0) + output.get("mean", 0.0)
-            row[output["name"]] = _exp(t) if output.get("log") else t
-        return row
+    def _in_files(self, values: Tensor) -> Tensor:
+        """Return outputs or targets [B, outputs] in the unit of the data's files, in double precision on the CPU.
+
+        A logarithm's inverse is infinite where a float ends, which no submission takes.
+        """
+        values = values.double().cpu()
+        values = values * self._facts("std", 1.0, values) + self._facts("mean", 0.0, values)
+        logs = [bool(output.get("log")) for output in self.outputs]
+        return torch.where(torch.tensor(logs), values.expm1(), values) if any(logs) else values
 
     def _facts(self, name: str, default: float, like: Tensor) -> Tensor:
         """Return a number of each output, such as its std, [outputs]; `default` where the data tell none."""
@@ -130,8 +135,3 @@ class RootMean(Mean):
     def value(self) -> float | None:
         mean = super().value()
         return None if mean is None else math.sqrt(mean)
-
-
-def _exp(t: float) -> float:
-    """Return the inverse of log(1 + x); infinite where a float ends, which no submission takes."""
-    return float(torch.tensor(t, dtype=torch.float64).expm1())

@@ -36,6 +36,7 @@ class Segmentation(Task):
     """
 
     metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "max", "worst_iou": "max", "accuracy": "max", "loss": "min"}
+    predicted_kind: ClassVar[str] = "pixels"
     unsaved: ClassVar[tuple[str, ...]] = ("loss",)
     shown: Tensor  # for `show`: a picture, its mask and the predicted one, grey [3, 1, SIDE, SIDE] in [0, 1]
 
@@ -93,7 +94,7 @@ class Segmentation(Task):
         predicted = logits.argmax(1)  # [B, H, W]
         counted = masks.flatten() if self.ignored is None else masks[masks != self.ignored]
         found = predicted.flatten() if self.ignored is None else predicted[masks != self.ignored]
-        for name in ("accuracy", "confusion"):
+        for name in meters.keys() & {"accuracy", "confusion", "predictions"}:
             meters[name].add(found, counted)
         self._keep(images[0], masks[0], predicted[0])
 

@@ -81,10 +81,16 @@ def _draw_batch(run: Run, inputs: Tensor, batch: Any, target: Path) -> None:
 
 
 def _shares(batch: Any, names: Sequence[str]) -> list[list[str]]:
-    """Return the classes of mixed samples with their shares, a line each, the largest first; [] for other batches."""
+    """Return the classes of mixed samples with their shares, a line each, the largest first; [] for other batches.
+
+    Of several labels, 0 and 1 each, it is their names.
+    """
     labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
     if not isinstance(labels, Tensor) or labels.ndim != 2 or labels.shape[1] != len(names):
         return []
+    if bool(((labels == 0) | (labels == 1)).all()):
+        chosen = [[name for name, there in zip(names, row, strict=True) if there] for row in labels.tolist()]
+        return [[", ".join(some) or "no label"] for some in chosen]
     best = labels.detach().float().cpu().topk(min(2, len(names)), dim=1)
     rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
     return [[f"{names[k]} {share:.2f}" for share, k in zip(*row, strict=True) if share > 0.005] for row in rows]

@@ -143,7 +143,7 @@ def test_integer_classes_are_ordered_by_value(tmp_path: Path) -> None:
     [
         ("1\n2\n", "trainLabels.csv:1: has one column"),
         ("", "trainLabels.csv is empty"),
-        ("id,label\n", "has no row below its header"),
+        ("id,label\n", "has no row with a label below its header"),
         ("1,cat\n2,dog\n3\n", "trainLabels.csv:3: has 1 columns, but the first row has 2"),
         ("id,label\n1,cat\n9,dog\n3,cat\n8,x\n", "trainLabels.csv:3: no picture '9' .*1 more in this file"),
         ("9,cat\n1,dog\n", "trainLabels.csv:1: no picture '9'"),
@@ -151,7 +151,7 @@ def test_integer_classes_are_ordered_by_value(tmp_path: Path) -> None:
         ("9.png,cat\n1.png,dog\n", "trainLabels.csv:1: no picture '9.png'"),
         ("1,cat\n2,dog\n1.png,cat\n", "trainLabels.csv:3: the picture '1.png' is also in line 1"),
         ("1,cat\n2,\n", "trainLabels.csv:2: has no label"),
-        ("1,cat\n,dog\n", "trainLabels.csv:2: has no picture"),
+        ("1,cat\n,dog\n", "trainLabels.csv:2: has no name of a picture"),
         (b"1,cat\n2,caf\xe9\n", "trainLabels.csv:2: is not UTF-8"),
         ("1,cat\n2,d\0g\n", "trainLabels.csv:2: holds NUL bytes"),
         ('1,cat\n2,"dog\n3,cat\n', "trainLabels.csv:3: is no CSV"),

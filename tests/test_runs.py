@@ -272,6 +272,8 @@ def test_a_true_run_from_its_start_to_its_death(run, start, tmp_path):
     while time.monotonic() < until and not (log.exists() and b'"val"' in log.read_bytes()):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+    while time.monotonic() < until and table(run("runs"))[0]["best"] == "-":  # told by the save behind the row
+        time.sleep(0.05)
     (line,) = table(run("runs"))
     assert line["state"] == "running" and int(line["steps"]) > 0 and 0 < float(line["best"]) <= 1
     process.send_signal(signal.SIGKILL)

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "MLP": {"num_classes": 2, "in_features": 4, "embedded": (3, 5)},
     "ResNet34": {"num_classes": 2},
     "SequenceClassifier": {"num_classes": 2, "vocabulary_size": 9, "width": 4},
+    "Siamese": {"encoder": Component("MLP", {"num_classes": 2, "in_features": 4})},
     "SqueezeNet": {"num_classes": 2},
     "TransformerNet": {"width": 4, "blocks": 1},
     "TwoLayerNet": {"in_features": 3, "out_features": 2, "hidden": 4},

@@ -14,7 +14,7 @@ from configs.flags import apply_flags
 from configs.hints.guess import key_hint
 from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
-from configs.losses import check_loss
+from configs.losses import check_loss, mixed_fault
 from configs.roles import check_roles
 from configs.schema import Config, Data
 from configs.training import check_training
@@ -38,6 +38,7 @@ __all__ = [
     "known_keys",
     "load",
     "load_stored",
+    "mixed_fault",
     "resolve",
 ]
 

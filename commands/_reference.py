@@ -34,7 +34,10 @@ TITLES = {
 }
 LISTED = {
     "task": ("Tasks", "`task:`, a class in `trainer/tasks/`."),
-    "model": ("Models", "`model:`, a class in `models/`; besides these `torchvision:NAME`, its classifiers."),
+    "model": (
+        "Models",
+        "`model:`, a class in `models/`; besides these `torchvision:NAME`, its classifiers, and `timm:NAME`.",
+    ),
     "data": ("Datasets", "`data.dataset:`, a class in `data/`."),
     "schedule": ("Schedules", "`schedule:`, besides these any of torch's: `python main.py help schedules`."),
 }

@@ -170,7 +170,7 @@ def _print_list(registry: Registry) -> None:
         text += f" ({origin})" if (origin := registry.origin(name)) else ""
         _row(name + (":NAME" if name in registry.variants else ""), text, column)
         if name in registry.variants:
-            _row("", "NAME is one of " + ", ".join(registry.variants[name].names()), column)
+            _row("", f"NAME is one of {registry.variants[name].listed()}", column)
 
 
 def _components() -> dict[str, Registry]:

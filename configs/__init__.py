@@ -16,7 +16,7 @@ from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
 from configs.schema import Config, Data
-from configs.tasks import check_loss, check_metrics, directions, metric_specs, more_metrics
+from configs.tasks import check_loss, check_metrics, directions, metric_specs, mixed_fault, more_metrics
 from configs.training import check_training
 from utils.config.cli import Flag, python_flag
 from utils.config.convert import INVALID, Component, convert, flatten, to_plain
@@ -41,6 +41,7 @@ __all__ = [
     "load_stored",
     "metric_specs",
     "more_metrics",
+    "mixed_fault",
     "resolve",
 ]
 

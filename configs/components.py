@@ -12,6 +12,7 @@ __all__ = ["COMPONENTS", "LAYERS"]
 
 ROOT = Path(__file__).parent.parent
 ZOO = Library("torchvision.models", "models", pattern=r"^@register_model\(\)[^:]*?\bdef (\w+)")
+TIMM = Library("timm", "models", pattern=r"^@register_model\ndef (\w+)\(", extra="timm", tags=True)
 
 # Transforms of the book's time, and their present names.
 RENAMED = {"Scale": "Resize", "RandomSizedCrop": "RandomResizedCrop"}
@@ -63,7 +64,7 @@ FROM_ENGINE = frozenset({"split", "transform", "whole", "ignore_index", "target_
 
 COMPONENTS = connect(
     {
-        "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO}),
+        "model": Registry("models", ROOT / "models", here=True, variants={"torchvision": ZOO, "timm": TIMM}),
         "data": Registry("data", ROOT / "data", here=True, from_trainer=FROM_ENGINE),
         "task": Tasks("trainer.tasks", ROOT / "trainer" / "tasks", from_trainer=FROM_COMMAND),
         "loss": Registry(

@@ -10,9 +10,10 @@ from utils.config.convert import Component
 from utils.config.route import route_fault
 from utils.config.tree import Node, Problems
 
-__all__ = ["check_loss", "check_metrics", "directions", "metric_specs", "more_metrics"]
+__all__ = ["check_loss", "check_metrics", "directions", "metric_specs", "mixed_fault", "more_metrics"]
 
 MOST_K = 100  # the largest k of a metric that has one
+NUMBERS_ONLY = ("MultiLabelMarginLoss", "MultiMarginLoss", "NLLLoss")  # torch's losses that take no shares of classes
 KINDS = {"classes": "classes", "pixels": "classes of pixels", "labels": "labels", "numbers": "numbers"}
 
 
@@ -29,11 +30,21 @@ def check_loss(config: Config, tree: Node, problems: Problems) -> None:
     if "loss" in known and known["loss"].required and loss is None:
         told = f"task: {config.task.name} needs a loss, as --task.loss=MSELoss; python main.py help losses lists them"
         _add(problems, tree, "task", told)
+    if name in NUMBERS_ONLY and (config.data.mix.mixup or config.data.mix.cutmix):
+        _add(problems, tree, "data.mix", mixed_fault(name))
     if routed and isinstance(route, tuple) and (fault := route_fault(route, takes, name)):
         _add(problems, tree, "task.route", fault)
     if not routed and takes and len(takes) != 2:
         told = f"task.loss: {name} takes {len(takes)} tensors ({', '.join(takes)}), and {config.task.name} has two"
         _add(problems, tree, "task.loss", f"{told}, an output and a target; --task=Supervised has others")
+
+
+def mixed_fault(loss: str) -> str:
+    """Return the sentence about a loss that takes no mixed labels."""
+    return (
+        f"data.mix: mixed labels are shares of classes, and task.loss={loss} as it is set takes class numbers only; "
+        "CrossEntropyLoss, SoftTargetCrossEntropy and FocalLoss take both"
+    )
 
 
 def _arguments(name: str) -> list[str]:

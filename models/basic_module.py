@@ -150,7 +150,9 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; name an existing .pth file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _safetensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"{path}: needs the package safetensors: pip install safetensors") from error
     except Exception as error:  # foreign bytes make the unpickler raise nearly anything
         reason = f"{path} is damaged or is no file of plain weights ({type(error).__name__})"
         raise CheckpointError(f"{reason}; write it anew with save()") from error
@@ -160,3 +162,9 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds no state_dict; name a file written by save() or a run's checkpoint")
     return content
+
+
+def _safetensors(path: Path) -> Mapping[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)

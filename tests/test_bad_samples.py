@@ -141,15 +141,6 @@ def test_a_run_that_ended_in_mid_epoch_goes_on_bit_for_bit(run, photos, workers)
     assert rows("cut", phase="train") == rows("whole", phase="train") and listed("cut") == listed("whole")
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_end(killed_and_resumed, photos, tmp_path, monkeypatch):
-    """Bit for bit, with the same list; the weights of a run without replacement would differ."""
-    flags = [*SMALL, "--data.on_bad_sample=replace", "--train.save_steps=1", "--max-epoch=3", BUDGET]
-    killed_and_resumed(*flags, after=4)
-    monkeypatch.chdir(tmp_path)
-    assert listed("cut") == listed("whole") and len(listed("cut")) == 4
-
-
 def test_a_quarantined_file_is_not_read_again_not_even_by_a_resumed_run(run, photos, monkeypatch):
     from data import _stores
 

@@ -33,7 +33,7 @@ MAIN = ROOT / "main.py"
         (" train --precision=b", ["--precision=bf16"]),
         (" train --use-gpu=", ["--use-gpu=auto", "--use-gpu=false", "--use-gpu=true"]),
         (" train --model=MLP --model.hid", ["--model.hidden="]),
-        (" train mnist_gan --optim.generator.l", ["--optim.generator.lr="]),
+        (" train mnist_gan --optim.generator.lr", ["--optim.generator.lr="]),
         (" runs --so", ["--sort="]),
         (" help ResN", ["ResNet34"]),
         (" help transf", ["transforms"]),
@@ -49,7 +49,7 @@ def test_the_last_word_is_completed(line, found):
 def test_all_commands_configs_and_models_are_found():
     assert candidates(" ") == sorted(main.COMMANDS)
     assert candidates(" train ") == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
-    models = [name for name in COMPONENTS["model"].all_names() if name != "torchvision"]
+    models = set(COMPONENTS["model"].all_names()) - set(COMPONENTS["model"].variants)
     assert {f"--model={name}" for name in models} <= set(candidates(" train --model="))
 
 

@@ -103,11 +103,6 @@ def test_a_run_stopped_while_frozen_goes_on_over_the_epoch_that_frees(net, run):
     assert same_run(state("cut"), state("whole")) and rows("cut")[-1] == rows("whole")[-1]
 
 
-@pytest.mark.slow
-def test_killed_while_frozen_and_resumed(net, killed_and_resumed):
-    killed_and_resumed(*TRAIN, *FREEZE, "--train.save_steps=7", after=4)
-
-
 def test_a_run_that_goes_on_behind_the_epoch_is_as_it_was(net, run):
     flags = [*TRAIN, *FREEZE[:1], '--train.unfreeze={2: ["second.*"]}', "--max-epoch=3", "--train.ema=0.9"]
     assert run("train", "--run=whole", *flags).code == 0

@@ -10,6 +10,7 @@ from configs.schema import Data, Mix
 from data.loading import mixing
 from data.loading.loader import Loader
 from data.loading.mixing import Mixing
+from trainer.losses.focal import FocalLoss
 from utils.errors import ConfigError
 
 FLAGS = ["dogcat_small", "--train-data-root=train", "--model=MLP", "--model.hidden=[4]", "--schedule=null"]
@@ -146,3 +147,38 @@ def test_two_halves_are_no_whole_batch_and_selftest_knows(run, photos):
         "selftest", "dogcat_small", "--train-data-root=train", "--model=MLP", "--only=accumulation", *BOTH, *PLAIN
     )
     assert given.code == 0, given.err + given.out
+
+
+@pytest.mark.parametrize("weight", [None, [1.0, 5.0, 0.2]])
+def test_focal_loss_takes_shares_of_classes(weight):
+    """Whole shares are class numbers; without gamma it is torch's, whose mean is not divided by weights."""
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(6, 3, generator=generator), torch.randint(3, (6,), generator=generator)
+    shares = torch.nn.functional.one_hot(labels, 3).float()
+    for gamma in (0.0, 2.0):
+        loss = FocalLoss(gamma, weight)
+        torch.testing.assert_close(loss(logits, shares), loss(logits, labels))
+        torch.testing.assert_close(loss.weight_of(logits, shares), loss.weight_of(logits, labels))
+    mixed = torch.rand(6, 3, generator=generator).softmax(1)
+    torchs = torch.nn.CrossEntropyLoss(loss.weight)(logits, mixed)
+    ours = FocalLoss(0.0, weight)
+    torch.testing.assert_close(ours(logits, mixed) * ours.weight_of(logits, mixed), 6 * torchs)
+    torch.testing.assert_close(
+        FocalLoss(2.0)(logits, mixed), ((1 - logits.softmax(1)) ** 2 * -logits.log_softmax(1) * mixed).sum(1).mean()
+    )
+
+
+@pytest.mark.parametrize("loss", ["FocalLoss", "SoftTargetCrossEntropy", "{name: CrossEntropyLoss, weight: [1, 2]}"])
+def test_losses_over_classes_learn_from_mixed_batches(run, photos, loss):
+    flags = [*FLAGS, "--log.pictures=false", "--data.mix.mixup=0.4", f"--task.loss={loss}", "--train.max_steps=2"]
+    given = run("train", *flags)
+    assert given.code == 0, given.err
+
+
+def test_a_loss_of_class_numbers_alone_is_told_of(run, photos):
+    told = "data.mix: mixed labels are shares of classes, and task.loss="
+    given = run("check", *FLAGS, "--data.mix.mixup=0.4", "--task.loss=MultiMarginLoss")
+    assert given.code == 2 and given.err.count(told) == 1, given.err
+    assert run("check", *FLAGS, "--task.loss=MultiMarginLoss").code == 0
+    given = run("train", *FLAGS, "--data.mix.mixup=0.4", "--task.loss={name: CrossEntropyLoss, ignore_index: 1}")
+    assert given.code == 2 and given.err.startswith(told) and "epoch 1" not in given.out, given.err

@@ -309,3 +309,28 @@ def test_the_rate_of_the_config_is_the_first_groups():
     optimizer, told = make_optimizer(spec, "optim", net, learnable(net))
     assert optimizer.param_groups[0]["lr"] == 0.1 and optimizer.param_groups[-1]["lr"] == 3.0 / 4
     assert told[-1] == "optim.layer_decay: 3 layers, lr from 0.025 to 0.75"
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"nesterov": True}, {"dampening": 0.3}, {"groups": [{"match": "b.*", "lr": 0.3}]}]
+)
+def test_a_layer_that_learns_later_is_as_with_torchs_plain_sgd(keys):
+    """torch's fused SGD fails where one parameter of a group has its first gradient after another one."""
+
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Linear(5, 2), nn.Linear(5, 2)
+            self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, x):
+            self.seen += self.training
+            return self.a(x.float()) + (self.b(x.float()) if self.seen > 2 else 0)
+
+    made, plain = (
+        trained(config({"name": "SGD", "lr": 0.01, "momentum": 0.9, **keys, **more}, train__max_epoch=2), net=Late())[0]
+        for more in ({}, {"fused": False, "foreach": False})
+    )
+    assert all(torch.allclose(made["model"][name], plain["model"][name], atol=1e-6) for name in made["model"])
+    assert made["model"]["b.weight"].abs().max() > 0 and int(made["buffers"].get("seen", 6)) == 6

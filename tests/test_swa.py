@@ -82,11 +82,6 @@ def test_a_run_stopped_within_goes_on_to_the_same_mean(run, steps):
     assert same(state("cut", "averaged.pth")["model"], state("whole", "averaged.pth")["model"])
 
 
-@pytest.mark.slow
-def test_killed_and_resumed(killed_and_resumed):
-    killed_and_resumed(*TRAIN, "--schedule=OneCycleLR", "--train.save_steps=9", after=110)
-
-
 def test_frozen_statistics_are_not_renewed(net, run):
     assert run("train", "--run=a", *NORMED, "--train.freeze=[first.*]").code == 0
     found, last = state("a", "averaged.pth")["model"], state("a")["model"]

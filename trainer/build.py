@@ -25,6 +25,7 @@ from trainer.checkpointing.weights import load_network_state
 from trainer.evaluate import meters_of
 from trainer.features import with_features
 from trainer.losses._balanced import tensors_in, with_balance
+from trainer.losses._measure import check_mixed
 from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
 from trainer.parameters.init import initialise
@@ -145,6 +146,8 @@ def _assembled(
         val_loader = val_loader and serve(train, training=False).part(indices)
         train_loader = train_loader.part(indices, again)
         train_loader.mixing = None  # a mixed batch cannot be learned by heart
+    if train_loader.mixing and isinstance(loss := getattr(task, "loss", None), nn.Module):
+        check_mixed(loss, train_loader.mixing.classes)
     state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
     if val_loader is None:
         state.monitor.name = None  # nothing is measured

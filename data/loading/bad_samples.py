@@ -70,8 +70,8 @@ class BadSamples:
         """Return the numbers of the samples that are not read again."""
         return tuple(self.found) if self.cfg.on_bad_sample == "quarantine" else ()
 
-    def add(self, bad: Sequence[Bad]) -> None:
-        """Count samples. Raises DataError where there are more than `data.max_bad` allows."""
+    def add(self, bad: Sequence[Bad], check: bool = True) -> None:
+        """Count samples. Raises DataError where there are more than `data.max_bad` allows, unless told not to."""
         new = [one for one in bad if one.number not in self.found]
         if not new or self.looks_only:
             return
@@ -80,13 +80,14 @@ class BadSamples:
         self.found |= {one.number: one for one in new}
         if len(self.found) <= OFTEN or len(self.found) % 100 == 0:
             self.write()
-        self._check()
+        if check:
+            self._check()
 
-    def share(self) -> None:
-        """Take in the samples that the other ranks have found, at the end of an epoch."""
+    def share(self, check: bool = True) -> None:
+        """Take in the samples that the other ranks have found. Raises DataError as `add` does."""
         if dist.world_size() > 1 and self.action != "raise" and not self.looks_only:
             for found in dist.gather(list(self.found.values())):
-                self.add(found)
+                self.add(found, check)
 
     def write(self) -> None:
         """Write the list, beside those of other splits. A folder that is gone stays away."""

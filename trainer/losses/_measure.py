@@ -9,12 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from configs import mixed_fault
 from trainer.task import Update, Weight
 from utils.blame import place_of_method
 from utils.errors import ConfigError, is_memory_shortage
 from utils.words import reason_of
 
-__all__ = ["check_fit", "check_weights", "entropy_of_guess", "learn", "mean_of", "measure", "predicted", "unfit"]
+__all__ = [
+    "check_fit",
+    "check_mixed",
+    "check_weights",
+    "entropy_of_guess",
+    "learn",
+    "mean_of",
+    "measure",
+    "predicted",
+    "unfit",
+]
 
 TINY = 1e-12  # a batch whose samples all have the weight 0 has the loss 0
 BROADCAST = "Using a (input|target) size"  # of torch's warning about inputs of unequal shapes
@@ -95,6 +106,19 @@ def check_fit(loss: nn.Module, inputs: Sequence[Tensor], takes: str) -> None:
         if (told := unfit(loss, takes, error)) is None:
             raise
         raise told from error
+
+
+def check_mixed(loss: nn.Module, classes: int) -> None:
+    """Raises ConfigError for a loss that takes class numbers only, where data.mix makes shares of classes of them."""
+    device = next((buffer.device for buffer in loss.buffers()), torch.device("cpu"))
+    shares = torch.full((3, classes), 1 / classes, device=device)
+    try:
+        with torch.no_grad():
+            measure(copy.deepcopy(loss), torch.zeros_like(shares), shares)
+    except Exception as error:
+        if is_memory_shortage(error):
+            raise
+        raise ConfigError(mixed_fault(type(loss).__name__)) from error
 
 
 def check_weights(loss: nn.Module) -> None:

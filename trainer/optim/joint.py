@@ -60,7 +60,7 @@ def make_optimizer(
     _refuse(spec, key, taken, others, sparse)
     groups = Groups(spec, key, net, taken, role)
     own = {name: value for name, value in spec.args.items() if name not in OPTIM_KEYS}
-    fused = _fused(own, taken) if not sparse else {}
+    fused = _fused(spec.args, taken) if not sparse else {}
     optimizer = COMPONENTS["optim"].build(Component(spec.name, own), key, groups.for_torch(), **fused)
     groups.scale(optimizer)
     told = groups.told(optimizer)
@@ -110,6 +110,8 @@ def _refuse(spec: Component, key: str, taken: Parameters, others: Parameters, sp
 
 def _fused(args: Mapping[str, Any], parameters: Parameters) -> dict[str, bool]:
     """`fused: true` where the optimizer has it and the config says nothing else: one pass over all weights."""
-    other = any(args.get(key) for key in ("foreach", "capturable", "differentiable"))
+    # a late first gradient is not dampened in the others, see begin_momentum
+    without = ("foreach", "capturable", "differentiable", "dampening")
+    other = any(rule.get(key) for rule in (args, *(args.get("groups") or ())) for key in without)
     able = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters.values())
     return {"fused": True} if able and not other else {}

@@ -112,6 +112,7 @@ class OptimizerStep:
             if self.check and not self.scaler.is_enabled() and not math.isfinite(self.norm):
                 raise NonFiniteError(f"the gradient's norm is {self.norm.item()}", steps=self.window)
         if self.scaler.is_enabled():
+            begin_momentum(self.optimizer)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
@@ -177,11 +178,27 @@ def stepper(optimizer: torch.optim.Optimizer, compiled: bool = False) -> Callabl
     """
     mark_as_stepped(optimizer)
     bare = partial(inspect.unwrap(type(optimizer).step), optimizer)
-    if compiled:
-        return optimizer.step
 
     def step(*closure: Callable[[], Tensor]) -> object:
-        whole = profiler_runs() or has_step_hooks(optimizer)
+        begin_momentum(optimizer)
+        whole = compiled or profiler_runs() or has_step_hooks(optimizer)
         return optimizer.step(*closure) if whole else bare(*closure)  # type: ignore[arg-type]
 
     return step
+
+
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give a momentum of 0 to parameters whose first gradient comes after that of others of their group.
+
+    torch's fused SGD fails for these, such as those of a layer that was frozen.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    groups = [group for group in optimizer.param_groups if group["fused"] and group["momentum"]]
+    if len(optimizer.state) == sum(len(group["params"]) for group in groups):
+        return  # as after the first step of most networks
+    for group in groups:
+        states = [(p, optimizer.state.get(p, {})) for p in group["params"] if p.grad is not None]
+        late = [p for p, state in states if state.get("momentum_buffer") is None]
+        for p in late if len(late) < len(states) else ():
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)

@@ -29,6 +29,7 @@ __all__ = [
     "draw_stopped",
     "facts_of",
     "first_words",
+    "gather_bad_samples",
     "keep_bad_samples",
     "last_words",
     "tell_bad_samples",
@@ -91,10 +92,21 @@ def tell_data(parts: Parts, path: Path, console: Console) -> None:
     console.say("\n".join(on_screen(lines, str(path / FILE))))
 
 
-def keep_bad_samples(parts: Parts, path: Path) -> None:
-    """Let the loaders list samples that cannot be read in the run folder, after those that a resumed run had met."""
+def keep_bad_samples(parts: Parts, path: Path | None) -> None:
+    """Let the loaders list samples that cannot be read in the run folder, after those that a resumed run had met.
+
+    Only rank 0 has a folder; the others learn from it which samples had been met.
+    """
     for loader in filter(None, (parts.train_loader, parts.val_loader)):
-        loader.bad.keep_in(path / BAD_SAMPLES, resumed=parts.state.progress.step > 0)
+        if path is not None:
+            loader.bad.keep_in(path / BAD_SAMPLES, resumed=parts.state.progress.step > 0)
+        loader.bad.share(check=False)
+
+
+def gather_bad_samples(parts: Parts) -> None:
+    """Take in the samples that other ranks have met since the last epoch's end: a run may end within an epoch."""
+    for loader in filter(None, (parts.train_loader, parts.val_loader)):
+        loader.bad.share(check=False)
 
 
 def tell_bad_samples(parts: Parts, console: Console) -> None:

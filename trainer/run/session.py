@@ -15,6 +15,7 @@ from trainer.run.report import (
     draw_stopped,
     facts_of,
     first_words,
+    gather_bad_samples,
     keep_bad_samples,
     last_words,
     tell_bad_samples,
@@ -96,9 +97,9 @@ def run_in_folder(
 ) -> Result:
     """Fit with sinks, watchers and status around it; only rank 0 has a folder."""
     outlets = Outlets(console, Logger())
+    keep_bad_samples(parts, folder.path if folder is not None else None)
     if folder is not None:
         outlets = open_outlets(parts, folder, console, given, rehearsed)
-        keep_bad_samples(parts, folder.path)
         first_words(parts, folder.path, console)
         tell_data(parts, folder.path, console)
         tell_rates(parts, folder.path, console)
@@ -117,6 +118,8 @@ def run_in_folder(
         if folder is not None and folder.status().get("state") != "finished":  # said before its pictures are drawn
             with suppress(StorageError):  # a full disk has been reported already
                 folder.set_status(state, **facts_of(parts.state))
+        if state != "failed":
+            gather_bad_samples(parts)
         trainer.close(failed=state == "failed")
         if folder is not None and state == "stopped" and parts.cfg.log.pictures:
             draw_stopped(folder.path, console)

@@ -217,10 +217,7 @@ class Registry:
         if name in self.aliases:
             return ""
         if family in self.variants:
-            choices = self.variants[family].names()
-            missing = f"{family} needs a variant, as {family}:{choices[0]}"
-            wrong = f"no '{variant}' in {family}{suggest(variant, choices, f'{family}:')}"
-            return "" if variant in choices else wrong if variant else missing
+            return self.variants[family].fault(family, variant)
         if name in (own := self._public()):
             place, path = own[name]
             if clash := place.clash(name):
@@ -245,7 +242,9 @@ class Registry:
             if source.defined(path, name):
                 return f"; {shown} defines it, but its __all__ does not name it: add it there"
         broken = "".join(f" ({shown} was left out: {fault})" for shown, path in files if (fault := source.fault(path)))
-        words = {variant: f"{family}:{variant}" for family, lib in self.variants.items() for variant in lib.names()}
+        words = {
+            variant: f"{family}:{variant}" for family, lib in reversed(self.variants.items()) for variant in lib.names()
+        }
         words |= {own: own for own in self.all_names()}
         near = nearest(name.rpartition(":")[2], words)
         return broken + (f"; did you mean '{words[near]}'?" if near else suggest(name, self.all_names()))

@@ -42,6 +42,11 @@ class Strings:
         targets = torch.tensor([numbers + [BLANK] * (most - len(numbers)) for numbers in chosen])
         return pictures, targets, [pictures.shape[3] // self.stride] * len(chosen), lengths
 
+    def sample(self, picture: Tensor, index: int) -> tuple[Tensor, Tensor, int, int]:
+        """Return picture [C, H, W], target int64 [length], steps, length."""
+        numbers = self.numbers[index]
+        return picture, torch.tensor(numbers), picture.shape[2] // self.stride, len(numbers)
+
     def meta(self, picture: Tensor) -> dict[str, Any]:
         """Return the facts for networks and tasks; `picture` [C, H, W] is any sample's."""
         return {

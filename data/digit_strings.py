@@ -103,8 +103,7 @@ class DigitStrings(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
         """Return (picture [1, 28, W], target [length], steps, length)."""
-        pictures, targets, steps, lengths = self.read([index])
-        return pictures[0], targets[0], steps[0], lengths[0]
+        return self.strings.sample(self.read([index])[0][0], index)
 
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> Any:
         """Return the batch of these samples."""

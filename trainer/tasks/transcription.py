@@ -28,9 +28,10 @@ class Transcription(Task):
     The network gives logits or log-probabilities [T, B, 1 + characters] of the blank and of each character at each of T
     steps. The loss is CTC (Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data
     with Recurrent Neural Networks", 2006): the mean over the samples of -log p of the text, over its length. A text
-    that fits into no path has no part in it. `cer` is the character error rate: edits over characters, of all validation
-    texts together. `sequence_accuracy` is the share of texts without an error. A `beam` above 1 searches for the
-    likeliest text among as many beginnings instead of taking the likeliest class at each step: slower, seldom better.
+    that fits into no path has no part in it. `cer` is the character error rate: edits over characters, of all
+    validation texts together. `sequence_accuracy` is the share of texts without an error. A `beam` above 1 searches for
+    the likeliest text among as many beginnings instead of taking the likeliest class at each step: slower, seldom
+    better.
     """
 
     metrics: ClassVar[Mapping[str, str]] = {"cer": "min", "sequence_accuracy": "max", "loss": "min"}

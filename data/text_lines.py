@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from data._broken import broken_named
 from data._csv import Faults, Row, read_rows
 from data._facts import Facts
 from data._finder import Finder, picture_folders
@@ -18,6 +19,7 @@ from data._stores import Files
 from data._strings import BLANK, Strings, characters, check_steps
 from utils.config.ranges import Count, Fraction, Seed
 from utils.errors import DataError
+from utils.randomness import same_random_state
 
 __all__ = ["TextLines"]
 
@@ -94,9 +96,10 @@ class TextLines(ImageDataset):
 
         Raises DataError for a text that is too long for its picture.
         """
-        found = super().meta
-        check_steps(self.texts, self.ids, found["image_size"][1], self.strings.stride)
-        return self.strings.meta(torch.empty(found["in_channels"], *found["image_size"]))
+        with same_random_state(), broken_named(self):
+            picture = super().__getitem__(0)
+        check_steps(self.texts, self.ids, picture.shape[2], self.strings.stride)
+        return self.strings.meta(picture)
 
 
 class Lines(NamedTuple):

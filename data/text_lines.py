@@ -98,7 +98,8 @@ class TextLines(ImageDataset):
         """
         with same_random_state(), broken_named(self):
             picture = super().__getitem__(0)
-        check_steps(self.texts, self.ids, picture.shape[2], self.strings.stride)
+        if self.texts:
+            check_steps(self.texts, self.ids, picture.shape[2], self.strings.stride)
         return self.strings.meta(picture)
 
 

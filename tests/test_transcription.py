@@ -134,6 +134,7 @@ def test_lines_of_a_csv(lines):
     assert pictures.shape == (2, 3, 20, 60) and steps == [15, 15] and lengths == [len(train.texts[i]) for i in (3, 0)]
     assert ["".join("abc"[n - 1] for n in row if n) for row in targets.tolist()] == [train.texts[3], train.texts[0]]
     assert test.collate([test[0], test[1]]).shape == (2, 3, 20, 60) and not test.texts
+    assert test.meta["image_size"] == [20, 60]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ KINDS = {"classes": "classes", "pixels": "classes of pixels", "labels": "labels"
 def check_loss(config: Config, tree: Node, problems: Problems) -> None:
     """Add a line for a route that is none, or that does not have an entry for each argument of the loss.
 
-    A loss of another number of arguments than (output, target), given to a task without a route, is told, too.
+    A loss of another number of arguments than a task without a route gives it is told, too.
     """
     loss, route = config.task.args.get("loss"), config.task.args.get("route")
     takes = _arguments(loss.name) if isinstance(loss, Component) else []
@@ -34,9 +34,11 @@ def check_loss(config: Config, tree: Node, problems: Problems) -> None:
         _add(problems, tree, "data.mix", mixed_fault(name))
     if routed and isinstance(route, tuple) and (fault := route_fault(route, takes, name)):
         _add(problems, tree, "task.route", fault)
-    if not routed and takes and len(takes) != 2:
-        told = f"task.loss: {name} takes {len(takes)} tensors ({', '.join(takes)}), and {config.task.name} has two"
-        _add(problems, tree, "task.loss", f"{told}, an output and a target; --task=Supervised has others")
+    given = COMPONENTS["task"].literal(config.task.name, "loss_takes") or 2
+    if not routed and takes and len(takes) != given:
+        has = "two, an output and a target" if given == 2 else given
+        told = f"task.loss: {name} takes {len(takes)} tensors ({', '.join(takes)}), and {config.task.name} has {has}"
+        _add(problems, tree, "task.loss", f"{told}; --task=Supervised has others")
 
 
 def mixed_fault(loss: str) -> str:

@@ -38,18 +38,27 @@ class MNIST(ImageDataset):
         transform: Callable | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
-        root = existing_folder(root, split)
         part = "train" if split == "train" else "t10k"
-        path = _find(root, f"{part}-labels-idx1-ubyte", split)
-        labels = read_idx(path, dimensions=1)
-        pictures = _find(root, f"{part}-images-idx3-ubyte", split)
-        images = read_idx(pictures, dimensions=3)
         names = list(classes or "0123456789")
-        _check_labels(path, labels, len(images), names)
+        pictures, images, labels = read_digits(root, part, split, names)
         ids = [str(i) for i in range(len(images))]
         told = "as data.dataset.classes names them" if classes else "the digits (data.dataset.classes names others)"
         self.facts = Facts(pictures, [f"classes: {told}"])
         super().__init__(Pixels(images.unsqueeze(1)), ids, labels, names, transform)
+
+
+def read_digits(root: str, part: str, split: str, classes: Sequence[str] = "0123456789") -> tuple[str, Tensor, Tensor]:
+    """Return the path of the pictures of a part, train or t10k, the pictures [N, 28, 28] and their labels, uint8.
+
+    Raises DataError for files that are missing or do not fit together.
+    """
+    root = existing_folder(root, split)
+    path = _find(root, f"{part}-labels-idx1-ubyte", split)
+    labels = read_idx(path, dimensions=1)
+    pictures = _find(root, f"{part}-images-idx3-ubyte", split)
+    images = read_idx(pictures, dimensions=3)
+    _check_labels(path, labels, len(images), classes)
+    return pictures, images, labels
 
 
 def read_idx(path: str, dimensions: int) -> Tensor:

@@ -5,6 +5,7 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 - `meta`: plain values for models, tasks and the other splits;
 - `ids`: a name for each sample; `labels`: the classes of the samples; `collate(samples)`: makes a batch of samples;
 - `reads_batches`, `read` and, if `draws`, `finish`: see BatchReader;
+- `texts`: the text of each sample, of pictures of text;
 - `on_gpu`: whether its batches are made on a GPU;
 - `facts`: how it understood its files, in words, see data/_facts.py;
 - `store`: the source of its pictures, see data/_stores.py, and `transform`: the transforms of them;
@@ -132,6 +133,11 @@ def label_table_of(dataset: Any) -> Tensor | None:
     labels = getattr(dataset, "labels", None)
     labels = None if labels is None else torch.as_tensor(labels)
     return None if labels is None or labels.ndim != 2 or not bool(((labels == 0) | (labels == 1)).all()) else labels
+
+
+def texts_of(dataset: Any) -> Sequence[str] | None:
+    """Return the true text of each sample; None for a dataset that is not of texts."""
+    return getattr(dataset, "texts", None)
 
 
 def identity_of(dataset: Any) -> str:

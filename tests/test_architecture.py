@@ -73,7 +73,8 @@ MAIN_RANK = {
     "trainer/inference/measured.py",
     "trainer/inference/trained.py",
 }
-HANDED = {"split", "transform", "whole", "statistics", "classes", "ignore_index", "target_kind", "folds", "separator"}
+HANDED = {"split", "transform", "whole", "statistics", "classes", "alphabet", "ignore_index", "target_kind", "folds"}
+HANDED |= {"separator"}
 TOLD = {"num_classes", "in_channels", "image_size", "vocabulary_size"}  # by the data
 PRIVATE = "utils/torch_private.py"  # the one place for private names of torch
 

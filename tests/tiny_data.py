@@ -44,6 +44,10 @@ def make_photos(data: Path) -> None:
         picture(data / f"anime_faces/images/{i}.jpg", (96, 96), i)
         picture(data / f"csv_images/train/{i}.png", (32, 32), i)
         picture(data / f"captions_flickr/images/{i}.jpg", (180, 170), i)
+    for i in range(12):
+        picture(data / f"captchas/{i}.png", (80, 32), i)
+        picture(data / f"captchas/test/{i}.png", (80, 32), i)
+    write(data / "captchas/labels.csv", ["picture,text", *(f"{i}.png,{'ab7'[i % 3]}{i}" for i in range(12))])
     for folder in ("train", "test"):
         for i in range(20):
             picture(data / f"cifar10/{folder}/{CIFAR[i % 10]}/{i:04}.jpg", (32, 32), i)

@@ -46,7 +46,7 @@ __all__ = ["NOTHING", "Given", "Parts", "build", "build_dataset", "build_task", 
 OVERFIT_STEPS = 200
 NO_EMBEDDING = "take MLP, or set data.dataset.columns.one_hot_at_most above the number of categories"
 # arguments of tasks that must be as the data have them
-FROM_DATA = {"vocabulary", "mask_values", "ignored_class", "outputs"}
+FROM_DATA = {"vocabulary", "alphabet", "mask_values", "ignored_class", "outputs"}
 Meta = dict[str, Any]  # plain values: classes, channels, size, …; stored in the checkpoint
 Say = Callable[[str], None]
 

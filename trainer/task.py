@@ -46,6 +46,7 @@ class Task(nn.Module, ABC):
     # of predictions, for task.metrics_too: "classes", "pixels", "labels" or "numbers"; None: val_step tells none
     predicted_kind: ClassVar[str | None] = None
     label_classes: int | None = None  # of a task over (inputs, labels): labels are int64 [B] below it, and looked at
+    loss_takes: ClassVar[int] = 2  # tensors that its loss is given
     unsaved: ClassVar[tuple[str, ...]] = ()  # children that never learn and are not stored, such as a loss network
     still: frozenset[str] = frozenset()  # paths of layers that stay in evaluation, a function of train.freeze and epoch
 
@@ -104,23 +105,27 @@ def _learns(network: nn.Module) -> bool:
     return torch.is_grad_enabled() and network.training and any(p.requires_grad for p in network.parameters())
 
 
-def output_of(network: nn.Module, inputs: Tensor, rank: int) -> Tensor:
-    """Return a network's output. Raises ConfigError unless it is a tensor of `rank` dimensions, CodeError for None."""
+def output_of(network: nn.Module, inputs: Tensor, rank: int, samples: int = 0) -> Tensor:
+    """Return a network's output; `samples` is its dimension of samples.
+
+    Raises ConfigError unless it is a tensor of `rank` dimensions, CodeError for None.
+    """
     found = network(inputs)
     fits = isinstance(found, Tensor) and found.ndim == rank
     rows = len(inputs) if isinstance(inputs, Tensor) else None
-    if fits and rows in (None, len(found)) and (found.requires_grad or not _learns(network)):
+    given = found.shape[samples] if fits else None
+    if fits and rows in (None, given) and (found.requires_grad or not _learns(network)):
         return found
     place = place_of_method(network, "forward")
     place = f"{place}: " if place else ""
     if fits:
-        told = f"{len(found)} outputs for {rows} inputs"
-        if rows in (None, len(found)):
+        told = f"{given} outputs for {rows} inputs"
+        if rows in (None, given):
             told = "an output that depends on no weights: is it detached, or made under torch.no_grad?"
         raise CodeError(f"{place}forward of {type(network).__name__} gives {told}")
     if found is None:
         raise CodeError(f"{place}forward of {type(network).__name__} gives None; does it lack a return?")
-    given = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    kind = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
     raise ConfigError(
-        f"{place}model: {type(network).__name__} gives {given}, but the task takes a tensor of {rank} dimensions"
+        f"{place}model: {type(network).__name__} gives {kind}, but the task takes a tensor of {rank} dimensions"
     )

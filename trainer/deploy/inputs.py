@@ -20,6 +20,7 @@ from data._mask_folders import Pair
 from data._stores import Files, Store
 from data.cifar import CIFAR10
 from data.csv_pixels import CSVPixels
+from data.digit_strings import DigitStrings
 from data.digits import Digits
 from data.loading.transforms import make_transform
 from data.mnist import MNIST
@@ -32,7 +33,13 @@ from utils.images import read_image, to_tensor
 __all__ = ["Inputs", "find_inputs"]
 
 TABLES = (".csv", ".tsv", ".txt")
-IN_MEMORY = (Digits, MNIST, CSVPixels, CIFAR10)  # pictures of one size, which no transform needs to bring them to
+IN_MEMORY = (
+    Digits,
+    MNIST,
+    CSVPixels,
+    CIFAR10,
+    DigitStrings,
+)  # pictures of one size, which no transform needs to bring them to
 SIZING = ("Resize", "Crop", "Pad")  # in the names of transforms after which pictures have another size
 THREADS = 8
 
@@ -147,7 +154,7 @@ def _pictures(paths: list[str], cfg: Config, meta: Mapping[str, Any], kind: type
     if issubclass(kind, MaskFolder):
         return Inputs(_Unmasked(good, int(meta["in_channels"]), transform), paths, places, broken)
     notes = []
-    if not issubclass(kind, ImageDataset):
+    if not issubclass(kind, (ImageDataset, DigitStrings)):
         notes.append(f"note: pictures are read as RGB; {kind.__name__} may have read them in another way")
     grey = meta.get("in_channels") == 1 and not any(spec.name == "Grayscale" for spec in listed)
     sized = any(part in spec.name for spec in listed for part in SIZING)

@@ -49,7 +49,7 @@ def _measure(loss: nn.Module, inputs: Sequence[Any], checked: bool) -> tuple[Ten
     if over_classes and (factors := _factors(loss, inputs[1], checked)) is not None:
         weight = factors.sum()
         return _sum(loss, *inputs) / weight.clamp(min=TINY), weight
-    value = loss(*inputs)
+    value = _ctc(loss, inputs) if isinstance(loss, nn.CTCLoss) else loss(*inputs)
     if not isinstance(value, Tensor) or value.numel() != 1:
         given = f"{list(value.shape)} numbers" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise ConfigError(f"task.loss: {type(loss).__name__} gives {given} for a batch; it must give one number")
@@ -57,6 +57,13 @@ def _measure(loss: nn.Module, inputs: Sequence[Any], checked: bool) -> tuple[Ten
         return value, "sum"
     weight_of = getattr(loss, "weight_of", None)
     return value, weight_of(*inputs) if weight_of else None
+
+
+def _ctc(loss: nn.CTCLoss, inputs: Sequence[Any]) -> Tensor:
+    """Return the loss; on the CPU where the same bits are asked for, which no algorithm of a GPU gives."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return loss(*inputs)
+    return loss(*(part.cpu() if isinstance(part, Tensor) else part for part in inputs)).to(inputs[0].device)
 
 
 def _factors(loss: Any, targets: Tensor, checked: bool) -> Tensor | None:
@@ -93,7 +100,7 @@ def mean_of(value: Tensor, weight: Weight, samples: int) -> tuple[Tensor, float 
     return value, samples if weight is None else weight
 
 
-def check_fit(loss: nn.Module, inputs: Sequence[Tensor], takes: str) -> None:
+def check_fit(loss: nn.Module, inputs: Sequence[Any], takes: str) -> None:
     """Raises ConfigError for a loss that does not take such inputs; `takes` tells in words which those are."""
     check_weights(loss)
     try:

@@ -16,7 +16,7 @@ from trainer.metrics.rankings import average_precision
 from trainer.submission.run_lengths import decode_runs
 from trainer.tasks.segmentation import MeanIoU
 from utils.errors import DataError
-from utils.meters import Accuracy, Confusion
+from utils.meters import Accuracy, Confusion, ErrorRate
 
 __all__ = ["Figures", "Reader", "Unreadable", "reader_of"]
 
@@ -43,17 +43,26 @@ class Unreadable(Exception):
 class Reader(NamedTuple):
     """Reads figures from the cells of a file; `flipped` reads those of a file with the other of two classes."""
 
-    figures: Callable[[Cells, Sequence[Tensor]], Figures]
-    flipped: Callable[[Cells, Sequence[Tensor]], Figures] | None = None
+    figures: Callable[[Cells, Sequence[Any]], Figures]
+    flipped: Callable[[Cells, Sequence[Any]], Figures] | None = None
 
 
 def reader_of(
-    columns: Sequence[str], target: Tensor, meta: Mapping[str, Any], output: str, positive: str | None, folder: Path
+    columns: Sequence[str],
+    target: Tensor | str,
+    meta: Mapping[str, Any],
+    output: str,
+    positive: str | None,
+    folder: Path,
 ) -> Reader:
     """Return how columns are read; `target` is one sample's, `folder` that of the file.
 
-    Raises Unreadable for columns that are neither of classes, nor of numbers, nor of masks.
+    Raises Unreadable for columns that are neither of classes, nor of numbers, nor of masks, nor a column of texts.
     """
+    if isinstance(target, str):
+        if len(columns) != 1:
+            raise Unreadable(f"its columns {', '.join(columns[:5])} are not one column of texts")
+        return Reader(lambda cells, truth: _of_texts([row[columns[0]] for row in cells], truth))
     classes = list(map(str, meta.get("classes") or ()))
     if "mask_values" in meta and target.ndim == 2:
         masks = _Masks(columns[0], meta["mask_values"], meta.get("ignored_class"), folder)
@@ -151,6 +160,13 @@ class _Labels:
         if odd := found - {name.encode("utf-8", "backslashreplace").decode() for name in self.classes}:
             raise DataError(f"the column '{self.columns[0]}' holds '{min(odd)[:40]}', which is no label; see test_step")
         return found
+
+
+def _of_texts(found: Sequence[str], truth: Sequence[str]) -> Figures:
+    cer = ErrorRate()
+    cer.add(found, truth)
+    right = [one == other for one, other in zip(found, truth, strict=True)]
+    return Figures({"cer": cer.value() or 0.0, "sequence_accuracy": sum(right) / len(right)})
 
 
 class _Numbers:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from configs import Config
 from data.loading.loader import Loader
-from data.protocol import first_sample, ids_of, labels_of, read_one
+from data.protocol import first_sample, ids_of, labels_of, read_one, texts_of
 from trainer.evaluate import evaluate, predicted
 from trainer.submission.cells import NUMBER, text_of
 from trainer.submission.figures import Figures, Reader, Unreadable, reader_of
@@ -33,6 +33,8 @@ SHOWN = (
     "log_loss",
     "average_precision",
     "micro_f1",
+    "cer",
+    "sequence_accuracy",
 )  # the first of these that a task measures is told
 ROUNDING = 2e-5  # the difference that single precision may make
 PROBED = 32  # samples that are read alone
@@ -44,7 +46,7 @@ class Validated(NamedTuple):
     numbers: dict[str, float]
     confusion: Any
     rows: dict[str, Row]
-    truth: dict[str, Tensor]
+    truth: dict[str, Any]  # targets as tensors, or texts
 
 
 def validated(task: Task, loader: Loader, cfg: Config, device: torch.device, test: Dataset) -> Validated:
@@ -55,9 +57,13 @@ def validated(task: Task, loader: Loader, cfg: Config, device: torch.device, tes
     """
     rows: list[tuple[int, Row]] = []
     targets: list[tuple[int, Tensor]] = []
+    texts = texts_of(loader.dataset)
     paired = bool(len(test)) and isinstance(first_sample(test), (tuple, list))  # type: ignore[arg-type]
 
     def collect(indices: list[int], batch: Any) -> None:
+        if texts:
+            rows.extend(predicted(task, indices, batch if paired else batch[0]))
+            return
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[1], Tensor):
             raise Unreadable("its batches are no pairs of an input and a target")
         targets.extend(zip(indices, _compact(batch[1]), strict=True))
@@ -65,7 +71,7 @@ def validated(task: Task, loader: Loader, cfg: Config, device: torch.device, tes
 
     numbers, extras = evaluate(task, loader, cfg, device, also=collect)
     found = dict(pair for part in dist.gather(rows) for pair in part)
-    truth = _true_targets(loader, dict(pair for part in dist.gather(targets) for pair in part))
+    truth: Any = texts or _true_targets(loader, dict(pair for part in dist.gather(targets) for pair in part))
     ids = [text_of(str(key)) for key in ids_of(loader.dataset)]
     if len(set(ids)) != len(ids):
         ids = [str(index) for index in range(loader.size)]
@@ -79,7 +85,7 @@ class Reading(NamedTuple):
 
     reader: Reader
     lines: list[dict[str, str]]
-    truth: list[Tensor]
+    truth: list[Any]
 
     def figures(self) -> Figures:
         """Return the figures of the file."""
@@ -189,6 +195,10 @@ def _cause(read: Reading, seen: Validated) -> str:
     cells = {cell for line in lines for cell in line.values()}
     if reader.flipped and cells <= {"0", "1", "0.0", "1.0"}:
         return "it holds class numbers in place of probabilities; see test.output and the task's test_step"
-    if all(NUMBER.fullmatch(cell) for cell in cells) and max(len(cell.partition(".")[2]) for cell in cells) < 4:
+    if (
+        not isinstance(truth[0], str)
+        and all(NUMBER.fullmatch(cell) for cell in cells)
+        and max(len(cell.partition(".")[2]) for cell in cells) < 4
+    ):
         return "its numbers have too few digits; see the task's test_step"
     return "its rows are shuffled, or it holds something of another kind; see the task's test_step and data.dataset"

@@ -107,6 +107,8 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     parts = _assembled(cfg, device, (train, val), meta, task, named, say)
     if stored:
         parts.state.load_state_dict(stored, networks=False)
+        progress = parts.state.progress
+        progress.batch = parts.train_loader.batches_in(progress.samples)
     else:
         load_optimizers(parts.state.update, cfg, say)
     return parts

@@ -65,8 +65,8 @@ class OptimizerStep:
     ) -> None:
         """Compute gradients; step when the window is full.
 
-        `rank_weight` is this rank's samples over those of a full batch, `global_weight` its mean over the ranks, which
-        average their gradients. `weight` takes their place where a loss is no mean over samples, see Update.
+        `rank_weight` is this rank's samples over a full share of a batch, `global_weight` its mean over the ranks,
+        which average their gradients. `weight` takes their place where a loss is no mean over samples, see Update.
         """
         if self.weighted:
             loss = loss * self._weigh(rank_weight, global_weight, weight)
@@ -82,8 +82,11 @@ class OptimizerStep:
     def _weigh(self, rank_weight: float, global_weight: float, weight: Weight) -> float | Tensor:
         """Add a loss's weight to the window's and return the factor of the loss."""
         if isinstance(weight, str):
-            return dist.world_size()  # ranks average, but a sum over all of them is asked for
+            # ranks average, but a sum over all of them is asked for; one without a share adds nothing
+            return dist.world_size() if rank_weight else 0
         self.counted = weight is not None
+        if weight is not None:
+            weight = weight if rank_weight else weight * 0
         self.weight = self.weight + (global_weight if weight is None else weight)
         return rank_weight if weight is None else weight
 

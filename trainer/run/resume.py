@@ -55,6 +55,8 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
         console.say(f"passed over {reason}")
     given.refuse_others(state, source)
     cfg = _changed(state["config"], source, flags, console)
+    if each := state.get("each_process"):
+        console.say(f"data.batch_size: {each} in each process -> {cfg.data.batch_size} in all processes together")
     metrics = COMPONENTS["task"].get(cfg.task.name).metrics if given.task is None else given.task.metrics
     progress, monitor = Progress.from_state(state["progress"]), Monitor(cfg.train, metrics)
     monitor.earlier_best = _earlier_best(folder.path / BEST, progress)
@@ -143,6 +145,5 @@ def _compare_fingerprints(old: dict[str, Any], new: dict[str, Any], same_data: b
     different = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
     if not different:
         return
-    kept = same_data and old.get("processes") == new["processes"]
-    promise = "exact in steps and data, not in bits" if kept else "not exact: steps and samples are others"
+    promise = "exact in steps and data, not in bits" if same_data else "not exact: steps and samples are others"
     console.say(f"not the same set-up ({', '.join(different)}): from here on {promise}")

@@ -94,6 +94,8 @@ class Train:
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
     deterministic: bool = False  # only algorithms that give the same bits each time; on a GPU others may not
     accumulate: Count = 1  # batches an optimizer step
+    # of several processes: BatchNorm takes the statistics of the whole batch, not of each process's share
+    sync_batchnorm: bool = False
     # the whole run once on one batch before it begins; auto: if an epoch is longer than a minute; only: and no run
     rehearse: Literal["auto", True, False, "only"] = "auto"
     overfit: Annotated[int, Range(0)] = 0  # so many batches again and again: is the loss near zero in 200 steps? 0: no

@@ -9,10 +9,11 @@ import torch
 from conftest import ROOT, TOY, rows, same_run, state
 from torch.utils.data import Dataset
 
-from configs import Component
+from configs import Component, load
 from configs.schema import Data, Mix
 from data.loading.loader import Loader
 from trainer.checkpointing.older import brought_up
+from trainer.optim.step import OptimizerStep
 from utils import dist
 from utils.errors import ConfigError
 
@@ -185,15 +186,12 @@ def test_a_checkpoint_of_before_goes_on(run):
     for name in ("a", "b"):
         given = run("train", f"--resume=checkpoints/{name}", "--train.max_steps=50")
         assert given.code == 0, given.err
-    assert all(
-        torch.equal(one, two)
-        for one, two in zip(state("a")["model"].values(), state("b")["model"].values(), strict=True)
-    )
+    assert same_run(state("a"), state("b"))
     assert rows("a") == rows("b") and state("b")["progress"]["samples"] == 10 * 32
 
 
 SGD = [arg for arg in TOY if not arg.startswith(("--optim", "--lr"))]
-SGD += ["--optim=SGD", "--lr=0.1", "--batch-size=10", "--schedule=CosineAnnealingLR", "--train.max_steps=130"]
+SGD += ["--optim=SGD", "--lr=0.1", "--batch-size=10", "--schedule=OneCycleLR", "--schedule.total_steps=252"]
 SEEN = """
 import os, sys
 sys.path.insert(0, {root!r})
@@ -215,12 +213,12 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
-def launch(folder, world: int, *arguments: str) -> str:
-    probe = folder / "probe.py"
-    probe.write_text(SEEN.format(root=str(ROOT)))
+def launch(folder, world: int, *arguments: str, probe: str = SEEN) -> str:
+    script = folder / "probe.py"
+    script.write_text(probe.format(root=str(ROOT)))
     many = ["-m", "torch.distributed.run", f"--nproc-per-node={world}", "--standalone"] if world > 1 else []
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    command = [sys.executable, *many, str(probe), *arguments]
+    command = [sys.executable, *many, str(script), *arguments]
     given = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, timeout=300)
     assert given.returncode == 0, given.stderr[-3000:]
     return given.stdout
@@ -240,12 +238,12 @@ def seen(folder) -> dict[tuple[int, int], list[int]]:
 @pytest.mark.slow
 def test_a_run_over_worlds_of_1_2_4_2_1_is_the_uninterrupted_one(tmp_path):
     """Every sample of its 130 steps, the rate of each, and the weights; the epoch has 126 batches, the last of 8."""
-    launch(tmp_path, 1, "train", "run=whole", *SGD)
+    launch(tmp_path, 1, "train", "run=whole", *SGD, "--train.max_steps=130")
     whole, stops = seen(tmp_path), [20, 50, 80, 127, 130]
     read: dict = {}
     for world, stop in zip([1, 2, 4, 2, 1], stops, strict=True):
         where = ["resume=checkpoints/cut"] if read else ["run=cut", *SGD]
-        told = launch(tmp_path, world, "train", *where, f"--train.max_steps={stop}", "--schedule.T_max=130")
+        told = launch(tmp_path, world, "train", *where, f"--train.max_steps={stop}")
         assert world == 1 or f"{world} processes share each batch of 10 samples" in told
         assert not read or "exact in steps and data" in told
         found = {key: indices for key, indices in seen(tmp_path).items() if key not in read}
@@ -256,3 +254,154 @@ def test_a_run_over_worlds_of_1_2_4_2_1_is_the_uninterrupted_one(tmp_path):
     left, right = (rows(name, tmp_path, "train") for name in ("whole", "cut"))
     assert [(row["step"], row["lr"]) for row in left] == [(row["step"], row["lr"]) for row in right]
     assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in zip(left, right, strict=True))
+
+
+COUNTED = """
+import os, sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads(1)
+from trainer.parallel import ddp
+plain, counts = ddp.DistributedDataParallel, []
+
+def counting(net, **options):
+    wrapped = plain(net, **options)
+
+    def hook(state, bucket):
+        counts.append(1)
+        future = torch.distributed.all_reduce(bucket.buffer(), async_op=True).get_future()
+        return future.then(lambda done: done.value()[0] / torch.distributed.get_world_size())
+
+    wrapped.register_comm_hook(None, hook)
+    return wrapped
+
+ddp.DistributedDataParallel = counting
+import main
+code = main.main(sys.argv[1:])
+open("reductions-" + os.environ["RANK"], "w").write(str(len(counts)))
+sys.exit(code)
+"""
+WINDOWS = [arg for arg in TOY if not arg.startswith(("--optim", "--lr", "--max-epoch"))]
+WINDOWS += ["--optim=SGD", "--lr=0.1", "--train.clip=1", "--batch-size=100", "--train.accumulate=3", "--max-epoch=1"]
+
+
+@pytest.mark.slow
+def test_ranks_share_gradients_once_a_window(tmp_path):
+    """Of 13 batches in windows of three the first four windows do; the last is an epoch's end, shared as it closes."""
+    launch(tmp_path, 2, "train", "run=two", *WINDOWS, probe=COUNTED)
+    assert [(tmp_path / f"reductions-{rank}").read_text() for rank in (0, 1)] == ["4", "4"]
+    launch(tmp_path, 1, "train", "run=one", *WINDOWS)
+    one, two = (state(name, folder=tmp_path)["model"] for name in ("one", "two"))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_window_that_is_open_is_saved_with_the_gradients_of_each_rank(tmp_path):
+    """Stopped at step 5 of windows of three: the same bits on two ranks, the same weights on one."""
+    launch(tmp_path, 2, "train", "run=whole", *WINDOWS)
+    launch(tmp_path, 2, "train", "run=cut", *WINDOWS, "--train.max_steps=5")
+    window = state("cut", folder=tmp_path)["update"]["model"]["window"]
+    assert window["calls"] == 2 and len(window["ranks"]) == 2
+    first, second = (rank[1] for rank in window["ranks"])
+    assert not torch.equal(first[0], second[0]), "each has its own"
+    (tmp_path / "checkpoints/one").mkdir()
+    for path in (tmp_path / "checkpoints/cut").iterdir():
+        (tmp_path / "checkpoints/one" / path.name).write_bytes(path.read_bytes())
+    launch(tmp_path, 2, "train", "resume=checkpoints/cut", "--train.max_steps=null")
+    launch(tmp_path, 1, "train", "resume=checkpoints/one", "--train.max_steps=null")
+    whole, cut, one = (state(name, folder=tmp_path) for name in ("whole", "cut", "one"))
+    assert same_run(whole, cut)
+    differences = [float((whole["model"][k] - one["model"][k]).abs().max()) for k in one["model"]]
+    assert max(differences) < 1e-6
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_window_goes_on_in_another_world(as_rank, counted):
+    """Weights and gradients of two ranks as one process would have them, and back."""
+    net = torch.nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    ranks = [[2.0, [torch.tensor([[1.0]])]], [4.0, [torch.tensor([[5.0]])]]]
+    window = {"calls": 1, "weight": 2.0, "gradients": ranks[0][1], "ranks": ranks}
+    window |= {"counted": True} if counted else {}
+    stored = {"optimizer": optimizer.state_dict(), "schedule": None, "scaler": {}, "window": window, "taken": 0}
+    as_rank(0, 1)
+    step = OptimizerStep(net, optimizer, load("default", {}), None)
+    step.load_state_dict(stored)
+    # a mean over words: sums of gradients and of words; otherwise the mean over ranks
+    assert (step.params[0].grad.item(), step.weight) == ((6.0, 6.0) if counted else (3.0, 3.0))
+    back = step.state_dict()
+    as_rank(1, 2)
+    again = OptimizerStep(net, optimizer, load("default", {}), None)
+    again.load_state_dict(back)
+    assert (again.params[0].grad.item(), again.weight) == (3.0, 3.0)
+    as_rank(1, 2)
+    again.load_state_dict(stored)
+    assert (again.params[0].grad.item(), again.weight, again.scattered) == (5.0, 4.0, True)
+
+
+NORM = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+import torch.distributed as dist
+from torch import nn
+from trainer.parallel.batch_norm import SyncedBatchNorm, synchronise
+torch.set_num_threads(1)
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+for share, idle in (((0, 3), False), ((0, 5), True)):  # 3 and 2 of five samples; all five, and one that is idle
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU())
+    with torch.no_grad():
+        whole[1].weight.normal_()
+    synced = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU())
+    synced.load_state_dict(whole.state_dict())
+    task = nn.ModuleDict({{"model": synced}})
+    synchronise(task, torch.device("cpu"))
+    assert list(synced.state_dict()) == list(whole.state_dict()) and isinstance(synced[1], SyncedBatchNorm)
+    x, weight = torch.randn(5, 2, 6, 6) * 3 + 7, torch.randn(5, 3, 4, 4)
+    for _ in range(2):
+        (whole(x) * weight).sum().backward()
+        own = slice(*share) if rank == 0 else slice(0, 2) if idle else slice(share[1], 5)
+        synced[1].idle = idle and rank == 1
+        loss = (synced(x[own]) * weight[own]).sum()
+        (loss * (not synced[1].idle)).backward()
+    for one, two in zip(whole.parameters(), synced.parameters(), strict=True):
+        dist.all_reduce(two.grad)
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-3)
+    for one, two in zip(whole.buffers(), synced.buffers(), strict=True):
+        torch.testing.assert_close(one, two)
+    torch.testing.assert_close(whole.eval()(x), synced.eval()(x))
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_batch_norm_over_two_ranks_is_torchs_over_the_whole_batch(tmp_path):
+    """Forward, backward and running statistics; a rank that is idle counts nothing."""
+    script = tmp_path / "norm.py"
+    script.write_text(NORM.format(root=str(ROOT)))
+    command = [sys.executable, str(script)]
+    both = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    told = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+
+
+@pytest.mark.slow
+def test_a_network_with_batch_norm_learns_the_same_on_two_ranks(tmp_path):
+    """Also the last batch, of two samples, which one of the ranks has alone."""
+    args = ["--model=torchvision:resnet18", "--optim=SGD", "--lr=0.01", "--batch-size=314"]
+    args += [arg for arg in TOY if arg.startswith(("--print", "--log"))]
+    told = launch(tmp_path, 2, "train", "run=plain", *args, "--train.max_steps=1")
+    assert "note: BatchNorm takes the statistics of each process's share" in told
+    launch(tmp_path, 2, "train", "run=two", *args, "--train.max_steps=5", "--train.sync_batchnorm=true")
+    launch(tmp_path, 1, "train", "run=one", *args, "--train.max_steps=5", "--train.sync_batchnorm=true")
+    left, right = (rows(name, tmp_path, "train") for name in ("one", "two"))
+    assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-3) for a, b in zip(left, right, strict=True))
+    one, two = (state(name, folder=tmp_path) for name in ("one", "two"))
+    for part in ("model", "buffers"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(value, two[part][name], rtol=1e-3, atol=1e-4)

@@ -26,6 +26,7 @@ from trainer.features import with_features
 from trainer.losses._balanced import tensors_in, with_balance
 from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
+from trainer.parallel.batch_norm import synchronise
 from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
@@ -102,6 +103,8 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     dist.start(device)
     seed_everything(cfg.train)
     cfg, train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
+    if cfg.train.sync_batchnorm:
+        synchronise(task, device)
     prepare_networks(task, cfg.train, training=True)
     named = {"given": given.names()} if given.names() else {}
     parts = _assembled(cfg, device, (train, val), meta, task, named, say)

@@ -71,6 +71,9 @@ def first_words(parts: Parts, path: Path, console: Console) -> None:
     console.say(f"{path}: {parameters} parameters; {sizes}; {', '.join(machine)}")
     if dist.world_size() > 1:
         console.say(parts.train_loader.tell_shares())
+        if parts.train_loader.least > 1 and not train.sync_batchnorm:
+            say_how = "--train.sync_batchnorm=true takes the whole batch"
+            console.say(f"note: BatchNorm takes the statistics of each process's share; {say_how}")
     if told := parts.state.freezing.tell(parts.state.progress.epoch):
         console.say(told)
     if parts.state.swa:

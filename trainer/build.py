@@ -19,7 +19,7 @@ from data.loading.cache import with_cache
 from data.loading.loader import Loader
 from data.loading.part import with_fraction
 from data.loading.transforms import make_transform
-from data.protocol import be_lenient, identity_of, meta_of
+from data.protocol import be_lenient, identity_of, meta_of, names_of
 from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
 from trainer.features import with_features
@@ -141,9 +141,9 @@ def _assembled(
     train_loader = serve(train, training=True, least=least_batch(task))
     val_loader = None if val is None else serve(val, training=False)
     about = {"fingerprint": fingerprint(device, train_loader.size), **about}
-    about["data"] = {
-        split: identity_of(dataset) for split, dataset in (("train", train), ("val", val)) if dataset is not None
-    }
+    splits = {"train": train} | ({} if val is None else {"val": val})
+    about["data"] = {split: identity_of(dataset) for split, dataset in splits.items()}
+    about["names"] = names_of(splits)
     if cfg.train.overfit:
         indices, again = train_loader.first(cfg.train.overfit), repeats(cfg.train, train_loader)
         val_loader = val_loader and serve(train, training=False).part(indices)

@@ -5,15 +5,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from utils.dist import world_size
-from utils.torch_private import is_batch_norm
+from utils.torch_private import BatchNorm, is_batch_norm
 
 __all__ = ["SyncedBatchNorm", "synchronise"]
 
 
-class SyncedBatchNorm(_BatchNorm):
+class SyncedBatchNorm(BatchNorm):
     """BatchNorm over all ranks; torch's own, SyncBatchNorm, computes on GPUs alone."""
 
     idle = False  # whether this rank's samples are another one's, which count there

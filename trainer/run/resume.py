@@ -69,7 +69,7 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
         parts = build(cfg, console.say, state, given)
         parts.state.monitor.earlier_best = monitor.earlier_best
         moved = [key for key in PLACES if key in differences(load_stored(state["config"], source), cfg)]
-        same = _compare_data(state.get("data", {}), parts.state.about["data"], moved, console)
+        same = _compare_data(state, parts.state.about, moved, console)
         _compare_fingerprints(state.get("fingerprint", {}), parts.state.about["fingerprint"], same, console)
         for schedule in parts.state.update.schedules():
             if schedule.end < schedule.length:
@@ -122,23 +122,44 @@ def _earlier_best(best: Path, progress: Progress) -> Progress | None:
     return found if better else None
 
 
-def _compare_data(old: dict[str, str], new: dict[str, str], moved: Sequence[str], console: Console) -> bool:
+def _compare_data(stored: dict[str, Any], now: dict[str, Any], moved: Sequence[str], console: Console) -> bool:
     """Return whether the samples are those that the run began with, as far as their names and classes tell.
 
     Raises DataError when other ones lie where the flags say that the data are now.
     """
+    old, new = stored.get("data", {}), now["data"]
     others = [split for split in new if old.get(split, new[split]) != new[split]]
+    how = _difference(stored.get("names", {}), now["names"], others) or "names, classes or their number differ"
     if others and moved:
         raise DataError(
-            f"{', '.join(moved)}: other data lie there than the run was trained on: names, classes or number of the "
-            f"samples of {' and '.join(others)} differ; give the folder that holds the same files"
+            f"{', '.join(moved)}: other data lie there than the run was trained on, in {' and '.join(others)}: {how}; "
+            "give the folder that holds the same files"
         )
     if others:
         console.say(
-            f"note: the samples of {' and '.join(others)} are not those of before: names, classes or their number "
-            "differ; from here on it is another run, on other data"
+            f"note: the samples of {' and '.join(others)} are not those of before: {how}; from here on it is another "
+            "run, on other data"
         )
     return not others
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], others: Sequence[str]) -> str:
+    """Return in words how the samples of splits differ from those of before; empty where that was not noted."""
+    if not old or any(split not in old for split in others):
+        return ""
+    together = [sum(names for _, names in splits.values()) % 2**63 for splits in (old, new)]
+    if together[0] == together[1] and any(old[split] != new[split] for split in others):
+        return "the same files, which have moved from one split to another"
+    told = []
+    for split in others:
+        (before, names), (count, others_now) = old[split], new[split]
+        if count != before:
+            told.append(f"{split} has {count:,} samples, {before:,} before")
+        elif names != others_now:
+            told.append(f"in {split} as many files as before, of which some are renamed or others")
+        else:
+            told.append(f"in {split} the same names, with other classes or in another order")
+    return ", ".join(told)
 
 
 def _compare_fingerprints(old: dict[str, Any], new: dict[str, Any], same_data: bool, console: Console) -> None:

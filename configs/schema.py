@@ -43,9 +43,11 @@ class Data:
     train_data_root: str | None = None  # folder with the files of the splits train and val
     test_data_root: str | None = None  # folder with the files of the split test
     transform: Transforms = field(default_factory=Transforms)  # how pictures are cropped, flipped, normalised
-    # samples a step, in each process; auto: the most that fit, found by trial before the run and kept
+    # samples a step, of all processes together, which share them; auto: the most that fit, found by trial before the
+    # run and kept
     batch_size: Annotated[int | Literal["auto"], Range(1)] = 32
-    eval_batch_size: Count | None = None  # samples of a batch of validation and test; null: batch_size
+    # samples of a batch of validation and test, of all processes together; null: batch_size
+    eval_batch_size: Count | None = None
     # [k, n]: hold out part k of n, from 0, each class with its share, of a dataset that divides its files itself
     fold: tuple[int, int] | None = None
     group: str | None = None  # with fold: a column of the CSV; rows of one group are never divided
@@ -92,6 +94,8 @@ class Train:
     compile: bool = False  # torch.compile: pays on a GPU in long runs, needs a C++ compiler on a CPU
     deterministic: bool = False  # only algorithms that give the same bits each time; on a GPU others may not
     accumulate: Count = 1  # batches an optimizer step
+    # of several processes: BatchNorm takes the statistics of the whole batch, not of each process's share
+    sync_batchnorm: bool = False
     # the whole run once on one batch before it begins; auto: if an epoch is longer than a minute; only: and no run
     rehearse: Literal["auto", True, False, "only"] = "auto"
     overfit: Annotated[int, Range(0)] = 0  # so many batches again and again: is the loss near zero in 200 steps? 0: no

@@ -152,6 +152,20 @@ def identity_of(dataset: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def names_of(splits: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the number of samples of each split, and a number that its names have in any order.
+
+    Those of two splits add up, modulo 2**63, to that of the samples of both.
+    """
+    return {split: [len(ids_of(dataset)), _sum_of_names(ids_of(dataset))] for split, dataset in splits.items()}
+
+
+def _sum_of_names(ids: Sequence[Any]) -> int:
+    names = [repr(ids)] if isinstance(ids, range) else map(str, ids)
+    digests = (hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest() for name in names)
+    return sum(int.from_bytes(digest) for digest in digests) % 2**63
+
+
 def collate_of(dataset: Any) -> Callable[[list[Any]], Any]:
     """Return the function that makes a batch of samples: the dataset's own, otherwise torch's."""
     return getattr(dataset, "collate", default_collate)

@@ -110,6 +110,35 @@ def test_other_data_are_refused_where_the_folder_changes_and_told_where_it_does_
     assert given.code == 0 and "note: the samples of train" in given.out and "exact in steps" not in given.out
 
 
+def test_the_sentence_tells_how_the_samples_differ(run, tmp_path, trained):
+    def told(steps):
+        given = run("train", "--resume=checkpoints/p", "--max-epoch=9", f"--train.max_steps={steps}")
+        assert given.code == 0, given.err
+        return next((line for line in given.out.splitlines() if line.startswith("note: the samples")), "")
+
+    assert told(5) == ""
+    (tmp_path / "pets/a/9.png").rename(tmp_path / "pets/a/9b.png")  # sorted as before
+    assert "as many files as before, of which some are renamed or others;" in told(6)
+    assert told(7) == ""
+    shutil.copy(tmp_path / "pets/b/9.png", tmp_path / "pets/b/99.png")
+    found = told(8)
+    assert "train has 15 samples, 14 before" in found or "val has 7 samples, 6 before" in found
+
+
+def test_files_that_moved_to_another_split_are_told(run, tmp_path):
+    photos(tmp_path / "pets/train", 6)
+    photos(tmp_path / "pets/val", 3, first=10)
+    assert run("train", "--run=p", *IMAGES, "--train-data-root=pets").code == 0
+    for name, other in (("0", "10"), ("1", "11")):
+        (tmp_path / f"pets/train/a/{name}.png").rename(tmp_path / f"pets/val/a/{name}.png")
+        (tmp_path / f"pets/val/a/{other}.png").rename(tmp_path / f"pets/train/a/{other}.png")
+    given = run("train", "--resume=checkpoints/p", "--max-epoch=2")
+    moved = (
+        "note: the samples of train and val are not those of before: the same files, which have moved from one split"
+    )
+    assert given.code == 0 and moved in given.out, given.out
+
+
 def test_val_knows_its_split_where_the_data_were_moved(run, tmp_path, trained):
     before = run("val", "checkpoints/p").out
     shutil.move(tmp_path / "pets", tmp_path / "moved")

@@ -19,7 +19,7 @@ from data.loading.cache import with_cache
 from data.loading.loader import Loader
 from data.loading.part import with_fraction
 from data.loading.transforms import make_transform
-from data.protocol import be_lenient, identity_of, meta_of
+from data.protocol import be_lenient, identity_of, meta_of, names_of
 from trainer.checkpointing.initial import load_initial, load_optimizers
 from trainer.checkpointing.weights import load_network_state
 from trainer.evaluate import meters_of
@@ -28,6 +28,7 @@ from trainer.losses._balanced import tensors_in, with_balance
 from trainer.losses._measure import check_mixed
 from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
+from trainer.parallel.batch_norm import synchronise
 from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
@@ -104,11 +105,15 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     dist.start(device)
     seed_everything(cfg.train)
     cfg, train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
+    if cfg.train.sync_batchnorm:
+        synchronise(task, device)
     prepare_networks(task, cfg.train, training=True)
     named = {"given": given.names()} if given.names() else {}
     parts = _assembled(cfg, device, (train, val), meta, task, named, say)
     if stored:
         parts.state.load_state_dict(stored, networks=False)
+        progress = parts.state.progress
+        progress.batch = parts.train_loader.batches_in(progress.samples)
     else:
         load_optimizers(parts.state.update, cfg, say)
     return parts
@@ -138,9 +143,9 @@ def _assembled(
     train_loader = serve(train, training=True, least=least_batch(task))
     val_loader = None if val is None else serve(val, training=False)
     about = {"fingerprint": fingerprint(device, train_loader.size), **about}
-    about["data"] = {
-        split: identity_of(dataset) for split, dataset in (("train", train), ("val", val)) if dataset is not None
-    }
+    splits = {"train": train} | ({} if val is None else {"val": val})
+    about["data"] = {split: identity_of(dataset) for split, dataset in splits.items()}
+    about["names"] = names_of(splits)
     if cfg.train.overfit:
         indices, again = train_loader.first(cfg.train.overfit), repeats(cfg.train, train_loader)
         val_loader = val_loader and serve(train, training=False).part(indices)

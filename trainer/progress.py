@@ -25,6 +25,7 @@ class Progress:
 
     epoch: int = 0  # the epoch in progress, from 0
     batch: int = 0  # batches of it that are done; the epoch's length: its validation is due
+    samples: int = 0  # of the epoch's order that are done, by all processes together
     step: int = 0  # training steps of the whole run
     validated: int = -1  # the step after which was validated last
     score: float | None = None  # of the last validation: the monitored metric, negative where more is better
@@ -189,8 +190,12 @@ class RowMeans:
     def state_dict(self) -> dict[str, Any]:
         return {k: [[n, float(v)] for n, v in rows] for k, rows in self.scalars.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.scalars = {k: [(n, v) for n, v in rows] for k, rows in state.items()}
+    def load_state_dict(self, *states: Mapping[str, Any]) -> None:
+        """Take the scalars of one rank, or of several whose rows become one."""
+        self.scalars = {}
+        for state in states:
+            for k, rows in state.items():
+                self.scalars.setdefault(k, []).extend((n, v) for n, v in rows)
 
 
 def scalar_fault(scalars: Any) -> str:

@@ -204,10 +204,11 @@ class RunState:
             self.swa.load_state_dict(state["swa"], next(self.task.parameters()).device)
         self.progress = Progress.from_state(state["progress"])
         self.freezing.apply(self.progress.epoch)
-        own = state["ranks"][dist.rank()] if dist.rank() < len(state["ranks"]) else None
+        # A new rank keeps its random numbers of the start; the losses of one that is gone go to another.
+        own = state["ranks"][dist.rank() :: dist.world_size()]
+        self.means.load_state_dict(*(rank["window"] for rank in own))
         if own:
-            self.means.load_state_dict(own["window"])
-            set_random_state(own["random"])
+            set_random_state(own[0]["random"])
 
 
 def fingerprint(device: torch.device, samples: int) -> dict[str, Any]:

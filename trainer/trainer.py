@@ -104,7 +104,7 @@ class Trainer:
         """Count, log, validate, save, and stop if asked to."""
         state, p, log = self.state, self.state.progress, self.cfg.log
         state.add_scalars(samples, scalars)
-        p.batch, p.step = p.batch + 1, p.step + 1
+        p.batch, p.samples, p.step = p.batch + 1, self.train_loader.taken(p.batch + 1), p.step + 1
         state.after_step()
         self.console.advance(scalars)
         self.saver.check()
@@ -127,7 +127,7 @@ class Trainer:
         for schedule in self.state.update.schedules():
             schedule.after_epoch()
         kept, dropped = p.choose_kept(train)
-        p.epoch, p.batch = p.epoch + 1, 0
+        p.epoch, p.batch, p.samples = p.epoch + 1, 0, 0
         self.save(kept, drop=dropped)
 
     def final_validation(self) -> None:

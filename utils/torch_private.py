@@ -70,9 +70,12 @@ def spare_compiler() -> None:
         setattr(own, "__dynamo_disable", own)  # torch looks for its result here
 
 
+BatchNorm = nn.modules.batchnorm._BatchNorm  # of any number of dimensions
+
+
 def is_batch_norm(module: nn.Module) -> bool:
     """Return whether a layer normalises over the batch, in any number of dimensions."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return isinstance(module, BatchNorm)
 
 
 def computes_in_bf16() -> bool:

@@ -1,4 +1,7 @@
-"""Loader: a split's batches; their order is a function of (seed, epoch), augmentation of (seed, epoch, index)."""
+"""Loader: a split's batches; their order is a function of (seed, epoch), augmentation of (seed, epoch, index).
+
+A batch is that of all processes together. How many there are decides only which process reads which of its samples.
+"""
 
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -28,12 +31,16 @@ __all__ = ["Loader", "looking", "spread"]
 
 # errors of the program; they do not mean that a worker was lost
 PROGRAM_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
+MOST_TOLD = 8  # shares of a batch that a sentence names
 PROBED = 8  # samples of a probe
 MAX_WORKER_LOSSES = 3  # worker processes that may be lost in one epoch; the last one ends the run
 
 
 class Loader:
-    """A split's batches, from any position of any epoch; batches before the position are not read."""
+    """A split's batches, from any position of any epoch; batches before the position are not read.
+
+    Each process reads a share of every batch: of 10 samples, four processes read 3, 3, 2 and 2.
+    """
 
     def __init__(
         self,
@@ -48,24 +55,25 @@ class Loader:
     ):
         """Prepare the batches; they come on `device`.
 
-        `say` announces lost processes that are replaced. A last training batch needs `least` samples on each rank.
+        `say` announces lost processes that are replaced. A rank needs `least` samples of a training batch.
         Pictures of a fused transform are sent to a GPU as bytes and normalised there. With `classes` the labels of
         batches (inputs, labels) are looked at: they must be numbers below it.
 
-        Raises ConfigError when threads are asked for but the samples draw from the process's random numbers; DataError
-        when there are training samples, but too few for a batch.
+        Raises ConfigError when threads are asked for but the samples draw from the process's random numbers, and for
+        more processes than a training batch has samples for; DataError when there are too few samples for a batch.
         """
         if not training and cfg.eval_batch_size is not None:
             cfg = replace(cfg, batch_size=cfg.eval_batch_size)
         if is_on_gpu(dataset):
             cfg = replace(cfg, num_workers=0, pin_memory=False)
         self.dataset, self.cfg, self.seed, self.training, self.say = dataset, cfg, seed, training, say
-        batch = cfg.batch_size * dist.world_size()  # type: ignore[operator]
-        self.sampler = sampler_of(dataset, cfg, batch) if training and len(dataset) else None  # type: ignore[arg-type]
+        assert cfg.batch_size != "auto", "a number takes its place before"
+        self.batch_size = cfg.batch_size  # of all processes together
+        self.sampler = (
+            sampler_of(dataset, cfg, self.batch_size) if training and len(dataset) else None  # type: ignore[arg-type]
+        )
         self.size: int = len(self.sampler or dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
-        assert cfg.batch_size != "auto", "a number takes its place before"
-        self.batch_size = cfg.batch_size
         self.order: Tensor | None = None  # of a part, see `part`
         self.samples = Samples(dataset, seed, late=device.type == "cuda", classes=classes)
         self.samples.population = None if self.sampler is None else self.sampler.population()
@@ -77,35 +85,45 @@ class Loader:
         self._threads: Threads | None = None
         if training and not len(self):
             raise DataError(
-                f"{self.size} training samples make no batch of {cfg.batch_size} for each of {dist.world_size()} "
-                "process(es); give more, or a smaller --batch-size, or leave out --data.drop_last"
+                f"{self.size} training samples make no batch of {cfg.batch_size}; give more, or a smaller "
+                "--batch-size, or leave out --data.drop_last"
             )
-
-        rest = self.size % (self.batch_size * dist.world_size())
-        if training and not cfg.drop_last and dist.world_size() <= rest < least * dist.world_size():
+        if training and self.batch_size < least * dist.world_size():
+            raise ConfigError(_too_many(self.batch_size, least))
+        if training and not cfg.drop_last and 0 < self.size % self.batch_size < least:
             say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
 
     def __len__(self) -> int:
-        """Return the number of batches an epoch, the same on every rank."""
-        whole = self.batch_size * dist.world_size()
-        rest = self.size % whole
-        # A last batch with too few samples for each rank is left out of training; validation leaves out nothing.
-        enough = rest >= self.least * dist.world_size()
-        partial = enough and not self.cfg.drop_last if self.training else rest > 0
-        return self.size // whole + partial
+        """Return the number of batches an epoch, the same for any number of processes."""
+        rest = self.size % self.batch_size
+        # A last batch too small to learn from is left out of training; validation leaves out nothing.
+        partial = rest >= self.least and not self.cfg.drop_last if self.training else rest > 0
+        return self.size // self.batch_size + partial
 
-    def global_weight(self, number: int) -> float:
-        """Return a batch's samples on all ranks over those of a full batch: 1.0, except for a short last one."""
-        whole = self.batch_size * dist.world_size()
-        return min(whole, self.size - number * whole) / whole
+    def taken(self, batches: int) -> int:
+        """Return how many samples of an epoch's order its first batches hold."""
+        return min(batches * self.batch_size, self.size)
+
+    def batches_in(self, samples: int) -> int:
+        """Return how many batches the first samples of an epoch's order are."""
+        return min(-(-samples // self.batch_size), len(self))
+
+    def tell_shares(self) -> str:
+        """Return in words how the processes share a batch."""
+        ranks, batch = dist.world_size(), self.batch_size
+        shares = [f"{len(range(rank, batch, ranks)):,}" for rank in range(min(ranks, MOST_TOLD))]
+        told = " + ".join(shares) + " + …" * (ranks > MOST_TOLD)
+        return f"{ranks} processes share each batch of {batch:,} samples (data.batch_size): {told}"
 
     def weights(self, number: int, samples: int) -> tuple[float, float]:
-        """Return how much a batch counts: this rank's samples over those of a full batch, and the mean over ranks."""
-        return samples / self.batch_size, self.global_weight(number)
+        """Return how much a batch counts: this rank's samples over a full share, and the mean of that over ranks."""
+        whole = self.taken(number + 1) - self.taken(number)
+        return samples * dist.world_size() / self.batch_size, whole / self.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) from batch `start` on, the batch on the device.
 
+        A rank without a share of a training batch gets samples of another one, to take part in the step, and no index.
         Raises the dataset's errors, for example DataError, and WorkerError when processes were lost too often.
         """
         batches = self._read_epoch(epoch, start)
@@ -148,8 +166,8 @@ class Loader:
         order = self._order(epoch) if self.order is None else self.order
         epoch = epoch if self.order is None else 0  # of a part: the same augmentation each time
         position, lost, count = start, 0, len(self)
-        # the last batch has fewer samples than there are ranks
-        count -= count > 0 and not len(self._rank_indices(order, count - 1))
+        while count and not len(self._rank_indices(order, count - 1)):
+            count -= 1  # a batch of validation with fewer samples than there are ranks
         if self._workers is not None and self._workers.count < self.cfg.num_workers:
             self._workers.close()  # the last epoch ended in the careful mode, with one process
             self._workers = None
@@ -165,7 +183,7 @@ class Loader:
                     if isinstance(batch, UserError):
                         raise batch
                     if indices:  # all samples of a batch of validation may be left out
-                        yield indices, batch
+                        yield indices if dist.rank() < self._sharers(position) else [], batch
                     position += 1
             except (UserError, MemoryError):
                 raise
@@ -239,9 +257,29 @@ class Loader:
         self._workers = self._threads = None
 
     def _rank_indices(self, order: Tensor, number: int) -> Tensor:
-        """Return this rank's part of a batch; each sample goes to one rank."""
-        whole = self.batch_size * dist.world_size()
-        return order[number * whole + dist.rank() : (number + 1) * whole : dist.world_size()]
+        """Return this rank's share of a batch; each sample goes to one rank."""
+        batch, sharers = order[self.taken(number) : self.taken(number + 1)], self._sharers(number)
+        if self.training and dist.rank() >= sharers:
+            return batch[: self.least]  # which count nothing here
+        return batch[dist.rank() :: sharers]
+
+    def _sharers(self, number: int) -> int:
+        """Return how many ranks share a batch: all, except for a last one that is too small."""
+        if not self.training:
+            return dist.world_size()
+        samples = self.taken(number + 1) - self.taken(number)
+        return min(dist.world_size(), max(1, samples // self.least))
+
+
+def _too_many(batch: int, least: int) -> str:
+    """Return in words that a batch has too few samples for the processes."""
+    why = f", and BatchNorm learns from {least} or more in each" if least > 1 else ""
+    fit = max(1, batch // least)
+    processes = f"at most {fit} processes" if fit > 1 else "one process"
+    return (
+        f"data.batch_size: {batch} samples a step are too few for {dist.world_size()} processes{why}; "
+        f"start {processes}, or take a larger --batch-size"
+    )
 
 
 def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:

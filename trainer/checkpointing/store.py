@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from trainer.checkpointing.older import brought_up
 from utils.errors import CheckpointError, NonFiniteError, StorageError
 from utils.files import TEMPORARY, fsync, open_regular, storage_error, write_durably
 
@@ -178,7 +179,7 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: its weights or its fingerprint are of another type; no run wrote that")
     if state["format"] != FORMAT:
         raise CheckpointError(f"{path}: has format {state['format']}, this version reads {FORMAT}")
-    return state
+    return brought_up(state)
 
 
 def _load(path: Path) -> Any:

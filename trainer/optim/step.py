@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from configs import Config
 from trainer.optim.schedule import Schedule
+from trainer.parallel.ddp import average_
 from trainer.parameters.groups import learnable
 from trainer.task import Weight
 from utils import dist
@@ -54,6 +55,13 @@ class OptimizerStep:
         self.weight: float | Tensor = 0.0  # of the open window, by which its gradients are divided
         self.counted = False  # whether the task counts; then each rank has a weight of its own
         self.window: list[int] = []  # the training steps whose gradients are in the open window
+        # whether this batch's gradients stay on their rank; whether the open window has such ones
+        self.apart = self.scattered = False
+
+    def begin_batch(self) -> bool:
+        """Return whether the ranks average their gradients in this batch, which closes the window."""
+        self.apart = self.calls + 1 < self.accumulate
+        return not self.apart
 
     def __call__(
         self,
@@ -65,8 +73,8 @@ class OptimizerStep:
     ) -> None:
         """Compute gradients; step when the window is full.
 
-        `rank_weight` is this rank's samples over those of a full batch, `global_weight` its mean over the ranks, which
-        average their gradients. `weight` takes their place where a loss is no mean over samples, see Update.
+        `rank_weight` is this rank's samples over a full share of a batch, `global_weight` its mean over the ranks,
+        which average their gradients. `weight` takes their place where a loss is no mean over samples, see Update.
         """
         if self.weighted:
             loss = loss * self._weigh(rank_weight, global_weight, weight)
@@ -74,6 +82,7 @@ class OptimizerStep:
             loss = self.scaler.scale(loss)
         loss.backward(inputs=inputs)
         self.calls += 1
+        self.scattered = self.apart and dist.world_size() > 1
         if self.closure:
             self.loss = loss.detach()
         elif self.calls >= self.accumulate:
@@ -82,13 +91,18 @@ class OptimizerStep:
     def _weigh(self, rank_weight: float, global_weight: float, weight: Weight) -> float | Tensor:
         """Add a loss's weight to the window's and return the factor of the loss."""
         if isinstance(weight, str):
-            return dist.world_size()  # ranks average, but a sum over all of them is asked for
+            # ranks average, but a sum over all of them is asked for; one without a share adds nothing
+            return dist.world_size() if rank_weight else 0
         self.counted = weight is not None
+        if weight is not None:
+            weight = weight if rank_weight else weight * 0
         self.weight = self.weight + (global_weight if weight is None else weight)
         return rank_weight if weight is None else weight
 
     def _divide(self) -> None:
         """Divide the gradients by the window's weight; those of a sum have none."""
+        if self.scattered:  # an epoch's last window, cut short
+            average_([p.grad for p in self.params if p.grad is not None])
         weight = float(self.weight)
         if self.counted and dist.world_size() > 1:
             weight = sum(dist.gather(weight)) / dist.world_size()
@@ -126,7 +140,7 @@ class OptimizerStep:
         """Empty the window."""
         for parameter in self.params:  # the optimizer's zero_grad() does the same, and 30 µs of bookkeeping
             parameter.grad = None
-        self.calls, self.weight, self.window = 0, 0.0, []
+        self.calls, self.weight, self.window, self.scattered = 0, 0.0, [], False
 
     def _gradient_norm(self) -> Tensor:
         return nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
@@ -137,15 +151,42 @@ class OptimizerStep:
 
     def state_dict(self) -> dict[str, Any]:
         """Optimizer, schedule, scaler and the open window with its gradients."""
-        gradients = [p.grad for p in self.params] if self.calls else []
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "scaler": self.scaler.state_dict(),
-            "window": {"calls": self.calls, "weight": float(self.weight), "gradients": gradients}
-            | ({"counted": True} if self.counted else {}),
+            "window": self._window_state(),
             "taken": self.taken,
         }
+
+    def _window_state(self) -> dict[str, Any]:
+        """Return the open window; of several ranks that have not shared its gradients yet, those of each."""
+        weight, gradients = float(self.weight), [p.grad for p in self.params] if self.calls else []
+        state = {"calls": self.calls, "weight": weight, "gradients": gradients}
+        if self.counted:
+            state["counted"] = True
+        if self.calls and dist.world_size() > 1:
+            own = [g if g is None else g.cpu() for g in gradients] if self.scattered else None
+            state["ranks"] = dist.gather([weight, own])
+        return state
+
+    def _load_window(self, window: Mapping[str, Any]) -> None:
+        """Open a window again; where there are other ranks than before, each has the mean of those."""
+        self.calls, self.weight, self.counted = window["calls"], window["weight"], window.get("counted", False)
+        gradients, self.window = window["gradients"], []
+        ranks, world = window.get("ranks", [[self.weight, None]]), dist.world_size()
+        if len(ranks) == world:
+            self.weight, own = ranks[dist.rank()]
+            self.scattered, gradients = own is not None, gradients if own is None else own
+        else:
+            if ranks[0][1] is not None:
+                gradients = means([rank[1] for rank in ranks])
+            # counts are summed over the ranks, and their gradients with them
+            scale = len(ranks) / world if self.counted and self.calls else 1.0
+            self.weight = scale * sum(weight for weight, _ in ranks) / len(ranks)
+            gradients = [g if g is None or scale == 1 else g * scale for g in gradients]
+        for parameter, gradient in zip(self.params, gradients, strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
@@ -156,12 +197,14 @@ class OptimizerStep:
             self.scaler.scale(
                 torch.zeros((), device=self.params[0].device)
             )  # otherwise an open window could not be closed
-        window = state["window"]
-        self.calls, self.weight, self.taken = window["calls"], window["weight"], state["taken"]
-        self.counted = window.get("counted", False)
-        self.window = []
-        for parameter, gradient in zip(self.params, window["gradients"], strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
+        self.taken = state["taken"]
+        self._load_window(state["window"])
+
+
+def means(ranks: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
+    """Return the mean of each tensor over the ranks; None counts as zeros."""
+    found = ([tensor for tensor in tensors if tensor is not None] for tensors in zip(*ranks, strict=True))
+    return [torch.stack(some).sum(0) / len(ranks) if some else None for some in found]
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

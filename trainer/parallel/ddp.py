@@ -1,23 +1,32 @@
 """Gradients and statistics that several processes share, by DistributedDataParallel."""
 
 import inspect
-from collections.abc import Callable, Container, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from trainer.parallel.batch_norm import SyncedBatchNorm
 from utils.dist import world_size
 
 __all__ = ["Step", "average_", "shared_step"]
+
+
+class Window(Protocol):
+    """The open window of a network's optimizer."""
+
+    def begin_batch(self) -> bool:
+        """Return whether the ranks average their gradients in this batch."""
+
 
 Step = Callable[[Any, Any], dict[str, Tensor]]  # of a task: batch and update to scalars
 
 
 def average_(tensors: Iterable[Tensor]) -> None:
-    """Replace each floating tensor by its mean over the ranks, in one message."""
+    """Replace each floating tensor by its mean over the ranks, in one message; sparse ones are left."""
     floats = [t for t in tensors if t.is_floating_point()]
     if world_size() == 1 or not floats:
         return
@@ -28,10 +37,10 @@ def average_(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def shared_step(task: Any, roles: Container[str]) -> Step:
+def shared_step(task: Any, roles: Mapping[str, Window]) -> Step:
     """Return `task.train_step` with the networks of these roles wrapped, so that ranks average their gradients.
 
-    Between steps the networks are bare.
+    Within a window of several batches they do so at its last one. Between steps the networks are bare.
     """
     if world_size() == 1:
         return task.train_step
@@ -39,10 +48,14 @@ def shared_step(task: Any, roles: Container[str]) -> Step:
     # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.
     new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
     unsynced: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+    norms = [layer for layer in task.modules() if isinstance(layer, SyncedBatchNorm)]
     wrapped = {role: DistributedDataParallel(net, **unsynced) for role, net in bare.items()}
 
     def step(batch: Any, update: Any) -> dict[str, Tensor]:
+        for layer in norms:
+            layer.idle = not update.rank_weight
         for role, net in wrapped.items():
+            net.require_backward_grad_sync = roles[role].begin_batch()
             setattr(task, role, net)
         try:
             return task.train_step(batch, update)

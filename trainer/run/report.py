@@ -19,6 +19,7 @@ from trainer.task import Task
 from trainer.watchers._thumbnails import guarded
 from trainer.watchers.pictures import CURVES
 from trainer.watchers.watcher import Run, Watcher
+from utils import dist
 from utils.errors import StorageError
 from utils.files import write_atomic
 from utils.runs.folder import RunFolder
@@ -69,6 +70,11 @@ def first_words(parts: Parts, path: Path, console: Console) -> None:
     machine += ["channels last"] * bool(train.channels_last) + ["compiled"] * train.compile
     parameters = ", ".join(f"{role} {count:,}" for role, count in networks)
     console.say(f"{path}: {parameters} parameters; {sizes}; {', '.join(machine)}")
+    if dist.world_size() > 1:
+        console.say(parts.train_loader.tell_shares())
+        if parts.train_loader.least > 1 and not train.sync_batchnorm:
+            say_how = "--train.sync_batchnorm=true takes the whole batch"
+            console.say(f"note: BatchNorm takes the statistics of each process's share; {say_how}")
     if told := parts.state.freezing.tell(parts.state.progress.epoch):
         console.say(told)
     if parts.state.swa:

@@ -55,6 +55,8 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
         console.say(f"passed over {reason}")
     given.refuse_others(state, source)
     cfg = _changed(state["config"], source, flags, console)
+    if each := state.get("each_process"):
+        console.say(f"data.batch_size: {each} in each process -> {cfg.data.batch_size} in all processes together")
     metrics = COMPONENTS["task"].get(cfg.task.name).metrics if given.task is None else given.task.metrics
     progress, monitor = (
         Progress.from_state(state["progress"]),
@@ -70,7 +72,7 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
         parts = build(cfg, console.say, state, given)
         parts.state.monitor.earlier_best = monitor.earlier_best
         moved = [key for key in PLACES if key in differences(load_stored(state["config"], source), cfg)]
-        same = _compare_data(state.get("data", {}), parts.state.about["data"], moved, console)
+        same = _compare_data(state, parts.state.about, moved, console)
         _compare_fingerprints(state.get("fingerprint", {}), parts.state.about["fingerprint"], same, console)
         for schedule in parts.state.update.schedules():
             if schedule.end < schedule.length:
@@ -123,29 +125,49 @@ def _earlier_best(best: Path, progress: Progress) -> Progress | None:
     return found if better else None
 
 
-def _compare_data(old: dict[str, str], new: dict[str, str], moved: Sequence[str], console: Console) -> bool:
+def _compare_data(stored: dict[str, Any], now: dict[str, Any], moved: Sequence[str], console: Console) -> bool:
     """Return whether the samples are those that the run began with, as far as their names and classes tell.
 
     Raises DataError when other ones lie where the flags say that the data are now.
     """
+    old, new = stored.get("data", {}), now["data"]
     others = [split for split in new if old.get(split, new[split]) != new[split]]
+    how = _difference(stored.get("names", {}), now["names"], others) or "names, classes or their number differ"
     if others and moved:
         raise DataError(
-            f"{', '.join(moved)}: other data lie there than the run was trained on: names, classes or number of the "
-            f"samples of {' and '.join(others)} differ; give the folder that holds the same files"
+            f"{', '.join(moved)}: other data lie there than the run was trained on, in {' and '.join(others)}: {how}; "
+            "give the folder that holds the same files"
         )
     if others:
         console.say(
-            f"note: the samples of {' and '.join(others)} are not those of before: names, classes or their number "
-            "differ; from here on it is another run, on other data"
+            f"note: the samples of {' and '.join(others)} are not those of before: {how}; from here on it is another "
+            "run, on other data"
         )
     return not others
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], others: Sequence[str]) -> str:
+    """Return in words how the samples of splits differ from those of before; empty where that was not noted."""
+    if not old or any(split not in old for split in others):
+        return ""
+    together = [sum(names for _, names in splits.values()) % 2**63 for splits in (old, new)]
+    if together[0] == together[1] and any(old[split] != new[split] for split in others):
+        return "the same files, which have moved from one split to another"
+    told = []
+    for split in others:
+        (before, names), (count, others_now) = old[split], new[split]
+        if count != before:
+            told.append(f"{split} has {count:,} samples, {before:,} before")
+        elif names != others_now:
+            told.append(f"in {split} as many files as before, of which some are renamed or others")
+        else:
+            told.append(f"in {split} the same names, with other classes or in another order")
+    return ", ".join(told)
 
 
 def _compare_fingerprints(old: dict[str, Any], new: dict[str, Any], same_data: bool, console: Console) -> None:
     different = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
     if not different:
         return
-    kept = same_data and old.get("processes") == new["processes"]
-    promise = "exact in steps and data, not in bits" if kept else "not exact: steps and samples are others"
+    promise = "exact in steps and data, not in bits" if same_data else "not exact: steps and samples are others"
     console.say(f"not the same set-up ({', '.join(different)}): from here on {promise}")

@@ -7,6 +7,7 @@ __all__ = [
     "CodeError",
     "ConfigError",
     "DataError",
+    "GroupError",
     "LinesError",
     "MemoryShortage",
     "NonFiniteError",
@@ -93,6 +94,16 @@ class MemoryShortage(UserError):
     """The device or the machine has no memory left."""
 
     exit_code = 8
+
+
+class GroupError(UserError):
+    """Another process of the group was lost; `late`: it is there, or its connection is, and does not answer."""
+
+    exit_code = 9
+
+    def __init__(self, message: str, late: bool = False):
+        super().__init__(message)
+        self.late = late
 
 
 class CodeError(UserError):

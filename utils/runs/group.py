@@ -1,0 +1,122 @@
+"""This process as one of a group that a launcher started: `train.processes`, torchrun, or srun; torch is not needed."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["LAUNCH", "end_with_launcher", "join_srun", "launch_id", "launched", "started", "take_turn"]
+
+LAUNCH = "DEEPTRAIN_LAUNCH"  # names the launch by our own launcher, also for the processes that it starts again
+PERIOD = 0.5  # s between two looks at the parent
+GRACE = 5.0  # s to save in, once the launcher is gone
+TURN = 0.5  # s by which the first process tells a mistake of all before the others
+CLOSED = 10.0  # s in which a launcher ends a process whose peer has gone
+FIRST_PORT, PORTS = 15_000, 20_000  # of jobs under SLURM
+HOSTS = re.compile(r"([^,\[]+)(?:\[([^\]]*)\])?(?:,|$)")
+
+
+def launched() -> bool:
+    """Return whether torchrun, or a similar launcher, started this process as one of a group."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def join_srun() -> None:
+    """Describe a task of `srun` in the variables of torchrun, if it is one of several and nothing is described yet."""
+    env = os.environ
+    if launched() or int(env.get("SLURM_STEP_NUM_TASKS", "1")) < 2 or "SLURM_PROCID" not in env:
+        return
+    env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], env["SLURM_STEP_NUM_TASKS"]
+    env["LOCAL_RANK"] = env.get("SLURM_LOCALID", "0")
+    here = env.get("SLURM_STEP_TASKS_PER_NODE", "1").partition("(")[0].partition(",")[0]  # as 4(x2),3
+    env.setdefault("LOCAL_WORLD_SIZE", here)
+    env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
+    job = int(env.get("SLURM_JOB_ID", "0")) * 7 + int(env.get("SLURM_STEP_ID", "0"))
+    env.setdefault("MASTER_PORT", str(FIRST_PORT + job % PORTS))
+    env.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of a list as SLURM writes it: node[07-12,20],other."""
+    found = HOSTS.match(nodes)
+    if found is None:
+        return nodes
+    return found[1] + re.split("[-,]", found[2])[0] if found[2] else found[1]
+
+
+def launch_id() -> str:
+    """Return what names this launch, also after its processes were started again; empty for a process of its own."""
+    env = os.environ
+    if env.get(LAUNCH):
+        return env[LAUNCH]
+    if not launched():
+        return ""
+    if env.get("SLURM_JOB_ID"):  # a requeued job keeps its number
+        return f"slurm-{env['SLURM_JOB_ID']}"
+    run = env.get("TORCHELASTIC_RUN_ID", "none")
+    return f"torchrun-{run}" if run != "none" else f"torchrun-{os.uname().nodename}-{os.getppid()}-{_birth()}"
+
+
+def _birth() -> str:
+    """Return the time at which the parent was started: its number alone may come again."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
+
+
+def started(run: str | None, command: Sequence[str]) -> Path | None:
+    """Return the folder of a run that this launch began and saved, by the same command; None if there is none.
+
+    One without a checkpoint is removed by the first process: it begins again. Call it before the group is joined: the
+    folder of a new run is made afterwards.
+    """
+    if not (launch := launch_id()):
+        return None
+    from utils.runs.folder import ROOT  # both are slow to import, and few commands need them
+    from utils.runs.record import read_record
+
+    for path in [ROOT / run] if run else sorted(ROOT.glob("*")):
+        record = read_record(path)
+        if record.get("launch") == launch and record.get("command") == list(command):
+            if list(path.glob("*.pth")):
+                return path
+            if os.environ.get("RANK") == "0":
+                shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def end_with_launcher() -> None:
+    """Save and stop once the launcher is gone, as an orphan would train on. Called in each process of a group."""
+    if LAUNCH not in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return  # the parent may be a shell, which is allowed to end
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(PERIOD)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)  # it waits for another process
+
+    threading.Thread(target=watch, name="watch launcher", daemon=True).start()
+
+
+def take_turn(lost: bool = False, late: bool = False) -> None:
+    """Wait before a mistake is told: the launcher ends this process if another one has told it, or is its cause.
+
+    `lost`: the mistake is that another process has gone; `late`: that one does not answer.
+    """
+    if not launched():
+        return
+    sys.stdout.flush()
+    rank = int(os.environ["RANK"])
+    wait = TURN if rank else 0.0
+    if lost:
+        wait = CLOSED + rank if not late else wait
+    time.sleep(wait + 0.01 * min(rank, 100))

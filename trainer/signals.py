@@ -47,10 +47,13 @@ class Signals:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         ending = self.stop and dist.world_size() > 1  # its launcher ends the others as soon as one has ended
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_IGN if ending else handler)  # type: ignore[arg-type]
+        if ending and kind is not None and not issubclass(kind, Stopped):
+            signal.signal(self.stop, signal.SIG_DFL)
+            os.kill(os.getpid(), self.stop)  # another one was lost, and tells it: no rank is left to save with
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number not in STOPPING:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from utils.errors import CodeError, ConfigError, GroupError, UserError
 from utils.optional import debugger
-from utils.runs.group import take_turn
+from utils.runs.group import leave, take_turn
 from utils.terminal import show
 from utils.words import reason_of
 
@@ -64,11 +64,13 @@ def answer(error: Exception) -> int:
         if (crash := _crash(error) or (error if told is None else None)) is not None:
             _look_back(crash)
     else:
-        take_turn(isinstance(told, GroupError), getattr(told, "late", False))
+        take_turn(told)
         if told is None:
             raise error
         show(LONG.sub(lambda match: f"{match[0][:100]}…", str(told)), error=True)
-    return told.exit_code if told is not None else UserError.exit_code
+    code = told.exit_code if told is not None else UserError.exit_code
+    leave(code)
+    return code
 
 
 def _crash(error: BaseException | None) -> BaseException | None:

@@ -70,7 +70,7 @@ def start(device: torch.device, timeout: float = TIMEOUT) -> None:
 def loss_of(error: BaseException) -> GroupError | None:
     """Return the error about a lost rank that an error of torch stands for; None for other errors.
 
-    A rank of this machine that was stopped (SIGSTOP) is ended: it would outlive the group.
+    A rank of this machine that was stopped (SIGSTOP) is continued, so that its launcher can end it.
     """
     known = isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST)
     if not dist.is_initialized() or not isinstance(error, RuntimeError) or not known:
@@ -78,7 +78,7 @@ def loss_of(error: BaseException) -> GroupError | None:
     if not any(sign in str(error) for sign in LATE):
         return GroupError("another process of the group has ended; --resume=… continues from the last save")
     stopped = [
-        f"process {rank} ({pid} on {host})" for rank, (host, pid) in enumerate(_group["peers"]) if _end(host, pid)
+        f"process {rank} ({pid} on {host})" for rank, (host, pid) in enumerate(_group["peers"]) if _continue(host, pid)
     ]
     named = f" ({', '.join(stopped)} was stopped)" if stopped else ""
     return GroupError(
@@ -88,13 +88,13 @@ def loss_of(error: BaseException) -> GroupError | None:
     )
 
 
-def _end(host: str, pid: int) -> bool:
-    """End a rank of this machine that is stopped. Returns whether it was."""
+def _continue(host: str, pid: int) -> bool:
+    """Continue a rank of this machine that is stopped: a signal would wait. Returns whether it was."""
     if host != socket.gethostname() or pid == os.getpid():
         return False
     with suppress(OSError):
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGCONT)
             return True
     return False
 

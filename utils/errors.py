@@ -7,6 +7,7 @@ __all__ = [
     "CodeError",
     "ConfigError",
     "DataError",
+    "DifferenceError",
     "GroupError",
     "LinesError",
     "MemoryShortage",
@@ -32,6 +33,10 @@ class ConfigError(UserError):
     """Mistakes in a config file or on the command line, one a line."""
 
     exit_code = 2
+
+
+class DifferenceError(ConfigError):
+    """A difference between the processes of a group; all of them raise it, and the first one tells it."""
 
 
 class DataError(UserError):

@@ -8,7 +8,7 @@ from configs import Config
 from data.protocol import identity_of
 from utils import dist
 from utils.config.convert import flatten, to_plain
-from utils.errors import ConfigError
+from utils.errors import DifferenceError
 from utils.runs import record
 
 __all__ = ["agree_on_config", "agree_on_data"]
@@ -18,7 +18,7 @@ LOCAL = ("data.train_data_root", "data.test_data_root", "data.dataset.root", "tr
 
 
 def agree_on_config(cfg: Config) -> None:
-    """Raise ConfigError, on every rank, unless all ranks have the same config, program and versions."""
+    """Raise DifferenceError, on every rank, unless all ranks have the same config, program and versions."""
     if dist.world_size() == 1:
         return
     facts = {key: value for key, value in flatten(to_plain(cfg)).items() if not key.startswith(LOCAL)}
@@ -27,13 +27,13 @@ def agree_on_config(cfg: Config) -> None:
 
 
 def agree_on_data(train: Dataset, val: Dataset | None) -> None:
-    """Raise ConfigError, on every rank, unless all have the same samples, at least one for each."""
+    """Raise DifferenceError, on every rank, unless all have the same samples, at least one for each."""
     if dist.world_size() == 1:
         return
     splits = {"train": train} if val is None else {"train": train, "val": val}
     _compare({f"the {split} split (names, classes or number)": identity_of(data) for split, data in splits.items()})
     if len(train) < dist.world_size():  # type: ignore[arg-type]
-        raise ConfigError(
+        raise DifferenceError(
             f"train.processes: {dist.world_size()} processes, and {len(train)} training samples;"  # type: ignore[arg-type]
             " start at most one process for each sample"
         )
@@ -48,7 +48,7 @@ def _compare(facts: dict[str, Any]) -> None:
             one, other = first.get(name, "not there"), others.get(name, "not there")
             if one != other:
                 shown = f": {one} and {other}" if len(f"{one}{other}") < 100 else ""
-                raise ConfigError(
+                raise DifferenceError(
                     f"{name} differs between process 0 and process {rank} of the group{shown}; all must be started "
                     "with the same command, program and data"
                 )

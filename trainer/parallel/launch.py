@@ -84,7 +84,9 @@ def _run_once(processes: int, command: Sequence[str], identity: str) -> Mapping[
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed"):  # each of them has a level of its own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="launch-") as logs:
         config = LaunchConfig(
             min_nodes=1,

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LAUNCH", "end_with_launcher", "join_srun", "launch_id", "launched", "started", "take_turn"]
+from utils.errors import DifferenceError, GroupError
+
+__all__ = ["LAUNCH", "end_with_launcher", "join_srun", "launch_id", "launched", "leave", "started", "take_turn"]
 
 LAUNCH = "DEEPTRAIN_LAUNCH"  # names the launch by our own launcher, also for the processes that it starts again
-PERIOD = 0.5  # s between two looks at the parent
-GRACE = 5.0  # s to save in, once the launcher is gone
-TURN = 0.5  # s by which the first process tells a mistake of all before the others
+PERIOD = 0.25  # s between two looks at the parent
+GRACE = 4.0  # s to save in, once the launcher is gone
+TURN = 3.0  # s by which the first process tells a mistake of all before the others
 CLOSED = 10.0  # s in which a launcher ends a process whose peer has gone
 FIRST_PORT, PORTS = 15_000, 20_000  # of jobs under SLURM
 HOSTS = re.compile(r"([^,\[]+)(?:\[([^\]]*)\])?(?:,|$)")
@@ -107,16 +109,23 @@ def end_with_launcher() -> None:
     threading.Thread(target=watch, name="watch launcher", daemon=True).start()
 
 
-def take_turn(lost: bool = False, late: bool = False) -> None:
-    """Wait before a mistake is told: the launcher ends this process if another one has told it, or is its cause.
-
-    `lost`: the mistake is that another process has gone; `late`: that one does not answer.
-    """
+def take_turn(told: Exception | None) -> None:
+    """Wait before a mistake is told: the launcher ends this process if another one has told it, or is its cause."""
     if not launched():
         return
-    sys.stdout.flush()
     rank = int(os.environ["RANK"])
+    if isinstance(told, DifferenceError) and rank:
+        leave(told.exit_code)
     wait = TURN if rank else 0.0
-    if lost:
-        wait = CLOSED + rank if not late else wait
+    if isinstance(told, GroupError) and not told.late:
+        wait += CLOSED
     time.sleep(wait + 0.01 * min(rank, 100))
+
+
+def leave(code: int) -> None:
+    """End this process of a group at once, after its mistake was told: a peer that is gone would not be waited for."""
+    if launched():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)

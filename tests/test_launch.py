@@ -55,7 +55,9 @@ def begun(start, tmp_path):
     """A launch whose run has taken some steps: its launcher, and its processes by rank."""
 
     def command(*arguments: str) -> tuple[subprocess.Popen, dict[int, int]]:
-        process = start("train", "--run=a", *TWO, *LONG, *arguments)
+        given = {word.partition("=")[0] for word in arguments}
+        flags = [word for word in (*TWO, *LONG) if word.partition("=")[0] not in given]
+        process = start("train", "--run=a", *flags, *arguments)
         assert until(lambda: step_of(tmp_path) >= 40, 120, process), process.communicate()
         return process, ranks(tmp_path)
 
@@ -125,11 +127,24 @@ def test_a_killed_launcher_leaves_no_orphan(begun, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_its_code_passes_through(begun, tmp_path, number, code):
-    process, _ = begun("--print-freq=100000", "--train.save_steps=1000") if number == -1 else begun()
+    process, _ = begun("--max-epoch=100000", "--train.max_steps=100000")
     process.send_signal(number)
     given, out, err = told(process)
     assert (given, err) == (code, "") and "saved; continue with --resume=checkpoints/a" in out
     assert state("a", folder=tmp_path)["progress"]["step"] > 40 and not ranks(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_signal_saves_soon_however_seldom_rows_are_written(start, tmp_path):
+    flags = ["--print-freq=1000000", "--train.max_steps=1000000", "--max-epoch=100000"]
+    process = start("train", "--run=a", *(word for word in TWO if "save_steps" not in word), *flags)
+    last = tmp_path / "checkpoints" / "a" / "last.pth"
+    assert until(lambda: last.exists(), 120, process)
+    time.sleep(5)
+    began = time.time()
+    process.terminate()
+    assert told(process)[0] == 143
+    assert last.stat().st_mtime - began < 8  # 5 on a quiet machine
 
 
 @pytest.mark.slow
@@ -225,6 +240,28 @@ def test_torchrun_starts_again_and_goes_on(tmp_path):
     os.kill(ranks(tmp_path)[1], signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "resuming" in out and out.count("done: 600 steps") == 1, err
+
+
+@pytest.mark.slow
+def test_a_run_that_another_node_takes_ends_with_a_sentence(start, tmp_path):
+    """As where a network disk has no locks for all nodes: the one that came later has the folder."""
+    process = start("train", "--run=a", *(word for word in TWO if "processes" not in word), "--max-epoch=100000")
+    owner = tmp_path / "checkpoints" / "a" / ".owner"
+    assert until(lambda: step_of(tmp_path) >= 40, 120, process), process.communicate()
+    owner.write_text("process 5 on node2")
+    code, _, err = told(process)
+    assert code == 5 and "is trained by process 5 on node2, too" in err and len(err.splitlines()) == 1
+
+
+def test_python_trains_in_one_process_and_says_so(run):
+    from configs import load
+    from trainer import fit
+
+    given = run("train", "--run=x", "--train.processes=0")
+    assert given.code == 2
+    values = {"train.processes": 2, "train.max_steps": 1, "log.visdom": False, "log.pictures": False}
+    fit(load("default", values, model="MLP"), run="a")
+    assert state("a")["config"]["train"]["processes"] == 1
 
 
 def test_srun_is_understood(monkeypatch):

@@ -20,7 +20,7 @@ __all__ = ["launch", "number_of_processes"]
 
 ATTEMPTS = 3  # times that the processes are started again without a new checkpoint in between
 SETTINGS = {
-    "TORCH_CPP_LOG_LEVEL": "FATAL",  # of what torch prints by itself nothing helps
+    "TORCH_CPP_LOG_LEVEL": "FATAL",  # lines of torch that name no remedy
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # its keys of the processes before would confuse those after them
     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",  # s that stopping processes have to save in
 }

@@ -30,8 +30,8 @@ from configs.schema import Train
 from utils.config.cli import Flag
 from utils.errors import ConfigError
 from utils.runs.children import end_with_parent
-from utils.runs.folder import newest_unfinished, refuse_name
-from utils.runs.group import end_with_launcher, join_srun, launched, started
+from utils.runs.folder import newest_unfinished, refuse_name, started
+from utils.runs.group import end_with_launcher, join_srun, launched
 
 __all__ = ["OPTIONS", "run"]
 

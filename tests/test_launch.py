@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import PLAIN, ROOT, rows, state
 
-from utils.runs.group import first_host, join_srun, launch_id, started
+from utils.runs.folder import started
+from utils.runs.group import first_host, join_srun, launch_id
 
 TWO = ["--train.processes=2", "--model=MLP", "--optim=SGD", "--lr=0.1", "--train.save_steps=20", *PLAIN]
 LONG = ["--max-epoch=1000", "--train.max_steps=600"]

@@ -13,7 +13,8 @@ from pathlib import Path
 from configs.schema import Train
 from utils.errors import ConfigError, GroupError
 from utils.runs.children import MAIN, visible_gpus
-from utils.runs.group import LAUNCH, started
+from utils.runs.folder import started
+from utils.runs.group import LAUNCH
 from utils.terminal import show
 
 __all__ = ["launch", "number_of_processes"]

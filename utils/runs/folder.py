@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import write_atomic
 from utils.runs import requests
-from utils.runs.group import launched
+from utils.runs.group import launch_id, launched
 from utils.words import suggest
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "refuse_unless_run",
     "run_name",
     "run_path",
+    "started",
 ]
 
 ROOT = Path("checkpoints")
@@ -210,6 +212,26 @@ def newest_unfinished() -> Path:
         busy = f" that is not being trained ({open_runs[0].name} is)" if open_runs else ""
         raise CheckpointError(f"--resume: no unfinished run in {ROOT}{busy}; name one as in --resume={ROOT}/NAME")
     return found
+
+
+def started(run: str | None, command: Sequence[str]) -> Path | None:
+    """Return the folder of a run that this launch began and saved, by the same command; None if there is none.
+
+    One without a checkpoint is removed by the first process: it begins again. Call it before the group is joined: the
+    folder of a new run is made afterwards.
+    """
+    if not (launch := launch_id()):
+        return None
+    from utils.runs.record import read_record  # not for every command that names a folder
+
+    for path in [ROOT / run] if run else sorted(ROOT.glob("*")):
+        record = read_record(path)
+        if record.get("launch") == launch and record.get("command") == list(command):
+            if list(path.glob("*.pth")):
+                return path
+            if os.environ.get("RANK") == "0":
+                shutil.rmtree(path, ignore_errors=True)
+    return None
 
 
 def is_owned(path: Path) -> bool:

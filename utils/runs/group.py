@@ -2,18 +2,16 @@
 
 import os
 import re
-import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import DifferenceError, GroupError
 
-__all__ = ["LAUNCH", "end_with_launcher", "join_srun", "launch_id", "launched", "leave", "started", "take_turn"]
+__all__ = ["LAUNCH", "end_with_launcher", "join_srun", "launch_id", "launched", "leave", "take_turn"]
 
 LAUNCH = "DEEPTRAIN_LAUNCH"  # names the launch by our own launcher, also for the processes that it starts again
 PERIOD = 0.25  # s between two looks at the parent
@@ -70,27 +68,6 @@ def _birth() -> str:
     with suppress(OSError, IndexError):
         return Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
     return ""
-
-
-def started(run: str | None, command: Sequence[str]) -> Path | None:
-    """Return the folder of a run that this launch began and saved, by the same command; None if there is none.
-
-    One without a checkpoint is removed by the first process: it begins again. Call it before the group is joined: the
-    folder of a new run is made afterwards.
-    """
-    if not (launch := launch_id()):
-        return None
-    from utils.runs.folder import ROOT  # both are slow to import, and few commands need them
-    from utils.runs.record import read_record
-
-    for path in [ROOT / run] if run else sorted(ROOT.glob("*")):
-        record = read_record(path)
-        if record.get("launch") == launch and record.get("command") == list(command):
-            if list(path.glob("*.pth")):
-                return path
-            if os.environ.get("RANK") == "0":
-                shutil.rmtree(path, ignore_errors=True)
-    return None
 
 
 def end_with_launcher() -> None:

@@ -17,6 +17,7 @@ from utils.runs.group import first_host, join_srun, launch_id
 
 TWO = ["--train.processes=2", "--model=MLP", "--optim=SGD", "--lr=0.1", "--train.save_steps=20", *PLAIN]
 LONG = ["--max-epoch=1000", "--train.max_steps=600"]
+ENDLESS = ["--max-epoch=100000", "--train.max_steps=1000000"]
 
 
 def ranks(folder: Path) -> dict[int, int]:
@@ -120,7 +121,7 @@ def test_a_frozen_process_is_told_in_time(begun, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_launcher_leaves_no_orphan(begun, tmp_path):
-    process, _ = begun()
+    process, _ = begun(*ENDLESS)
     process.kill()
     assert until(lambda: not ranks(tmp_path), 15), ranks(tmp_path)
 
@@ -128,7 +129,7 @@ def test_a_killed_launcher_leaves_no_orphan(begun, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_its_code_passes_through(begun, tmp_path, number, code):
-    process, _ = begun("--max-epoch=100000", "--train.max_steps=100000")
+    process, _ = begun(*ENDLESS)
     process.send_signal(number)
     given, out, err = told(process)
     assert (given, err) == (code, "") and "saved; continue with --resume=checkpoints/a" in out
@@ -150,7 +151,7 @@ def test_a_signal_saves_soon_however_seldom_rows_are_written(start, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_for_one_process_stops_all(begun, tmp_path):
-    process, pids = begun()
+    process, pids = begun(*ENDLESS)
     os.kill(pids[1], signal.SIGTERM)
     code, out, err = told(process)
     assert (code, err) == (143, "") and "stopped after step" in out and not ranks(tmp_path)
@@ -158,7 +159,7 @@ def test_a_signal_for_one_process_stops_all(begun, tmp_path):
 
 @pytest.mark.slow
 def test_no_two_groups_train_one_run(begun, start, tmp_path):
-    process, _ = begun()
+    process, _ = begun(*ENDLESS)
     code, _, err = told(start("train", "--resume=checkpoints/a", "--train.processes=2"))
     assert code == 2 and "in use by process" in err and len(err.splitlines()) == 1
     process.terminate()

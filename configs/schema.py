@@ -84,6 +84,10 @@ class Train:
     max_minutes: Annotated[float, Range(0)] | None = None  # end after so many minutes of training, with a save
     seed: Annotated[int, Range(0, 2**31)] = 0  # decides weights, order of samples, augmentation, dropout
     use_gpu: Literal["auto", True, False] = "auto"  # train on a GPU; auto: if there is one
+    # processes that train together on this machine; auto: one for each GPU. A resumed run takes 1 unless it is told
+    processes: Annotated[int | Literal["auto"], Range(1, 1024)] = 1
+    devices: tuple[int, ...] | None = None  # numbers of the GPUs to train on, as [0, 1]; null: all
+    dist_timeout: Annotated[float, Range(1, 86_400)] = 60  # seconds until a process that does not answer counts as lost
     # number format of the forward pass (autocast); auto: bf16 if the machine computes in it, otherwise fp16 on a GPU,
     # fp32 on a CPU
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"

@@ -28,6 +28,7 @@ from trainer.losses._balanced import tensors_in, with_balance
 from trainer.losses._measure import check_mixed
 from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
+from trainer.parallel.agreement import agree_on_config, agree_on_data
 from trainer.parallel.batch_norm import synchronise
 from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
@@ -101,14 +102,16 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     Raises ConfigError, DataError or CheckpointError for what does not fit together.
     """
     device = choose_device(cfg.train.use_gpu)
+    dist.start(device, cfg.train.dist_timeout)
+    agree_on_config(cfg)
     cfg = resolve_auto(cfg, device)
-    dist.start(device)
     seed_everything(cfg.train)
     cfg, train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
     if cfg.train.sync_batchnorm:
         synchronise(task, device)
     prepare_networks(task, cfg.train, training=True)
     named = {"given": given.names()} if given.names() else {}
+    agree_on_data(train, val)
     parts = _assembled(cfg, device, (train, val), meta, task, named, say)
     if stored:
         parts.state.load_state_dict(stored, networks=False)

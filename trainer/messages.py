@@ -7,6 +7,7 @@ from types import FrameType
 from torch import Tensor, nn
 
 from configs import COMPONENTS, Config
+from utils import dist
 from utils.blame import code_error, place_of, place_of_method
 from utils.errors import CodeError, ConfigError, DataError, MemoryShortage, is_memory_shortage
 
@@ -48,6 +49,8 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, ValueError, IndexError, AssertionError) as error:
+        if lost := dist.loss_of(error):
+            raise lost from error
         if is_memory_shortage(error):
             raise _memory_shortage(cfg, training) from error
         told, layer = (

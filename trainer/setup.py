@@ -13,6 +13,7 @@ from torch import nn
 
 from configs import Config
 from configs.schema import Train
+from utils import dist
 from utils.device import has_bf16
 
 __all__ = ["prepare_networks", "seed_everything", "resolve_auto"]
@@ -33,7 +34,8 @@ def resolve_auto(cfg: Config, device: torch.device) -> Config:
     if last == "auto":
         last = precision != "fp32" and (device.type == "cuda" or has_bf16(device))
     data = replace(cfg.data, batch_size=FIRST_BATCH) if cfg.data.batch_size == "auto" else cfg.data
-    return replace(cfg, data=data, train=replace(train, precision=precision, channels_last=last))
+    train = replace(train, precision=precision, channels_last=last, processes=dist.local_size())
+    return replace(cfg, data=data, train=train)
 
 
 def prepare_networks(task: nn.Module, train: Train, training: bool = False) -> None:

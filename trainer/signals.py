@@ -13,6 +13,7 @@ __all__ = ["Signals", "Stopped"]
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
 AGREE = 3.0  # s between two agreements of ranks
+TWICE = 2.0  # s in which a second signal is the same one for several ranks
 STOPPING = (signal.SIGINT, signal.SIGTERM, HANGUP)
 
 
@@ -35,6 +36,7 @@ class Signals:
         self.agreed, self.since, self.next = -1, 0.0, 0  # step and time of the last agreement of ranks, the next step
         self.stop = 0  # the number of the signal that asks to stop
         self.save = 0  # whether SIGUSR1 came
+        self.noted = 0.0  # when it came
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Signals":
@@ -45,19 +47,25 @@ class Signals:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        ending = self.stop and dist.world_size() > 1  # its launcher ends the others as soon as one has ended
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if ending else handler)  # type: ignore[arg-type]
+        if ending and kind is not None and not issubclass(kind, Stopped):
+            signal.signal(self.stop, signal.SIG_DFL)
+            os.kill(os.getpid(), self.stop)  # another one was lost, and tells it: no rank is left to save with
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number not in STOPPING:
             self.save = 1
+        elif self.stop and dist.world_size() > 1 and time.monotonic() - self.noted < TWICE:
+            return  # from the launcher and from the system, as when a job is cancelled
         elif self.stop and number != HANGUP:
             if hasattr(sys, "ps1") or "ipykernel" in sys.modules:  # a notebook would lose everything in its memory
                 raise KeyboardInterrupt
             os._exit(128 + number)  # the files on disk are whole at any moment, and nothing more needs an orderly end
         else:
-            self.stop = self.stop or number
+            self.stop, self.noted = self.stop or number, time.monotonic()
 
     def raise_if_stopping(self) -> None:
         """Raises Stopped, if asked to stop, within work that can be repeated; one of several ranks goes on."""

@@ -9,8 +9,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 
-from utils.errors import CodeError, ConfigError, UserError
+from utils.errors import CodeError, ConfigError, GroupError, UserError
 from utils.optional import debugger
+from utils.runs.group import leave, take_turn
 from utils.terminal import show
 from utils.words import reason_of
 
@@ -57,16 +58,19 @@ def answer(error: Exception) -> int:
 
     Raises the error again if it is a bug of ours. After a crash --debug opens a debugger, on a terminal.
     """
-    told = error if isinstance(error, UserError) else _missing_package(error) or code_error(error)
+    told = error if isinstance(error, UserError) else _loss(error) or _missing_package(error) or code_error(error)
     if DEBUG.get():
         sys.excepthook(type(error), error, error.__traceback__)
         if (crash := _crash(error) or (error if told is None else None)) is not None:
             _look_back(crash)
-    elif told is None:
-        raise error
-    elif not isinstance(told, ConfigError) or os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ:
+    else:
+        take_turn(told)
+        if told is None:
+            raise error
         show(LONG.sub(lambda match: f"{match[0][:100]}…", str(told)), error=True)
-    return told.exit_code if told is not None else UserError.exit_code
+    code = told.exit_code if told is not None else UserError.exit_code
+    leave(code)
+    return code
 
 
 def _crash(error: BaseException | None) -> BaseException | None:
@@ -95,6 +99,12 @@ def _as_far_as_users(trace: TracebackType | None) -> TracebackType | None:
     for one in reversed(frames[: last + 1]):
         trace = TracebackType(trace, one.tb_frame, one.tb_lasti, one.tb_lineno)
     return trace
+
+
+def _loss(error: Exception) -> GroupError | None:
+    """Return the error about a lost process of the group that an error stands for; without a group there is none."""
+    group = sys.modules.get("utils.dist")
+    return group.loss_of(error) if group is not None else None
 
 
 def _missing_package(error: Exception) -> ConfigError | None:

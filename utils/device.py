@@ -32,7 +32,7 @@ def choose_device(use_gpu: str | bool) -> torch.device:
     if dist.local_rank() >= torch.cuda.device_count():
         raise ConfigError(
             f"train.use_gpu: process {dist.local_rank()} of this machine has no GPU, there are "
-            f"{torch.cuda.device_count()}; give torchrun a smaller --nproc-per-node, or --use-gpu=false"
+            f"{torch.cuda.device_count()}; start fewer processes (--train.processes), or --use-gpu=false"
         )
     device = torch.device("cuda", dist.local_rank())
     _refuse_without_kernels(device)

@@ -1,14 +1,20 @@
 """torchrun's process group, or a group of one process; every function works in both."""
 
 import os
+import signal
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from utils.errors import ConfigError, GroupError
+from utils.runs.group import launched
 from utils.torch_private import group_store
 
 __all__ = [
@@ -17,6 +23,8 @@ __all__ = [
     "gather",
     "is_main",
     "local_rank",
+    "local_size",
+    "loss_of",
     "others_wait",
     "rank",
     "start",
@@ -25,17 +33,70 @@ __all__ = [
 ]
 
 LOOK = 0.2  # s between two looks of a rank that waits
+TIMEOUT = 60.0  # s, where no config says otherwise
+LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
+LATE = ("timed out", "timeout", "Timed out", "Timeout")
+_group: dict[str, Any] = {"timeout": TIMEOUT, "peers": []}  # (host, process id) of each rank
 
 
-def start(device: torch.device) -> None:
-    """Join the group that torchrun's environment describes, if there is one: nccl on GPUs, gloo elsewhere."""
-    if launched() and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+def start(device: torch.device, timeout: float = TIMEOUT) -> None:
+    """Join the group that the launcher's environment describes, if there is one: nccl on GPUs, gloo elsewhere.
+
+    A rank that does not answer within `timeout` seconds counts as lost.
+    Raises ConfigError for a port that is in use, GroupError when another rank does not come.
+    """
+    if not launched() or dist.is_initialized():
+        return
+    _group["timeout"] = timeout
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
+        _group["peers"] = gather((socket.gethostname(), os.getpid()))
+    except (RuntimeError, ValueError) as error:
+        port = os.environ.get("MASTER_PORT", "")
+        if "EADDRINUSE" in str(error) or "already in use" in str(error):
+            raise ConfigError(
+                f"MASTER_PORT={port}: another program uses this port; take another one, or train.processes, which "
+                "finds a free one"
+            ) from error
+        if isinstance(error, ValueError):
+            raise ConfigError(f"the launcher's environment describes no group: {error}") from error
+        raise GroupError(
+            f"the {os.environ['WORLD_SIZE']} processes did not find one another within {timeout:g} s "
+            f"(train.dist_timeout) at {os.environ.get('MASTER_ADDR')}:{port}; see whether all of them were started",
+            late=True,
+        ) from error
 
 
-def launched() -> bool:
-    """Return whether torchrun, or a similar launcher, started this process as one of a group."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+def loss_of(error: BaseException) -> GroupError | None:
+    """Return the error about a lost rank that an error of torch stands for; None for other errors.
+
+    A rank of this machine that was stopped (SIGSTOP) is continued, so that its launcher can end it.
+    """
+    known = isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST)
+    if not dist.is_initialized() or not isinstance(error, RuntimeError) or not known:
+        return None
+    if not any(sign in str(error) for sign in LATE):
+        return GroupError("another process of the group has ended; --resume=… continues from the last save")
+    stopped = [
+        f"process {rank} ({pid} on {host})" for rank, (host, pid) in enumerate(_group["peers"]) if _continue(host, pid)
+    ]
+    named = f" ({', '.join(stopped)} was stopped)" if stopped else ""
+    return GroupError(
+        f"another process of the group did not answer within {_group['timeout']:g} s{named}, see train.dist_timeout; "
+        "--resume=… continues from the last save",
+        late=True,
+    )
+
+
+def _continue(host: str, pid: int) -> bool:
+    """Continue a rank of this machine that is stopped: a signal would wait. Returns whether it was."""
+    if host != socket.gethostname() or pid == os.getpid():
+        return False
+    with suppress(OSError):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            os.kill(pid, signal.SIGCONT)
+            return True
+    return False
 
 
 def stop(failed: bool = False) -> None:
@@ -56,6 +117,11 @@ def rank() -> int:
 def local_rank() -> int:
     """Return the rank within this machine, which is the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_size() -> int:
+    """Return the number of processes of the group on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) if launched() else 1
 
 
 def world_size() -> int:

@@ -7,6 +7,8 @@ __all__ = [
     "CodeError",
     "ConfigError",
     "DataError",
+    "DifferenceError",
+    "GroupError",
     "LinesError",
     "MemoryShortage",
     "NonFiniteError",
@@ -31,6 +33,10 @@ class ConfigError(UserError):
     """Mistakes in a config file or on the command line, one a line."""
 
     exit_code = 2
+
+
+class DifferenceError(ConfigError):
+    """A difference between the processes of a group; all of them raise it, and the first one tells it."""
 
 
 class DataError(UserError):
@@ -93,6 +99,16 @@ class MemoryShortage(UserError):
     """The device or the machine has no memory left."""
 
     exit_code = 8
+
+
+class GroupError(UserError):
+    """Another process of the group was lost; `late`: it is there, or its connection is, and does not answer."""
+
+    exit_code = 9
+
+    def __init__(self, message: str, late: bool = False):
+        super().__init__(message)
+        self.late = late
 
 
 class CodeError(UserError):

@@ -10,7 +10,9 @@ from utils.runs.requests import FILE, read_interventions, write_interventions
 __all__ = ["CHANGEABLE", "PLACES", "inherit_requests"]
 
 # Keys that may change on resume. Any other change would make it another run.
-CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "data.loader", "log.")
+LENGTH = ("train.max_epoch", "train.max_steps", "train.max_minutes")
+PROCESSES = ("train.processes", "train.devices", "train.dist_timeout")  # their number is no part of a run
+CHANGEABLE = (*LENGTH, "data.num_workers", "data.loader", *PROCESSES, "log.")
 # The data may lie elsewhere: names and split are compared with those that the run began with.
 PLACES = ("data.train_data_root", "data.test_data_root", "data.dataset.root")
 

@@ -17,6 +17,7 @@ from utils import dist
 from utils.config.convert import flatten, to_plain
 from utils.errors import StorageError
 from utils.runs import record
+from utils.runs.group import launch_id
 from utils.runs.record import read_record, write_record
 
 __all__ = ["Origin", "Recorder", "Place", "begin_record", "data_paths", "hardware"]
@@ -36,7 +37,8 @@ class Origin(NamedTuple):
 
 def begin_record(path: Path, origin: Origin) -> None:
     """Write how a new run was asked for. Raises StorageError."""
-    write_record(path, {"command": list(origin.command), "places": dict(origin.places), "folder": os.getcwd()})
+    known = {"command": list(origin.command), "places": dict(origin.places), "folder": os.getcwd()}
+    write_record(path, known | ({"launch": launch_id()} if launch_id() else {}))
 
 
 class Recorder(Watcher):

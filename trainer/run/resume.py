@@ -97,6 +97,7 @@ def _changed(stored: dict[str, Any], source: Path, flags: Sequence[Flag], consol
 
     Raises ConfigError for a change that would make it another run.
     """
+    stored = {**stored, "train": {**stored.get("train", {}), "processes": dist.local_size()}}
     cfg = load_stored(stored, source, flags)
     changed = differences(load_stored(stored, source), cfg)
     if wrong := [key for key in changed if not key.startswith(CHANGEABLE) and key not in PLACES]:

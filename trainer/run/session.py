@@ -52,6 +52,8 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
     if cfg.data.balance_classes:
         console.say("note: data.balance_classes is another name for data.sampler=ClassBalanced")
+    if cfg.train.processes not in (1, "auto", dist.local_size()):
+        console.say(f"note: train.processes is for the command train; processes here: {dist.local_size()}")
     if run is not None and dist.is_main():
         refuse_name(run)  # not after an hour of reading data
     with explain_torch_errors(cfg):

@@ -1,7 +1,8 @@
 """The outlets of a run: journal, console, TensorBoard, visdom, checkpoints and watchers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from configs import COMPONENTS, Config
@@ -49,11 +50,19 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
         sinks.append(durable[-1])
     if cfg.log.visdom:
         sinks.append(_visdom(cfg, path, console))
-    saver = Saver(Store(path), cfg.train.save_in_background, lambda: [sink.sync() for sink in durable])
+    before = partial(_before_save, folder, durable)
+    saver = Saver(Store(path), cfg.train.save_in_background, before)
     watchers: list[Watcher] = [Status(folder, parts.state), Recorder(), Chance(first=not rehearsed), *_watchers(cfg)]
     watchers[1:1] = [] if rehearsed else [FirstSteps()]
     watchers += [Overfit()] if cfg.train.overfit else []
     return Outlets(console, Logger(sinks, journal), saver, watchers)
+
+
+def _before_save(folder: RunFolder, durable: Sequence[Journal | TensorBoard]) -> None:
+    """Make everything written so far durable, in a folder that is still this process's own."""
+    folder.refuse_if_taken()
+    for sink in durable:
+        sink.sync()
 
 
 def _possible(cfg: Config, console: Console) -> Config:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-__all__ = ["Pool", "Process", "end_with_parent"]
+__all__ = ["Pool", "Process", "end_with_parent", "visible_gpus"]
 
 WATCHED = "DEEPTRAIN_PARENT"  # set for a process whose stdin ends with its parent
 PERIOD = 0.05  # s between two looks at the children
@@ -82,7 +82,7 @@ class Pool:
     def __init__(self, jobs: int, begin: Callable[[Sequence[str], Path, Mapping[str, str]], Running] = Process):
         """Make an empty pool; `begin` starts a child, by default on this machine."""
         self.jobs, self.running, self.stopped = jobs, dict[int, tuple[str, Running]](), 0
-        self.begin, self.gpus = begin, _gpus() if jobs > 1 else []
+        self.begin, self.gpus = begin, visible_gpus() if jobs > 1 else []
 
     def free(self) -> bool:
         """Return whether another child may start."""
@@ -137,7 +137,7 @@ class Pool:
         return share
 
 
-def _gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Return the numbers of the GPUs that this process may use, without importing torch."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in chosen.split(",") if name]

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from filelock import FileLock, Timeout
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import write_atomic
 from utils.runs import requests
+from utils.runs.group import launch_id, launched
 from utils.words import suggest
 
 __all__ = [
@@ -26,11 +29,14 @@ __all__ = [
     "refuse_unless_run",
     "run_name",
     "run_path",
+    "started",
 ]
 
 ROOT = Path("checkpoints")
 CHECKPOINT_NAME = re.compile(r"(last|previous|best|rescue|epoch-\d+)\.pth")
 LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
+GROUP_TIMEOUT = 3.0  # s: the processes of a killed one, started again, wait until its data workers are gone
+OWNER = ".owner"  # names the process that took the lock last
 STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
 CHILD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,119}")
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -43,7 +49,7 @@ class RunFolder:
         """Open the folder. `config` is the config of a new run; that of an existing run is read from its status."""
         self.path = path
         self.config = config or self.status().get("config")
-        self.lock = FileLock(path / ".lock")
+        self.lock, self.mark = FileLock(path / ".lock"), ""
 
     @classmethod
     def create(cls, name: str, config: str | None = None) -> "RunFolder":
@@ -71,14 +77,28 @@ class RunFolder:
         Raises ConfigError when another process has it, StorageError when the folder is not writable.
         """
         try:
-            self.lock.acquire(timeout=LOCK_TIMEOUT)
+            self.lock.acquire(timeout=GROUP_TIMEOUT if launched() else LOCK_TIMEOUT)
         except Timeout as error:
             raise ConfigError(f"{self.path}: in use by process {self._owner()}; wait or stop it") from error
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         requests.clear(self.path)
+        self.mark = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}"
+        write_atomic(self.path / OWNER, self.mark.encode())
         # Write the new owner's number at once, so that other processes can report who has the lock.
         self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
+
+    def refuse_if_taken(self) -> None:
+        """Raise StorageError when another process has taken the folder: not every network disk has locks for all nodes.
+
+        Called ahead of each save, so that of two that train one run the later one has it.
+        """
+        try:
+            owner = (self.path / OWNER).read_text(errors="replace")
+        except OSError:  # removed, or the disk is away: the save tells that
+            return
+        if self.mark and owner != self.mark:
+            raise StorageError(f"{self.path}: is trained by {owner}, too; this process saves nothing more and ends")
 
     def release(self) -> None:
         """Release the lock, so that this process or another may continue the run."""
@@ -192,6 +212,26 @@ def newest_unfinished() -> Path:
         busy = f" that is not being trained ({open_runs[0].name} is)" if open_runs else ""
         raise CheckpointError(f"--resume: no unfinished run in {ROOT}{busy}; name one as in --resume={ROOT}/NAME")
     return found
+
+
+def started(run: str | None, command: Sequence[str]) -> Path | None:
+    """Return the folder of a run that this launch began and saved, by the same command; None if there is none.
+
+    One without a checkpoint is removed by the first process: it begins again. Call it before the group is joined: the
+    folder of a new run is made afterwards.
+    """
+    if not (launch := launch_id()):
+        return None
+    from utils.runs.record import read_record  # not for every command that names a folder
+
+    for path in [ROOT / run] if run else sorted(ROOT.glob("*")):
+        record = read_record(path)
+        if record.get("launch") == launch and record.get("command") == list(command):
+            if list(path.glob("*.pth")):
+                return path
+            if os.environ.get("RANK") == "0":
+                shutil.rmtree(path, ignore_errors=True)
+    return None
 
 
 def is_owned(path: Path) -> bool:

@@ -26,6 +26,7 @@ from trainer.features import with_features
 from trainer.losses._balanced import tensors_in, with_balance
 from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
+from trainer.parallel.fsdp import divide
 from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
@@ -144,7 +145,8 @@ def _assembled(
         val_loader = val_loader and serve(train, training=False).part(indices)
         train_loader = train_loader.part(indices, again)
         train_loader.mixing = None  # a mixed batch cannot be learned by heart
-    state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
+    twin = divide(task, cfg, device)
+    state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about, twin)
     if val_loader is None:
         state.monitor.name = None  # nothing is measured
     else:

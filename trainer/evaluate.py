@@ -13,6 +13,7 @@ from trainer.task import Row, Task
 from utils import dist
 from utils.blame import place_of_method
 from utils.device import autocast
+from utils.divided import is_divided
 from utils.errors import CodeError, DataError
 from utils.meters import Meter
 from utils.randomness import same_random_state
@@ -61,6 +62,9 @@ def evaluate(
         return {}, {}
     if not loader.size:
         raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
+    divided, done, batch = any(map(is_divided, task.parameters())), 0, None
+    if divided and loader.size < dist.world_size():
+        raise DataError(f"train.shard: full needs a validation sample for each process, and there are {loader.size}")
     meters = task.meters()
     with evaluating(task), torch.no_grad():
         for indices, batch in loader.epoch(0):
@@ -68,6 +72,11 @@ def evaluate(
                 task.val_step(batch, meters)
                 also(indices, batch)
             after_batch()
+            done += 1
+        # of a short last batch a rank may have no sample; the others' networks wait for its part of the weights
+        for _ in range(len(loader) - done if divided else 0):
+            with autocast(device, cfg.train.precision):
+                task.val_step(batch, task.meters())
     if len(loader.bad.found) >= loader.size:
         raise DataError(f"none of the {loader.size:,} samples of validation can be read: {loader.bad.by_reason()}")
     values = {name: meter.value() for name, meter in _merged(task, meters).items()}

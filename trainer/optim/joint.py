@@ -10,11 +10,13 @@ from configs import COMPONENTS, Component
 from configs.optimization import OPTIM_KEYS
 from trainer.optim.step import needs_closure, stepper
 from trainer.parameters.groups import Groups, Parameters, sparse_names
+from utils.divided import is_divided
 from utils.errors import ConfigError
 from utils.torch_private import spare_compiler
 
 __all__ = ["Joint", "make_optimizer"]
 
+FUSED_DIVIDED = ("Adam", "AdamW")  # have a fused step for parameters that are divided among ranks
 TAKE_SPARSE = ("SparseAdam", "SGD", "Adagrad")  # of torch's optimizers
 
 
@@ -60,7 +62,7 @@ def make_optimizer(
     _refuse(spec, key, taken, others, sparse)
     groups = Groups(spec, key, net, taken, role)
     own = {name: value for name, value in spec.args.items() if name not in OPTIM_KEYS}
-    fused = _fused(own, taken) if not sparse else {}
+    fused = _fused(spec.name, own, taken) if not sparse else {}
     optimizer = COMPONENTS["optim"].build(Component(spec.name, own), key, groups.for_torch(), **fused)
     groups.scale(optimizer)
     told = groups.told(optimizer)
@@ -108,8 +110,10 @@ def _refuse(spec: Component, key: str, taken: Parameters, others: Parameters, sp
         )
 
 
-def _fused(args: Mapping[str, Any], parameters: Parameters) -> dict[str, bool]:
+def _fused(optimizer: str, args: Mapping[str, Any], parameters: Parameters) -> dict[str, bool]:
     """`fused: true` where the optimizer has it and the config says nothing else: one pass over all weights."""
     other = any(args.get(key) for key in ("foreach", "capturable", "differentiable"))
+    if optimizer not in FUSED_DIVIDED and any(map(is_divided, parameters.values())):
+        return {}
     able = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters.values())
     return {"fused": True} if able and not other else {}

@@ -15,6 +15,7 @@ from trainer.optim.schedule import Schedule
 from trainer.parameters.groups import learnable
 from trainer.task import Weight
 from utils import dist
+from utils.divided import divided_like
 from utils.errors import NonFiniteError
 from utils.torch_private import foreach_div_, has_step_hooks, mark_as_stepped, profiler_runs
 
@@ -148,6 +149,9 @@ class OptimizerStep:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
+        for part in getattr(self.optimizer, "parts", [self.optimizer]):
+            for parameter, own in part.state.items():
+                own.update({name: divided_like(v, parameter) for name, v in own.items() if isinstance(v, Tensor)})
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
@@ -160,7 +164,8 @@ class OptimizerStep:
         self.counted = window.get("counted", False)
         self.window = []
         for parameter, gradient in zip(self.params, window["gradients"], strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
+            copied = None if gradient is None else gradient.to(parameter.device, copy=True)
+            parameter.grad = None if copied is None else divided_like(copied, parameter)
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

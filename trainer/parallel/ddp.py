@@ -28,12 +28,12 @@ def average_(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def shared_step(task: Any, roles: Container[str]) -> Step:
+def shared_step(task: Any, roles: Container[str], divided: bool = False) -> Step:
     """Return `task.train_step` with the networks of these roles wrapped, so that ranks average their gradients.
 
-    Between steps the networks are bare.
+    Between steps the networks are bare. Divided networks average them by themselves.
     """
-    if world_size() == 1:
+    if world_size() == 1 or divided:
         return task.train_step
     bare = {role: net for role, net in task.named_children() if role in roles}
     # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.

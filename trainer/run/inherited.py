@@ -10,7 +10,15 @@ from utils.runs.requests import FILE, read_interventions, write_interventions
 __all__ = ["CHANGEABLE", "PLACES", "inherit_requests"]
 
 # Keys that may change on resume. Any other change would make it another run.
-CHANGEABLE = ("train.max_epoch", "train.max_steps", "train.max_minutes", "data.num_workers", "data.loader", "log.")
+CHANGEABLE = (
+    "train.max_epoch",
+    "train.max_steps",
+    "train.max_minutes",
+    "data.num_workers",
+    "data.loader",
+    "log.",
+    "train.shard",
+)
 # The data may lie elsewhere: names and split are compared with those that the run began with.
 PLACES = ("data.train_data_root", "data.test_data_root", "data.dataset.root")
 

@@ -106,7 +106,9 @@ class LanguageModel(Task):
         if targets.ndim != 2 or targets.is_floating_point():
             raise ConfigError("data.dataset: LanguageModel learns from texts, as those of Poems, and is given others")
         if not (isinstance(found := self.model(inputs), tuple) and len(found) == 2):
-            raise ConfigError("model: LanguageModel needs a network that gives logits and its state, such as CharRNN or GPT")
+            raise ConfigError(
+                "model: LanguageModel needs a network that gives logits and its state, such as CharRNN or GPT"
+            )
         return found[0], targets
 
     def _losses(self, batch: Any) -> tuple[Tensor, Tensor]:

@@ -148,10 +148,7 @@ class OptimizerStep:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
-        for part in getattr(self.optimizer, "parts", [self.optimizer]):
-            for parameter, own in part.state.items():
-                own.update({name: divided_like(v, parameter) for name, v in own.items() if isinstance(v, Tensor)})
+        self._load_optimizer(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
@@ -166,6 +163,16 @@ class OptimizerStep:
         for parameter, gradient in zip(self.params, window["gradients"], strict=False):
             copied = None if gradient is None else gradient.to(parameter.device, copy=True)
             parameter.grad = None if copied is None else divided_like(copied, parameter)
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Load a state of whole tensors, also where each rank has a part; whether a step is fused is not the run's."""
+        fused = [group.get("fused") for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, own in zip(self.optimizer.param_groups, fused, strict=True):
+            group.update({"fused": own} if "fused" in group else {})
+        for part in getattr(self.optimizer, "parts", [self.optimizer]):
+            for parameter, own in part.state.items():
+                own.update({name: divided_like(v, parameter) for name, v in own.items() if isinstance(v, Tensor)})
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -16,7 +16,8 @@ __all__ = ["divide", "is_sharded"]
 
 LISTS = (nn.ModuleList, nn.Sequential)  # each of their children may be a unit
 LEAST = 0.01  # of a network's parameters that a unit has at least: each one costs messages
-WHOLE_ONLY = ("Adafactor", "LBFGS", "Rprop", "SparseAdam")  # fail on divided parameters, each in its own words
+# fail on divided parameters, each in its own words, except Muon, whose steps become others
+WHOLE_ONLY = ("Adafactor", "LBFGS", "Muon", "Rprop", "SparseAdam")
 
 
 def is_sharded(cfg: Config) -> bool:

@@ -1,8 +1,8 @@
 """The `update` that a training step is handed: one optimizer a network."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from trainer.parameters.hidden import find_hidden
 from trainer.progress import Monitor
 from trainer.task import Task, Weight
 from utils import dist
-from utils.divided import is_divided
 from utils.errors import ConfigError, NonFiniteError
 
 __all__ = ["Updates", "make_updates"]
@@ -63,27 +62,10 @@ class Updates:
         if (self.careful or loss.device.type == "cpu") and not math.isfinite(loss.detach()):
             raise NonFiniteError(f"the loss is {loss.item()}")
         # Of two networks the other one's gradients must stay untouched.
-        divided = self.several and is_divided(chosen.params[0])  # their backward passes over `inputs`
-        inputs = [p for p in chosen.params if p.requires_grad] if self.several and not divided else None
+        inputs = [p for p in chosen.params if p.requires_grad] if self.several else None
         chosen.window.append(self.step)
-        with ExitStack() as around:
-            if self.mixed:
-                around.enter_context(torch.autocast(loss.device.type, enabled=False))
-            if divided:
-                around.enter_context(self._others_frozen(role))
+        with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
             chosen(loss, self.rank_weight, self.global_weight, inputs, weight)
-
-    @contextmanager
-    def _others_frozen(self, role: str) -> Iterator[None]:
-        """Let only the parameters of one role take gradients."""
-        others = [p for other, step in self.steps.items() if other != role for p in step.params if p.requires_grad]
-        for parameter in others:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in others:
-                parameter.requires_grad_(True)
 
     def _refuse(self, role: str) -> OptimizerStep:
         roles = ", ".join(f"update(loss, {known!r})" for known in self.steps)

@@ -99,6 +99,7 @@ def _refuse(cfg: Config) -> None:
     names = [part.name for spec in cfg.optim.values() for part in (spec, spec.args.get("rest")) if part is not None]
     wrong = {f"the optimizer {name}": name in WHOLE_ONLY for name in names}
     wrong |= {
+        "several networks, as a GAN's": len(cfg.optim) > 1,  # their backward passes over `inputs` of a loss
         "train.compile": train.compile,
         "train.precision: fp16 (take bf16)": train.precision == "fp16",
         "train.unfreeze": bool(train.unfreeze),

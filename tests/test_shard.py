@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, same, same_run, state
-from test_ddp import torchrun
 
 from configs import load
 from models.gpt import GPT
 from models.resnet34 import ResNet34
-from trainer.parallel import fsdp
-from utils import divided
+from trainer.parallel import divided, fsdp
 from utils.errors import ConfigError
 
 SMALL = [
@@ -45,6 +43,15 @@ def texts(tmp_path):
     lines = (f"{n} times {n + 3} is {n * (n + 3)}, said the owl.\n" for n in range(200))
     (tmp_path / "texts/input.txt").write_text("".join(lines))
     return tmp_path
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
+def torchrun(folder, *arguments: str, ranks: int = 2, script=ROOT / "main.py") -> subprocess.CompletedProcess:
+    command = [*TORCHRUN, f"--nproc-per-node={ranks}", str(script), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENV, timeout=240)
 
 
 def train(folder, *arguments: str):
@@ -90,15 +97,16 @@ def test_killed_it_is_the_same_run_after_a_resume(texts):
     """Both ranks are killed within an epoch, with an open window of accumulated gradients."""
     args = ["--train.shard=full", "--train.max_steps=40", "--train.save_steps=3", "--train.accumulate=2"]
     train(texts, "run=whole", *args)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    started = [*command, str(ROOT / "main.py"), *SMALL, "run=cut", *args]
-    process = subprocess.Popen(started, cwd=texts, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
+    started = [*TORCHRUN, "--nproc-per-node=2", str(ROOT / "main.py"), *SMALL, "run=cut", *args]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(started, cwd=texts, env=ENV, start_new_session=True, **quiet)
     journal = texts / "checkpoints/cut/log.jsonl"
     while not (journal.exists() and journal.read_text().count("\n") >= 11):
         assert process.poll() is None
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)  # torchrun starts each rank in a session of its own
+    process.kill()
     process.wait()
     status = json.loads((texts / "checkpoints/cut/status.json").read_text())
     assert status["state"] == "running"
@@ -111,11 +119,9 @@ def test_killed_it_is_the_same_run_after_a_resume(texts):
 def test_parameters_and_optimizer_state_of_a_rank_fall_with_the_number_of_ranks(tmp_path):
     probe = tmp_path / "probe.py"
     probe.write_text(PROBE.format(root=str(ROOT)))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     found = []
     for ranks in (1, 2, 4):
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
-        given = subprocess.run([*command, str(probe)], capture_output=True, text=True, env=env, timeout=240)
+        given = torchrun(tmp_path, ranks=ranks, script=probe)
         assert given.returncode == 0, given.stderr[-3000:]
         found.append([int(n) for n in re.findall(r"bytes (\d+)", given.stdout)])
     (whole,) = found[0]
@@ -133,7 +139,7 @@ import torch.distributed as dist
 from configs import load
 from models.gpt import GPT
 from trainer.parallel.fsdp import divide
-from utils.divided import part_of
+from trainer.parallel.divided import part_of
 dist.init_process_group("gloo")
 cfg = load("shakespeare", {{"train.shard": "full"}})
 task = torch.nn.Module()
@@ -177,7 +183,7 @@ def test_what_does_not_go_together_is_told_before_the_start(monkeypatch):
         fsdp.divide(None, wrong, torch.device("cpu"))
     gan = load("mnist_gan", {"train.shard": "full"})
     with pytest.raises(ConfigError, match="several networks, as a GAN's"):
-        fsdp.divide(None, replace(gan), torch.device("cpu"))
+        fsdp.divide(None, gan, torch.device("cpu"))
 
 
 def test_ordinary_tensors_pass_through():

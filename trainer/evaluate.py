@@ -9,11 +9,11 @@ import torch
 from configs import Config
 from data.loading.loader import Loader
 from data.protocol import ids_of
+from trainer.parallel.divided import is_divided
 from trainer.task import Row, Task
 from utils import dist
 from utils.blame import place_of_method
 from utils.device import autocast
-from utils.divided import is_divided
 from utils.errors import CodeError, DataError
 from utils.meters import Meter
 from utils.randomness import same_random_state

@@ -16,6 +16,7 @@ from trainer.optim.closure import with_closure
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
 from trainer.parallel.ddp import Step, average_, shared_step
+from trainer.parallel.divided import whole
 from trainer.parallel.fsdp import is_sharded
 from trainer.parameters.freezing import Freezing
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
@@ -23,7 +24,6 @@ from trainer.task import Task
 from utils import dist
 from utils.blame import place_of_method
 from utils.config.convert import to_plain
-from utils.divided import whole
 from utils.errors import CheckpointError, CodeError, NonFiniteError
 from utils.randomness import random_state, set_random_state
 from utils.sinks.logger import Logger

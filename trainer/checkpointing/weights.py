@@ -3,8 +3,8 @@
 import torch
 
 from models.basic_module import load_weights
+from trainer.parallel.divided import divided_like
 from trainer.task import Task
-from utils.divided import divided_like
 
 __all__ = ["network_state", "buffer_state", "load_network_state", "saved_names"]
 

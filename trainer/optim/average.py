@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from configs.schema import Train
 from trainer.checkpointing.weights import network_state
 from trainer.optim.update import Updates
+from trainer.parallel.divided import part_of
 from trainer.task import Task
-from utils.divided import part_of
 from utils.torch_private import foreach_copy_, foreach_lerp_
 
 __all__ = ["EpochMean", "MovingAverage"]

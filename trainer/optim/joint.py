@@ -9,8 +9,8 @@ from torch import nn
 from configs import COMPONENTS, Component
 from configs.optimization import OPTIM_KEYS
 from trainer.optim.step import needs_closure, stepper
+from trainer.parallel.divided import is_divided
 from trainer.parameters.groups import Groups, Parameters, sparse_names
-from utils.divided import is_divided
 from utils.errors import ConfigError
 from utils.torch_private import spare_compiler
 

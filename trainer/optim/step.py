@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from configs import Config
 from trainer.optim.schedule import Schedule
+from trainer.parallel.divided import divided_like
 from trainer.parameters.groups import learnable
 from trainer.task import Weight
 from utils import dist
-from utils.divided import divided_like
 from utils.errors import NonFiniteError
 from utils.torch_private import foreach_div_, has_step_hooks, mark_as_stepped, profiler_runs
 

@@ -54,8 +54,8 @@ def _divide(net: nn.Module, cfg: Config, device: torch.device) -> None:
 def units(net: nn.Module, patterns: tuple[str, ...] = ()) -> list[nn.Module]:
     """Return the layers whose parameters are gathered together, each before it computes; the rest is one more unit.
 
-    They are those of the patterns, otherwise the blocks: children of ModuleLists and Sequentials with a hundredth of the
-    parameters. A layer that shares a parameter with others is no unit. Raises ConfigError for an idle pattern.
+    They are those of the patterns, otherwise the blocks: children of ModuleLists and Sequentials with a hundredth of
+    the parameters. A layer that shares a parameter with others is no unit. Raises ConfigError for an idle pattern.
     """
     named = {name: module for name, module in net.named_modules() if name and not isinstance(module, nn.ModuleList)}
     chosen: list[str] = []

@@ -103,6 +103,10 @@ class Train:
     # the whole run once on one batch before it begins; auto: if an epoch is longer than a minute; only: and no run
     rehearse: Literal["auto", True, False, "only"] = "auto"
     overfit: Annotated[int, Range(0)] = 0  # so many batches again and again: is the loss near zero in 200 steps? 0: no
+    # full: of several processes each holds a part of parameters, gradients and optimizer state, by torch's FSDP2
+    shard: Literal["none", "full"] = "none"
+    # with shard: patterns of the layers that are gathered as one; default: the blocks of ModuleLists and Sequentials
+    shard_units: tuple[str, ...] = ()
     oom: Literal["stop", "fit"] = "stop"  # out of memory: stop, or halve the batch, double accumulate and begin again
     # largest norm of the gradient; a longer gradient is scaled down to it
     clip: Annotated[float, Range(0)] | None = None

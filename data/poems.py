@@ -97,8 +97,9 @@ class Poems(Dataset):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The characters in the order of their numbers, marks first, and their count."""
-        return {"vocabulary": list(self.vocabulary), "vocabulary_size": len(self.vocabulary)}
+        """The characters in the order of their numbers, marks first, and their count; the length of a window."""
+        size = len(self.vocabulary)
+        return {"vocabulary": list(self.vocabulary), "vocabulary_size": size, "length": self.length}
 
     def _number(self, poems: list[str]) -> Tensor:
         numbers = {character: i for i, character in enumerate(self.vocabulary)}

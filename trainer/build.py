@@ -30,6 +30,7 @@ from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
 from trainer.parallel.agreement import agree_on_config, agree_on_data
 from trainer.parallel.batch_norm import synchronise
+from trainer.parallel.fsdp import divide
 from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
@@ -156,7 +157,8 @@ def _assembled(
         train_loader.mixing = None  # a mixed batch cannot be learned by heart
     if train_loader.mixing and isinstance(loss := getattr(task, "loss", None), nn.Module):
         check_mixed(loss, train_loader.mixing.classes)
-    state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about)
+    twin = divide(task, cfg, device)
+    state = RunState(cfg, task, make_updates(task, cfg, len(train_loader)), meta, about, twin)
     if val_loader is None:
         state.monitor.name = None  # nothing is measured
     else:

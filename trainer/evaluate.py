@@ -10,6 +10,7 @@ from configs import COMPONENTS, Config, metric_specs
 from data.loading.loader import Loader
 from data.protocol import ids_of
 from trainer.metrics._collected import with_metrics
+from trainer.parallel.divided import is_divided
 from trainer.task import Row, Task
 from utils import dist
 from utils.blame import place_of_method
@@ -62,6 +63,9 @@ def evaluate(
         return {}, {}
     if not loader.size:
         raise DataError("the validation split has no samples; give it some, or make data.dataset.val_fraction larger")
+    divided, done, batch = any(map(is_divided, task.parameters())), 0, None
+    if divided and loader.size < dist.world_size():
+        raise DataError(f"train.shard: full needs a validation sample for each process, and there are {loader.size}")
     meters = meters_of(task, cfg)
     with evaluating(task), torch.no_grad():
         for indices, batch in loader.epoch(0):
@@ -69,6 +73,11 @@ def evaluate(
                 task.val_step(batch, meters)
                 also(indices, batch)
             after_batch()
+            done += 1
+        # of a short last batch a rank may have no sample; the others' networks wait for its part of the weights
+        for _ in range(len(loader) - done if divided else 0):
+            with autocast(device, cfg.train.precision):
+                task.val_step(batch, task.meters())
     if len(loader.bad.found) >= loader.size:
         raise DataError(f"none of the {loader.size:,} samples of validation can be read: {loader.bad.by_reason()}")
     values = {name: meter.value() for name, meter in _merged(task, cfg, meters).items()}

@@ -16,6 +16,8 @@ from trainer.optim.closure import with_closure
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
 from trainer.parallel.ddp import Step, average_, shared_step
+from trainer.parallel.divided import whole
+from trainer.parallel.fsdp import is_sharded
 from trainer.parameters.freezing import Freezing
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
 from trainer.task import Task
@@ -34,10 +36,22 @@ PATIENCE = 10  # steps within an epoch that may learn nothing: a task may pass o
 class RunState:
     """A run between two steps. Saving, resuming and going back work on it; it needs no Trainer."""
 
-    def __init__(self, cfg: Config, task: Task, update: Updates, meta: dict[str, Any], about: dict[str, Any]):
-        """`about`: what a checkpoint tells of the run besides, such as its fingerprint."""
+    def __init__(
+        self,
+        cfg: Config,
+        task: Task,
+        update: Updates,
+        meta: dict[str, Any],
+        about: dict[str, Any],
+        twin: Task | None = None,
+    ):
+        """`about`: what a checkpoint tells of the run besides, such as its fingerprint.
+
+        `twin`: of networks that are divided among ranks the copy for averaged weights.
+        """
+        self.sharded = is_sharded(cfg)
         self.task, self.update, self.meta = task, update, meta
-        self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema)
+        self.averaged = None if cfg.train.ema is None else MovingAverage(task, cfg.train.ema, twin)
         self.swa = None if cfg.train.swa is None else EpochMean(cfg.train)
         self.progress, self.means, self.monitor = (
             Progress(),
@@ -56,7 +70,7 @@ class RunState:
 
     def make_step(self) -> Step:
         """Return `train_step` as the loop calls it: shared by the ranks, driven by an optimizer that asks."""
-        return with_closure(shared_step(self.task, self.update.steps), self.task, self.update)
+        return with_closure(shared_step(self.task, self.update.steps, self.sharded), self.task, self.update)
 
     def begin_training(self, step: Step, say: Callable[[str], None]) -> Step:
         """Switch to training, with the layers frozen that the epoch asks for; say if others learn than before.
@@ -138,6 +152,11 @@ class RunState:
             for schedule in self.update.schedules():
                 schedule.after_validation(numbers.get("loss", score), score)
 
+    def show(self, logger: Logger) -> None:
+        """Show what the task can show; of divided networks nothing, as only rank 0 would run them."""
+        if not self.sharded:
+            self.eval_task.show(logger, self.progress.step)
+
     def start_clock(self) -> None:
         """Count the seconds of training from here on."""
         self.started = time.monotonic() - self.progress.seconds
@@ -165,9 +184,9 @@ class RunState:
         logger.scalars("train", p.epoch, p.step, means | self.update.rates())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state between two steps; every rank must call it."""
+        """Return the state between two steps; every rank must call it. Of divided networks rank 0 has it whole."""
         averaged = self.averaged
-        return {
+        state = {
             "model": network_state(self.task),
             "buffers": buffer_state(self.task),
             "ema": network_state(averaged.module) if averaged else None,  # type: ignore[arg-type]
@@ -178,6 +197,7 @@ class RunState:
             **({"swa": self.swa.state_dict()} if self.swa else {}),
             **self.about,
         }
+        return whole(state) if self.sharded else state
 
     def load_state_dict(self, state: dict[str, Any], source: str = "the checkpoint", networks: bool = True) -> None:
         """Stand where `state_dict` was called; without `networks` these have their weights already.

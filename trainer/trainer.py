@@ -152,7 +152,7 @@ class Trainer:
             self.handle_signals()
             raise
         self.logger.validation(p.epoch, p.step, numbers, extras, state.meta.get("classes", []))
-        state.eval_task.show(self.logger, p.step)
+        state.show(self.logger)
         state.after_validation(numbers, self.cfg)
         self.console.tell(p.epoch, p.step, best=state.monitor.name is not None and p.waited == 0)
         self.watchers.after_validation(numbers, extras)

@@ -3,6 +3,7 @@
 import torch
 
 from models.basic_module import load_weights
+from trainer.parallel.divided import divided_like
 from trainer.task import Task
 
 __all__ = ["network_state", "buffer_state", "load_network_state", "saved_names"]
@@ -30,7 +31,8 @@ def load_network_state(
     prefix = "" if list(names) == list(names.values()) else "model."
     own = buffer_state(task)
     unsaved = {name: value for name, value in task.state_dict().items() if name not in names and name not in own}
-    networks = {prefix + name: value for name, value in state.items()}
+    current = task.state_dict()
+    networks = {prefix + name: divided_like(value, current.get(prefix + name)) for name, value in state.items()}
     load_weights(task, {**unsaved, **buffers, **networks}, source, strict=True)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from configs.schema import Train
 from trainer.checkpointing.weights import network_state
 from trainer.optim.update import Updates
+from trainer.parallel.divided import part_of
 from trainer.task import Task
 from utils.torch_private import foreach_copy_, foreach_lerp_
 
@@ -24,8 +25,9 @@ class MovingAverage:
     Torch's AveragedModel sends its count to the GPU at each step, and waits for that.
     """
 
-    def __init__(self, task: Task, decay: float):
-        self.module, self.decay = deepcopy(task), decay
+    def __init__(self, task: Task, decay: float, twin: Task | None = None):
+        """`twin`: a copy that was made before, because the networks are divided among ranks by now."""
+        self.module, self.decay = twin or deepcopy(task), decay
         self.count = 0  # how many weights were taken in
         self.followed = 0  # the optimizer steps after which the last ones were
 
@@ -42,8 +44,8 @@ class MovingAverage:
         copied: tuple[list[Tensor], list[Tensor]] = ([], [])  # counters, and all of the first time
         for own, current in zip(_state(self.module), _state(task), strict=True):
             own_side, side = averaged if self.count and own.is_floating_point() else copied
-            own_side.append(own.detach())
-            side.append(current.detach())
+            own_side.append(part_of(own.detach()))
+            side.append(part_of(current.detach()))
         if averaged[0]:
             foreach_lerp_(*averaged, weight)
         if copied[0]:

@@ -9,12 +9,14 @@ from torch import nn
 from configs import COMPONENTS, Component
 from configs.optimization import OPTIM_KEYS
 from trainer.optim.step import needs_closure, stepper
+from trainer.parallel.divided import is_divided
 from trainer.parameters.groups import Groups, Parameters, sparse_names
 from utils.errors import ConfigError
 from utils.torch_private import spare_compiler
 
 __all__ = ["Joint", "make_optimizer"]
 
+FUSED_DIVIDED = ("Adam", "AdamW")  # have a fused step for parameters that are divided among ranks
 TAKE_SPARSE = ("SparseAdam", "SGD", "Adagrad")  # of torch's optimizers
 
 
@@ -60,7 +62,7 @@ def make_optimizer(
     _refuse(spec, key, taken, others, sparse)
     groups = Groups(spec, key, net, taken, role)
     own = {name: value for name, value in spec.args.items() if name not in OPTIM_KEYS}
-    fused = _fused(spec.args, taken) if not sparse else {}
+    fused = _fused(spec.name, spec.args, taken) if not sparse else {}
     optimizer = COMPONENTS["optim"].build(Component(spec.name, own), key, groups.for_torch(), **fused)
     groups.scale(optimizer)
     told = groups.told(optimizer)
@@ -108,10 +110,12 @@ def _refuse(spec: Component, key: str, taken: Parameters, others: Parameters, sp
         )
 
 
-def _fused(args: Mapping[str, Any], parameters: Parameters) -> dict[str, bool]:
+def _fused(optimizer: str, args: Mapping[str, Any], parameters: Parameters) -> dict[str, bool]:
     """`fused: true` where the optimizer has it and the config says nothing else: one pass over all weights."""
     # a late first gradient is not dampened in the others, see begin_momentum
     without = ("foreach", "capturable", "differentiable", "dampening")
     other = any(rule.get(key) for rule in (args, *(args.get("groups") or ())) for key in without)
+    if optimizer not in FUSED_DIVIDED and any(map(is_divided, parameters.values())):
+        return {}
     able = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters.values())
     return {"fused": True} if able and not other else {}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from configs import Config
 from trainer.optim.schedule import Schedule
 from trainer.parallel.ddp import average_
+from trainer.parallel.divided import divided_like, is_divided
 from trainer.parameters.groups import learnable
 from trainer.task import Weight
 from utils import dist
@@ -165,7 +166,7 @@ class OptimizerStep:
         state = {"calls": self.calls, "weight": weight, "gradients": gradients}
         if self.counted:
             state["counted"] = True
-        if self.calls and dist.world_size() > 1:
+        if self.calls and dist.world_size() > 1 and not any(map(is_divided, self.params)):
             own = [g if g is None else g.cpu() for g in gradients] if self.scattered else None
             state["ranks"] = dist.gather([weight, own])
         return state
@@ -186,10 +187,11 @@ class OptimizerStep:
             self.weight = scale * sum(weight for weight, _ in ranks) / len(ranks)
             gradients = [g if g is None or scale == 1 else g * scale for g in gradients]
         for parameter, gradient in zip(self.params, gradients, strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
+            copied = None if gradient is None else gradient.to(parameter.device, copy=True)
+            parameter.grad = None if copied is None else divided_like(copied, parameter)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
+        self._load_optimizer(deepcopy(state["optimizer"]))  # whose tensors may lie in a file
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         if self.scaler.is_enabled():
@@ -199,6 +201,16 @@ class OptimizerStep:
             )  # otherwise an open window could not be closed
         self.taken = state["taken"]
         self._load_window(state["window"])
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Load a state of whole tensors, also where each rank has a part; whether a step is fused is not the run's."""
+        fused = [group.get("fused") for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, own in zip(self.optimizer.param_groups, fused, strict=True):
+            group.update({"fused": own} if "fused" in group else {})
+        for part in getattr(self.optimizer, "parts", [self.optimizer]):
+            for parameter, own in part.state.items():
+                own.update({name: divided_like(v, parameter) for name, v in own.items() if isinstance(v, Tensor)})
 
 
 def means(ranks: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:

@@ -37,12 +37,13 @@ def average_(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def shared_step(task: Any, roles: Mapping[str, Window]) -> Step:
+def shared_step(task: Any, roles: Mapping[str, Window], divided: bool = False) -> Step:
     """Return `task.train_step` with the networks of these roles wrapped, so that ranks average their gradients.
 
-    Within a window of several batches they do so at its last one. Between steps the networks are bare.
+    Within a window of several batches they do so at its last one. Between steps the networks are bare. Divided networks
+    average them by themselves.
     """
-    if world_size() == 1:
+    if world_size() == 1 or divided:
         return task.train_step
     bare = {role: net for role, net in task.named_children() if role in roles}
     # Buffers are averaged after the step: broadcast within it, a network used twice could not be differentiated.

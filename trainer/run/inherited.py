@@ -12,7 +12,7 @@ __all__ = ["CHANGEABLE", "PLACES", "inherit_requests"]
 # Keys that may change on resume. Any other change would make it another run.
 LENGTH = ("train.max_epoch", "train.max_steps", "train.max_minutes")
 PROCESSES = ("train.processes", "train.devices", "train.dist_timeout")  # their number is no part of a run
-CHANGEABLE = (*LENGTH, "data.num_workers", "data.loader", *PROCESSES, "log.")
+CHANGEABLE = (*LENGTH, "data.num_workers", "data.loader", *PROCESSES, "log.", "train.shard")
 # The data may lie elsewhere: names and split are compared with those that the run began with.
 PLACES = ("data.train_data_root", "data.test_data_root", "data.dataset.root")
 

@@ -52,8 +52,10 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
         sinks.append(_visdom(cfg, path, console))
     before = partial(_before_save, folder, durable)
     saver = Saver(Store(path), cfg.train.save_in_background, before)
-    watchers: list[Watcher] = [Status(folder, parts.state), Recorder(), Chance(first=not rehearsed), *_watchers(cfg)]
-    watchers[1:1] = [] if rehearsed else [FirstSteps()]
+    sharded = parts.state.sharded  # then the watchers, which are on rank 0 alone, cannot run the networks
+    watchers: list[Watcher] = [Status(folder, parts.state), Recorder(), Chance(first=not rehearsed)]
+    watchers += [Pictures()] if sharded and cfg.log.pictures else [] if sharded else _watchers(cfg)
+    watchers[1:1] = [] if rehearsed or sharded else [FirstSteps()]
     watchers += [Overfit()] if cfg.train.overfit else []
     return Outlets(console, Logger(sinks, journal), saver, watchers)
 

@@ -106,7 +106,9 @@ class LanguageModel(Task):
         if targets.ndim != 2 or targets.is_floating_point():
             raise ConfigError("data.dataset: LanguageModel learns from texts, as those of Poems, and is given others")
         if not (isinstance(found := self.model(inputs), tuple) and len(found) == 2):
-            raise ConfigError("model: LanguageModel needs a network that gives logits and its state, such as CharRNN")
+            raise ConfigError(
+                "model: LanguageModel needs a network that gives logits and its state, such as CharRNN or GPT"
+            )
         return found[0], targets
 
     def _losses(self, batch: Any) -> tuple[Tensor, Tensor]:
@@ -176,7 +178,9 @@ class Writer:
         return number
 
     def _read(self, numbers: Sequence[int]) -> None:
-        logits, self.state = self.task.model(torch.tensor([list(numbers)], device=self.device), self.state)
+        most = getattr(self.task.model, "length", len(numbers))  # that a Transformer reads at once
+        for piece in torch.tensor([list(numbers)], device=self.device).split(most, 1):
+            logits, self.state = self.task.model(piece, self.state)
         self.logits = logits[0, -1].double().cpu()
 
     def _mood(self, prefix: str) -> list[int]:

@@ -1,0 +1,192 @@
+"""train.shard: full on two ranks: the bits of plain data parallelism, the same checkpoints, and what is refused."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, same, same_run, state
+
+from configs import load
+from models.gpt import GPT
+from models.resnet34 import ResNet34
+from trainer.parallel import divided, fsdp
+from utils.errors import ConfigError
+
+SMALL = [
+    "train",
+    str(ROOT / "configs" / "shakespeare.yaml"),
+    "--data.dataset.root=texts",
+    "--data.dataset.length=16",
+    "--model.width=32",
+    "--model.layers=2",
+    "--batch-size=4",
+    "--data.eval_batch_size=8",
+    "--schedule=null",
+    "--print-freq=1",
+    "--train.rehearse=false",
+    "--train.ema=0.9",
+    "--log.visdom=false",
+    "--log.pictures=false",
+]
+
+
+@pytest.fixture
+def texts(tmp_path):
+    (tmp_path / "texts").mkdir()
+    lines = (f"{n} times {n + 3} is {n * (n + 3)}, said the owl.\n" for n in range(200))
+    (tmp_path / "texts/input.txt").write_text("".join(lines))
+    return tmp_path
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
+def torchrun(folder, *arguments: str, ranks: int = 2, script=ROOT / "main.py") -> subprocess.CompletedProcess:
+    command = [*TORCHRUN, f"--nproc-per-node={ranks}", str(script), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENV, timeout=240)
+
+
+def train(folder, *arguments: str):
+    given = torchrun(folder, *SMALL, *arguments)
+    assert given.returncode == 0, given.stderr[-3000:]
+    return given
+
+
+def without_fused(found: dict) -> dict:
+    for group in found["update"]["model"]["optimizer"]["param_groups"]:
+        group.pop("fused")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [["--optim=SGD", "--optim.lr=0.1", "--optim.momentum=0.9"], []])
+def test_it_has_the_bits_of_plain_data_parallelism(texts, optimizer):
+    """Weights, averaged weights, optimizer state and random numbers after ten steps, by SGD and by AdamW."""
+    args = [*optimizer, "--train.max_steps=10", "--train.clip=null"]
+    train(texts, "run=plain", *args)
+    train(texts, "run=full", "--train.shard=full", *args)
+    plain, full = (without_fused(state(name, folder=texts)) for name in ("plain", "full"))
+    assert same_run(plain, full)
+    assert not same(plain["model"], plain["ema"])
+
+
+@pytest.mark.slow
+def test_a_checkpoint_goes_on_with_any_number_of_processes(texts, run):
+    """From two ranks to one process and back, divided or not, and val and generate take it."""
+    train(texts, "run=a", "--train.shard=full", "--train.max_steps=5")
+    weights = state("a", folder=texts)["model"]
+    assert run("train", "--resume=checkpoints/a", "--train.max_steps=8").code == 0
+    assert not same(weights, state("a")["model"])
+    assert torchrun(texts, "train", "--resume=checkpoints/a", "--train.max_steps=12").returncode == 0
+    assert state("a")["progress"]["step"] == 12
+    given = torchrun(texts, "train", "--resume=checkpoints/a", "--train.max_steps=14", "--train.shard=none")
+    assert given.returncode == 0 and state("a")["progress"]["step"] == 14, given.stderr[-3000:]
+    assert run("val", "checkpoints/a").code == run("generate", "checkpoints/a").code == 0
+
+
+@pytest.mark.slow
+def test_killed_it_is_the_same_run_after_a_resume(texts):
+    """Both ranks are killed within an epoch, with an open window of accumulated gradients."""
+    args = ["--train.shard=full", "--train.max_steps=40", "--train.save_steps=3", "--train.accumulate=2"]
+    train(texts, "run=whole", *args)
+    started = [*TORCHRUN, "--nproc-per-node=2", str(ROOT / "main.py"), *SMALL, "run=cut", *args]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(started, cwd=texts, env=ENV, start_new_session=True, **quiet)
+    journal = texts / "checkpoints/cut/log.jsonl"
+    while not (journal.exists() and journal.read_text().count("\n") >= 11):
+        assert process.poll() is None
+        time.sleep(0.02)
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)  # torchrun starts each rank in a session of its own
+    process.kill()
+    process.wait()
+    status = json.loads((texts / "checkpoints/cut/status.json").read_text())
+    assert status["state"] == "running"
+    again = torchrun(texts, "train", "--resume=checkpoints/cut")
+    assert again.returncode == 0 and re.search(r"resuming \S+ at step \d", again.stdout), again.stderr[-3000:]
+    assert same_run(state("whole", folder=texts), state("cut", folder=texts))
+
+
+@pytest.mark.slow
+def test_parameters_and_optimizer_state_of_a_rank_fall_with_the_number_of_ranks(tmp_path):
+    probe = tmp_path / "probe.py"
+    probe.write_text(PROBE.format(root=str(ROOT)))
+    found = []
+    for ranks in (1, 2, 4):
+        given = torchrun(tmp_path, ranks=ranks, script=probe)
+        assert given.returncode == 0, given.stderr[-3000:]
+        found.append([int(n) for n in re.findall(r"bytes (\d+)", given.stdout)])
+    (whole,) = found[0]
+    assert len(found[2]) == 4
+    for ranks, parts in zip((2, 4), found[1:], strict=True):
+        assert sum(parts) == pytest.approx(whole, rel=0.001), "each number once"
+        assert max(parts) <= 1.02 * whole / ranks, (ranks, parts, whole)
+
+
+PROBE = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+import torch.distributed as dist
+from configs import load
+from models.gpt import GPT
+from trainer.parallel.fsdp import divide
+from trainer.parallel.divided import part_of
+dist.init_process_group("gloo")
+cfg = load("shakespeare", {{"train.shard": "full"}})
+task = torch.nn.Module()
+task.model = GPT(68)
+divide(task, cfg, torch.device("cpu"))
+optimizer = torch.optim.AdamW(task.parameters())
+task.model(torch.randint(68, (2, 64)))[0].sum().backward()
+optimizer.step()
+held = [*task.parameters(), *(v for own in optimizer.state.values() for v in own.values() if v.ndim)]
+found = sum(part_of(t).numel() * t.element_size() for t in held)
+lines = [None] * dist.get_world_size()
+dist.all_gather_object(lines, f"bytes {{found}}")
+if dist.get_rank() == 0:
+    print(*lines, flush=True)
+dist.destroy_process_group()
+"""
+
+
+def test_units_are_blocks_or_what_patterns_name():
+    net = GPT(68)
+    assert fsdp.units(net) == list(net.blocks)
+    assert fsdp.units(net, ("blocks.*.mlp",)) == [block.mlp for block in net.blocks]
+    assert fsdp.units(net, ("embedding",)) == [], "the output layer has its weights, too"
+    with pytest.raises(ConfigError, match="train.shard_units: 'block' means no layer; there are embedding"):
+        fsdp.units(net, ("block",))
+    resnet = ResNet34(2)
+    found = fsdp.units(resnet)
+    assert found and not any(a is not b and a in set(b.modules()) for a in found for b in found), "none in another"
+
+
+def test_what_does_not_go_together_is_told_before_the_start(monkeypatch):
+    cfg = load("shakespeare", {"train.shard": "full"})
+    assert not fsdp.is_sharded(cfg) and fsdp.divide(None, cfg, torch.device("cpu")) is None, (
+        "one process divides nothing"
+    )
+    monkeypatch.setattr("utils.dist.world_size", lambda: 2)
+    flags = {"optim": "Adafactor", "schedule": None, "train.precision": "fp16", "log.histograms": 5}
+    wrong = load("shakespeare", {"train.shard": "full", **flags})
+    told = "the optimizer Adafactor, train.precision: fp16 (take bf16), log.histograms; leave that out"
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        fsdp.divide(None, wrong, torch.device("cpu"))
+    gan = load("mnist_gan", {"train.shard": "full"})
+    with pytest.raises(ConfigError, match="several networks, as a GAN's"):
+        fsdp.divide(None, gan, torch.device("cpu"))
+
+
+def test_ordinary_tensors_pass_through():
+    tensor = torch.ones(3)
+    assert divided.whole({"a": [tensor], "b": 2}) == {"a": [tensor], "b": 2}
+    assert divided.part_of(tensor) is tensor and divided.divided_like(tensor, tensor) is tensor

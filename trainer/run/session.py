@@ -50,6 +50,9 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
         console.say(f"note: {cfg.data.dataset.name} reads no folder; train_data_root is not used")
     if cfg.data.balance_classes:
         console.say("note: data.balance_classes is another name for data.sampler=ClassBalanced")
+    if "fold" in cfg.data.dataset.args and "folds" in takes:
+        told = "note: data.dataset.fold is the older name of data.fold, which gives each fold its share of each class; "
+        console.say(told + ("data.fold is used" if cfg.data.fold else "it keeps its own division of the rows"))
     if run is not None and dist.is_main():
         refuse_name(run)  # not after an hour of reading data
     with explain_torch_errors(cfg):

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "MLP": {"num_classes": 2, "in_features": 4, "embedded": (3, 5)},
     "ResNet34": {"num_classes": 2},
     "SequenceClassifier": {"num_classes": 2, "vocabulary_size": 9, "width": 4},
+    "Siamese": {"encoder": Component("MLP", {"num_classes": 2, "in_features": 4})},
     "SqueezeNet": {"num_classes": 2},
     "TransformerNet": {"width": 4, "blocks": 1},
     "TwoLayerNet": {"in_features": 3, "out_features": 2, "hidden": 4},
@@ -43,7 +44,8 @@ def network(name: str) -> nn.Module:
 
 
 def test_no_network_is_left_out():
-    assert {name.partition(":")[0] for name in ARGUMENTS} == set(models.registry.names()) and len(ARGUMENTS) >= 16
+    known = set(models.registry.names()) - {"timm"}  # an extra, see test_timm
+    assert {name.partition(":")[0] for name in ARGUMENTS} == known and len(ARGUMENTS) >= 16
 
 
 LARGE = {"AlexNet", "BookResNet34"}  # 200 MB each

@@ -4,7 +4,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from conftest import TOY, dogcats
+from conftest import TOY, dogcats, rows
 
 from configs import load
 from data._folds import Folds, deal, evenly
@@ -190,3 +190,19 @@ def test_a_share_is_read_as_the_whole():
     assert with_fraction(whole, None, 0) is whole and with_fraction(whole, 1.0, 0) is whole
     with pytest.raises(ConfigError, match="data.fraction"):
         load("default", {"data.fraction": 2.0})
+
+
+@pytest.mark.parametrize("flags", [[], ["--data.fold=[1,5]"]])
+def test_the_older_name_of_tables_is_told_once_and_keeps_its_rows(run, tmp_path, flags):
+    text = "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "train.csv").write_text("id,x,y\n" + text)
+    args = ["titanic", "--data.dataset.root=.", "--data.dataset.target=y", "--data.dataset.id=id", "--max-epoch=1"]
+    args += ["--data.dataset.columns={numbers: [x]}", "--log.visdom=false", "--log.pictures=false", *flags]
+    given = run("train", "--run=old", *args, "--data.dataset.fold=[1,5]")
+    assert given.code == 0 and given.out.count("data.dataset.fold is the older name of data.fold") == 1, given.err
+    assert ("data.fold is used" in given.out) == bool(flags)
+    again = run("train", "--run=plain", *args)
+    assert again.code == 0 and "older name" not in again.out
+    given = run("train", "checkpoints/old/config.yaml", "--run=again")
+    val = [[row["loss"] for row in rows(name, phase="val")] for name in ("old", "again", "plain")]
+    assert val[0] == val[1] and (val[0] == val[2]) == bool(flags)

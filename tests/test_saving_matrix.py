@@ -13,11 +13,13 @@ from models.basic_module import load_weights, read_weights
 ARGUMENTS = {
     "AlexNet": {"num_classes": 2, "in_channels": 1},
     "BookResNet34": {},
+    "CRNN": {"num_classes": 5},
     "CaptionDecoder": {"vocabulary_size": 9, "feature_size": 8, "embedding": 4, "width": 4},
     "CharRNN": {"vocabulary_size": 9, "embedding": 4, "width": 4},
     "DCGANDiscriminator": {"ndf": 2, "norm": "instance"},
     "DCGANGenerator": {"nz": 4, "ngf": 2},
     "DynamicNet": {"in_features": 3, "out_features": 2, "hidden": 4},
+    "GPT": {"vocabulary_size": 9, "length": 8, "width": 8, "layers": 1, "heads": 2},
     "ImageEncoder": {"variant": "resnet18"},
     "LeNet": {},
     "LinearRegression": {},
@@ -44,7 +46,8 @@ def network(name: str) -> nn.Module:
 
 
 def test_no_network_is_left_out():
-    assert {name.partition(":")[0] for name in ARGUMENTS} == set(models.registry.names()) and len(ARGUMENTS) >= 16
+    known = set(models.registry.names()) - {"timm"}  # an extra, see test_timm
+    assert {name.partition(":")[0] for name in ARGUMENTS} == known and len(ARGUMENTS) >= 16
 
 
 LARGE = {"AlexNet", "BookResNet34"}  # 200 MB each

@@ -54,6 +54,9 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
         console.say("note: data.balance_classes is another name for data.sampler=ClassBalanced")
     if cfg.train.processes not in (1, "auto", dist.local_size()):
         console.say(f"note: train.processes is for the command train; processes here: {dist.local_size()}")
+    if "fold" in cfg.data.dataset.args and "folds" in takes:
+        told = "note: data.dataset.fold is the older name of data.fold, which gives each fold its share of each class; "
+        console.say(told + ("data.fold is used" if cfg.data.fold else "it keeps its own division of the rows"))
     if run is not None and dist.is_main():
         refuse_name(run)  # not after an hour of reading data
     with explain_torch_errors(cfg):

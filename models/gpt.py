@@ -90,7 +90,7 @@ class Block(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Attention of several heads, in which each place sees itself and what stands before it."""
+    """Attention of several heads, in which each place sees itself and those before it."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()

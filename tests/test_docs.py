@@ -201,7 +201,15 @@ SHORTER = {  # what is added, or set to other values, so that a training takes s
     "train --resume": ["--train.max_steps=3", "--log.visdom=false"],  # of what `interrupted` has begun
     "selftest": ["--only=resume", "--trials=1", "--steps=6", "--batch-size=4", "--num-workers=0"],
 }
-OWN = ("--resume", "TinyNet", "DeepHead", "InverseRoot", "LogCosh", "--lr=fast")  # need a run, or a file of a page
+OWN = (
+    "--resume",
+    "TinyNet",
+    "DeepHead",
+    "InverseRoot",
+    "LogCosh",
+    "Animals",
+    "--lr=fast",
+)  # need a run, or a file of a page
 WRONG = ["--lr=fast"]  # a command with this flag shows what a mistake looks like
 SERVER = """
 import json, os, signal, sys

@@ -19,7 +19,7 @@ ARGUMENTS = {
     "DCGANDiscriminator": {"ndf": 2, "norm": "instance"},
     "DCGANGenerator": {"nz": 4, "ngf": 2},
     "DynamicNet": {"in_features": 3, "out_features": 2, "hidden": 4},
-    "GPT": {"vocabulary_size": 9, "length": 8, "width": 8, "layers": 1, "heads": 2},
+    "GPT": {"vocabulary_size": 9, "length": 8, "width": 8, "layers": 1, "heads": 2, "tied": False},
     "ImageEncoder": {"variant": "resnet18"},
     "LeNet": {},
     "LinearRegression": {},

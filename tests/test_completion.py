@@ -25,7 +25,7 @@ MAIN = ROOT / "main.py"
         (" train --model=torchvision:resnet10", ["--model=torchvision:resnet101"]),
         (" train --optim.name=RM", []),
         (" train --optim=RM", ["--optim=RMSprop"]),
-        (" train --dataset=Dig", ["--dataset=Digits"]),
+        (" train --dataset=Dig", ["--dataset=DigitStrings", "--dataset=Digits"]),
         (" train --max_s", ["--max_steps="]),
         (" train --max-s", ["--max-steps="]),
         (" train --train.max_s", ["--train.max_steps="]),

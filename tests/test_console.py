@@ -192,7 +192,7 @@ def test_json_holds_the_journals_rows_and_nothing_else_is_on_stdout(run):
     given = run("train", "--run=a", *TOY, "--json")
     lines = [json.loads(line) for line in given.out.splitlines()]
     assert (given.code, given.err) == (0, "")
-    assert [line["phase"] for line in lines if line["phase"] in ("note", "done")] == ["note", "note", "done"]
+    assert [line["phase"] for line in lines if line["phase"] in ("note", "done")] == ["note", "note", "note", "done"]
     told = [line for line in lines if line["phase"] in ("train", "val")]
     assert [{k: v for k, v in line.items() if k not in ("is_best", "seconds")} for line in told] == rows("a")
     assert next(line["is_best"] for line in told if line["phase"] == "val")

@@ -15,6 +15,7 @@ from configs.schema import Train
 from data.loading.transforms import make_transform
 from models.captioner import CaptionDecoder
 from models.char_rnn import CharRNN
+from models.crnn import CRNN
 from models.dcgan import DCGANDiscriminator, DCGANGenerator
 from models.lenet import LeNet
 from models.mlp import MLP
@@ -32,10 +33,12 @@ from trainer.tasks.captioning import Captioning
 from trainer.tasks.char_rnn import LanguageModel
 from trainer.tasks.classification import Classification
 from trainer.tasks.gan import GAN
+from trainer.tasks.multi_label import MultiLabel
 from trainer.tasks.regression import Regression
 from trainer.tasks.segmentation import Segmentation
 from trainer.tasks.style_transfer import StyleTransfer
 from trainer.tasks.supervised import Supervised
+from trainer.tasks.transcription import Transcription
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: test_gpu.py has it"),
@@ -102,6 +105,11 @@ CASES = {
         lambda: Supervised(MLP(3, in_features=5), nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]))),
         (ROWS[0], LABELS),
     ),
+    "several labels": Case(lambda: MultiLabel(MLP(3, in_features=5), ABC), (ROWS[0], torch.eye(3)[LABELS])),
+    "strings": Case(
+        lambda: Transcription(CRNN(4, image_size=(16, 16), width=2, hidden=4), ABC, image_size=(16, 16)),
+        (GREY, torch.ones(4, 2, dtype=torch.int64), [4, 4, 4, 4], [2, 2, 1, 2]),
+    ),
     "triplets": Case(lambda: Supervised(MLP(3, in_features=5), nn.TripletMarginLoss()), (ROWS[0],) * 3),
     "DynamicNet": Case(lambda: Regression(DynamicNet(5, 2)), ROWS),
     "U-Net": Case(
@@ -127,6 +135,8 @@ OUT_OF_REACH = {
     ("U-Net", "test"): NUMBERS,  # a mask has the size of its file, which the batch tells
     ("poems", "val"): NUMBERS,  # counts the characters that are no marks
     ("GAN wgan-gp", "train"): "hasPrimaryContext",  # wants a gradient, for which torch asks a real GPU
+    **{("strings", step): "no NVIDIA driver" for step in ("train", "val")},  # CTC's loss asks cuDNN itself
+    ("strings", "test"): NUMBERS,  # the best path is read
     **{("LSTM of words", step): PACKED for step in ("train", "val", "test")},
     **{(name, step): PACKED for name in ("captions", "captions with attention") for step in ("train", "val")},
     **{(name, "test"): NUMBERS for name in ("captions", "captions with attention")},  # reads the words it has written

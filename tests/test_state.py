@@ -42,8 +42,11 @@ FREE = {
     "progress/validation_seconds",
     "progress/journal",
     "progress/interventions",
+    "progress/batch",  # follows from the samples
+    "names",  # by which a resumed run says how its samples differ
 }
-ADDED = ("progress/validation_seconds", "progress/interventions")  # which checkpoints of earlier versions lack
+ADDED = ("progress/validation_seconds", "progress/interventions", "progress/samples", "names")
+ADDED += ("update/model/schedule/own",)  # which checkpoints of earlier versions lack
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_mistakes_are_told_before_anything_is_made(run, tmp_path):
         (["kfold", *TINY, "--data.fold=[0,2]"], "kfold sets it"),
         (["kfold", *TINY, "--data.dataset=StraightLine"], "does not divide its samples itself"),
         (["kfold", *TINY, "--folds"], "needs a value"),
-        (["kfold", *TINY, "--on=moon"], "there is slurm"),
+        (["kfold", *TINY, "--on=moon"], "there are ray and slurm"),
     ):
         result = run(*typed)
         assert result.code == 2 and told in result.err, (typed, result)

@@ -66,7 +66,7 @@ def test_meters_count_the_same_without_torchnet(monkeypatch):
             meter.add(scores[40:], truth[40:])
         mean = Mean()
         mean.add(torch.tensor(0.1), 3)
-        mean.merge({"sum": 0.7, "n": 2})
+        mean.merge({"sum": 0.7, "n": 2, "squares": 0.0})
         merged = Confusion(6)
         merged.merge(made[3].state())
         return [*(meter.value() for meter in (*made, mean, merged)), mean.state(), Mean().value()]

@@ -107,6 +107,8 @@ def _refuse(cfg: Config) -> None:
         "train.average_last": train.average_last is not None,
         "log.histograms": bool(cfg.log.histograms),
         "log.watchers": bool(cfg.log.watchers),
+        "train.profile": train.profile is not None,
+        "log.pr_curves, log.embedding or log.graph": cfg.log.pr_curves or cfg.log.embedding or cfg.log.graph,
     }
     if found := [word for word, is_so in wrong.items() if is_so]:
         raise ConfigError(f"train.shard: full does not go together with {', '.join(found)}; leave that out")

@@ -53,6 +53,8 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     before = partial(_before_save, folder, durable)
     saver = Saver(Store(path), cfg.train.save_in_background, before)
     sharded = parts.state.sharded  # then the watchers, which are on rank 0 alone, cannot run the networks
+    if sharded:
+        console.say("note: train.shard: no pictures of predictions, and no look at the first steps")
     watchers: list[Watcher] = [Status(folder, parts.state), Recorder(), Chance(first=not rehearsed)]
     watchers += [Pictures()] if sharded and cfg.log.pictures else [] if sharded else _watchers(cfg)
     watchers[1:1] = [] if rehearsed or sharded else [FirstSteps()]

@@ -71,7 +71,9 @@ def validated(task: Task, loader: Loader, cfg: Config, device: torch.device, tes
 
     numbers, extras = evaluate(task, loader, cfg, device, also=collect)
     found = dict(pair for part in dist.gather(rows) for pair in part)
-    truth: Any = texts or _true_targets(loader, dict(pair for part in dist.gather(targets) for pair in part))
+    truth: Any = dict(enumerate(texts)) if texts else None
+    if truth is None:
+        truth = _true_targets(loader, dict(pair for part in dist.gather(targets) for pair in part))
     ids = [text_of(str(key)) for key in ids_of(loader.dataset)]
     if len(set(ids)) != len(ids):
         ids = [str(index) for index in range(loader.size)]

@@ -101,7 +101,7 @@ class MultiLabel(Task):
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
         logits, labels = self._pair(batch)
         meters["loss"].add(*mean_of(*measure(self.loss, logits.float(), labels), len(labels)))
-        meters["predictions"].add(_probabilities(logits), labels)
+        meters["predictions"].add(logits.double().sigmoid(), labels)
 
     def test_step(self, batch: Any) -> list[Row]:
         inputs = batch[0] if isinstance(batch, (list, tuple)) else batch  # a test split may have no labels

@@ -230,6 +230,7 @@ class Fourth(nn.Module):
 '''
 
 
+@pytest.mark.slow
 def test_a_loss(house):
     folder, command = house
     (folder / "trainer/losses/fourth.py").write_text(LOSS)

@@ -524,6 +524,7 @@ def test_killed_it_resumes_from_the_last_save(killed_and_resumed, photos):
     killed_and_resumed(*args, after=12)
 
 
+@pytest.mark.slow
 def test_the_shipped_command_starts(run, photos):
     args = ["--data.dataset.root=photos", "--weights=none", "--run=a", *PLAIN]
     given = run("train", "captions", *args, "--train.max_steps=3")

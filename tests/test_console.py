@@ -253,7 +253,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path, flag):
     assert json.loads((tmp_path / "checkpoints/a/status.json").read_text())["state"] == "finished"
 
 
-@pytest.mark.parametrize("nohup", [False, True])
+@pytest.mark.parametrize("nohup", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_terminal_that_goes_away_stops_the_run_saved_unless_it_was_told_to_stay(tmp_path, nohup):
     """As when ssh is cut: SIGHUP comes, and the bar and the lines go nowhere."""
     lead, follow = pty.openpty()

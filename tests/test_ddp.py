@@ -58,6 +58,7 @@ def test_both_ranks_end_with_the_same_weights_and_one_writes(two_ranks):
     assert [row["step"] for row in rows("two", folder, "train")] == list(range(1, 65))
 
 
+@pytest.mark.slow
 def test_running_statistics_are_shared_too(tmp_path):
     """Batch norm moves on each rank's own samples; what is saved and measured must be of all."""
     args = ["--model=torchvision:resnet18", "--batch-size=8", "--train.max_steps=3", *PLAIN]

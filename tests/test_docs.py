@@ -269,6 +269,7 @@ def interrupt(house: Path) -> None:
     assert process.wait(60) == 143
 
 
+@pytest.mark.slow
 def test_what_is_shown_in_full_works_in_its_folder(house):
     typed_here = [w for page in PAGES for w in commands(page) if {"--run=tiny1", "--run=line1"} & set(w)]
     assert len(typed_here) == 2

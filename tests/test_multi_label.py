@@ -275,6 +275,7 @@ def submission(name="a", file="submission.csv"):
         return list(csv.reader(stream))
 
 
+@pytest.mark.slow
 def test_from_a_csv_to_a_submission(several, run):
     given = several("train", "--run=a", "--task.loss=BCEWithLogitsLoss", "--task.loss.pos_weight=balanced")
     assert given.code == 0, given.err

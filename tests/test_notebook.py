@@ -44,6 +44,7 @@ def outputs(tmp_path_factory):
     return execute(nbformat.read(NOTEBOOK, as_version=4), tmp_path_factory.mktemp("notebook"))
 
 
+@pytest.mark.slow
 def test_every_cell_does_what_it_says(outputs):
     _, mistakes, trained, metrics, drawn, mine, best = outputs
     assert "expected a number, got 'fast'" in shown(mistakes) and "did you mean 'MLP'?" in shown(mistakes)
@@ -54,12 +55,14 @@ def test_every_cell_does_what_it_says(outputs):
     assert shown(best).startswith("MLP(")
 
 
+@pytest.mark.slow
 def test_the_bar_is_the_notebooks_own(outputs):
     kinds = {kind for output in outputs[2] for kind in output.get("data", {})}
     assert "application/vnd.jupyter.widget-view+json" in kinds or "epoch 1/3" in shown(outputs[2])
     assert "\r" not in shown(outputs[2]), "a terminal's bar would fill the page"
 
 
+@pytest.mark.slow
 def test_an_interrupt_saves_and_the_run_goes_on(tmp_path):
     """As the stop button sends it, while a cell trains."""
     cells = [TRAIN_AND_STOP, "done = fit(resume=cut.folder)\nprint(done.stopped, done.history[-1]['step'])"]

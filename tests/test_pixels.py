@@ -202,6 +202,7 @@ def test_in_memory_all_of_it_happens_where_the_pixels_lie():
     assert made.device.type == "meta" and made.shape == (10, 3, 9, 12) and made.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_a_usual_chain_needs_no_torchvision(tmp_path):
     """It takes as long to import as torch itself."""
     dogcats(tmp_path / "photos", 8)

@@ -387,6 +387,7 @@ def test_killed_it_resumes_from_the_last_save(killed_and_resumed, folder):
     killed_and_resumed(*args, after=5)
 
 
+@pytest.mark.slow
 def test_the_command_as_it_is_shipped(run, tmp_path):
     slices(tmp_path / "made", count=6, height=256, width=260)
     given = run("train", "unet", "--data.dataset.root=made", "--train.max_steps=3", "--run=a", "--log.visdom=false")

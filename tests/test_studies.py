@@ -152,6 +152,7 @@ def swept(tmp_path_factory):
     return folder, typed_in(folder, "sweep", *TINY, "--lr=1e-2,1e-3", "--seed=0..1", "--jobs=2", "--run=sw")
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_every_combination(swept):
     folder, told = swept
     names = [f"lr={lr}-seed={seed}" for lr in ("0.01", "0.001") for seed in (0, 1)]
@@ -163,6 +164,7 @@ def test_a_sweep_trains_every_combination(swept):
     assert [child["state"] for child in children] == ["finished"] * 4
 
 
+@pytest.mark.slow
 def test_its_leaderboard_and_its_picture_are_made_again(swept, run, monkeypatch):
     folder, told = swept
     run("help")  # it goes to an empty folder
@@ -176,6 +178,7 @@ def test_its_leaderboard_and_its_picture_are_made_again(swept, run, monkeypatch)
     assert result.code == 0, result
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_trains_nothing_again(swept, run, monkeypatch):
     folder, _ = swept
     run("help")
@@ -254,6 +257,7 @@ def test_folds_give_each_row_once(folded, run, monkeypatch):
     assert abs(float(found.splitlines()[1].split()[1]) - own) < 0.003  # of equal probabilities either is right
 
 
+@pytest.mark.slow
 def test_the_folds_are_averaged_into_one_submission(folded, run, monkeypatch):
     folder, _ = folded
     run("help")

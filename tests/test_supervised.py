@@ -198,6 +198,7 @@ def resumed(run, *flags: str, outputs: int = 4) -> None:
     assert same_run(state("cut"), state("whole"))
 
 
+@pytest.mark.slow
 def test_triplets_resume_to_the_bit(run, folder):
     flags = ["--task=Supervised", "--loss=TripletMarginLoss", "--data.dataset=Triplets", f"--train-data-root={folder}"]
     resumed(run, *flags, "--data.transform.train=[RandomHorizontalFlip]", "--train.accumulate=2")

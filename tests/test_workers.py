@@ -61,7 +61,7 @@ def mark(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "raising"])
-@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("start", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_others_go_on_with_the_same_batches(tmp_path, fault, start):
     whole = read(Fragile(fault, tmp_path), workers=0, start=start)
     said: list[str] = []
@@ -230,6 +230,7 @@ def test_a_death_elsewhere_disturbs_nothing(tmp_path):
     assert seen == list(range(SAMPLES))
 
 
+@pytest.mark.slow
 def test_a_training_whose_workers_are_killed_is_the_same_training(start, tmp_path):
     args = [a for a in TOY if "max-epoch" not in a]
     assert start("train", "--run=whole", *args, "--max-epoch=12").wait(120) == 0

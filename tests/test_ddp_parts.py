@@ -84,7 +84,7 @@ def both_run(run, folder: Path, batch: int, flags: list[str], make: Callable[[Pa
         make(folder)
     given = run("train", "--run=one", *flags, f"--batch-size={batch}", *more)
     assert given.code == 0, given.err
-    given = torchrun(folder, "train", "run=two", *flags, f"--batch-size={batch // 2}", *more)
+    given = torchrun(folder, "train", "run=two", *flags, f"--batch-size={batch}", *more)
     assert given.returncode == 0, given.stderr[-3000:]
     facts = [json.loads((folder / f"rank{r}.json").read_text()) for r in (0, 1)]
     assert facts[0]["weights"] == facts[1]["weights"]

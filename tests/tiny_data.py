@@ -59,6 +59,7 @@ def make_photos(data: Path) -> None:
 
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+WORDS = "the king and queen speak of love to all who hear them in night or day".split()
 VERSES = ["深度學習江流天地外，", "山色有無中郡邑浮前浦。", "波瀾動遠空春江花月夜，", "處處聞啼鳥花落知多少。"]
 
 
@@ -77,6 +78,8 @@ def make_others(data: Path) -> None:
         picture(mask, (280, 280), i, mode="1")
     picture(data / "segmentation_isbi/test/image/0.png", (280, 280), mode="L")
     poems = [{"paragraphs": random.Random(i).sample(VERSES, 4)} for i in range(400)]
+    lines = [" ".join(random.Random(i).sample(WORDS, 6)) for i in range(400)]
+    write(data / "shakespeare/input.txt", lines)
     write(data / "poems/poet.tang.0.json", [json.dumps(poems, ensure_ascii=False)])
 
 

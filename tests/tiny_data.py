@@ -59,7 +59,24 @@ def make_photos(data: Path) -> None:
 
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-WORDS = "the king and queen speak of love to all who hear them in night or day".split()
+WORDS = [
+    "the",
+    "king",
+    "and",
+    "queen",
+    "speak",
+    "of",
+    "love",
+    "to",
+    "all",
+    "who",
+    "hear",
+    "them",
+    "in",
+    "night",
+    "or",
+    "day",
+]
 VERSES = ["深度學習江流天地外，", "山色有無中郡邑浮前浦。", "波瀾動遠空春江花月夜，", "處處聞啼鳥花落知多少。"]
 
 

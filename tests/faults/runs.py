@@ -99,6 +99,7 @@ def seconds(folder: Path) -> float:
 def record() -> None:
     """In a child: write down the order of samples, each one that is read, each save, and when signals are heard."""
     from data.loading import loader as loaders
+    from data.loading import samples
     from trainer import signals
     from trainer.checkpointing import store as checkpoint
 
@@ -114,7 +115,7 @@ def record() -> None:
         setattr(kind, name, method)
 
     nothing = lambda *_: None  # noqa: E731
-    wrap(loaders._Samples, "__getitems__", lambda self, keys: note("reads", [len(self), named(keys)]), nothing)
+    wrap(samples.Samples, "__getitems__", lambda self, keys: note("reads", [len(self), named(keys)]), nothing)
     _record_saves(checkpoint.Store)
     wrap(signals.Signals, "__enter__", nothing, lambda *_: note("signals", "heard"))
     wrap(signals.Signals, "__exit__", lambda *_: note("signals", "unheard"), nothing)
@@ -134,7 +135,7 @@ def _record_saves(stores: type) -> None:
 
 def named(keys: tuple) -> list[tuple[int, int]]:
     """(epoch, index) of each sample of a batch."""
-    epoch, indices = keys
+    epoch, indices, *_ = keys
     return [(epoch, int(index)) for index in indices]
 
 

@@ -73,9 +73,9 @@ def spoil(fault: str, key: tuple[int, int], times: int) -> None:
     """In a child: its data processes meet with a fault when they read this sample of this epoch, so many times."""
     from torch.utils.data import get_worker_info
 
-    from data.loading.loader import _Samples
+    from data.loading.samples import Samples
 
-    own = _Samples.__getitems__
+    own = Samples.__getitems__
 
     def read(self, keys):
         here = get_worker_info() and len(self) == SAMPLES and key in named(keys)
@@ -84,7 +84,7 @@ def spoil(fault: str, key: tuple[int, int], times: int) -> None:
             do(fault)
         return own(self, keys)
 
-    _Samples.__getitems__ = read
+    Samples.__getitems__ = read
 
 
 def do(fault: str) -> None:

@@ -132,3 +132,10 @@ def test_groups_keep_their_ratio():
     for _ in range(2):
         mean.begin(update, 1)
         assert groups[0]["lr"] == 0.01 and groups[1]["lr"] == pytest.approx(0.04)
+
+
+def test_a_share_behind_the_last_epoch_means_the_last():
+    from configs.schema import Train
+    from trainer.optim.average import EpochMean
+
+    assert [EpochMean(Train(max_epoch=n, swa={"from": 0.99, "lr": 0.1})).first for n in (1, 4)] == [0, 3]

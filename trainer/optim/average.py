@@ -62,7 +62,8 @@ class EpochMean:
 
     def __init__(self, train: Train):
         assert train.swa is not None
-        self.first = math.ceil(train.swa["from"] * train.max_epoch)  # epoch, from 0
+        # epoch, from 0; at least the last one is averaged
+        self.first = min(math.ceil(train.swa["from"] * train.max_epoch), train.max_epoch - 1)
         self.rate = float(train.swa["lr"])
         self.weights: dict[str, Tensor] = {}
         self.count, self.last = 0, -1  # how many epochs it holds; the last of them

@@ -171,27 +171,13 @@ def test_a_look_changes_the_rate_goes_on_and_q_saves_and_ends(on_terminal, tmp_p
     assert state("a", folder=tmp_path)["progress"]["step"] == 10
 
 
-TWO = """
-import os, sys
-sys.path.insert(0, {root!r})
-import datetime
-import torch
-torch.set_num_threads(1)
-import torch.distributed as dist
-own = dist.init_process_group
-dist.init_process_group = lambda backend: own(backend, timeout=datetime.timedelta(seconds={timeout}))
-import main
-sys.exit(main.main(sys.argv[1:]))
-"""
-
-
 @unix
 @pytest.mark.slow
 def test_of_two_processes_one_stops_and_the_other_waits_longer_than_any_timeout(on_terminal, tmp_path):
     timeout = 20
-    (tmp_path / "two.py").write_text(TWO.format(root=str(ROOT), timeout=timeout))
-    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "two.py", "train"]
+    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(ROOT / "main.py"), "train"]
     flags = ["run=a", *TOY[:3], "--print-freq=5", *PLAIN, f"debug_file={tmp_path / 'book'}"]
+    flags.append(f"--train.dist_timeout={timeout}")
     (tmp_path / "book").touch()
     terminal = on_terminal(*command, *flags, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
     terminal.wait_for(r"is there: a debugger")

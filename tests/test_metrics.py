@@ -264,7 +264,7 @@ def test_pixels_of_a_segmentation():
 def test_two_ranks_measure_as_one(tmp_path, run):
     args = [arg for arg in ONE if "--optim" not in arg and "--lr" not in arg]
     args += ["--lr=0.1", "--task.metrics_too=[quadratic_kappa, average_precision]"]
-    given = torchrun(tmp_path, "train", "run=two", *args, "--batch-size=20")
+    given = torchrun(tmp_path, "train", "run=two", *args, "--batch-size=40")
     assert given.returncode == 0, given.stderr[-3000:]
     assert run("train", "--run=one", *args, "--batch-size=40").code == 0
     one, two = rows("one", phase="val")[-1], rows("two", tmp_path, "val")[-1]

@@ -7,7 +7,7 @@ import pytest
 from conftest import PLAIN, TOY, rows, same_run, state
 from test_configs import SHIPPED, commands
 from test_docs import shortened
-from tiny_data import make_data, picture
+from tiny_data import make_data
 
 from configs import COMPONENTS
 
@@ -333,9 +333,6 @@ def test_a_full_disk_is_an_error_of_storage(run, monkeypatch):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_nothing_is_named_in_a_shipped_config(path, run, tmp_path):
     make_data(tmp_path / "data")
-    picture(tmp_path / "data/csv_images/test/0.png", (32, 32))
-    for number, file in enumerate(tmp_path.glob("data/cifar10/test/*/*.jpg")):  # which it validates on
-        picture(file, (32, 32), 100 + number)
     words = next(words for words in commands(path) if words[0] == "train")
     flags = [word for word in shortened(["python", "main.py", *words])[3:] if "max_steps" not in word]
     given = run("train", *flags, "--train.rehearse=only")

@@ -48,9 +48,10 @@ def make_photos(data: Path) -> None:
         picture(data / f"captchas/{i}.png", (80, 32), i)
         picture(data / f"captchas/test/{i}.png", (80, 32), i)
     write(data / "captchas/labels.csv", ["picture,text", *(f"{i}.png,{'ab7'[i % 3]}{i}" for i in range(12))])
-    for folder in ("train", "test"):
+    picture(data / "csv_images/test/0.png", (32, 32), 100)
+    for folder, first in (("train", 0), ("test", 100)):
         for i in range(20):
-            picture(data / f"cifar10/{folder}/{CIFAR[i % 10]}/{i:04}.jpg", (32, 32), i)
+            picture(data / f"cifar10/{folder}/{CIFAR[i % 10]}/{i:04}.jpg", (32, 32), first + i)
     for name in ("candy", "amber"):
         picture(data / f"{name}.jpg")
     write(data / "csv_images/trainLabels.csv", [f"{i}.png,{'ab'[i % 2]}" for i in range(16)])
@@ -84,7 +85,7 @@ def make_others(data: Path) -> None:
     """MNIST's files, slices with masks, poems."""
     (data / "mnist").mkdir()
     for part, count in (("train", 80), ("t10k", 40)):
-        pixels = np.random.default_rng(0).integers(0, 256, count * 784, dtype=np.uint8).tobytes()
+        pixels = np.random.default_rng(count).integers(0, 256, count * 784, dtype=np.uint8).tobytes()
         head = {"images-idx3": [2051, count, 28, 28], "labels-idx1": [2049, count]}
         body = {"images-idx3": pixels, "labels-idx1": bytes(i % 10 for i in range(count))}
         for kind, numbers in head.items():

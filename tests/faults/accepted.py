@@ -65,7 +65,7 @@ def prepare() -> None:
     warm_up()
     for registry in COMPONENTS.values():
         for name in registry.all_names():
-            registry.get(name + ":alexnet" * (name in registry.variants))
+            registry.get(f"{name}:{registry.variants[name].names()[0]}" if name in registry.variants else name)
 
 
 # Broken on purpose

@@ -230,6 +230,8 @@ def shortened(words: list[str]) -> list[str]:
     after = " ".join(words).partition("main.py ")[2]
     kind = next((kind for kind in ("train --resume", "train", "selftest") if after.startswith(kind)), "")
     added = SHORTER.get(kind, [])
+    if any(word.startswith("--train.swa") for word in words):  # it averages at the ends of epochs
+        added = [flag for flag in added if leaf(flag) != "max_steps"]
     replaced = {leaf(flag) for flag in added}
     return [*(word for word in words if not word.startswith("--") or leaf(word) not in replaced), *added]
 

@@ -58,7 +58,10 @@ def keep_mean(parts: Parts, saver: Saver, say: Callable[[str], None]) -> None:
     saver.save(_averaged_state(state, task), [AVERAGED], last=False)
     saver.wait()
     told = "".join(f", {name} {value:.4g}" for name, value in [*numbers.items()][:2])
-    say(f"mean of the last {epochs} epochs{told}: {saver.folder}/{AVERAGED}")
+    if epochs > 1:
+        say(f"mean of the last {epochs} epochs{told}: {saver.folder}/{AVERAGED}")
+    else:
+        say(f"weights of the last epoch{told}: {saver.folder}/{AVERAGED}")
 
 
 def _mean_of_last(state: RunState, folder: Path | None, most: int) -> tuple[dict[str, Tensor], int]:

@@ -16,7 +16,8 @@ __all__ = ["Course", "course", "learning_rates", "tell_rates"]
 PICTURE = "lr.png"
 PATIENCE = 2.0  # s for the look at one schedule
 DEAD = 1e-4  # of the highest rate: nothing is learned with it
-LATER = "later ones follow the validation or are too many to be looked at"
+FOLLOWING = "later ones follow the validation"
+UNSEEN = "later ones are too many to be looked at"
 
 
 class Course(NamedTuple):
@@ -41,7 +42,8 @@ class Course(NamedTuple):
 
     def told(self) -> str:
         """Return first, highest and last rate in words."""
-        last = f"{self.first[-1]:.2g} last" if self.whole and not self.follows else LATER
+        known = f"{self.first[-1]:.2g} last" if self.whole else UNSEEN
+        last = FOLLOWING if self.follows else known
         return f"{self.first[0]:.2g} first, {max(self.first):.2g} highest, {last}"
 
 

@@ -1,11 +1,48 @@
 """Partners of labelled pictures: one of the same class and one of another, drawn once for each."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+from torch import Tensor
+
+from data._folds import Folds
+from data.image_folder import ImageFolder
+from utils.config.ranges import Fraction, Seed
 from utils.errors import DataError
 
-__all__ = ["partners"]
+__all__ = ["WithPartners", "partners"]
+
+
+class WithPartners(ImageFolder):
+    """Class folders of which a sample is several pictures; `partners` has the others' numbers, None for the test."""
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test"],
+        transform: Callable | None = None,
+        val_fraction: Fraction = 0.3,
+        seed: Seed = 0,
+        splits: Mapping[str, str] | None = None,
+        exclude: Sequence[str] = (),
+        classes: Sequence[str] | None = None,
+        whole: bool = False,
+        folds: Folds | None = None,
+    ) -> None:
+        super().__init__(root, split, transform, val_fraction, seed, splits, exclude, classes, whole, folds)
+        self.partners = None
+        if split != "test" and self.labels is not None:
+            self.partners = partners(self.labels.tolist(), self.classes, root, seed, split)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Facts for networks: without `num_classes`, which of a network that embeds is the length of its vectors."""
+        return {name: value for name, value in super().meta.items() if name != "num_classes"}
+
+    def picture(self, index: int) -> Tensor:
+        """Return one picture, float32 [C, H, W]."""
+        return self._transformed(index) if self.transform else self.store.tensor(index)
 
 
 def partners(

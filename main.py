@@ -1,6 +1,6 @@
 """Read the command line, call the command, print its mistakes. Start with `python main.py help`."""
 
-import io
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from utils.blame import DEBUG, answer, exit_error
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
 from utils.language.choice import choose
-from utils.terminal import show
+from utils.terminal import escape_unprintable, show
 
 COMMANDS = found()
 
@@ -49,11 +49,11 @@ def main(arguments: list[str]) -> int:
 
 
 def console() -> int:
-    """Run the typed command on any terminal: one without "…" gets \\u2026, not a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    return main(sys.argv[1:])
+    """Run the typed command on any terminal, and end quickly."""
+    escape_unprintable()
+    code = main(sys.argv[1:])
+    gc.freeze()  # the interpreter would look through all that torch holds, only to end
+    return code
 
 
 if __name__ == "__main__":

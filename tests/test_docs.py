@@ -212,7 +212,7 @@ OWN = (
 )  # need a run, or a file of a page
 WRONG = ["--lr=fast"]  # a command with this flag shows what a mistake looks like
 SERVER = """
-import json, os, signal, sys
+import json, os, signal, sys, traceback
 sys.path.insert(0, "")
 import torch, torchvision, main
 for line in sys.stdin:
@@ -220,7 +220,15 @@ for line in sys.stdin:
         signal.alarm(300)
         for stream, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        sys.exit(main.main(json.loads(line)))
+        code = 1
+        try:
+            code = main.main(json.loads(line)) or 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)  # taking torch down would take longer than most commands
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 

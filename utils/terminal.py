@@ -1,10 +1,11 @@
 """The one way from a message to the terminal: text from files, names and configs must not steer it."""
 
+import io
 import sys
 
 from utils.language.choice import is_chinese
 
-__all__ = ["columns", "filled", "in_language", "padded", "printable", "show"]
+__all__ = ["columns", "escape_unprintable", "filled", "in_language", "padded", "printable", "show"]
 
 KEPT = "\n\t"
 # control characters, those that turn the direction of writing, and halves of characters
@@ -22,6 +23,13 @@ def printable(text: str) -> str:
 def show(text: object = "", error: bool = False, end: str = "\n", flush: bool = False) -> None:
     """Print a text for people in their language, on stderr if it is an error."""
     print(printable(in_language(str(text), error)), file=sys.stderr if error else sys.stdout, end=end, flush=flush)
+
+
+def escape_unprintable() -> None:
+    """Have stdout and stderr print \\u2026, and raise nothing, for a "…" that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def in_language(text: str, error: bool = False) -> str:

@@ -90,6 +90,7 @@ def _rehearse_and_run(parts: Parts, folder: RunFolder | None, name: str, console
             if parts.cfg.train.rehearse == "only":
                 if folder is not None:
                     folder.remove()
+                dist.stop()
                 return Result(ROOT / name, None, lambda parts=parts: parts.state.eval_task)  # type: ignore[misc]
             begun = True
             return run_in_folder(parts, folder, name, console, given, rehearsed)

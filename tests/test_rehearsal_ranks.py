@@ -40,7 +40,7 @@ def test_only_ends_both_and_tells_once_what_is_wrong(tmp_path):
     given = torchrun(tmp_path, "train", "run=a", "--model=MLP", "--train.rehearse=only", *FLAGS)
     assert given.returncode == 0 and given.stdout.count("rehearsed in") == 1, given
     assert not list((tmp_path / "checkpoints").iterdir())
-    plant(tmp_path, "models", network(f"self.extra = nn.Linear(64, 8); {FC}", "return self.fc(x).softmax(1)"))
+    plant(tmp_path, "models", network(FC, "return self.fc(x).softmax(1)"))
     given = torchrun(tmp_path, "train", "run=a", "--model=Mine", "--train.rehearse=only", *FLAGS)
     assert given.returncode != 0 and given.stderr.count("as after softmax") == 1, given.stderr[-3000:]
     assert "exitcode  : 2" in given.stderr or "exitcode: 2" in given.stderr, given.stderr[-3000:]
@@ -51,7 +51,7 @@ def test_a_fault_that_one_rank_alone_meets_is_told_by_it(tmp_path):
     sample = "(torch.rand(1, 8, 8), i % 10 if os.environ.get('RANK') == '0' else [1, 2][i * 1000])"
     plant(tmp_path, "data", dataset(sample))
     given = torchrun(tmp_path, "train", "run=a", "--model=MLP", "--data.dataset=Mine", "--train.rehearse=true", *FLAGS)
-    assert given.returncode != 0 and "data/mine.py:18" in given.stderr and "IndexError" in given.stderr, given
+    assert given.returncode != 0 and "data/mine.py:" in given.stderr and "IndexError" in given.stderr, given
 
 
 def test_divided_networks_say_that_they_are_not_rehearsed(tmp_path):

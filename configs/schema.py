@@ -107,7 +107,7 @@ class Train:
     shard: Literal["none", "full"] = "none"
     # with shard: patterns of the layers that are gathered as one; default: the blocks of ModuleLists and Sequentials
     shard_units: tuple[str, ...] = ()
-    oom: Literal["stop", "fit"] = "stop"  # out of memory: stop, or halve the batch, double accumulate and begin again
+    oom: Literal["stop", "fit"] = "stop"  # out of memory: stop, or halve the batch, double accumulate and go on
     # largest norm of the gradient; a longer gradient is scaled down to it
     clip: Annotated[float, Range(0)] | None = None
     # check that gradients are finite; null: on a CPU, if clip computes their norm

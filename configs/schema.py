@@ -169,9 +169,9 @@ class Test:
     """The file with the test split's predictions."""
 
     result_file: str | None = None  # the CSV; null: submission.csv in the run folder
-    # the output of a classifier; rle: run-length masks of a segmentation with two classes
+    # the output of a classifier; rle: run-length masks, of several classes a column for each but the first
     output: Literal["probability", "label", "class", "rle"] = "probability"
-    positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset's choice
+    positive: str | None = None  # the class whose probability, or run-length mask, is written; null: the data's
     sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
     # the predictions for these are averaged with those for the pictures themselves: hflip, vflip, rot90, rot180,
     # rot270, scale, and transforms that move pixels, as {name: FiveCrop, size: 56}

@@ -173,6 +173,7 @@ class Test:
     output: Literal["probability", "label", "class", "rle"] = "probability"
     positive: str | None = None  # the class whose probability, or run-length mask, is written; null: the data's
     sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
+    competition: str | None = None  # its name in the line that uploads; null: that of the archive beside the sample
     # the predictions for these are averaged with those for the pictures themselves: hflip, vflip, rot90, rot180,
     # rot270, scale, and transforms that move pixels, as {name: FiveCrop, size: 56}
     views: ViewList = ()

@@ -65,7 +65,7 @@ def watchers_of(cfg: Config, found: Found) -> Iterator[Watcher]:
 
 
 class _Tried(Watcher):
-    """Passes on to a watcher all that it would hear of; notes its first error, and what it says is dropped."""
+    """Passes on to a watcher all that it would hear of; notes its first error, and drops its words."""
 
     def __init__(self, watcher: Watcher, found: Found):
         self.watcher, self.found, self.failed = watcher, found, False

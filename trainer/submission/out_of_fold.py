@@ -82,7 +82,7 @@ def loss_of(truth: Mapping[str, Sequence[str]], meta: Mapping[str, Any]) -> tupl
 
 
 def _mean_log(right: Any) -> float:
-    """Return the mean of -log of the probabilities of what was right."""
+    """Return the mean of -log of the probabilities of the truth."""
     return -float(np.log(np.fromiter(right, float).clip(LEAST)).mean())
 
 

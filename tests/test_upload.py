@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from configs.schema import Test as Keys
-from trainer.submission.upload import competition_of, upload_line
+from trainer.submission.upload import competition_of, upload_lines
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def pasted(tmp_path):
     tool.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     tool.chmod(0o755)
 
-    def command(told: str) -> list[str]:
-        line = told.splitlines()[0].removeprefix("to upload it: ")
+    def command(told: list[str]) -> list[str]:
+        line = told[0].removeprefix("to upload it: ")
         env = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
         return subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True).stdout.splitlines()
 
@@ -28,8 +28,8 @@ def pasted(tmp_path):
 
 @pytest.mark.parametrize("file", ["sub.csv", "a b/it's (1).csv", "$HOME/`x`;&.csv"])
 def test_the_line_survives_a_shell(pasted, tmp_path, file):
-    told = upload_line(Keys(competition="titanic"), tmp_path / file, "my run")
-    assert "COMPETITION" not in told
+    told = upload_lines(Keys(competition="titanic"), tmp_path / file, "my run")
+    assert len(told) == 1
     assert pasted(told) == ["competitions", "submit", "-c", "titanic", "-f", str(tmp_path / file), "-m", "my run"]
 
 
@@ -49,8 +49,8 @@ def test_the_archive_that_holds_the_sample_names_the_competition(tmp_path):
     assert competition_of(str(sample)) == ""
     archive(tmp_path / "dogs-vs-cats-redux-kernels-edition.zip", sample_submission="id,label\n1,0\n", train="x")
     assert competition_of(str(sample)) == "dogs-vs-cats-redux-kernels-edition"
-    told = upload_line(Keys(sample=str(sample)), tmp_path / "s.csv", "a")
-    assert "-c dogs-vs-cats-redux-kernels-edition -f" in told and len(told.splitlines()) == 1
+    told = upload_lines(Keys(sample=str(sample)), tmp_path / "s.csv", "a")
+    assert len(told) == 1 and "-c dogs-vs-cats-redux-kernels-edition -f" in told[0]
     archive(tmp_path / "a-copy.zip", sample_submission="id,label\n1,0\n")
     assert competition_of(str(sample)) == ""
-    assert "\n(COMPETITION: its name in kaggle.com/competitions/…" in upload_line(Keys(), tmp_path / "s.csv", "a")
+    assert "its name in kaggle.com/competitions/…" in upload_lines(Keys(), tmp_path / "s.csv", "a")[1]

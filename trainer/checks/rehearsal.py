@@ -109,7 +109,7 @@ def _timed(parts: Parts, steps: int) -> list[float]:
         if is_memory_shortage(error) and parts.cfg.train.oom == "fit":
             raise
         failed = error
-    return slowest(f"the time of {count_of(steps, 'step')}", seconds, failed)
+    return slowest(f"steps{steps}", seconds, failed)
 
 
 def _play(parts: Parts, place: Path, given: Given, found: Found, seconds: float) -> None:

@@ -77,8 +77,8 @@ def _place_of(error: BaseException) -> str:
         if code.co_filename == str(HERE / "trainer.py"):
             names.append(code.co_name)
         elif code.co_filename == str(HERE / "optim" / "step.py") and code.co_name == "close":
-            names.append("the optimizer's step")
-    return "a step" if names[-1:] == ["train_epoch"] else "elsewhere"
+            names.append("optimizer")
+    return "step" if names[-1:] == ["train_epoch"] else "elsewhere"
 
 
 def _smaller_validation(cfg: Config, say: Say) -> Config | None:
@@ -107,7 +107,7 @@ def _state_to_go_on_from(parts: Parts, place: str, folder: Path | None) -> dict[
     kept. Validation changes nothing.
     """
     state, steps = parts.state, list(parts.state.update.steps.values())
-    untouched = place == "a step" and len(steps) == 1 and not steps[0].closure and not steps[0].calls
+    untouched = place == "step" and len(steps) == 1 and not steps[0].closure and not steps[0].calls
     if folder is not None and state.progress.step and (untouched or place == "validation"):
         if untouched:
             state.update.undo()

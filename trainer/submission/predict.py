@@ -21,7 +21,7 @@ from trainer.submission.figures import Unreadable
 from trainer.submission.mirror import Validated, compare, validated
 from trainer.submission.run_lengths import by_class, with_runs
 from trainer.submission.sample import Sample, check_ids, read_sample
-from trainer.submission.upload import upload_line
+from trainer.submission.upload import upload_lines
 from trainer.submission.write import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.task import Row, Task
 from utils import dist
@@ -102,7 +102,8 @@ def write_checked(target: Path, found: Predicted, source: str, check: bool = Tru
     write_rows(target, layout, write_pictures(target, rows), form.probabilities(rows))
     show(f"{target}: {len(rows)} rows {source}")
     if not pictures:
-        show(upload_line(form.cfg.test, target, found.source.parent.name))
+        for line in upload_lines(form.cfg.test, target, found.source.parent.name):
+            show(line)
 
 
 def check_mirror(found: Predicted, layout: Layout, of: str = "") -> None:

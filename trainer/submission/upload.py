@@ -7,20 +7,18 @@ from pathlib import Path
 
 from configs.schema import Test
 
-__all__ = ["competition_of", "upload_line"]
+__all__ = ["competition_of", "upload_lines"]
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # a competition's name in its address
 UNKNOWN = "COMPETITION"
 
 
-def upload_line(cfg: Test, target: Path, message: str) -> str:
-    """Return the command, with a word on the competition's name where it is not known."""
+def upload_lines(cfg: Test, target: Path, message: str) -> list[str]:
+    """Return the command, and a line on the competition's name where it is not known."""
     name = cfg.competition or competition_of(cfg.sample)
     command = ["kaggle", "competitions", "submit", "-c", name or UNKNOWN, "-f", str(target), "-m", message]
-    told = f"to upload it: {shlex.join(command)}"
-    if name:
-        return told
-    return f"{told}\n({UNKNOWN}: its name in kaggle.com/competitions/…; --test.competition=NAME puts it there)"
+    unknown = f"({UNKNOWN}: its name in kaggle.com/competitions/…; --test.competition=NAME puts it there)"
+    return [f"to upload it: {shlex.join(command)}", *([] if name else [unknown])]
 
 
 def competition_of(sample: str | None) -> str:

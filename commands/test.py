@@ -6,7 +6,8 @@ python main.py test RUN RUN …  [--key=value …]
 CHECKPOINT is a run folder (its best, otherwise its last) or a .pth file.
 submission.csv is written into that folder; the average of several runs is
 submission-average.csv of the first one. Of a kfold or sweep, checkpoints/NAME,
-all runs are averaged, into its own submission.csv.
+all runs are averaged, into its own submission.csv; among several it counts as
+one run, and climb weighs them by the rows that their folds held out (oof.csv).
 
 Bare weights, such as the book's, need a config, and the model and classes if
 they are others than its own: --config=dogcat --model=BookResNet34
@@ -30,10 +31,8 @@ from collections.abc import Sequence
 
 from commands._arguments import checkpoint_and_keys
 from utils.config.cli import Flag
-from utils.errors import CheckpointError
 from utils.runs.study import Study, find_study, read_study
 from utils.terminal import show
-from utils.words import count_of
 
 __all__ = ["run"]
 
@@ -59,11 +58,9 @@ def _test_study(study: Study, flags: Sequence[Flag]) -> None:
 
     Raises CheckpointError where no run has finished.
     """
-    from trainer.submission.ensemble import test_average
+    from trainer.submission.ensemble import finished_of, test_average
 
-    done = [str(study.folder(child)) for child in study.children if study.state(child) == "finished"]
-    if not done:
-        raise CheckpointError(f"{study.path}: none of its {count_of(len(study.children), 'run')} has finished")
+    done = finished_of(study)
     if not any(flag.key in ("result_file", "test.result_file") for flag in flags):
         target = str(study.path / "submission.csv")
         flags = [*flags, Flag("test.result_file", target, f"--result-file={target}")]

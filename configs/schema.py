@@ -107,7 +107,7 @@ class Train:
     shard: Literal["none", "full"] = "none"
     # with shard: patterns of the layers that are gathered as one; default: the blocks of ModuleLists and Sequentials
     shard_units: tuple[str, ...] = ()
-    oom: Literal["stop", "fit"] = "stop"  # out of memory: stop, or halve the batch, double accumulate and begin again
+    oom: Literal["stop", "fit"] = "stop"  # out of memory: stop, or halve the batch, double accumulate and go on
     # largest norm of the gradient; a longer gradient is scaled down to it
     clip: Annotated[float, Range(0)] | None = None
     # check that gradients are finite; null: on a CPU, if clip computes their norm
@@ -169,10 +169,11 @@ class Test:
     """The file with the test split's predictions."""
 
     result_file: str | None = None  # the CSV; null: submission.csv in the run folder
-    # the output of a classifier; rle: run-length masks of a segmentation with two classes
+    # the output of a classifier; rle: run-length masks, of several classes a column for each but the first
     output: Literal["probability", "label", "class", "rle"] = "probability"
-    positive: str | None = None  # of two classes, the one whose probability is written; null: the dataset's choice
+    positive: str | None = None  # the class whose probability, or run-length mask, is written; null: the data's
     sample: str | None = None  # Kaggle's sample_submission.csv: gives header, ids and their order
+    competition: str | None = None  # its name in the line that uploads; null: that of the archive beside the sample
     # the predictions for these are averaged with those for the pictures themselves: hflip, vflip, rot90, rot180,
     # rot270, scale, and transforms that move pixels, as {name: FiveCrop, size: 56}
     views: ViewList = ()

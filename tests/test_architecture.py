@@ -66,6 +66,7 @@ MAIN_RANK = {
     "trainer/watchers/watcher.py",
     "trainer/checkpointing/store.py",
     "trainer/run/session.py",
+    "trainer/checks/rehearsal.py",
     "trainer/run/resume.py",
     "trainer/submission/ensemble.py",
     "trainer/submission/predict.py",

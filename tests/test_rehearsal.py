@@ -378,15 +378,6 @@ def test_out_of_memory_halves_the_batch(hungry, tmp_path, rehearse):
     assert same_run(state("a"), state("b")) and rows("a") == rows("b")
 
 
-def test_out_of_memory_later_in_the_run_stops(hungry, tmp_path):
-    text = HUNGRY.replace("len(x) <= LIMIT", "not self.training or self.count() < 9")
-    text += "    def count(self):\n        self.calls = 1 + getattr(self, 'calls', 0)\n        return self.calls\n"
-    (tmp_path / "models/mine.py").write_text(text)
-    given = hungry("--run=a", "--train.oom=fit", "--train.save_steps=3", "--train.max_steps=20")
-    assert given.code == 8 and "halves" not in given.out, given
-    assert state("a")["progress"]["step"] == 6
-
-
 def test_the_largest_batch_is_found(hungry, tmp_path):
     given = hungry("--run=a", "--batch-size=auto")
     assert given.code == 0 and "data.batch_size: auto -> 8 (16 do not fit into memory" in given.out, given

@@ -127,14 +127,14 @@ def test_grouped_pictures_are_alike_in_each_batch(tmp_path, by):
     dataset = DogCat(str(tmp_path), "train", val_fraction=0)
     found = {index: dataset.store.picture(index).size for index in range(60)}
     made = Loader(dataset, Data(batch_size=4, sampler=Component("Grouped", {"by": by})), 5, True, lambda text: None)
-    assert made.size % 4 == 0 and made.size >= 60 and made.size == len(made._order(0))
-    batches = made._order(0).view(-1, 4).tolist()
+    assert made.size % 4 == 0 and made.size >= 60 and made.size == len(made.order_of(0))
+    batches = made.order_of(0).view(-1, 4).tolist()
     assert {index for batch in batches for index in batch} == set(range(60))
     for batch in batches:
         shapes = {found[index] for index in batch}
         ratios = [width / height for width, height in shapes]
         assert len(shapes) == 1 if by == "size" else max(ratios) / min(ratios) < 1.3
-    assert batches != made._order(1).view(-1, 4).tolist()
+    assert batches != made.order_of(1).view(-1, 4).tolist()
 
 
 def test_grouped_sequences_are_of_similar_length():
@@ -146,7 +146,7 @@ def test_grouped_sequences_are_of_similar_length():
         return float(np.mean([np.ptp([dataset.lengths[i] for i in batch]) for batch in batches]))
 
     drawn = torch.randperm(96, generator=generator(0)).view(-1, 8).tolist()
-    assert spread(made._order(0).view(-1, 8).tolist()) < 0.4 * spread(drawn)
+    assert spread(made.order_of(0).view(-1, 8).tolist()) < 0.4 * spread(drawn)
 
 
 @pytest.mark.parametrize(

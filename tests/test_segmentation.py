@@ -439,3 +439,38 @@ def test_masks_and_runs_pass_the_mirror_check(run, trained, tmp_path):
     mask = np.asarray(Image.open("checkpoints/a/masks/1.png")) == 255
     assert np.array_equal(decode_runs(lines[0].split(",")[1], *mask.shape), mask)
     assert run("test", "checkpoints/a", "--test.output=rle", "--test.clip=0.1").code == 2
+
+
+def test_runs_of_several_classes_have_a_column_or_a_line_each(run, tmp_path):
+    slices(tmp_path / "slices", values=(0, 100, 255))
+    assert run("train", "unet", "--run=a", "--max-epoch=1", *SMALL).code == 0
+    assert run("test", "checkpoints/a").code == 0
+    masks = {path.stem: np.asarray(Image.open(path)) for path in (tmp_path / "checkpoints/a/masks").glob("*.png")}
+
+    def table(*flags: str) -> list[list[str]]:
+        given = run("test", "checkpoints/a", *flags)
+        assert given.code == 0 and "mirror check: the file's column gives" in given.out, given
+        return [line.split(",") for line in (tmp_path / "checkpoints/a/submission.csv").read_text().splitlines()]
+
+    def equal(runs: str, key: str, value: int) -> bool:
+        return np.array_equal(decode_runs(runs, *masks[key].shape), masks[key] == value)
+
+    header, *lines = table("--test.output=rle")
+    assert header == ["id", "100", "255"] and len(lines) == len(masks) > 1
+    assert all(equal(one, key, 100) and equal(other, key, 255) for key, one, other in lines)
+    header, *lines = table("--test.output=rle", "--test.positive=255")
+    assert header == ["id", "rle"] and all(equal(runs, key, 255) for key, runs in lines)
+    (tmp_path / "wide.csv").write_text("img,255,100\n" + "".join(f"{key},1 1,1 1\n" for key in masks))
+    header, *lines = table("--test.sample=wide.csv")
+    assert header == ["img", "255", "100"] and all(equal(one, key, 255) for key, one, _ in lines)
+    for names in (("100", "255"), ("1", "2")):
+        ids = [f"{key}.jpg_{name}" for key in masks for name in names]
+        (tmp_path / "sample.csv").write_text("Image_Label,EncodedPixels\n" + "".join(f"{one},1 1\n" for one in ids))
+        header, *lines = table("--test.sample=sample.csv")
+        assert header == ["Image_Label", "EncodedPixels"] and [line[0] for line in lines] == ids
+        for line, (key, value) in zip(lines, ((key, value) for key in masks for value in (100, 255)), strict=True):
+            assert equal(line[1], key, value)
+    (tmp_path / "sample.csv").write_text("Image_Label,EncodedPixels\n" + "".join(f"{one},1 1\n" for one in ids[1:]))
+    assert run("test", "checkpoints/a", "--test.sample=sample.csv").code == 3
+    given = run("test", "checkpoints/a", "--test.output=rle", "--test.positive=cell")
+    assert given.code == 2 and "no class 'cell'; there is 0, 100, 255" in given.err, given

@@ -22,6 +22,7 @@ __all__ = [
     "exit_error",
     "place_of",
     "place_of_attribute",
+    "place_of_call",
     "place_of_method",
     "refuses",
     "shown_place",
@@ -153,6 +154,12 @@ def place_of(error: BaseException) -> str:
     """Return the file and line of the user's code in an error's traceback; empty if there is none."""
     frame = _users_frame(error)
     return _shown(frame) if frame else ""
+
+
+def place_of_call() -> str:
+    """Return the file and line of the user's code that is running now; empty if there is none."""
+    frames = [frame for frame in traceback.extract_stack() if _is_users(frame.filename)]
+    return _shown(frames[-1]) if frames else ""
 
 
 def place_of_attribute(owner: object, name: str) -> str:

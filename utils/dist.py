@@ -1,5 +1,6 @@
 """torchrun's process group, or a group of one process; every function works in both."""
 
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ __all__ = [
     "local_rank",
     "local_size",
     "loss_of",
+    "meet",
     "others_wait",
     "rank",
     "start",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 LOOK = 0.2  # s between two looks of a rank that waits
+PATIENCE = 5.0  # s that a rank which has failed waits for the others
 TIMEOUT = 60.0  # s, where no config says otherwise
 LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
 LATE = ("timed out", "timeout", "Timed out", "Timeout")
@@ -167,6 +170,26 @@ def others_wait(name: str) -> Iterator[None]:
                 store.set(name, "over")
             while not store.check([name]):
                 time.sleep(LOOK)
+
+
+def meet(name: str, value: Any, failed: bool) -> list[Any] | None:
+    """Return the plain values of all ranks at a place of the program, in rank order, on every rank.
+
+    It is no collective: a rank that `failed` elsewhere may come while others wait for it in one. It waits for them a
+    few seconds, and gets None if they do not come. `name` is another one each time.
+    """
+    if world_size() == 1:
+        return [value]
+    store, keys = group_store(), [f"meet/{name}/{one}" for one in range(world_size())]
+    store.set(keys[rank()], json.dumps(value))
+    end = time.monotonic() + (PATIENCE if failed else PATIENCE * _group["timeout"])
+    while not store.check(keys):
+        if time.monotonic() > end:
+            if failed:
+                return None
+            raise GroupError("another process of the group did not come to the end of a part of the rehearsal", True)
+        time.sleep(0.02)
+    return [json.loads(store.get(key)) for key in keys]
 
 
 def any_rank(flag: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.sinks.visdom_sender import Sender
+from utils.sinks.visdom_sender import Sender, told_instead
 from utils.sinks.visdom_shared import env_name
 from utils.sinks.visdom_windows import Matrix, Pictures, Spread, Windows
 from utils.terminal import show
@@ -126,7 +126,7 @@ class Visualizer:
             self._warn_once(what, f"visdom: {what} is not shown: {error}")
 
     def _warn_once(self, topic: str, message: str) -> None:
-        if topic not in self._warned:
+        if topic not in self._warned and not told_instead(message):
             self._warned.add(topic)
             with contextlib.suppress(Exception):
                 self._warn(" ".join(message.split()))

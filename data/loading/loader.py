@@ -143,7 +143,7 @@ class Loader:
 
     def first(self, batches: int) -> Tensor:
         """Return the samples of the first batches of the first epoch [N]; of full ones, if there are any."""
-        order = self._order(0)
+        order = self.order_of(0)
         count = min(batches * self.batch_size, self.size)
         return order[: count - count % self.batch_size or count]
 
@@ -163,7 +163,7 @@ class Loader:
 
     def _read_epoch(self, epoch: int, start: int) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) as they were read; lost processes are replaced."""
-        order = self._order(epoch) if self.order is None else self.order
+        order = self.order_of(epoch) if self.order is None else self.order
         epoch = epoch if self.order is None else 0  # of a part: the same augmentation each time
         position, lost, count = start, 0, len(self)
         while count and not len(self._rank_indices(order, count - 1)):
@@ -194,7 +194,8 @@ class Loader:
                 self._replace(error, lost, self._rank_indices(order, position).tolist())
         self.bad.share()
 
-    def _order(self, epoch: int) -> Tensor:
+    def order_of(self, epoch: int) -> Tensor:
+        """Return the samples of an epoch, in their order."""
         key = (self.seed, epoch) if self.training else None
         return epoch_order(self.size, self.cfg.shuffle, self.sampler, key)
 

@@ -133,15 +133,17 @@ def check_test_data(parts: Parts) -> str:
     return ""
 
 
-def check_submission(state: RunState, parts: Parts, given: Given, folder: Path) -> str:
+def check_submission(state: RunState, parts: Parts, given: Given, folder: Path | None) -> str:
     """Predict a batch of the test split as the command test does, and write a submission with all its ids.
+
+    Without a folder another process writes it.
 
     Returns in words what was done. Raises what `test` would, such as DataError for ids that the sample does not have.
     """
     cfg, meta = parts.cfg, parts.state.meta
     if type(state.task).test_step is Task.test_step:
         return ""
-    target_of(cfg.test.result_file, folder)
+    target_of(cfg.test.result_file, folder or Path())
     try:
         dataset = build_dataset(cfg, "test", meta, lambda text: None)
     except DataError:  # see check_test_data
@@ -153,6 +155,8 @@ def check_submission(state: RunState, parts: Parts, given: Given, folder: Path) 
         raise DataError(f"{len(ids)} test samples have only {len(set(ids))} different ids; make the file names unique")
     with closing(Loader(dataset, cfg.data, cfg.train.seed, training=False, device=parts.device)) as loader:
         rows = predict(_loaded(state, parts, given), loader.part(loader.first(1)), cfg, parts.device)
+    if folder is None:
+        return ""
     target, form = folder / "submission.csv", Form(cfg, meta, read_sample(cfg.test.sample) if cfg.test.sample else None)
     written = write_pictures(target, form.apply(rows))
     with redirect_stdout(io.StringIO()):  # test will say the same

@@ -1,35 +1,32 @@
-"""The size of a batch by the memory: halved when it runs out (train.oom=fit), or found before the run (auto)."""
+"""The largest batch that fits into memory (data.batch_size: auto), and steps of a copy of the networks."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from configs import Config
 from data.loading.workers import release_frames
-from trainer.build import Given, Parts, build, rebuilt
-from trainer.checkpointing.store import LAST, read
+from trainer.build import Parts, rebuilt
+from trainer.checks.shortage import with_size
 from trainer.optim.closure import with_closure
 from trainer.optim.update import make_updates
 from trainer.setup import FIRST_BATCH
 from trainer.state import RunState
 from utils import dist
 from utils.device import autocast
-from utils.errors import CheckpointError, ConfigError, MemoryShortage, is_memory_shortage
+from utils.errors import ConfigError, MemoryShortage, is_memory_shortage
 from utils.randomness import same_random_state
 
-__all__ = ["apart", "copied", "find_batch_size", "fitted", "set_aside", "timed_steps"]
+__all__ = ["apart", "copied", "find_batch_size", "set_aside", "timed_steps"]
 
 Say = Callable[[str], None]
 LARGEST = {"cpu": 1024, "cuda": 2**16}  # samples of a batch that are tried at most
 GROWTH = 1.1  # samples a second, from one size to the next, that count as more
-COUNTING = ("max_steps", "val_steps", "save_steps")  # keys that count batches
 
 
 def copied(parts: Parts) -> RunState:
@@ -132,41 +129,5 @@ def _samples_a_second(parts: Parts) -> float | None:
     return None
 
 
-def fitted(parts: Parts, error: Exception, folder: Path | None, given: Given, begun: bool, say: Say) -> Parts:
-    """Return the parts of the same run with half the batch and twice the accumulation, where memory ran out.
-
-    `begun`: the run has touched its weights, so that all is built anew. Raises the error again if it is another one,
-    if `train.oom` says stop, if more is saved than the beginning, or for several processes, of which one alone ran out.
-    """
-    cfg = parts.cfg
-    size, accumulate = parts.train_loader.batch_size // 2, 2 * cfg.train.accumulate
-    fits = is_memory_shortage(error) or isinstance(error, MemoryShortage)
-    if not fits or cfg.train.oom != "fit" or not size or dist.world_size() > 1 or (folder and _saved_steps(folder)):
-        raise error
-    release_frames(error)
-    if parts.device.type == "cuda":
-        torch.cuda.empty_cache()
-    counted = [f"train.{name}" for name in COUNTING if getattr(cfg.train, name) is not None]
-    about = f"; {', '.join(counted)} count batches, which are smaller now" if counted else ""
-    samples = f"{size * accumulate} samples an optimizer step" + (
-        ", as before" if size * 2 == cfg.data.batch_size else ""
-    )
-    say(f"out of memory: data.batch_size {2 * size} -> {size}, train.accumulate -> {accumulate} ({samples}){about}")
-    smaller = _with_size(cfg, size, accumulate)
-    return build(smaller, say, given=given) if begun else rebuilt(parts, smaller, say)
-
-
-def _saved_steps(folder: Path) -> int:
-    """Return the step of the newest checkpoint: 0 for the first save, and where there is none."""
-    try:
-        return int(read(folder / LAST)["progress"]["step"]) if (folder / LAST).exists() else 0
-    except CheckpointError:
-        return 0
-
-
 def _resized(parts: Parts, size: int, accumulate: int, say: Any = lambda text: None) -> Parts:
-    return rebuilt(parts, _with_size(parts.cfg, size, accumulate), say)
-
-
-def _with_size(cfg: Config, size: int, accumulate: int) -> Config:
-    return replace(cfg, data=replace(cfg.data, batch_size=size), train=replace(cfg.train, accumulate=accumulate))
+    return rebuilt(parts, with_size(parts.cfg, size, accumulate), say)

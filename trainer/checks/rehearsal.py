@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,85 +18,29 @@ from trainer.checkpointing.saver import Saver
 from trainer.checkpointing.store import LAST, Store, read
 from trainer.checkpointing.weights import network_state
 from trainer.checks import findings
+from trainer.checks.drawing import drawn_for_nobody, sinks_of, watchers_of
+from trainer.checks.found import Found, Heard, slowest
 from trainer.checks.memory import apart, copied, set_aside, timed_steps
 from trainer.checks.rates import learning_rates
-from trainer.messages import explain_torch_errors
 from trainer.signals import Stopped
 from trainer.state import RunState
 from trainer.trainer import Trainer
 from trainer.watchers.chance import first_loss
 from trainer.watchers.first_steps import FEWEST, STEPS, FirstSteps
 from trainer.watchers.modes import Modes
-from trainer.watchers.pictures import Pictures
-from trainer.watchers.predictions import Predictions
 from trainer.watchers.watcher import Outlets, Run, Watcher
 from utils import dist
-from utils.blame import code_error
-from utils.errors import (
-    CheckpointError,
-    CodeError,
-    ConfigError,
-    DataError,
-    MemoryShortage,
-    UserError,
-    is_memory_shortage,
-)
-from utils.sinks.console import Console
+from utils.errors import CodeError, ConfigError, DataError, is_memory_shortage
 from utils.sinks.journal import Journal
-from utils.sinks.logger import Logger, Sink
+from utils.sinks.logger import Logger
 from utils.words import count_of
 
-__all__ = ["Found", "Heard", "rehearse"]
+__all__ = ["rehearse"]
 
 MINUTE = 60.0  # s of an epoch from which on `auto` rehearses
-PLAIN = "a checkpoint holds tensors and plain values"  # of the error about a state that holds others
 FOLDER = "rehearsal"  # in the run folder, on the disk that the run will write to
 BUDGET = 10.0  # s for the steps of a rehearsal, if they are that fast
 Say = Callable[[str], None]
-
-
-@dataclass
-class Found:
-    """The faults that would ruin the run, the oddities that may be meant, and the parts that went well, in words."""
-
-    faults: list[UserError] = field(default_factory=list)
-    odd: list[UserError] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
-
-    def note(self, text: str, kind: type[UserError] = ConfigError) -> None:
-        """Add an oddity, if there is one."""
-        if text:
-            self.odd.append(kind(text.removeprefix("note: ")))
-
-    @contextmanager
-    def caught(self, cfg: Config) -> Iterator[None]:
-        """Add an error as a fault, in words. Lets a shortage of memory and bugs of ours pass."""
-        try:
-            with explain_torch_errors(cfg):
-                yield
-        except MemoryShortage:
-            raise
-        except CheckpointError as error:  # the network is to blame: the file was written a moment ago
-            self.faults.append(ConfigError(f"the network cannot be loaded from its own checkpoint: {error}"))
-        except UserError as error:
-            self.faults.append(error)
-        except Exception as error:
-            unsaved = isinstance(error, TypeError) and PLAIN in str(error)
-            told = ConfigError(f"the network cannot be saved: {error}") if unsaved else code_error(error)
-            if told is None:
-                raise
-            self.faults.append(told)
-
-    def end(self, only: bool, say: Say) -> None:
-        """Say the oddities. Raises one error with a line for each fault, and with `only` for each oddity."""
-        raised = self.faults + self.odd * only
-        for error in () if only else self.odd:
-            say(f"note: {error}")
-        if not raised:
-            return
-        together = UserError("\n".join(map(str, raised)))
-        together.exit_code = raised[0].exit_code
-        raise raised[0] if len(raised) == 1 else together
 
 
 def rehearse(parts: Parts, folder: Path, given: Given, say: Say) -> bool:
@@ -107,10 +51,8 @@ def rehearse(parts: Parts, folder: Path, given: Given, say: Say) -> bool:
     mode, cfg = parts.cfg.train.rehearse, parts.cfg
     if mode is False:
         return False
-    if dist.world_size() > 1:  # the ranks would have to agree at each of its steps
-        if mode == "only":
-            raise ConfigError("train.rehearse: one process rehearses; leave out torchrun for it")
-        return False
+    if parts.state.sharded:
+        return _not_divided(mode, say)
     found, began = Found(), time.monotonic()
     with apart(parts), _generators_kept(parts):
         seconds = _seconds_of_a_step(parts)
@@ -123,30 +65,51 @@ def rehearse(parts: Parts, folder: Path, given: Given, say: Say) -> bool:
             return False
         place = folder / FOLDER
         try:
-            place.mkdir()
+            if dist.is_main():
+                place.mkdir()
             _play(parts, place, given, found, seconds)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            if dist.is_main():
+                shutil.rmtree(place, ignore_errors=True)
     found.end(mode == "only", say)
     say(f"rehearsed in {time.monotonic() - began:.1f} s: {', '.join(found.done[:-1])}; {found.done[-1]}")
     return True
 
 
+def _not_divided(mode: Any, say: Say) -> bool:
+    """Say that networks which are divided among processes are not rehearsed, where that was asked for."""
+    told = "train.rehearse: a network that is divided among processes (train.shard: full) cannot be copied"
+    if mode == "only":
+        raise ConfigError(f"{told}; rehearse in one process")
+    if mode is True:
+        say(f"note: {told}, and the run begins without a rehearsal; one process can rehearse it")
+    return False
+
+
 def _seconds_of_a_step(parts: Parts) -> float:
     """Return about how long a step takes, with its reading; 0 if it fails, of which the run itself will tell.
 
-    A first step may be many times as slow as the others: if it is slow, a second one counts.
+    A first step may be many times as slow as the others: if it is slow, a second one counts. Of several processes
+    the slowest counts.
     """
+    reading, last = _timed(parts, 1)
+    if parts.cfg.train.rehearse != "auto" or (reading + last) * len(parts.train_loader) > MINUTE:
+        reading, last = _timed(parts, 2)
+    workers = parts.cfg.data.num_workers
+    return max(reading / workers, last) if workers else reading + last
+
+
+def _timed(parts: Parts, steps: int) -> list[float]:
+    """Return the seconds of reading a batch and of the last of so many steps; zeros if one fails."""
+    seconds, failed = [0.0, 0.0], None
     try:
-        reading, last = timed_steps(parts, 1)
-        if parts.cfg.train.rehearse != "auto" or (reading + last) * len(parts.train_loader) > MINUTE:
-            reading, _, last = timed_steps(parts, 2)
+        reading, *_, last = timed_steps(parts, steps)
+        seconds = [reading, last]
     except Exception as error:
         if is_memory_shortage(error) and parts.cfg.train.oom == "fit":
             raise
-        return 0.0
-    workers = parts.cfg.data.num_workers
-    return max(reading / workers, last) if workers else reading + last
+        failed = error
+    return slowest(f"steps{steps}", seconds, failed)
 
 
 def _play(parts: Parts, place: Path, given: Given, found: Found, seconds: float) -> None:
@@ -160,20 +123,33 @@ def _play(parts: Parts, place: Path, given: Given, found: Found, seconds: float)
     with found.caught(cfg):
         rates, odd = learning_rates(parts.state, cfg, len(parts.train_loader))
         found.note(odd)
-    whole = False
-    with found.caught(cfg):
+    size, main = 0, dist.is_main()
+
+    def train() -> None:
         found.done += [count_of(steps, "step"), *_train(state, parts, place, steps, found)]
-        whole = True
-    if whole:
+
+    def load() -> None:
+        nonlocal size
+        size = _read_back(state, place) if main else 0
+
+    def validate() -> None:
+        found.note(findings.odd_validation(state, parts))
+        found.done.append("a checkpoint read back")
+
+    def submit() -> None:
+        found.done.append(findings.check_submission(state, parts, given, place if main else None) or "no predictions")
+        told = findings.check_disk(cfg, size, place) if main else ""
+        found.done.append("; ".join([_length(parts, seconds), rates, told, findings.memory_peak(device)]))
+
+    for part in (train, load, validate, submit):
+        before = len(found.faults)
         with found.caught(cfg):
-            size = _read_back(state, place)
-            found.note(findings.odd_validation(state, parts))
-            found.done.append("a checkpoint read back")
-            found.done.append(findings.check_submission(state, parts, given, place) or "no predictions")
-            told = findings.check_disk(cfg, size, place)
-            found.done.append("; ".join([_length(parts, seconds), rates, told, findings.memory_peak(device)]))
-    found.note(findings.files_in_both(parts), DataError)
-    found.note(findings.check_test_data(parts), DataError)
+            part()
+        if not found.agree(part.__name__, before):
+            break
+    if main:
+        found.note(findings.files_in_both(parts), DataError)
+        found.note(findings.check_test_data(parts), DataError)
 
 
 def _length(parts: Parts, seconds: float) -> str:
@@ -196,30 +172,28 @@ def _train(state: RunState, parts: Parts, place: Path, steps: int, found: Found)
     heard = Heard()
     train = parts.train_loader.part(parts.train_loader.first(1), steps)
     val = parts.val_loader and findings.spread_part(parts.val_loader)
-    cfg = _short(parts.cfg, place)
-    sinks: list[Sink] = []
-    if cfg.log.tensorboard:
-        from utils.sinks.tensorboard import TensorBoard
-
-        sinks.append(TensorBoard(place / "tensorboard", None, heard.say))
-    watchers: list[Watcher] = [FirstSteps(), _FirstLoss(), Modes()]
-    watchers += [Pictures(), Predictions()] if cfg.log.pictures else []
-    journal = Journal(place / "log.jsonl", say=heard.say)
-    outlets = Outlets(heard, Logger(sinks, journal), Saver(Store(place), False), watchers)
+    cfg, outlets = _short(parts.cfg, place), Outlets(heard, Logger())
+    if dist.is_main():
+        own: list[Watcher] = [FirstSteps(), _FirstLoss(), Modes(), *watchers_of(cfg, found)]
+        logger = Logger([*sinks_of(cfg, place, found)], Journal(place / "log.jsonl", say=heard.say))
+        outlets = Outlets(heard, logger, Saver(Store(place), False), own)
     trainer = Trainer(cfg, Parts(cfg, parts.device, state, train, val), outlets)
-    try:
-        trainer.fit()
-    except Stopped as asked:
-        raise KeyboardInterrupt from asked
-    finally:
-        trainer.watchers.close()
-        outlets.logger.close()
-        for line in heard.lines:
-            found.note(line)
+    with drawn_for_nobody(found) as panes:
+        try:
+            trainer.fit()
+        except Stopped as asked:
+            raise KeyboardInterrupt from asked
+        finally:
+            trainer.watchers.close()
+            outlets.logger.close()
+            trainer.train_step = state.task.train_step  # a wrapper must not outlive its group
+            for line in heard.lines:
+                found.note(line)
+    drawn = [f"{count_of(len(panes), 'pane')} drawn and not sent"] if panes else []
     if val is None:
-        return []
+        return drawn
     score = state.monitor.best(state.progress)[0]
-    return [f"a validation{'' if score is None else f' ({state.monitor.name} {score:.3g})'}"]
+    return [f"a validation{'' if score is None else f' ({state.monitor.name} {score:.3g})'}", *drawn]
 
 
 def _short(cfg: Config, place: Path) -> Config:
@@ -259,17 +233,6 @@ def _generators_kept(parts: Parts) -> Iterator[None]:
     finally:
         for dataset, name, generator in kept:
             setattr(dataset, name, generator)
-
-
-class Heard(Console):
-    """Keeps what is said, and prints nothing."""
-
-    def __init__(self) -> None:
-        super().__init__("quiet")
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 class _FirstLoss(Watcher):

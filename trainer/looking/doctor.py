@@ -13,9 +13,9 @@ from torch import Tensor
 from configs import Config
 from trainer.build import Parts
 from trainer.checks.findings import odd_validation, spread_part
+from trainer.checks.found import Found, Heard
 from trainer.checks.memory import apart, copied, set_aside
 from trainer.checks.rates import learning_rates
-from trainer.checks.rehearsal import Found, Heard
 from trainer.evaluate import evaluate
 from trainer.looking.opened import few_batches
 from trainer.looking.verdicts import odd_vitals

@@ -160,7 +160,7 @@ def make_updates(task: Task, cfg: Config, batches: int) -> Updates:
     every = getattr(task, "update_every", {})
     mode = Monitor(cfg.train, {**getattr(task, "metrics", {}), **more_metrics(cfg.task)}).mode
     steps = {role: _make_step(role, networks[role], cfg, batches, every.get(role, 1), mode) for role in cfg.optim}
-    backup = BufferBackup(task.buffers() if policy == "skip" else ())
+    backup = BufferBackup(task.buffers() if policy == "skip" or cfg.train.oom == "fit" else ())
     return Updates(steps, cfg.train.precision != "fp32", careful=policy != "stop", backup=backup)
 
 

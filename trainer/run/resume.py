@@ -12,7 +12,7 @@ from trainer.messages import explain_torch_errors
 from trainer.progress import Monitor, Progress
 from trainer.run.inherited import CHANGEABLE, PLACES
 from trainer.run.result import Result
-from trainer.run.session import run_in_folder
+from trainer.run.session import run_fitting
 from utils import dist
 from utils.config.cli import Flag, as_typed
 from utils.config.yaml_text import dump_line
@@ -80,7 +80,7 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
                     f"the learning rate's schedule was made for {schedule.end} {schedule.unit}s: its last rate stays"
                 )
         console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
-        return run_in_folder(parts, folder if dist.is_main() else None, full_name(folder.path), console, given)
+        return run_fitting(parts, folder if dist.is_main() else None, full_name(folder.path), console, given)
 
 
 def _is_finished(progress: Progress, cfg: Config, folder: RunFolder) -> bool:

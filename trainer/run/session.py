@@ -4,9 +4,10 @@ from contextlib import suppress
 
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
-from trainer.checks.memory import find_batch_size, fitted
+from trainer.checks.memory import find_batch_size
 from trainer.checks.rates import tell_rates
 from trainer.checks.rehearsal import rehearse
+from trainer.checks.shortage import fitted
 from trainer.last_epochs import keep_mean
 from trainer.messages import explain_torch_errors
 from trainer.run.inherited import inherit_requests
@@ -33,7 +34,7 @@ from utils.runs.folder import ROOT, RunFolder, refuse_name, run_name
 from utils.sinks.console import Console, Output
 from utils.sinks.logger import Logger
 
-__all__ = ["begin", "run_in_folder", "train"]
+__all__ = ["begin", "run_fitting", "train"]
 
 
 def train(cfg: Config, origin: Origin, run: str | None, output: Output = "text") -> None:
@@ -82,23 +83,34 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
 
 
 def _rehearse_and_run(parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given) -> Result:
-    """Rehearse and run; where memory runs out and `train.oom` is fit, both again with a smaller batch."""
+    """Rehearse and run; where memory runs out and `train.oom` is fit, with a smaller batch."""
     while True:
-        begun = rehearsed = False
         try:
             rehearsed = rehearse(parts, ROOT / name, given, console.say)
-            if parts.cfg.train.rehearse == "only":
-                if folder is not None:
-                    folder.remove()
-                return Result(ROOT / name, None, lambda parts=parts: parts.state.eval_task)  # type: ignore[misc]
-            begun = True
-            return run_in_folder(parts, folder, name, console, given, rehearsed)
+            break
         except Exception as error:
-            parts = fitted(parts, error, ROOT / name if folder is not None else None, given, begun, console.say)
+            parts = fitted(parts, error, None, given, False, console.say)
+    if parts.cfg.train.rehearse == "only":
+        if folder is not None:
+            folder.remove()
+        dist.stop()
+        return Result(ROOT / name, None, lambda: parts.state.eval_task)
+    return run_fitting(parts, folder, name, console, given, rehearsed)
 
 
-def run_in_folder(
+def run_fitting(
     parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given, rehearsed: bool = False
+) -> Result:
+    """Run in the folder; where memory runs out and `train.oom` is fit, go on with a smaller batch."""
+    while True:
+        try:
+            return _run_in_folder(parts, folder, name, console, given, rehearsed)
+        except Exception as error:
+            parts = fitted(parts, error, folder.path if folder is not None else None, given, True, console.say)
+
+
+def _run_in_folder(
+    parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given, rehearsed: bool
 ) -> Result:
     """Fit with sinks, watchers and status around it; only rank 0 has a folder."""
     outlets = Outlets(console, Logger())

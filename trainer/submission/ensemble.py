@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,58 +14,125 @@ from trainer.inference.trained import LoadedRun
 from trainer.submission.average import average, climb
 from trainer.submission.figures import Unreadable, reader_of
 from trainer.submission.mirror import Validated, read_back
+from trainer.submission.out_of_fold import OOF, held_out, loss_of
 from trainer.submission.predict import Form, Predicted, check_mirror, predict_both, write_checked
 from trainer.submission.write import laid_out, target_of
 from trainer.task import Row
 from utils import dist
 from utils.config.cli import Flag
-from utils.errors import ConfigError, DataError
+from utils.errors import CheckpointError, ConfigError, DataError
+from utils.runs.study import Study, find_study, read_study
 from utils.terminal import show
+from utils.words import count_of
 
-__all__ = ["test_average"]
+__all__ = ["finished_of", "test_average"]
 
 LOSSES = ("log_loss", "rmse")  # hill climbing makes the first of these small that a file gives
+
+
+class _Member(NamedTuple):
+    """A run that is averaged with others, or a study whose runs count as one: their mean."""
+
+    name: str
+    folder: Path
+    runs: list[Predicted]
+    study: Study | None
+
+    def rows(self) -> dict[str, Row]:
+        """Return the predictions of the test split."""
+        return average([one.rows for one in self.runs]) if self.study else self.runs[0].rows
 
 
 def test_average(checkpoints: Sequence[str], flags: Sequence[Flag]) -> None:
     """Write the average of the predictions of several checkpoints, by default as submission-average.csv of the first.
 
-    Each run predicts probabilities, and passes the mirror check by itself; `test.output` is of their average.
-    Raises DataError for runs of other ids, columns or classes.
+    A study among them counts as one, the mean of its finished runs. Each run predicts probabilities, and passes the
+    mirror check by itself; `test.output` is of their average.
+    Raises DataError for runs of other ids, columns or classes, CheckpointError for a study without a finished run.
     """
-    first = LoadedRun(checkpoints[0])
+    named = {word: finished_of(read_study(path)) if (path := find_study(word)) else [word] for word in checkpoints}
+    first = LoadedRun(named[checkpoints[0]][0])
     wanted = load_stored(first.state["config"], first.source, flags).test
     plain = [flag for flag in flags if flag.key not in ("output", "test.output")]
     plain.append(Flag("test.output", "probability", "--test.output=probability"))
     if wanted.output == "rle":
         raise ConfigError("test.output: rle is of masks, which have no average; leave it out")
-    found = [predict_both(run, plain) for run in (first, *map(LoadedRun, checkpoints[1:]))]
+    members, opened = [], {named[checkpoints[0]][0]: first}
+    for word in checkpoints:
+        runs = [predict_both(opened.get(one) or LoadedRun(one), plain) for one in named[word]]
+        study = read_study(path) if (path := find_study(word)) else None
+        folder = study.path if study else runs[0].source.parent
+        members.append(_Member(str(folder if study else runs[0].source), folder, runs, study))
     if dist.is_main():
-        _refuse_other_classes(found)
-        _write_average(found, wanted, first.source.parent)
+        _refuse_other_classes([one for member in members for one in member.runs])
+        _write_average(members, wanted)
     dist.stop()
 
 
-def _write_average(found: Sequence[Predicted], wanted: Test, folder: Path) -> None:
-    names = [str(one.source) for one in found]
+def finished_of(study: Study) -> list[str]:
+    """Return the folders of the finished runs of a study. Raises CheckpointError where there are none."""
+    done = [str(study.folder(child)) for child in study.children if study.state(child) == "finished"]
+    if not done:
+        raise CheckpointError(f"{study.path}: none of its {count_of(len(study.children), 'run')} has finished")
+    return done
+
+
+def _write_average(members: Sequence[_Member], wanted: Test) -> None:
+    names, found = [member.name for member in members], [one for member in members for one in member.runs]
     for one in found:
         # the sample may want labels, which only the average becomes
         check_mirror(one, laid_out(one.rows, None)[0], of=f"{one.source}: ")
     form = found[0].form._replace(cfg=replace(found[0].form.cfg, test=wanted))
     if wanted.average == "rank" and wanted.output != "probability":
         raise ConfigError(f"test.average: ranks give no {wanted.output}; take mean, or --test.output=probability")
-    seen = _one_split(found, wanted.average)
-    weights = climb([one.rows for one in seen], _score(seen[0], found[0].form)) if wanted.average == "climb" else None
-    if weights:
-        pairs = zip(weights, names, strict=True)
-        show(f"climb: {', '.join(f'{weight:.2f} {name}' for weight, name in pairs)}")
-    rows = _decided(average([one.rows for one in found], wanted.average, weights, names), form)
-    if seen:
-        mean = _decided(average([one.rows for one in seen], wanted.average, weights, names), form)
-        _tell_figures(seen[0]._replace(rows=mean), form, ranks=wanted.average == "rank")
-    target = target_of(wanted.result_file, folder, "submission-average.csv")
+    if any(member.study for member in members):
+        weights = _weigh_studies(members, wanted.average)
+    else:
+        weights = _weigh_runs(found, wanted.average, names, form)
+    rows = _decided(average([member.rows() for member in members], wanted.average, weights, names), form)
+    target = target_of(wanted.result_file, members[0].folder, "submission-average.csv")
     told = found[0]._replace(form=form, rows=rows, meaning="")
     write_checked(target, told, f"of the average ({wanted.average}) of {', '.join(names)}", check=False)
+
+
+def _weigh_runs(found: Sequence[Predicted], how: str, names: Sequence[str], form: Form) -> list[float] | None:
+    """Return the weights of runs by their validation split, None for equal ones; print the average's figures on it."""
+    seen = _one_split(found, how)
+    weights = climb([one.rows for one in seen], _score(seen[0], found[0].form)) if how == "climb" else None
+    _tell_weights(weights, names)
+    if seen:
+        mean = _decided(average([one.rows for one in seen], how, weights, names), form)
+        _tell_figures(seen[0]._replace(rows=mean), form, ranks=how == "rank")
+    return weights
+
+
+def _weigh_studies(members: Sequence[_Member], how: str) -> list[float] | None:
+    """Return the weights of studies by the rows that their runs held out, None for equal ones; print the figure there.
+
+    Raises DataError where `climb` is to weigh a run that belongs to no study.
+    """
+    studies = [member.study for member in members if member.study]
+    if lone := next((member.name for member in members if not member.study), ""):
+        if how == "climb":
+            raise DataError(f"test.average: climb weighs studies by rows that were held out, and {lone} is a lone run")
+        return None
+    if how != "climb" and not all((study.path / OOF).is_file() for study in studies):
+        return None
+    held = held_out(studies)
+    name, loss = loss_of(held[0].truth, members[0].runs[0].form.meta)
+    rows = [one.rows for one in held]
+    weights = climb(rows, loss) if how == "climb" else None
+    _tell_weights(weights, [member.name for member in members])
+    if how != "rank":
+        alone = ", ".join(f"{loss(one):.6g}" for one in rows)
+        told = f"{name} {loss(average(rows, how, weights)):.6g}, alone {alone}"
+        show(f"average: {told}, on {len(rows[0]):,} rows that were held out")
+    return weights
+
+
+def _tell_weights(weights: Sequence[float] | None, names: Sequence[str]) -> None:
+    if weights:
+        show(f"climb: {', '.join(f'{weight:.2f} {name}' for weight, name in zip(weights, names, strict=True))}")
 
 
 def _refuse_other_classes(found: Sequence[Predicted]) -> None:
@@ -93,7 +160,10 @@ def _one_split(found: Sequence[Predicted], how: str) -> list[Validated]:
     if same:
         return seen
     if how == "climb":
-        raise DataError("test.average: climb needs runs that hold out the same samples for validation; take mean")
+        raise DataError(
+            "test.average: climb needs runs that hold out the same samples for validation, or several studies of folds "
+            "(test STUDY STUDY); take mean"
+        )
     show("note: the average has no figure, because the runs hold out other samples, or their data cannot be read")
     return []
 

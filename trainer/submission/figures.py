@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ from data._masks import Table
 from data._several import names_in
 from trainer.metrics._metric import Predictions
 from trainer.metrics.rankings import average_precision
-from trainer.submission.run_lengths import decode_runs
-from trainer.tasks.segmentation import MeanIoU
+from trainer.submission.run_lengths import decode_runs, run_columns
+from trainer.tasks.segmentation import ClassIoU, MeanIoU, plain_name
 from utils.errors import DataError
 from utils.meters import Accuracy, Confusion, ErrorRate
 
@@ -65,7 +66,11 @@ def reader_of(
         return Reader(lambda cells, truth: _of_texts([row[columns[0]] for row in cells], truth))
     classes = list(map(str, meta.get("classes") or ()))
     if "mask_values" in meta and target.ndim == 2:
-        masks = _Masks(columns[0], meta["mask_values"], meta.get("ignored_class"), folder)
+        chosen = {} if columns[0] == "mask" else run_columns(meta["mask_values"], classes, positive)
+        masks = _Masks(chosen, meta["mask_values"], meta.get("ignored_class"), folder)
+        if len(masks.runs) == 1 and masks.count > 2:
+            named = (classes or meta["mask_values"])[masks.runs["rle"]]
+            return Reader(partial(masks.of_one, name=f"iou_{plain_name(str(named))}"))
         return Reader(masks.figures)
     if target.ndim == 1 and target.is_floating_point() and "outputs" not in meta and len(target) == len(classes):
         labels = _Labels(columns, classes, str(meta.get("separator") or ";"))
@@ -190,25 +195,44 @@ class _Numbers:
 
 
 class _Masks:
-    """A column of run-length masks, or of names of pictures in the folder of the file."""
+    """Columns of run-length masks, or one of names of pictures in the folder of the file."""
 
-    def __init__(self, column: str, values: Sequence[Any], ignored: int | None, folder: Path):
-        self.column, self.ignored, self.folder = column, ignored, folder
+    def __init__(self, runs: Mapping[str, int], values: Sequence[Any], ignored: int | None, folder: Path):
+        """`runs`: the class number of each column of runs; empty for pictures."""
+        self.runs, self.ignored, self.folder = runs, ignored, folder
         self.table, self.count = Table(values), len(values)
 
     def figures(self, cells: Cells, truth: Sequence[Tensor]) -> Figures:
         """Return the mean intersection over union, and the fraction of pixels that are right."""
         confusion = Confusion(self.count)
         for row, mask in zip(cells, truth, strict=True):
-            counted = mask != self.ignored if self.ignored is not None else torch.ones_like(mask, dtype=torch.bool)
-            found = torch.from_numpy(self._classes(row[self.column], *mask.shape))
+            counted, found = self._counted(mask), torch.from_numpy(self._classes(row, *mask.shape))
             confusion.add(found[counted], mask[counted].long())
         counts = confusion.value()
         right = float(np.diag(counts).sum() / max(1, counts.sum()))
         return Figures({"mean_iou": MeanIoU(confusion).value() or 0.0, "accuracy": right}, counts)
 
-    def _classes(self, cell: str, height: int, width: int) -> np.ndarray:
+    def of_one(self, cells: Cells, truth: Sequence[Tensor], name: str) -> Figures:
+        """Return under this name the intersection over union of the one class that has a column."""
+        confusion, number = Confusion(2), self.runs["rle"]
+        for row, mask in zip(cells, truth, strict=True):
+            counted, found = self._counted(mask), torch.from_numpy(decode_runs(row["rle"], *mask.shape).copy())
+            confusion.add(found[counted].long(), (mask[counted] == number).long())
+        return Figures({name: ClassIoU(confusion, 1).value() or 0.0})
+
+    def _counted(self, mask: Tensor) -> Tensor:
+        """Return which pixels have a class."""
+        return mask != self.ignored if self.ignored is not None else torch.ones_like(mask, dtype=torch.bool)
+
+    def _classes(self, row: Mapping[str, str], height: int, width: int) -> np.ndarray:
         """Return the class numbers [height, width] of a written mask. Raises DataError for values that are none."""
-        if self.column == "rle":
-            return decode_runs(cell, height, width).astype(np.int64)
-        return self.table.read(str(self.folder / cell), height, width).numpy()
+        if not self.runs:
+            return self.table.read(str(self.folder / row["mask"]), height, width).numpy()
+        rest = next(number for number in range(self.count) if number not in self.runs.values())
+        found = np.full((height, width), rest, np.int64)
+        for name, number in self.runs.items():
+            inside = decode_runs(row[name], height, width)
+            if (found[inside] != rest).any():
+                raise DataError(f"the runs of '{name}' hold pixels of another class, too; see the task's test_step")
+            found[inside] = number
+        return found

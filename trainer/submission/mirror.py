@@ -118,7 +118,7 @@ def compare(seen: Validated, layout: Layout, cfg: Config, meta: Mapping[str, Any
     with tempfile.TemporaryDirectory() as folder:
         read = read_back(seen, layout, cfg, meta, sure, Path(folder))
         figures = read.figures()
-        shown = next((name for name in SHOWN if name in figures.numbers and name in seen.numbers), None)
+        shown = next(iter(_comparable(figures, seen)), None)
         if shown is None:
             raise Unreadable(f"the task measures none of {', '.join(figures.numbers)}")
         if name := _differs(figures, seen):
@@ -172,9 +172,15 @@ def _true_targets(loader: Loader, found: dict[int, Tensor]) -> dict[int, Tensor]
     return found
 
 
+def _comparable(figures: Figures, seen: Validated) -> list[str]:
+    """Return the metrics that both have, the first ones to be told first; of masks also those of a class."""
+    of_classes = [name for name in figures.numbers if name.startswith("iou_")]
+    return [name for name in (*SHOWN, *of_classes) if name in figures.numbers and name in seen.numbers]
+
+
 def _differs(figures: Figures, seen: Validated) -> str:
     """Return the first metric that a file gives otherwise than validation; empty if it gives all again."""
-    for name in [name for name in SHOWN if name in figures.numbers and name in seen.numbers]:
+    for name in _comparable(figures, seen):
         ours, theirs = figures.numbers[name], seen.numbers[name]
         slack = ROUNDING * (1 + abs(theirs)) + (figures.level / len(seen.truth) if name == "accuracy" else 0)
         # the loss of a probability that is too small for a file is larger than the file tells

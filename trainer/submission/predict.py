@@ -19,8 +19,9 @@ from trainer.messages import explain_torch_errors
 from trainer.progress import Monitor, Progress
 from trainer.submission.figures import Unreadable
 from trainer.submission.mirror import Validated, compare, validated
-from trainer.submission.run_lengths import with_runs
+from trainer.submission.run_lengths import by_class, with_runs
 from trainer.submission.sample import Sample, check_ids, read_sample
+from trainer.submission.upload import upload_lines
 from trainer.submission.write import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.task import Row, Task
 from utils import dist
@@ -40,8 +41,17 @@ class Form(NamedTuple):
 
     def apply(self, rows: dict[str, Row]) -> dict[str, Row]:
         """Return masks as runs, where they are wanted so. Raises ConfigError where there are none."""
-        wanted = self.sample is not None and self.sample.wants_runs() and "mask_values" in self.meta
-        return with_runs(rows, self.meta.get("mask_values", ())) if wanted or self.cfg.test.output == "rle" else rows
+        values, classes = self.meta.get("mask_values", ()), self.meta.get("classes") or ()
+        several = classes[1:] if len(classes) > 2 else ()
+        runs = self.sample is not None and (self.sample.wants_runs() or self.sample.has_columns(several))
+        if not (runs and values) and self.cfg.test.output != "rle":
+            return rows
+        return with_runs(rows, values, classes, self.cfg.test.positive)
+
+    def divided(self, rows: dict[str, Row]) -> dict[str, Row] | None:
+        """Return a row for each picture and class, where the sample wants runs so; otherwise None."""
+        several = self.sample is not None and self.sample.wants_runs() and len(next(iter(rows.values()))) > 1
+        return by_class(rows, self.sample) if several and self.sample is not None else None
 
     def clip(self, rows: dict[str, Row]) -> dict[str, Row]:
         """Return the rows with probabilities in test.clip's bounds. Raises ConfigError where they are none."""
@@ -81,17 +91,19 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
 def write_checked(target: Path, found: Predicted, source: str, check: bool = True) -> None:
     """Write the predictions; `check` makes the mirror check before."""
     form = found.form
-    layout, rows = laid_out(form.apply(found.rows), form.sample)
+    applied = form.apply(found.rows)
+    divided = form.divided(applied)
+    layout, rows = laid_out(divided or applied, form.sample)
     if check:
-        check_mirror(found, layout)
+        check_mirror(found, laid_out(applied, None)[0] if divided else layout)
     rows = form.clip(rows)
     tell_odd_names(list(rows), layout.exact)
     pictures = any(isinstance(value, Tensor) for value in next(iter(rows.values())).values())
     write_rows(target, layout, write_pictures(target, rows), form.probabilities(rows))
     show(f"{target}: {len(rows)} rows {source}")
     if not pictures:
-        name = found.source.parent.name
-        show(f'to upload it: kaggle competitions submit -c COMPETITION -f {target} -m "{name}"')
+        for line in upload_lines(form.cfg.test, target, found.source.parent.name):
+            show(line)
 
 
 def check_mirror(found: Predicted, layout: Layout, of: str = "") -> None:

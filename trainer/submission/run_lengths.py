@@ -1,6 +1,7 @@
 """Run-length masks, as Kaggle has them: "start length start length …".
 
-Pixels are numbered from 1, from top to bottom and then from left to right; the runs are those of the one class.
+Pixels are numbered from 1, from top to bottom and then from left to right. Of two classes the runs are those of the
+second, of more there is a column for each class except the first, or the one of `test.positive`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from trainer.submission.sample import Sample, without_suffix
 from trainer.task import Row
 from utils.errors import ConfigError, DataError
+from utils.words import suggest
 
-__all__ = ["decode_runs", "encode_runs", "with_runs"]
+__all__ = ["by_class", "decode_runs", "encode_runs", "run_columns", "with_runs"]
 
 
 def encode_runs(mask: np.ndarray) -> str:
@@ -35,17 +38,50 @@ def decode_runs(text: str, height: int, width: int) -> np.ndarray:
     return pixels.reshape(width, height).T
 
 
-def with_runs(rows: Mapping[str, Row], values: Sequence[Any]) -> dict[str, Row]:
-    """Return each row with a column `rle` in place of its mask; the runs are of the second of two `values`.
+def with_runs(
+    rows: Mapping[str, Row], values: Sequence[Any], classes: Sequence[str], positive: str | None = None
+) -> dict[str, Row]:
+    """Return each row with columns of runs in place of its mask: `rle` of one class, otherwise the classes' names.
 
-    Raises ConfigError where the rows hold no masks, or masks of more classes.
+    `values` are those of the classes in a mask. Raises ConfigError where the rows hold no masks, and for a class that
+    there is not.
     """
     if not all(isinstance(row.get("mask"), Tensor) for row in rows.values()):
         raise ConfigError("test.output: rle is of masks, and this task predicts none; leave it out")
-    if len(values) != 2:
-        raise ConfigError(f"test.output: rle is of masks of two classes, and there are {len(values)}; leave it out")
-    inside = np.asarray(values[1])
-    return {key: {"rle": encode_runs(_inside(row["mask"].numpy(), inside))} for key, row in rows.items()}
+    columns = run_columns(values, classes, positive)
+    return {
+        key: {name: encode_runs(_inside(row["mask"].numpy(), np.asarray(values[k]))) for name, k in columns.items()}
+        for key, row in rows.items()
+    }
+
+
+def run_columns(values: Sequence[Any], classes: Sequence[str], positive: str | None) -> dict[str, int]:
+    """Return the class number of each column of runs. Raises ConfigError for a class that there is not."""
+    names = list(map(str, classes)) or [str(value) for value in values]
+    if positive is not None:
+        if positive not in names:
+            raise ConfigError(f"test.positive: no class '{positive}'{suggest(positive, names)}")
+        return {"rle": names.index(positive)}
+    return {"rle": 1} if len(names) == 2 else {name: number for number, name in enumerate(names) if number}
+
+
+def by_class(rows: Mapping[str, Row], sample: Sample) -> dict[str, Row] | None:
+    """Return a row for each picture and class, under the ids of a sample that has a line for each, as 0a.jpg_fish.
+
+    A class stands there by its name or its number. None for another sample.
+    """
+    columns = list(next(iter(rows.values())))
+    short = {without_suffix(key): key for key in rows}
+    found: dict[str, Row] = {}
+    for key in sample.ids:
+        ends = [(sign + end, name) for k, name in enumerate(columns, 1) for sign in "_-" for end in (name, str(k))]
+        fits = [(short.get(without_suffix(key.removesuffix(end))), name) for end, name in ends if key.endswith(end)]
+        known = {(one, name) for one, name in fits if one is not None}
+        if len(known) != 1:
+            return None
+        one, name = known.pop()
+        found[key] = {"rle": rows[one][name]}  # type: ignore[index]
+    return found if len(found) == len(rows) * len(columns) else None
 
 
 def _inside(mask: np.ndarray, value: np.ndarray) -> np.ndarray:

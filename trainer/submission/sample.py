@@ -12,7 +12,7 @@ from trainer.task import Row
 from utils.errors import DataError
 from utils.terminal import show
 
-__all__ = ["Sample", "by_sample", "check_ids", "read_sample"]
+__all__ = ["Sample", "by_sample", "check_ids", "read_sample", "without_suffix"]
 
 RUNS = ("rle", "encodedpixels", "encoded_pixels", "rle_mask", "run_length")  # names of columns of run-length masks
 
@@ -28,6 +28,10 @@ class Sample(NamedTuple):
     def wants_runs(self) -> bool:
         """Return whether its one column is of run-length masks."""
         return len(self.header) == 2 and any(word in self.header[1].lower() for word in RUNS)
+
+    def has_columns(self, names: Sequence[str]) -> bool:
+        """Return whether its columns are of these names."""
+        return set(self.header[1:]) == set(names)
 
 
 def read_sample(name: str) -> Sample:
@@ -129,18 +133,18 @@ def _doubles(rows: dict[str, Row], short: Callable[[str], str]) -> list[str]:
     return []
 
 
-def _without_suffix(key: str) -> str:
+def without_suffix(key: str) -> str:
     """Return an id without a picture's suffix."""
     return os.path.splitext(key)[0] if key.lower().endswith(SUFFIXES) else key
 
 
 def _bare(key: str) -> str:
-    return _without_suffix(key).rpartition("/")[2]
+    return without_suffix(key).rpartition("/")[2]
 
 
 SHORTER: tuple[tuple[Callable[[str], str], str], ...] = (
     (str, ""),
-    (_without_suffix, "suffix"),
+    (without_suffix, "suffix"),
     (_bare, "suffix and folder"),
 )
 
@@ -148,9 +152,9 @@ SHORTER: tuple[tuple[Callable[[str], str], str], ...] = (
 def _other_ids(sample: str, wanted: Sequence[str], rows: dict[str, Row]) -> DataError:
     """Return the error for ids that are missing, foreign, or the same without suffix."""
     missing, foreign = set(wanted) - rows.keys(), rows.keys() - set(wanted)
-    twice = _doubles(rows, _without_suffix)
-    if missing and twice and {_without_suffix(key) for key in wanted} == {_without_suffix(key) for key in rows}:
-        return DataError(f"{sample}: {' and '.join(twice)} are both '{_without_suffix(twice[0])}' there; rename one")
+    twice = _doubles(rows, without_suffix)
+    if missing and twice and {without_suffix(key) for key in wanted} == {without_suffix(key) for key in rows}:
+        return DataError(f"{sample}: {' and '.join(twice)} are both '{without_suffix(twice[0])}' there; rename one")
     for short, _ in SHORTER[1:]:  # only the suffix may differ, beside few ids that are really others
         shorter = {short(key) for key in rows}
         if len(others := {key for key in wanted if short(key) not in shorter}) < len(missing):

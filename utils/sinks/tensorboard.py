@@ -21,13 +21,14 @@ from utils.terminal import show
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TensorBoard"]
+__all__ = ["DryTensorBoard", "TensorBoard"]
 
 PERIOD = 0.5  # s between two passes that write
 FLUSH_PERIOD = 5.0  # s until TensorBoard can see a written row
 MAX_WAIT = 60.0  # s, at most, that a save and the end of a run wait for the thread
 
 Write = Callable[[Any], object]  # adds to a tensorboardX.SummaryWriter
+WRONG = (ValueError, TypeError, AssertionError, RuntimeError, ImportError)  # of a value; the disk has others
 
 
 class TensorBoard(Sink):
@@ -131,11 +132,32 @@ class TensorBoard(Sink):
             write = self._pending.popleft()
             try:
                 write(writer)
-            # not errors of the disk
-            except (ValueError, TypeError, AssertionError, RuntimeError, ImportError) as error:
+            except WRONG as error:
                 if not self._warned:
                     self._warned = True
                     self._warn(f"tensorboard: not everything is shown: {' '.join(str(error).split())}")
+
+
+class DryTensorBoard(TensorBoard):
+    """Writes each output at once, so that an error is told while the code that asked for the output still runs."""
+
+    _writer: Any = None
+
+    def event(self, write: Write) -> None:
+        """Call `write`, and tell its error."""
+        self._writer = self._writer or _open(self._folder, None)
+        try:
+            write(self._writer)
+        except WRONG as error:
+            self._warn(f"tensorboard: not everything is shown: {' '.join(str(error).split())}")
+
+    def sync(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 class _Row:

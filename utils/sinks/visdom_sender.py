@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from utils.sinks.visdom_shared import read_token
 from utils.sinks.visdom_windows import Send, Windows
 
-__all__ = ["Sender"]
+__all__ = ["Sender", "nothing_sent", "told_instead"]
 
 TIMEOUT = 2.0  # s, of each request: the longest wait for a frozen server
 PERIOD = 0.25  # s between two passes of the sender: at most 4 updates of a window a second
@@ -22,6 +22,57 @@ SAVE_PERIOD = 10.0  # s between two requests to store the environment on the ser
 MAX_CALLS = 100  # calls of the visdom client that wait for a server
 
 Change = Callable[[Windows], None]
+Tell = Callable[[str], None]
+
+
+class _Dry:
+    """Makes each change at once and encodes what it would send; the messages go nowhere."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell, self.windows, self.sent = tell, Windows(), set[str]()
+        self.client: Any = None
+
+    def put(self, what: str, change: Change) -> None:
+        try:
+            change(self.windows)
+            for window, send in self.windows.take_changed():
+                self.send(window, send)
+        except Exception as error:
+            self.tell(f"visdom: {what} is not shown: {error}")
+
+    def call(self, method: str, call: Send) -> None:
+        self.put(method, lambda windows: self.send(method, call))
+
+    def send(self, what: str, send: Send) -> None:
+        with contextlib.suppress(ModuleNotFoundError):  # without visdom nothing is encoded
+            self.client = self.client or _client("rehearsal", lambda path, body: "")
+        if self.client is not None:
+            send(self.client)
+            self.sent.add(what)
+
+
+_dry: list[_Dry] = []  # the innermost last
+
+
+@contextlib.contextmanager
+def nothing_sent(tell: Tell) -> Iterator[set[str]]:
+    """Have all senders of this process draw and encode at once, and send nothing; each has its windows as before.
+
+    `tell` gets a sentence for each window that cannot be shown, while the code that asked for it still runs. Yields
+    the names of the windows that were encoded.
+    """
+    _dry.append(_Dry(tell))
+    try:
+        yield _dry[-1].sent
+    finally:
+        _dry.pop()
+
+
+def told_instead(sentence: str) -> bool:
+    """Return whether nothing is sent now, after telling the sentence to those who see to that."""
+    if _dry:
+        _dry[-1].tell(sentence)
+    return bool(_dry)
 
 
 class Sender:
@@ -50,13 +101,19 @@ class Sender:
 
     def put(self, what: str, change: Change) -> None:
         """Have the thread make a change; a warning about it names `what`."""
+        if _dry:
+            _dry[-1].put(what, change)
+            return
         self._inbox.append((what, change))  # no lock: a deque's append is atomic
         if self._thread is None:
             self._start()
 
     def call(self, method: str, call: Send) -> None:
         """Have the thread call the visdom client, once."""
-        self.put(method, lambda windows: self._calls.append((method, call)))
+        if _dry:
+            _dry[-1].call(method, call)
+        else:
+            self.put(method, lambda windows: self._calls.append((method, call)))
 
     def stop(self, timeout: float) -> bool:
         """Have the thread send the rest, and end. Returns whether all was sent within `timeout` seconds."""
@@ -110,11 +167,7 @@ class Sender:
 
     def _connect(self) -> None:
         connection = self._connection = _Connection(*self._address)
-        import visdom
-
-        self._client = visdom.Visdom(env=self._env, send=False, use_incoming_socket=False)
-        self._client.send = True  # set only now, otherwise it would post and print
-        self._client._handle_post = lambda url, data=None: connection.post(urlsplit(url).path, data or "{}")
+        self._client = _client(self._env, connection.post)
         if self._greets:
             self._warn_once("the page", f"curves: http://{self._address[0]}:{self._address[1]}/env/{self._env}")
         self._windows.change_all()  # a new server knows none of the windows
@@ -128,6 +181,16 @@ class Sender:
             raise
         except Exception as error:
             self._warn_once(what, f"visdom: {what} is not shown: {error}")
+
+
+def _client(env: str, post: Callable[[str, str], str]) -> Any:
+    """Return visdom's client, whose messages go through `post`."""
+    import visdom
+
+    client: Any = visdom.Visdom(env=env, send=False, use_incoming_socket=False)
+    client.send = True  # set only now, otherwise it would post and print
+    client._handle_post = lambda url, data=None: post(urlsplit(url).path, data or "{}")
+    return client
 
 
 class _ServerError(Exception):

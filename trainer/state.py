@@ -16,7 +16,6 @@ from trainer.optim.closure import with_closure
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
 from trainer.parallel.ddp import Step, average_, shared_step
-from trainer.parallel.divided import whole
 from trainer.parallel.fsdp import is_sharded
 from trainer.parameters.freezing import Freezing
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
@@ -184,9 +183,9 @@ class RunState:
         logger.scalars("train", p.epoch, p.step, means | self.update.rates())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state between two steps; every rank must call it. Of divided networks rank 0 has it whole."""
+        """Return the state between two steps; every rank must call it. Of divided networks each has its parts."""
         averaged = self.averaged
-        state = {
+        return {
             "model": network_state(self.task),
             "buffers": buffer_state(self.task),
             "ema": network_state(averaged.module) if averaged else None,  # type: ignore[arg-type]
@@ -197,7 +196,6 @@ class RunState:
             **({"swa": self.swa.state_dict()} if self.swa else {}),
             **self.about,
         }
-        return whole(state) if self.sharded else state
 
     def load_state_dict(self, state: dict[str, Any], source: str = "the checkpoint", networks: bool = True) -> None:
         """Stand where `state_dict` was called; without `networks` these have their weights already.

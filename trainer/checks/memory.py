@@ -14,7 +14,7 @@ from torch import Tensor
 from configs import Config
 from data.loading.workers import release_frames
 from trainer.build import Given, Parts, build, rebuilt
-from trainer.checkpointing.store import LAST, read
+from trainer.checkpointing.store import read_newest
 from trainer.optim.closure import with_closure
 from trainer.optim.update import make_updates
 from trainer.setup import FIRST_BATCH
@@ -159,7 +159,7 @@ def fitted(parts: Parts, error: Exception, folder: Path | None, given: Given, be
 def _saved_steps(folder: Path) -> int:
     """Return the step of the newest checkpoint: 0 for the first save, and where there is none."""
     try:
-        return int(read(folder / LAST)["progress"]["step"]) if (folder / LAST).exists() else 0
+        return int(read_newest(folder)[0]["progress"]["step"])
     except CheckpointError:
         return 0
 

@@ -70,6 +70,19 @@ class Store:
             name = LAST if last else next(iter(copies), LAST)
             raise self.failed(self.folder / name, error, stream.size) from error
 
+    def write(self, state: dict[str, Any], name: str) -> None:
+        """Write one more checkpoint, with its checksum, in any folder; `state` is emptied.
+
+        Raises StorageError when it cannot be written; an older file of that name stays.
+        """
+        stream = _Stream(self.folder / f"{name}.{os.getpid()}{TEMPORARY}")
+        try:
+            self._publish(stream.path, name, stream.write_state(state))
+        except OSError as error:
+            with suppress(OSError):
+                stream.path.unlink(missing_ok=True)
+            raise storage_error(self.folder / name, error, stream.size) from error
+
     def drop(self, names: Iterable[str]) -> None:
         """Remove checkpoints, if they can be removed: the new ones are saved already."""
         for path in (self.folder / name for name in names):

@@ -10,6 +10,7 @@ from utils.blame import DEBUG, answer, exit_error
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
 from utils.language.choice import choose
+from utils.runs.group import end_with
 from utils.terminal import show
 
 COMMANDS = found()
@@ -50,11 +51,10 @@ def main(arguments: list[str]) -> int:
 
 def console() -> int:
     """Run the typed command on any terminal: one without "…" gets \\u2026, not a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    for stream in (stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)):
+        stream.reconfigure(errors="backslashreplace")
     return main(sys.argv[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(console())
+    end_with(console)

@@ -59,7 +59,7 @@ SYNONYMS = {
     "workers": "num_workers",
 }
 EXPORT = (
-    "python main.py export CHECKPOINT --format=onnx writes the network, or torch_export, torchscript, safetensors, pth"
+    "python main.py export CHECKPOINT --format=onnx writes the network; torch_export, torchscript, safetensors, pth"
 )
 SPLITS = "the folders train, val and test below data.dataset.root are found by their names"
 RUN = "a run's folder is checkpoints/NAME, named by --run=NAME"

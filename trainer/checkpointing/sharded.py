@@ -36,6 +36,7 @@ from utils import dist
 from utils.errors import NonFiniteError, StorageError, UserError
 from utils.files import write_durably
 from utils.runs.saves import LAST_FOLDER, REST
+from utils.torch_private import with_part
 
 __all__ = ["ShardedSaver"]
 
@@ -70,7 +71,9 @@ class ShardedSaver(Saver):
         rest, writer = snapshot(rest), _Writer(self.place / WRITTEN)
         single = joined(rest["state"], "", whole(parts)) if copies else None
         # This is async_save of torch, whose thread is our own: a fork waits for it, and the exit of a process does not.
-        staged = (writer, rest, writer.stage(parts)) if last else None
+        # Its copies would be deep ones, which gradients of an open window refuse.
+        copied = snapshot({name: part_of(tensor) for name, tensor in parts.items()}) if last else {}
+        staged = (writer, rest, {name: with_part(parts[name], part) for name, part in copied.items()}) if last else None
         save = _Save(self, single if self.first else None, copies, drop, staged)
         if not self.background:
             save.run()
@@ -202,7 +205,7 @@ class _Writer(dcp.FileSystemWriter):
     """Torch's own, which notes neither where it wrote, nor makes folders that were removed."""
 
     def __init__(self, path: Path):
-        super().__init__(path, sync_files=True)
+        super().__init__(path, sync_files=True, per_thread_copy_ahead=0)
         self.fs.mkdir = lambda path: os.stat(path)  # type: ignore[method-assign, assignment]
 
     def storage_meta(self) -> None:

@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import DATA, ROOT, same, same_run, state
+from torch import nn
 
 from configs import load
 from models.gpt import GPT
 from models.resnet34 import ResNet34
 from trainer.parallel import divided, fsdp
+from trainer.parallel.recompute import recompute
 from utils.errors import ConfigError
 
 SMALL = [
@@ -258,6 +261,39 @@ def test_two_networks_learn_as_with_plain_data_parallelism(tmp_path):
             torch.testing.assert_close(full[part][name], value, rtol=1e-5, atol=1e-6, msg=name)
     taken = [{role: step["taken"] for role, step in one["update"].items()} for one in (plain, full)]
     assert taken[0] == taken[1] == {"generator": 5, "discriminator": 9}
+
+
+def test_activations_computed_again_give_the_same_bits():
+    cfg, tokens = load("shakespeare", {"train.activation_checkpointing": True}), torch.arange(24).reshape(2, 12)
+    found = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        task = nn.Module()
+        task.model = GPT(30, dropout=0.3)
+        names, passes = [*task.state_dict()], []
+        if again:
+            recompute(task, cfg)
+        task.model.blocks[0].mlp.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        task.model(tokens)[0].square().mean().backward()
+        assert [*task.state_dict()] == names and len(passes) == 1 + again
+        found.append([p.grad for p in task.parameters()])
+    assert same(*found)
+    twin = deepcopy(task)
+    for parameter in twin.parameters():
+        parameter.data.zero_()
+    assert not twin.model.eval()(tokens)[0].any(), "a copy computes with its own weights"
+
+
+def test_what_cannot_be_computed_again_is_told():
+    task = nn.Module()
+    for model, flags, told in (
+        (ResNet34(2), {}, "the BatchNorm in .* would count each batch twice"),
+        (nn.Linear(2, 2), {}, "the network has no blocks; name some with train.shard_units"),
+        (GPT(30), {"train.compile": True}, "does not go together with train.compile"),
+    ):
+        task.model = model
+        with pytest.raises(ConfigError, match=told):
+            recompute(task, load("shakespeare", {"train.activation_checkpointing": True, **flags}))
 
 
 def test_ordinary_tensors_pass_through():

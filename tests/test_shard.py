@@ -232,7 +232,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_else_is_asked_for_gives_the_bits_of_plain_data_parallelism(texts, case):
     """Three short epochs, of a tenth of the samples."""
-    args = ["--optim=SGD", "--optim.lr=0.1", "--optim.momentum=0.9", "--optim.no_decay=null", "--train.max_epoch=3"]
+    args = ["--optim=SGD", "--optim.lr=0.1", "--optim.momentum=0.9", "--train.max_epoch=3"]
     args += ["--data.fraction=0.1", *CASES[case]]
     train(texts, "run=plain", *args)
     train(texts, "run=full", "--train.shard=full", *args)

@@ -1,6 +1,8 @@
 """Where a run's newest checkpoint lies: one file, or with train.shard a folder with a part of each process."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
@@ -23,7 +25,7 @@ CHECKSUMS = "SHA256SUMS"  # of a folder's files, as sha256sum writes them; writt
 
 def in_parts(path: Path) -> bool:
     """Return whether a path is a checkpoint that is a folder; a run's folder is none."""
-    return (path / CHECKSUMS).is_file() or (path / REST).is_file()
+    return os.path.isfile(path / CHECKSUMS) or os.path.isfile(path / REST)  # not Path.is_file, which may raise
 
 
 def folder_of(path: Path) -> Path:
@@ -39,13 +41,14 @@ def newest_save(run: Path) -> Path | None:
 def time_of_save(run: Path) -> float:
     """Return when the run was saved last, in s since 1970; 0 if it was not."""
     found = newest_save(run)
-    if found is None:
-        return 0.0
-    return (found / CHECKSUMS if found.is_dir() else found).stat().st_mtime
+    with suppress(OSError):  # of a run that is saved just now the names change
+        if found is not None:
+            return (found / CHECKSUMS if found.is_dir() else found).stat().st_mtime
+    return 0.0
 
 
 def _saves(run: Path) -> Iterator[Path]:
     """Yield the checkpoints in the order in which they are read."""
     for path in (run / NEWEST, run / "last.pth", run / LAST_FOLDER):
-        if path.is_file() or in_parts(path):
+        if os.path.isfile(path) or in_parts(path):
             yield path

@@ -1,6 +1,5 @@
 """Read the command line, call the command, print its mistakes. Start with `python main.py help`."""
 
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from utils.blame import DEBUG, answer, exit_error
 from utils.config.cli import call, output_is_closed
 from utils.errors import ConfigError
 from utils.language.choice import choose
+from utils.runs.group import end_with
 from utils.terminal import escape_unprintable, show
 
 COMMANDS = found()
@@ -49,12 +49,10 @@ def main(arguments: list[str]) -> int:
 
 
 def console() -> int:
-    """Run the typed command on any terminal, and end quickly."""
+    """Run the typed command on any terminal."""
     escape_unprintable()
-    code = main(sys.argv[1:])
-    gc.freeze()  # the interpreter would look through all that torch holds, only to end
-    return code
+    return main(sys.argv[1:])
 
 
 if __name__ == "__main__":
-    sys.exit(console())
+    end_with(console)

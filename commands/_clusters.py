@@ -24,7 +24,7 @@ children=({children})
 child="${{children[$SLURM_ARRAY_TASK_ID]}}"
 """
 BODY = """run={folder}/"$child"
-if ls "$run"/*.pth > /dev/null 2>&1; then
+if compgen -G "$run/*.pth" > /dev/null || compgen -G "$run/*/SHA256SUMS" > /dev/null; then
     {python} {main} train --resume="$run" &
 else
     rm -rf "$run"

@@ -28,7 +28,7 @@ from typing import Any
 from commands._arguments import one_word, split
 from configs import Config, load
 from trainer.checkpointing.compare import difference, state_difference
-from trainer.checkpointing.store import LAST, read
+from trainer.checkpointing.store import LAST, read_one
 from trainer.run.recorder import data_paths
 from utils.config.cli import Flag
 from utils.config.places import OWN_FOLDER
@@ -36,6 +36,7 @@ from utils.errors import CheckpointError, ConfigError, UserError
 from utils.runs import record
 from utils.runs.folder import ROOT, RunFolder
 from utils.runs.reading import NO_METRICS, find_run, read_config, read_rows
+from utils.runs.saves import newest_save
 from utils.terminal import show
 
 __all__ = ["run"]
@@ -93,7 +94,7 @@ def _tolerance(options: Mapping[str, str]) -> float:
 def _known(path: Path) -> dict[str, Any]:
     """Return the record of a run. Raises CheckpointError for a run that cannot be trained again."""
     known = record.read_record(path)
-    if "code" not in known or not (path / LAST).exists():
+    if "code" not in known or newest_save(path) is None:
         raise CheckpointError(f"{path}: cannot be trained again: {record.RECORD} or {LAST} is missing or not whole")
     for key in ("model", "task"):
         if "given from Python" in str(read_config(path).get(key)):
@@ -104,7 +105,7 @@ def _known(path: Path) -> dict[str, Any]:
 def _steps(path: Path, cfg: Config) -> int | None:
     """Return the step at which the run was saved last; None for a run that ended where its config ends it."""
     ended = RunFolder(path).status().get("state") == "finished" and cfg.train.max_minutes is None
-    return None if ended else int(read(path / LAST)["progress"]["step"])
+    return None if ended else int(read_one(path)["progress"]["step"])
 
 
 @contextmanager
@@ -169,7 +170,7 @@ def _difference(path: Path, new: Path, steps: int | None) -> str:
     """Return the first difference in bits; of a run that was stopped, up to the step that it was saved at."""
     if steps is None:
         return difference(path, new)
-    one, other = ({part: read(folder / LAST).get(part) for part in WEIGHTS} for folder in (path, new))
+    one, other = ({part: read_one(folder).get(part) for part in WEIGHTS} for folder in (path, new))
     return state_difference(one, other) or ("" if _rows(path, steps) == _rows(new, steps) else "the journal differs")
 
 

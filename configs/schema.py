@@ -105,7 +105,10 @@ class Train:
     overfit: Annotated[int, Range(0)] = 0  # so many batches again and again: is the loss near zero in 200 steps? 0: no
     # full: of several processes each holds a part of parameters, gradients and optimizer state, by torch's FSDP2
     shard: Literal["none", "full"] = "none"
-    # with shard: patterns of the layers that are gathered as one; default: the blocks of ModuleLists and Sequentials
+    # compute the activations of each block again in the backward pass: less memory, about a third more time
+    activation_checkpointing: bool = False
+    # of both: patterns of the layers that are gathered, or computed again, as one; default: the blocks of ModuleLists
+    # and Sequentials
     shard_units: tuple[str, ...] = ()
     oom: Literal["stop", "fit"] = "stop"  # out of memory: stop, or halve the batch, double accumulate and go on
     # largest norm of the gradient; a longer gradient is scaled down to it

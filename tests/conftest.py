@@ -109,10 +109,15 @@ def rows(run_name: str, folder: Path = Path(), phase: str | None = None) -> list
 
 
 def state(run_name: str, file: str = "last.pth", folder: Path = Path()) -> dict:
-    """What a checkpoint holds, read as any user would."""
+    """What a checkpoint holds, read as any user would; one in parts as the program reads it."""
     import torch
 
-    return torch.load(folder / "checkpoints" / run_name / file, weights_only=True)
+    path = folder / "checkpoints" / run_name / file
+    if file == "last.pth" and path.with_suffix("").is_dir():
+        from trainer.checkpointing.store import read_one
+
+        return read_one(path.parent)
+    return torch.load(path, weights_only=True)
 
 
 def same(one, other) -> bool:

@@ -104,7 +104,11 @@ def test_without_the_data_samples_are_made(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["checkpoints/a"], 2, "export: which format; --format= takes onnx, torch_export, torchscript, safetensors"),
+        (
+            ["checkpoints/a"],
+            2,
+            "export: which format; --format= takes onnx, torch_export, torchscript, safetensors, pth",
+        ),
         (["checkpoints/a", "--format=tflite"], 2, "--format=tflite: no such format"),
         (["checkpoints/b", "--format=torchscript"], 4, ""),
         (["checkpoints/a", "--format=onnx"], 2, "--format=onnx: needs onnx, onnxruntime, which is not installed; pip"),

@@ -302,3 +302,13 @@ def test_a_begun_run_of_the_same_launch_goes_on(tmp_path, monkeypatch):
     monkeypatch.delenv("DEEPTRAIN_LAUNCH")
     monkeypatch.delenv("RANK")
     assert started("a", ["train", "--lr=1"]) is None
+
+
+@pytest.mark.parametrize(("act", "code"), [("lambda: 0", 0), ("lambda: 3", 3), ("lambda: sys.exit(143)", 143)])
+def test_a_process_of_a_group_ends_without_pythons_own_end(act, code):
+    """gloo's threads may abort it there; whatever asked to be done at the exit is done, and nothing said is lost."""
+    text = "import sys, atexit, threading, time; from utils.runs.group import end_with; atexit.register(print, 'done')"
+    text += f"; threading.Thread(target=time.sleep, args=(60,)).start(); print('said'); end_with({act})"
+    env = {**os.environ, "RANK": "0", "WORLD_SIZE": "2", "PYTHONPATH": str(ROOT)}
+    given = subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True, timeout=30)
+    assert (given.returncode, given.stdout) == (code, "said\ndone\n"), given.stderr

@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, same, same_run, state
+from conftest import DATA, ROOT, same, same_run, state
+from torch import nn
 
 from configs import load
 from models.gpt import GPT
 from models.resnet34 import ResNet34
 from trainer.parallel import divided, fsdp
+from trainer.parallel.recompute import recompute
 from utils.errors import ConfigError
 
 SMALL = [
@@ -61,8 +64,9 @@ def train(folder, *arguments: str):
 
 
 def without_fused(found: dict) -> dict:
-    for group in found["update"]["model"]["optimizer"]["param_groups"]:
-        group.pop("fused")
+    for step in found["update"].values():
+        for group in step["optimizer"]["param_groups"]:
+            group.pop("fused", None)
     return found
 
 
@@ -80,16 +84,45 @@ def test_it_has_the_bits_of_plain_data_parallelism(texts, optimizer):
 
 @pytest.mark.slow
 def test_a_checkpoint_goes_on_with_any_number_of_processes(texts, run):
-    """From two ranks to one process and back, divided or not, and val and generate take it."""
+    """From two ranks to four, to one process and back, divided or not, and val, generate and doctor take it."""
+    place = Path("checkpoints/a")
     train(texts, "run=a", "--train.shard=full", "--train.max_steps=5")
+    assert {"last", "previous", "best.pth"} <= {path.name for path in (texts / place).iterdir()}
+    assert not (texts / place / "last.pth").exists() and len([*(texts / place / "last").glob("__*.distcp")]) == 2
     weights = state("a", folder=texts)["model"]
+    given = torchrun(texts, "train", "--resume=checkpoints/a", "--train.max_steps=7", ranks=4)
+    assert "resuming checkpoints/a/last at step 5" in given.stdout, given.stderr[-3000:]
+    assert state("a", folder=texts)["progress"]["step"] == 7 and not same(weights, state("a", folder=texts)["model"])
     assert run("train", "--resume=checkpoints/a", "--train.max_steps=8").code == 0
-    assert not same(weights, state("a")["model"])
+    assert (place / "last.pth").exists() and not (place / "last").exists()
     assert torchrun(texts, "train", "--resume=checkpoints/a", "--train.max_steps=12").returncode == 0
-    assert state("a")["progress"]["step"] == 12
-    given = torchrun(texts, "train", "--resume=checkpoints/a", "--train.max_steps=14", "--train.shard=none")
+    assert state("a")["progress"]["step"] == 12 and not (place / "last.pth").exists()
+    os.remove(place / "best.pth")
+    for command in ("val", "generate", "doctor"):
+        assert run(command, "a").code == 0, command
+    assert run("runs").out.count("finished") == 1
+    given = torchrun(texts, "train", "--resume=checkpoints/a/last", "--train.max_steps=14", "--train.shard=none")
     assert given.returncode == 0 and state("a")["progress"]["step"] == 14, given.stderr[-3000:]
-    assert run("val", "checkpoints/a").code == run("generate", "checkpoints/a").code == 0
+
+
+@pytest.mark.slow
+def test_parts_and_one_file_are_the_same_state(texts, run):
+    """A run that went through a file and back, and over a damaged save, has the bits of one that was left alone."""
+    args = ["--train.shard=full", "--train.save_steps=2", "--train.accumulate=2"]
+    train(texts, "run=whole", *args, "--train.max_steps=9")
+    train(texts, "run=cut", *args, "--train.max_steps=5")
+    assert run("export", "checkpoints/cut", "--format=pth", "--out=checkpoints/file/last.pth").code == 0
+    assert same(torch.load("checkpoints/file/last.pth", weights_only=True), state("cut"))
+    longer = ["--train.max_steps=9", "--train.shard=full"]
+    given = torchrun(texts, "train", "--resume=checkpoints/file", *longer)
+    assert given.returncode == 0 and Path("checkpoints/file/last/.metadata").exists(), given.stderr[-3000:]
+    assert same_run(state("whole"), state("file"))
+    part = Path("checkpoints/cut/last/__1_0.distcp")
+    part.write_bytes(part.read_bytes()[:-1])
+    given = torchrun(texts, "train", "--resume=checkpoints/cut", *longer)
+    assert "passed over checkpoints/cut/last: is damaged (__1_0.distcp" in given.stdout, given.stderr[-3000:]
+    assert "resuming checkpoints/cut/previous at step 4" in given.stdout
+    assert same_run(state("whole"), state("cut"))
 
 
 @pytest.mark.slow
@@ -140,6 +173,8 @@ from configs import load
 from models.gpt import GPT
 from trainer.parallel.fsdp import divide
 from trainer.parallel.divided import part_of
+from utils.dist import stop
+from utils.runs.group import end_with
 dist.init_process_group("gloo")
 cfg = load("shakespeare", {{"train.shard": "full"}})
 task = torch.nn.Module()
@@ -154,7 +189,8 @@ lines = [None] * dist.get_world_size()
 dist.all_gather_object(lines, f"bytes {{found}}")
 if dist.get_rank() == 0:
     print(*lines, flush=True)
-dist.destroy_process_group()
+stop()
+end_with(lambda: 0)
 """
 
 
@@ -181,9 +217,83 @@ def test_what_does_not_go_together_is_told_before_the_start(monkeypatch):
     told = "the optimizer Adafactor, train.precision: fp16 (take bf16), log.histograms; leave that out"
     with pytest.raises(ConfigError, match=re.escape(told)):
         fsdp.divide(None, wrong, torch.device("cpu"))
-    gan = load("mnist_gan", {"train.shard": "full"})
-    with pytest.raises(ConfigError, match="several networks, as a GAN's"):
-        fsdp.divide(None, gan, torch.device("cpu"))
+
+
+CASES = {
+    "bf16": ["--train.precision=bf16", "--train.accumulate=2", "--train.clip=0.5", "--train.max_steps=7"],
+    "recomputed": ["--train.activation_checkpointing", "--model.dropout=0.2", "--train.max_steps=6"],
+    "freed": ["--train.freeze=[embedding*,blocks.0.*]", "--train.unfreeze={2: [blocks.0.*], 3: [embedding*]}"],
+    "swa": ["--train.swa={from: 0.3, lr: 0.01}", "--train.ema=null"],
+    "averaged": ["--train.average_last=2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_what_else_is_asked_for_gives_the_bits_of_plain_data_parallelism(texts, case):
+    """Three short epochs, of a tenth of the samples."""
+    args = ["--optim=SGD", "--optim.lr=0.1", "--optim.momentum=0.9", "--train.max_epoch=3"]
+    args += ["--data.fraction=0.1", *CASES[case]]
+    train(texts, "run=plain", *args)
+    train(texts, "run=full", "--train.shard=full", *args)
+    plain, full = (without_fused(state(name, folder=texts)) for name in ("plain", "full"))
+    assert same_run(plain, full)
+    if case in ("swa", "averaged"):
+        one, two = (state(name, "averaged.pth", folder=texts) for name in ("plain", "full"))
+        assert same(one["model"], two["model"]) and not same(two["model"], full["model"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="the digits of MNIST are not here")
+def test_two_networks_learn_as_with_plain_data_parallelism(tmp_path):
+    """Each one's gradients are its own, though the loss of one runs through the other; the generator rests at times."""
+    small = ["--model.generator.nz=8", "--model.generator.ngf=4", "--model.discriminator.ndf=4", "--batch-size=8"]
+    quiet = ["--train.rehearse=false", "--log.visdom=false", "--log.pictures=false", "--schedule=null"]
+    optim = "{generator: {name: SGD, lr: 0.05, momentum: 0.9}, discriminator: {name: SGD, lr: 0.02}}"
+    args = [f"--data.dataset.root={DATA / 'mnist'}", "--data.fraction=0.002", f"--optim={optim}", "--train.ema=0.9"]
+    args += ["--task.g_every=2", "--train.max_steps=9", "--train.save_steps=2", "--print-freq=1", *small, *quiet]
+    for name, more in (("plain", ()), ("full", ("--train.shard=full",))):
+        given = torchrun(tmp_path, "train", "mnist_gan", f"run={name}", *args, *more)
+        assert given.returncode == 0, given.stderr[-3000:]
+    plain, full = (without_fused(state(name, folder=tmp_path)) for name in ("plain", "full"))
+    for part in ("model", "ema"):
+        for name, value in plain[part].items():
+            torch.testing.assert_close(full[part][name], value, rtol=1e-5, atol=1e-6, msg=name)
+    taken = [{role: step["taken"] for role, step in one["update"].items()} for one in (plain, full)]
+    assert taken[0] == taken[1] == {"generator": 5, "discriminator": 9}
+
+
+def test_activations_computed_again_give_the_same_bits():
+    cfg, tokens = load("shakespeare", {"train.activation_checkpointing": True}), torch.arange(24).reshape(2, 12)
+    found = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        task = nn.Module()
+        task.model = GPT(30, dropout=0.3)
+        names, passes = [*task.state_dict()], []
+        if again:
+            recompute(task, cfg)
+        task.model.blocks[0].mlp.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        task.model(tokens)[0].square().mean().backward()
+        assert [*task.state_dict()] == names and len(passes) == 1 + again
+        found.append([p.grad for p in task.parameters()])
+    assert same(*found)
+    twin = deepcopy(task)
+    for parameter in twin.parameters():
+        parameter.data.zero_()
+    assert not twin.model.eval()(tokens)[0].any(), "a copy computes with its own weights"
+
+
+def test_what_cannot_be_computed_again_is_told():
+    task = nn.Module()
+    for model, flags, told in (
+        (ResNet34(2), {}, "the BatchNorm in .* would count each batch twice"),
+        (nn.Linear(2, 2), {}, "the network has no blocks; name some with train.shard_units"),
+        (GPT(30), {"train.compile": True}, "does not go together with train.compile"),
+    ):
+        task.model = model
+        with pytest.raises(ConfigError, match=told):
+            recompute(task, load("shakespeare", {"train.activation_checkpointing": True, **flags}))
 
 
 def test_ordinary_tensors_pass_through():

@@ -109,3 +109,19 @@ def test_torchs_handler_for_dead_processes_is_kept_away():
         assert signal_handling._SIGCHLD_handler_set is True, HERE
     finally:
         signal_handling._SIGCHLD_handler_set = before
+
+
+def test_a_part_is_put_where_another_one_is():
+    """What is saved is a copy of each process's part, with the place that it has in the whole."""
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        divided = distribute_tensor(torch.zeros(4, 3), init_device_mesh("cpu", (1,)), [Shard(0)])
+        other = private.with_part(divided, torch.ones(4, 3))
+        assert (other.placements, other.device_mesh) == (divided.placements, divided.device_mesh)
+        assert torch.equal(other.full_tensor(), torch.ones(4, 3)) and not divided.full_tensor().any()
+    finally:
+        dist.destroy_process_group()

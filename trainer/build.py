@@ -31,6 +31,7 @@ from trainer.optim.update import make_updates
 from trainer.parallel.agreement import agree_on_config, agree_on_data
 from trainer.parallel.batch_norm import synchronise
 from trainer.parallel.fsdp import divide
+from trainer.parallel.recompute import recompute
 from trainer.parameters.init import initialise
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
@@ -110,6 +111,8 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     cfg, train, val, meta, task = _data_and_task(cfg, device, stored, given, say)
     if cfg.train.sync_batchnorm:
         synchronise(task, device)
+    if cfg.train.activation_checkpointing:
+        recompute(task, cfg)
     prepare_networks(task, cfg.train, training=True)
     named = {"given": given.names()} if given.names() else {}
     agree_on_data(train, val)

@@ -1,7 +1,8 @@
 """The mean of the weights at the ends of the last epochs, of the run's own checkpoints epoch-NNN.pth."""
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from trainer.checkpointing.store import read_newest
 from trainer.checkpointing.weights import buffer_state, load_network_state, network_state
 from trainer.evaluate import evaluate, unchanged
 from trainer.parallel.ddp import average_
+from trainer.parallel.fsdp import reshard
 from trainer.state import RunState
 from trainer.task import Task, Weight
 from utils import dist
@@ -51,17 +53,32 @@ def keep_mean(parts: Parts, saver: Saver, say: Callable[[str], None]) -> None:
     if not weights:
         say(f"note: {missing}")
         return
-    task = deepcopy(state.task)
-    load_network_state(task, weights, buffer_state(state.task), "the mean of the last epochs")
-    _renew_statistics(task, parts.train_loader, parts.cfg, parts.device, state.progress.epoch)
-    numbers, _ = evaluate(task, parts.val_loader, parts.cfg, parts.device)
-    saver.save(_averaged_state(state, task), [AVERAGED], last=False)
-    saver.wait()
+    with _stand_in(state) as task:
+        load_network_state(task, weights, buffer_state(state.task), "the mean of the last epochs")
+        _renew_statistics(task, parts.train_loader, parts.cfg, parts.device, state.progress.epoch)
+        numbers, _ = evaluate(task, parts.val_loader, parts.cfg, parts.device)
+        saver.save(_averaged_state(state, task), [AVERAGED], last=False)
+        saver.wait()
     told = "".join(f", {name} {value:.4g}" for name, value in [*numbers.items()][:2])
     if epochs > 1:
         say(f"mean of the last {epochs} epochs{told}: {saver.folder}/{AVERAGED}")
     else:
         say(f"weights of the last epoch{told}: {saver.folder}/{AVERAGED}")
+
+
+@contextmanager
+def _stand_in(state: RunState) -> Iterator[Task]:
+    """Give a copy of the task, to take other weights; a divided one, which cannot be copied, takes them for a while."""
+    if not state.sharded:
+        yield deepcopy(state.task)
+        return
+    reshard(state.task)
+    before = {name: value.detach().clone() for name, value in state.task.state_dict().items()}
+    try:
+        yield state.task
+    finally:
+        reshard(state.task)
+        state.task.load_state_dict(before)
 
 
 def _mean_of_last(state: RunState, folder: Path | None, most: int) -> tuple[dict[str, Tensor], int]:

@@ -16,8 +16,7 @@ from trainer.optim.closure import with_closure
 from trainer.optim.nonfinite import explain, odd_samples
 from trainer.optim.update import Updates
 from trainer.parallel.ddp import Step, average_, shared_step
-from trainer.parallel.divided import whole
-from trainer.parallel.fsdp import is_sharded
+from trainer.parallel.fsdp import is_sharded, reshard
 from trainer.parameters.freezing import Freezing
 from trainer.progress import Monitor, Progress, RowMeans, scalar_fault
 from trainer.task import Task
@@ -77,6 +76,8 @@ class RunState:
 
         Returns the step to take: `step`, or one whose processes share the gradients of the layers that learn now.
         """
+        if self.sharded:
+            reshard(self.task)
         changed = self.freezing.apply(self.progress.epoch)
         if changed:
             say(f"epoch {self.progress.epoch + 1}: {self.freezing.tell(self.progress.epoch)}")
@@ -87,6 +88,8 @@ class RunState:
 
     def after_step(self) -> None:
         """Do what follows an optimizer's step: averaged weights, statistics that ranks share."""
+        if self.sharded:
+            reshard(self.task)
         if dist.world_size() > 1:
             average_(self.freezing.moving())
         if self.averaged:
@@ -184,9 +187,9 @@ class RunState:
         logger.scalars("train", p.epoch, p.step, means | self.update.rates())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state between two steps; every rank must call it. Of divided networks rank 0 has it whole."""
+        """Return the state between two steps; every rank must call it. Of divided networks each has its parts."""
         averaged = self.averaged
-        state = {
+        return {
             "model": network_state(self.task),
             "buffers": buffer_state(self.task),
             "ema": network_state(averaged.module) if averaged else None,  # type: ignore[arg-type]
@@ -197,7 +200,6 @@ class RunState:
             **({"swa": self.swa.state_dict()} if self.swa else {}),
             **self.about,
         }
-        return whole(state) if self.sharded else state
 
     def load_state_dict(self, state: dict[str, Any], source: str = "the checkpoint", networks: bool = True) -> None:
         """Stand where `state_dict` was called; without `networks` these have their weights already.
@@ -221,7 +223,7 @@ class RunState:
         if self.averaged:
             self.averaged.followed = self.update.taken
         if self.swa:
-            self.swa.load_state_dict(state["swa"], next(self.task.parameters()).device)
+            self.swa.load_state_dict(state["swa"], network_state(self.task))
         self.progress = Progress.from_state(state["progress"])
         self.freezing.apply(self.progress.epoch)
         # A new rank keeps its random numbers of the start; the losses of one that is gone go to another.

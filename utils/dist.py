@@ -28,6 +28,7 @@ __all__ = [
     "loss_of",
     "meet",
     "others_wait",
+    "quiet_group",
     "rank",
     "start",
     "stop",
@@ -37,6 +38,7 @@ __all__ = [
 LOOK = 0.2  # s between two looks of a rank that waits
 PATIENCE = 5.0  # s that a rank which has failed waits for the others
 TIMEOUT = 60.0  # s, where no config says otherwise
+SLOW = 600.0  # s that one rank may need longer than another to write its part of a checkpoint
 LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
 LATE = ("timed out", "timeout", "Timed out", "Timeout")
 _group: dict[str, Any] = {"timeout": TIMEOUT, "peers": []}  # (host, process id) of each rank
@@ -137,12 +139,17 @@ def is_main() -> bool:
     return rank() == 0 if dist.is_initialized() else not launched() or os.environ["RANK"] == "0"
 
 
-def gather(value: Any) -> list[Any]:
+def quiet_group() -> Any:
+    """Return another group of the same ranks, for a thread that talks beside the training; every rank must call it."""
+    return dist.new_group(backend="gloo", timeout=timedelta(seconds=max(SLOW, _group["timeout"])))
+
+
+def gather(value: Any, group: Any = None) -> list[Any]:
     """Return the plain values of all ranks, in rank order, on every rank."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group)
     return values
 
 

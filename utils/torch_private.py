@@ -29,12 +29,18 @@ __all__ = [
     "pinning_thread",
     "profiler_runs",
     "spare_compiler",
+    "with_part",
     "worker_processes",
 ]
 
 foreach_copy_ = torch._foreach_copy_
 foreach_div_ = torch._foreach_div_
 foreach_lerp_ = torch._foreach_lerp_
+
+
+def with_part(divided: Any, part: torch.Tensor) -> Any:
+    """Return a tensor divided as another one is, of which this process has this part, perhaps on another device."""
+    return type(divided)(part, divided._spec, requires_grad=False)
 
 
 def group_store() -> Any:

@@ -58,7 +58,9 @@ SYNONYMS = {
     "wd": "weight_decay",
     "workers": "num_workers",
 }
-EXPORT = "python main.py export CHECKPOINT --format=onnx writes the network, or torch_export, torchscript, safetensors"
+EXPORT = (
+    "python main.py export CHECKPOINT --format=onnx writes the network; torch_export, torchscript, safetensors, pth"
+)
 SPLITS = "the folders train, val and test below data.dataset.root are found by their names"
 RUN = "a run's folder is checkpoints/NAME, named by --run=NAME"
 PROCESSES = "torchrun --nproc-per-node=2 main.py train run=NAME trains on several GPUs of one machine"

@@ -30,6 +30,7 @@ NAMES = {  # as in the table; and how many trials `--small` makes of each, some 
     "hostile": 8,
     "accepted": 8,
     "meaning": 12,
+    "parts": 4,
 }
 
 

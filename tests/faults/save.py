@@ -111,7 +111,7 @@ def check_best(folder: Path, began: int, best: int) -> None:
 
 
 def check_whole(found: dict) -> None:
-    values = found["model"]["w"].unique().tolist()
+    values = torch.cat([*found["model"].values()]).unique().tolist()
     require(values == [found["progress"]["step"]], f"a mixture: weights of {values}, step {found['progress']['step']}")
 
 

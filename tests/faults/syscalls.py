@@ -106,6 +106,8 @@ class _Stream:
         return getattr(self._stream, "buffer", self._stream)
 
     def close(self) -> None:
+        if self._stream.closed:
+            return
         self.flush()
         self._stream.close()
 

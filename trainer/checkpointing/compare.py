@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.checkpointing.store import LAST, read
+from trainer.checkpointing.store import LAST, read_one
 from utils.sinks.journal import Journal
 
 __all__ = ["difference", "state_difference"]
@@ -33,7 +33,7 @@ def difference(whole: Path, other: Path, file: str = LAST) -> str:
     are not compared.
     """
     rows = _first_row(_rows(whole), _rows(other))
-    return "; ".join(filter(None, [rows, state_difference(read(whole / file), read(other / file))]))
+    return "; ".join(filter(None, [rows, state_difference(read_one(whole, file), read_one(other, file))]))
 
 
 def state_difference(one: dict[str, Any], two: dict[str, Any], without: Sequence[str] = TIMES) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,14 +14,18 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from trainer.checkpointing.folders import load_folder, name_newest, retire, sweep, sync_folder
 from trainer.checkpointing.older import brought_up
-from utils.errors import CheckpointError, NonFiniteError, StorageError
+from trainer.checkpointing.sound import check_finite, check_plain
+from utils.errors import CheckpointError, StorageError
 from utils.files import TEMPORARY, fsync, open_regular, storage_error, write_durably
+from utils.runs.saves import LAST_FOLDER, NEWEST, PREVIOUS_FOLDER, in_parts
 
-__all__ = ["Store", "read", "read_newest"]
+__all__ = ["Store", "read", "read_newest", "read_one"]
 
 FORMAT = 1
 LAST, PREVIOUS, BEST, RESCUE = "last.pth", "previous.pth", "best.pth", "rescue.pth"
+FOLDERS = {LAST: (NEWEST, LAST, LAST_FOLDER), PREVIOUS: (PREVIOUS, PREVIOUS_FOLDER)}  # in the order of their age
 HALF_WRITTEN = re.compile(
     r"((last|previous|best|rescue|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
 )
@@ -45,8 +49,8 @@ class Store:
         memory is needed before the disk has everything. Raises StorageError when it cannot be written; the older
         checkpoints are intact then. Raises NonFiniteError when a weight is not a finite number.
         """
-        _check_plain(state, "state")
-        _check_finite(state["model"])
+        check_plain(state, "state")
+        check_finite(state["model"])
         new = self.folder / f"{LAST}{TEMPORARY}"
         stream = _Stream(new)
         try:
@@ -59,32 +63,56 @@ class Store:
                 self._replace_last(new, digest)
             else:
                 new.unlink()
-            for path in (self.folder / name for name in drop):
-                with suppress(OSError):  # the new checkpoints are saved already
-                    path.unlink(missing_ok=True)
-                    _sidecar(path).unlink(missing_ok=True)
+            self.drop(drop)
         except OSError as error:
             with suppress(OSError):
                 self.remove_partial()
-            if not self.folder.is_dir():
-                raise StorageError(f"{self.folder}: was removed while its run went on; nothing can be saved") from error
-            after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
             name = LAST if last else next(iter(copies), LAST)
-            raise storage_error(self.folder / name, error, stream.size, after) from error
+            raise self.failed(self.folder / name, error, stream.size) from error
+
+    def write(self, state: dict[str, Any], name: str) -> None:
+        """Write one more checkpoint, with its checksum, in any folder; `state` is emptied.
+
+        Raises StorageError when it cannot be written; an older file of that name stays.
+        """
+        stream = _Stream(self.folder / f"{name}.{os.getpid()}{TEMPORARY}")
+        try:
+            self._publish(stream.path, name, stream.write_state(state))
+        except OSError as error:
+            with suppress(OSError):
+                stream.path.unlink(missing_ok=True)
+            raise storage_error(self.folder / name, error, stream.size) from error
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove checkpoints, if they can be removed: the new ones are saved already."""
+        for path in (self.folder / name for name in names):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                _sidecar(path).unlink(missing_ok=True)
+
+    def failed(self, path: Path, error: OSError, size: int) -> StorageError:
+        """Return the error for a checkpoint of `size` bytes that could not be written."""
+        if not self.folder.is_dir():
+            return StorageError(f"{self.folder}: was removed while its run went on; nothing can be saved")
+        after = "what was saved before is intact; make room or check the folder's permissions, then --resume"
+        return storage_error(path, error, size, after)
 
     def _replace_last(self, new: Path, digest: str) -> None:
+        name_newest(self.folder)  # of a run that was killed with train.shard
         last = self.folder / LAST
         old = self._link(last, PREVIOUS) if last.is_file() else None  # a pipe would be read for ever
         old_digests = _digests(last) or ([_digest(last)] if old else [])  # of a copied run the checksums may be gone
         self._publish(new, LAST, digest)
         if old:  # only now: had the old one been damaged, the one before it would still be needed
             self._publish(old, PREVIOUS, *old_digests)
+        retire(self.folder)
 
     def remove_partial(self) -> None:
         """Remove what a killed process left half written, and nothing that is not ours; only for the run's owner."""
         for path in self.folder.glob(f"*{TEMPORARY}"):
-            if HALF_WRITTEN.fullmatch(path.name):
+            if HALF_WRITTEN.fullmatch(path.name) and not path.is_dir():
                 path.unlink(missing_ok=True)
+        sweep(self.folder)
 
     def _link(self, source: Path, name: str) -> Path:
         """Give a file a second name, or copy it where the file system has no links."""
@@ -106,9 +134,9 @@ class Store:
         """
         path = self.folder / name
         _put_digests(path, [*digests, *(_digests(path) or [])])
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         os.replace(new, path)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         _put_digests(path, list(digests))
 
 
@@ -152,10 +180,14 @@ class _Stream:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the state in one file.
+    """Return the state in one file, or in a folder of parts.
 
-    Raises CheckpointError for a file that is missing, damaged, foreign or not safe to load.
+    Raises CheckpointError for one that is missing, damaged, foreign or not safe to load.
     """
+    return _checked(load_folder(path) if path.is_dir() else _read_file(path), path)
+
+
+def _read_file(path: Path) -> Any:
     try:
         with open_regular(path) as file:
             problem = _damage(path, file)
@@ -169,6 +201,11 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
     if problem:
         raise CheckpointError(f"{path}: {problem}")
+    return state
+
+
+def _checked(state: Any, path: Path) -> dict[str, Any]:
+    """Return a checkpoint's state as this version writes it. Raises CheckpointError for one that no run wrote."""
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in NEEDED.items()):
         raise CheckpointError(
             f"{path}: is no checkpoint of a run; bare weights begin a new one, with train --load-model-path=…; val and "
@@ -194,21 +231,34 @@ def _load(path: Path) -> Any:
 
 
 def read_newest(place: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[dict[str, Any], Path, list[str]]:
-    """Return the state of a file, or of the first of `names` in a folder that can be read; its path; rejected files.
+    """Return the state of a checkpoint, or of the first of `names` in a run that can be read; its path; rejected ones.
 
-    Each rejected file is a sentence with the reason. Raises CheckpointError with all of them when none can be read.
+    last.pth and previous.pth also mean the folders that are written in their place with train.shard.
+
+    Each rejected one is a sentence with the reason. Raises CheckpointError with all of them when none can be read.
     """
-    if not place.is_dir():
+    if not place.is_dir() or in_parts(place):
         return read(place), place, []
     rejected: list[str] = []
-    for path in (place / name for name in names):
-        if path.name != LAST and not path.exists():  # not every run has a second one, or a best one
-            continue
+    for path in _there(place, names):
         try:
             return read(path), path, rejected
         except CheckpointError as error:
             rejected.append(str(error))
     raise CheckpointError(f"{place}: no usable checkpoint ({'; '.join(rejected)})")
+
+
+def read_one(run: Path, name: str = LAST) -> dict[str, Any]:
+    """Return the state of a run's checkpoint of this name. Raises CheckpointError when it cannot be read."""
+    return read_newest(run, (name,))[0]
+
+
+def _there(place: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Yield the checkpoints of these names that are there; not every run has a second one, or a best one."""
+    for name in names:
+        paths = [place / other for other in FOLDERS.get(name, (name,))]
+        found = [path for path in paths if (path.exists() if path.suffix == ".pth" else in_parts(path))]
+        yield from found or ([place / name] if name == LAST else [])
 
 
 def _sidecar(path: Path) -> Path:
@@ -239,16 +289,6 @@ def _put_digests(path: Path, digests: list[str]) -> None:
     os.replace(temporary, sidecar)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder: a renamed file is only safe after that. Some systems cannot open folders and need not."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def _damage(path: Path, file: BinaryIO) -> str:
     """Return the fault in a file's bytes, "" if there is none. torch.load itself would not notice a flipped bit."""
     digests = _digests(path)
@@ -262,26 +302,3 @@ def _damage(path: Path, file: BinaryIO) -> str:
             return f"is damaged (entry {bad})" if bad else ""
     except Exception as error:  # zipfile raises what it likes on damaged bytes: EOFError, zlib.error, struct.error, …
         return f"is damaged or no checkpoint ({error})"
-
-
-def _check_plain(value: Any, name: str) -> None:
-    """Raises TypeError for what a safe loader would refuse: now, and not a night later when it is read."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_plain(item, f"{name}.{key}")
-    elif type(value) in (list, tuple):
-        for i, item in enumerate(value):
-            _check_plain(item, f"{name}[{i}]")
-    elif not (value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor)):
-        raise TypeError(f"{name} is a {type(value).__name__}; a checkpoint holds tensors and plain values only")
-
-
-def _check_finite(weights: dict[str, Tensor]) -> None:
-    """Raises NonFiniteError for a weight that is no finite number. Sums tell it in a tenth of the time."""
-    floats = {name: t for name, t in weights.items() if t.is_floating_point()}
-    sums = [t.sum() for t in floats.values()]
-    if not sums or torch.stack(sums).isfinite().all():
-        return
-    for name, t in floats.items():  # a sum alone may be too large for its type
-        if not t.isfinite().all():
-            raise NonFiniteError(f"'{name}' holds a value that is not a finite number; nothing was saved")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from configs.schema import Train
 from trainer.checkpointing.weights import network_state
 from trainer.optim.update import Updates
-from trainer.parallel.divided import part_of
+from trainer.parallel.divided import divided_like, part_of
 from trainer.task import Task
 from utils.torch_private import foreach_copy_, foreach_lerp_
 
@@ -96,16 +96,18 @@ class EpochMean:
             self.weights = {name: value.clone() for name, value in current.items()}
         for name, own in self.weights.items():
             if own.is_floating_point() and self.count:
-                own.lerp_(current[name], 1 / (self.count + 1))
+                part_of(own).lerp_(part_of(current[name]), 1 / (self.count + 1))
             elif self.count:
-                own.copy_(current[name])
+                part_of(own).copy_(part_of(current[name]))
         self.count, self.last = self.count + 1, epoch
 
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.weights, "count": self.count, "last": self.last}
 
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        self.weights = {name: value.to(device, copy=True) for name, value in state["weights"].items()}
+    def load_state_dict(self, state: Mapping[str, Any], current: Mapping[str, Tensor]) -> None:
+        """Take over a mean; `current` are the weights of now, whose places and parts it takes."""
+        copied = {name: value.to(current[name].device, copy=True) for name, value in state["weights"].items()}
+        self.weights = {name: divided_like(value, current[name]) for name, value in copied.items()}
         self.count, self.last = state["count"], state["last"]
 
 

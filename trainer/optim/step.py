@@ -39,7 +39,7 @@ class OptimizerStep:
         told: Sequence[str] = (),
     ):
         """`told`: in words, which parameters the optimizer's groups took."""
-        self.told = told
+        self.net, self.told = net, told
         self.params = list(learnable(net).values())
         self.optimizer, self.schedule, self.step = optimizer, schedule, stepper(optimizer, cfg.train.compile)
         self.accumulate, self.clip = cfg.train.accumulate, cfg.train.clip

@@ -15,6 +15,8 @@ from trainer.optim.joint import make_optimizer
 from trainer.optim.nonfinite import BufferBackup
 from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
+from trainer.parallel.divided import is_divided
+from trainer.parallel.fsdp import standing
 from trainer.parameters.freezing import Freezing
 from trainer.parameters.groups import learnable, sparse_names
 from trainer.parameters.hidden import find_hidden
@@ -62,9 +64,11 @@ class Updates:
         if (self.careful or loss.device.type == "cpu") and not math.isfinite(loss.detach()):
             raise NonFiniteError(f"the loss is {loss.item()}")
         # Of two networks the other one's gradients must stay untouched.
-        inputs = [p for p in chosen.params if p.requires_grad] if self.several else None
+        divided = self.several and is_divided(chosen.params[0])
+        inputs = [p for p in chosen.params if p.requires_grad] if self.several and not divided else None
+        others = [step.net for step in self.steps.values() if step is not chosen] if divided else []
         chosen.window.append(self.step)
-        with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext():
+        with torch.autocast(loss.device.type, enabled=False) if self.mixed else nullcontext(), standing(others):
             chosen(loss, self.rank_weight, self.global_weight, inputs, weight)
 
     def _refuse(self, role: str) -> OptimizerStep:

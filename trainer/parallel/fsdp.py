@@ -1,6 +1,7 @@
 """Networks whose parameters, gradients and optimizer states are divided among the ranks, by torch's FSDP2."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from fnmatch import fnmatchcase
 
@@ -12,7 +13,7 @@ from trainer.task import Task
 from utils import dist
 from utils.errors import ConfigError
 
-__all__ = ["divide", "is_sharded"]
+__all__ = ["divide", "reshard", "is_sharded", "standing"]
 
 LISTS = (nn.ModuleList, nn.Sequential)  # each of their children may be a unit
 LEAST = 0.01  # of a network's parameters that a unit has at least: each one costs messages
@@ -49,6 +50,34 @@ def _divide(net: nn.Module, cfg: Config, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (dist.world_size(),))
     for unit in [*units(net, cfg.train.shard_units), net]:
         fully_shard(unit, mesh=mesh)
+
+
+def reshard(task: Task) -> None:
+    """Let go of the parameters that are gathered still, as after a forward pass without a backward one.
+
+    Only the parts have the names, and are frozen or freed for the next pass.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in task.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+@contextmanager
+def standing(nets: Iterable[nn.Module]) -> Iterator[None]:
+    """Compute no gradients of these networks within the block, although a loss depends on them.
+
+    Of divided parameters those that are gathered at the moment are in the graph; a list of `inputs` would miss them.
+    """
+    learning = [p for net in nets for p in net.parameters() if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def units(net: nn.Module, patterns: tuple[str, ...] = ()) -> list[nn.Module]:
@@ -99,12 +128,8 @@ def _refuse(cfg: Config) -> None:
     names = [part.name for spec in cfg.optim.values() for part in (spec, spec.args.get("rest")) if part is not None]
     wrong = {f"the optimizer {name}": name in WHOLE_ONLY for name in names}
     wrong |= {
-        "several networks, as a GAN's": len(cfg.optim) > 1,  # their backward passes over `inputs` of a loss
         "train.compile": train.compile,
         "train.precision: fp16 (take bf16)": train.precision == "fp16",
-        "train.unfreeze": bool(train.unfreeze),
-        "train.swa": train.swa is not None,
-        "train.average_last": train.average_last is not None,
         "log.histograms": bool(cfg.log.histograms),
         "log.watchers": bool(cfg.log.watchers),
         "train.profile": train.profile is not None,

@@ -15,6 +15,7 @@ from utils.errors import ConfigError, GroupError
 from utils.runs.children import MAIN, visible_gpus
 from utils.runs.folder import started
 from utils.runs.group import LAUNCH
+from utils.runs.saves import time_of_save
 from utils.terminal import show
 
 __all__ = ["launch", "number_of_processes"]
@@ -119,8 +120,7 @@ def _time_of_save(run: str | None, command: Sequence[str]) -> float:
     """Return when the run was saved last; 0 if it was not."""
     folder = started(run, command) or Path(run or "")
     resumed = next((word.partition("=")[2] for word in command if word.startswith("--resume=")), "")
-    last = (Path(resumed) if resumed else folder) / "last.pth"
-    return last.stat().st_mtime if last.is_file() else 0.0
+    return time_of_save(Path(resumed) if resumed else folder)
 
 
 @contextmanager

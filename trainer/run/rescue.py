@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trainer.checkpointing.saver import Saver
-from trainer.checkpointing.store import LAST, RESCUE, Store, read
+from trainer.checkpointing.store import LAST, RESCUE, Store, read, read_newest
 from trainer.state import RunState
 from utils import dist
 from utils.blame import DEBUG
@@ -27,7 +27,7 @@ def write_rescue(state: RunState, saver: Saver, logger: Logger, console: Console
 
 def _rescued(state: RunState, folder: Path, logger: Logger) -> str:
     p, file = state.progress, folder / RESCUE
-    saved = _step(folder / LAST)
+    saved = _step(folder)
     if dist.world_size() > 1:
         return (
             f"no {RESCUE}: the other processes, which have a part of the state, are elsewhere; {LAST} has step {saved}"
@@ -45,8 +45,8 @@ def _rescued(state: RunState, folder: Path, logger: Logger) -> str:
     )
 
 
-def _step(file: Path) -> int | None:
+def _step(folder: Path) -> int | None:
     try:
-        return int(read(file)["progress"]["step"])
+        return int(read_newest(folder, (LAST,))[0]["progress"]["step"])
     except CheckpointError:
         return None

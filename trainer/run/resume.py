@@ -6,7 +6,7 @@ from typing import Any
 
 from configs import COMPONENTS, Config, differences, load_stored, more_metrics
 from trainer.build import NOTHING, Given, build
-from trainer.checkpointing.store import BEST, LAST, Store, read, read_newest
+from trainer.checkpointing.store import BEST, Store, read, read_newest
 from trainer.inference.trained import LoadedRun
 from trainer.messages import explain_torch_errors
 from trainer.progress import Monitor, Progress
@@ -18,6 +18,7 @@ from utils.config.cli import Flag, as_typed
 from utils.config.yaml_text import dump_line
 from utils.errors import CheckpointError, ConfigError, DataError
 from utils.runs.folder import RunFolder, full_name, newest_unfinished, refuse_unless_run, run_path
+from utils.runs.saves import folder_of, newest_save
 from utils.sinks.console import Console, Output
 
 __all__ = ["go_on", "resume"]
@@ -37,7 +38,7 @@ def go_on(where: str, flags: Sequence[Flag], output: Output = "text", given: Giv
     """
     console = Console(output if dist.is_main() else "quiet")
     path = run_path(where) if where else newest_unfinished()
-    folder = RunFolder(path if path.is_dir() else path.parent)
+    folder = RunFolder(folder_of(path))
     refuse_unless_run(path, f"--resume={where}")
     if dist.is_main():
         folder.own()
@@ -66,7 +67,7 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
     if _is_finished(progress, cfg, folder):
         on = progress.continued_by(cfg.train)
         console.say(f"{folder.path} is finished at epoch {progress.epoch}, step {progress.step}; {on}")
-        last = str(folder.path / LAST)
+        last = str(newest_save(folder.path) or source)
         return Result(folder.path, monitor.best(progress)[0], lambda: LoadedRun(last, given).load_task([])[1])
     with explain_torch_errors(cfg):
         parts = build(cfg, console.say, state, given)

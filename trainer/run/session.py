@@ -27,12 +27,10 @@ from trainer.run.result import Result
 from trainer.run.sinks import open_outlets
 from trainer.signals import Stopped
 from trainer.trainer import Trainer
-from trainer.watchers.watcher import Outlets
 from utils import dist
 from utils.errors import StorageError, WorkerError
 from utils.runs.folder import ROOT, RunFolder, refuse_name, run_name
 from utils.sinks.console import Console, Output
-from utils.sinks.logger import Logger
 
 __all__ = ["begin", "run_fitting", "train"]
 
@@ -113,10 +111,9 @@ def _run_in_folder(
     parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given, rehearsed: bool
 ) -> Result:
     """Fit with sinks, watchers and status around it; only rank 0 has a folder."""
-    outlets = Outlets(console, Logger())
     keep_bad_samples(parts, folder.path if folder is not None else None)
+    outlets = open_outlets(parts, folder, console, given, rehearsed)
     if folder is not None:
-        outlets = open_outlets(parts, folder, console, given, rehearsed)
         first_words(parts, folder.path, console)
         tell_data(parts, folder.path, console)
         tell_rates(parts, folder.path, console)

@@ -1,13 +1,13 @@
 """The outlets of a run: journal, console, TensorBoard, visdom, checkpoints and watchers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from configs import COMPONENTS, Config
 from trainer.build import Given, Parts
-from trainer.checkpointing.saver import Saver
+from trainer.checkpointing.saver import NoSaver, Saver
 from trainer.checkpointing.store import Store
 from trainer.run.profiler import Profiler
 from trainer.run.recorder import Recorder
@@ -20,6 +20,7 @@ from trainer.watchers.overfit import Overfit
 from trainer.watchers.pictures import Pictures
 from trainer.watchers.predictions import Predictions
 from trainer.watchers.watcher import Outlets, Watcher
+from utils import dist
 from utils.config.convert import to_plain
 from utils.config.yaml_text import dump_yaml
 from utils.files import write_atomic
@@ -34,12 +35,18 @@ from utils.sinks.visdom_board import VisdomBoard
 __all__ = ["open_outlets"]
 
 
-def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given, rehearsed: bool = False) -> Outlets:
+def open_outlets(
+    parts: Parts, folder: RunFolder | None, console: Console, given: Given, rehearsed: bool = False
+) -> Outlets:
     """Open everything that a run with a folder writes to; the journal first, which is the truth.
 
-    What a rehearsal has told is not told again. Raises StorageError when the folder cannot be written.
+    Only rank 0 has a folder; the other ones save their parts of divided networks. What a rehearsal has told
+    is not told again. Raises StorageError when the folder cannot be written.
     """
-    cfg, path, progress = _possible(parts.cfg, console), folder.path, parts.state.progress
+    path = Path(dist.broadcast(str(folder.path) if folder is not None else ""))
+    if folder is None:
+        return Outlets(console, Logger(), _open_saver(parts, path, first=False))
+    cfg, progress = _possible(parts.cfg, console), parts.state.progress
     write_atomic(path / "config.yaml", _resolved(parts, given).encode())
     folder.set_status("running", **facts_of(parts.state))
     journal = Journal(path / "log.jsonl", keep=progress.journal, say=console.say)
@@ -51,7 +58,7 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     if cfg.log.visdom:
         sinks.append(_visdom(cfg, path, console))
     before = partial(_before_save, folder, durable)
-    saver = Saver(Store(path), cfg.train.save_in_background, before)
+    saver = _open_saver(parts, path, first=True, before=before)
     sharded = parts.state.sharded  # then the watchers, which are on rank 0 alone, cannot run the networks
     if sharded:
         console.say("note: train.shard: no pictures of predictions, and no look at the first steps")
@@ -60,6 +67,16 @@ def open_outlets(parts: Parts, folder: RunFolder, console: Console, given: Given
     watchers[1:1] = [] if rehearsed or sharded else [FirstSteps()]
     watchers += [Overfit()] if cfg.train.overfit else []
     return Outlets(console, Logger(sinks, journal), saver, watchers)
+
+
+def _open_saver(parts: Parts, path: Path, first: bool, before: Callable[[], object] = lambda: None) -> Saver:
+    """Return what saves the run in this process: nothing except in the first one, unless each has a part."""
+    background = parts.cfg.train.save_in_background
+    if not parts.state.sharded:
+        return Saver(Store(path), background, before) if first else NoSaver()
+    from trainer.checkpointing.sharded import ShardedSaver  # reads much of torch
+
+    return ShardedSaver(path, first, background, before)
 
 
 def _before_save(folder: RunFolder, durable: Sequence[Journal | TensorBoard]) -> None:

@@ -16,6 +16,7 @@ from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import write_atomic
 from utils.runs import requests
 from utils.runs.group import launch_id, launched
+from utils.runs.saves import in_parts, newest_save, time_of_save
 from utils.words import suggest
 
 __all__ = [
@@ -176,7 +177,8 @@ def refuse_unless_run(path: Path, asked: str) -> None:
         names = os.listdir(path) if path.is_dir() else [path.name]
     except OSError as error:
         raise CheckpointError(f"{asked}: {path} cannot be read ({error.strerror})") from error
-    if not any(CHECKPOINT_NAME.fullmatch(name) for name in names):
+    folders = (path, *(path / name for name in names)) if path.is_dir() else ()
+    if not any(map(CHECKPOINT_NAME.fullmatch, names)) and not any(map(in_parts, folders)):
         what = "holds no checkpoint of a run" if path.is_dir() else "is no checkpoint of a run"
         raise CheckpointError(f"{asked}: {path} {what}")
 
@@ -204,9 +206,9 @@ def newest_unfinished() -> Path:
 
     A run that is being trained does not count. Raises CheckpointError when there is none.
     """
-    runs = [path.parent for path in ROOT.glob("*/last.pth")]
+    runs = [path for path in ROOT.glob("*") if newest_save(path)]
     open_runs = [run for run in runs if RunFolder(run).status().get("state") != "finished"]
-    open_runs.sort(key=lambda run: (run / "last.pth").stat().st_mtime_ns, reverse=True)
+    open_runs.sort(key=time_of_save, reverse=True)
     found = next((run for run in open_runs if not is_owned(run)), None)
     if found is None:
         busy = f" that is not being trained ({open_runs[0].name} is)" if open_runs else ""
@@ -227,7 +229,7 @@ def started(run: str | None, command: Sequence[str]) -> Path | None:
     for path in [ROOT / run] if run else sorted(ROOT.glob("*")):
         record = read_record(path)
         if record.get("launch") == launch and record.get("command") == list(command):
-            if list(path.glob("*.pth")):
+            if newest_save(path) or list(path.glob("*.pth")):
                 return path
             if os.environ.get("RANK") == "0":
                 shutil.rmtree(path, ignore_errors=True)

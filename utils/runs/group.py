@@ -1,17 +1,21 @@
 """This process as one of a group that a launcher started: `train.processes`, torchrun, or srun; torch is not needed."""
 
+import atexit
+import gc
 import os
 import re
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from utils.errors import DifferenceError, GroupError
 
-__all__ = ["LAUNCH", "end_with_launcher", "join_srun", "launch_id", "launched", "leave", "take_turn"]
+__all__ = ["LAUNCH", "end_with", "end_with_launcher", "join_srun", "launch_id", "launched", "leave", "take_turn"]
 
 LAUNCH = "DEEPTRAIN_LAUNCH"  # names the launch by our own launcher, also for the processes that it starts again
 PERIOD = 0.25  # s between two looks at the parent
@@ -106,3 +110,19 @@ def leave(code: int) -> None:
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
+
+
+def end_with(act: Callable[[], int]) -> NoReturn:
+    """Do something, and end this process with its exit code.
+
+    One of a group leaves without Python's own end: what gloo's threads still have to do there may abort it.
+    """
+    try:
+        code: object = act()
+    except SystemExit as ended:
+        code = ended.code
+    if launched() and (code is None or isinstance(code, int)):
+        atexit._run_exitfuncs()
+        leave(code or 0)
+    gc.freeze()  # Python would look through all that torch holds, only to end
+    sys.exit(code)  # type: ignore[arg-type]

@@ -62,6 +62,8 @@ def _opened(path: str) -> int:
 
 def _walk(path: str, descriptor: int, length: int) -> Iterator[Member]:
     position, told, for_all = 0, dict[bytes, bytes](), dict[bytes, bytes]()
+    if packed := PACKED.get(os.pread(descriptor, 2, 0)):
+        raise DataError(f"{path} is packed by {packed}, so that no sample can be read by itself; unpack it")
     while True:
         block = os.pread(descriptor, BLOCK, position)
         if len(block) < BLOCK:
@@ -104,9 +106,6 @@ def _parsed(path: str, block: bytes, position: int) -> Header:
         return Header(block[156:157], name, _number(block[124:136]))
     except ValueError:
         pass
-    packed = PACKED.get(block[:2]) if position == 0 else None
-    if packed:
-        raise DataError(f"{path} is packed by {packed}, so that no sample can be read by itself; unpack it to a .tar")
     what = "is no tar archive" if position == 0 else "is damaged"
     raise DataError(f"{path} {what}: no header at byte {position:,}; fetch or write it again")
 
@@ -120,7 +119,7 @@ def _number(field: bytes) -> int:
 
 def _content(path: str, descriptor: int, start: int, size: int) -> bytes:
     if size > LARGEST_HEADER:
-        raise DataError(f"{path} is damaged: a header of {size:,} bytes at byte {start:,}; fetch or write it again")
+        raise DataError(f"{path} is damaged: a header of {size:,} bytes at byte {start:,}; write it again")
     return os.pread(descriptor, size, start)
 
 
@@ -144,8 +143,8 @@ def _check_rest(path: str, descriptor: int, position: int, length: int) -> None:
         rest = os.pread(descriptor, 1 << 20, position)
         if any(rest):
             raise DataError(
-                f"{path} goes on after the mark of its end at byte {position:,}, as archives do that were put one after "
-                "the other; unpack them and write one, or name each as a shard of its own"
+                f"{path} goes on after the mark of its end at byte {position:,}, as archives do that were put one "
+                "after the other; unpack them and write one, or name each as a shard of its own"
             )
         position += len(rest) or length
 

@@ -18,8 +18,7 @@ from utils.runs.folder import ROOT
 from utils.terminal import show
 from utils.words import count_of
 
-# It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
-
+__all__ = ["Table", "kept_tables"]
 
 BESIDE = ".index"  # a folder beside the files
 ELSEWHERE = ROOT / ".index"  # for files in a folder that cannot be written

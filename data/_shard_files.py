@@ -9,8 +9,7 @@ from data._folders import root_option
 from data._splits import SPLITS, split_folders, split_of
 from utils.errors import DataError
 
-# It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
-
+__all__ = ["expanded", "shards_of"]
 
 SUFFIX = ".tar"
 BRACES = re.compile(r"\{([^{}]*)\}")

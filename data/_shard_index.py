@@ -13,8 +13,7 @@ from data._kept_tables import Table, kept_tables
 from data._tar import members
 from utils.errors import DataError
 
-# It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
-
+__all__ = ["NO_LABEL", "Index", "Labels", "indices", "labels_in"]
 
 MOST_ENDINGS = 1000
 NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # as WebDataset has it: the key ends at the first dot

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from utils.errors import DataError
 
-# It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
-
+__all__ = ["Member", "members"]
 
 BLOCK = 512
 REGULAR = b"0\0007"  # the types of a plain file: POSIX, the oldest tar, contiguous

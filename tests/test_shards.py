@@ -344,7 +344,7 @@ def test_a_shard_that_changes_while_it_is_read_gives_a_bad_sample(tmp_path):
     digits(tmp_path, 1, 20, 0)
     dataset = WebDataset(str(tmp_path), "train", val_fraction=0)
     os.truncate(tmp_path / "train-000000.tar", 20_000)
-    with pytest.raises(DataError, match=r"0000\d\d\.png in .*train-000000\.tar at byte [\d,]+ \(the shard ends before\)"):
+    with pytest.raises(DataError, match=r"0000\d\d\.png in .*\.tar at byte [\d,]+ \(the shard ends before\)"):
         batches(dataset)
 
 

@@ -90,10 +90,15 @@ class Loader:
             )
         if training and self.batch_size < least * dist.world_size():
             raise ConfigError(_too_many(self.batch_size, least))
-        if training and (told := order_told(self.size, cfg, self.sampler)):
-            say(told)
-        if training and not cfg.drop_last and 0 < self.size % self.batch_size < least:
-            say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
+        if training:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say by which rule the order is drawn, if it is not the usual one, and which samples are left out."""
+        if told := order_told(self.size, self.cfg, self.sampler):
+            self.say(told)
+        if not self.cfg.drop_last and 0 < self.size % self.batch_size < self.least:
+            self.say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
 
     def __len__(self) -> int:
         """Return the number of batches an epoch, the same for any number of processes."""

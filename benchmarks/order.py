@@ -26,7 +26,7 @@ __all__ = ["measure"]
 SIZES = (10_000_000, 1_000_000_000)
 QUICK = (100_000, 1_000_000)
 BATCH, BATCHES = 256, 4_000
-NEEDED = 20  # bytes a sample that must be free for torch's permutation; it takes 8, and the machine lives on
+NEEDED = 12  # bytes a sample that must be free for torch's permutation, which takes 8
 
 
 class _Empty(Dataset):

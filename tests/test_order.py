@@ -1,5 +1,6 @@
 """data.order: walk, a permutation that is computed where it is read: each sample once, evenly drawn, no memory."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -10,9 +11,11 @@ from torch.utils.data import Dataset
 
 from configs.schema import Data
 from data.loading.loader import Loader
+from data.loading.part import with_fraction
 from data.loading.samplers import InOrder, spread
 from data.loading.sampling import _walk
 from data.loading.sampling._walk import BLOCK, Walk
+from data.protocol import identity_of
 from tests.test_world import Numbers, batches, together
 from tests.test_world import as_rank as as_rank
 
@@ -172,3 +175,28 @@ def test_the_memory_of_a_large_order_is_told(monkeypatch):
 def test_an_order_that_something_else_decides_is_refused(run, flags, told):
     given = run("check", "--data.order=walk", *flags)
     assert given.code == 2 and told in given.err
+
+
+class Named(Many):
+    """Samples with names of a kind."""
+
+    def __init__(self, ids):
+        super().__init__(len(ids))
+        self.ids = ids
+
+
+@pytest.mark.parametrize("count", [0, 1, 9_999, 10_000, 10_001, 20_000])
+def test_the_hash_of_names_is_that_of_the_whole_list(count):
+    """A checkpoint has it."""
+    names = [f"a'\"{i}\udce9漢" for i in range(count)]
+    whole = hashlib.sha256(repr(names).encode("utf-8", "replace")).hexdigest()[:16]
+    assert identity_of(Named(names)) == whole
+    assert identity_of(Many(7)) == hashlib.sha256(b"range(0, 7)").hexdigest()[:16]
+
+
+def test_a_part_of_the_samples_keeps_no_list_of_names():
+    for whole, expected in ((Many(100), str), (Named([f"n{i}" for i in range(100)]), lambda i: f"n{i}")):
+        part = with_fraction(whole, 0.2, 3)
+        names = [expected(i) for i in part.chosen.tolist()]
+        assert list(part.ids) == names == part.ids[:] and part.ids[-1] == names[-1] and len(part.ids) == 20
+        assert identity_of(part) == identity_of(Named(names))

@@ -20,8 +20,9 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -143,13 +144,26 @@ def texts_of(dataset: Any) -> Sequence[str] | None:
 def identity_of(dataset: Any) -> str:
     """Return a hash of the samples' names, in order, and of their classes or labels: other samples have another one."""
     digest = hashlib.sha256()
-    names = ids_of(dataset)
-    digest.update(repr(names if isinstance(names, range) else [str(name) for name in names]).encode("utf-8", "replace"))
+    for text in _written(ids_of(dataset)):
+        digest.update(text.encode("utf-8", "replace"))
     labels = labels_of(dataset)
     labels = label_table_of(dataset) if labels is None else labels
     if labels is not None:
         digest.update(labels.to(torch.int64).cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _written(names: Sequence[Any]) -> Iterator[str]:
+    """Yield the text of a list of the names in parts: of ten million the whole would take hundreds of megabytes."""
+    if isinstance(names, range):
+        yield repr(names)
+        return
+    yield "["
+    rest, separator = iter(names), ""
+    while part := [str(name) for name in islice(rest, 10_000)]:
+        yield separator + repr(part)[1:-1]
+        separator = ", "
+    yield "]"
 
 
 def names_of(splits: Mapping[str, Any]) -> dict[str, list[int]]:

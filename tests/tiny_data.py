@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from configs import load
+from tests.shards import digits
 
 
 def make_data(data: Path) -> None:
@@ -31,7 +32,7 @@ def write(path: Path, lines: list[str]) -> None:
 
 
 def make_photos(data: Path) -> None:
-    """Dogs and cats as Kaggle gives them, photos in class folders, a painting, and labels in a CSV."""
+    """Dogs and cats as Kaggle gives them, photos in class folders and in shards, a painting, and labels in a CSV."""
     from conftest import dogcats  # only under pytest; the campaign takes the other functions
 
     dogcats(data / "dogcat/train", 20)
@@ -40,6 +41,7 @@ def make_photos(data: Path) -> None:
     write(data / "dogcat/sample_submission.csv", ["id,label", *(f"{i},0.5" for i in (3, 1, 2, 4))])
     for i in range(60):
         picture(data / f"photos/{'ab'[i % 2]}/{i}.jpg", (160, 140), i)
+    digits(data / "shards", 2, 20)
     for i in range(16):
         picture(data / f"anime_faces/images/{i}.jpg", (96, 96), i)
         picture(data / f"csv_images/train/{i}.png", (32, 32), i)

@@ -7,13 +7,23 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from utils.errors import StorageError
 
-__all__ = ["TEMPORARY", "content", "open_regular", "write_atomic", "fsync", "storage_error", "write_durably"]
+__all__ = ["TEMPORARY", "Stored", "content", "open_regular", "write_atomic", "fsync", "storage_error", "write_durably"]
 
 TEMPORARY = ".tmp"  # the suffix of a file while it is written
+
+
+class Stored(NamedTuple):
+    """A file within another one, which has been read: a name for messages, and its bytes."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.errors import ConfigError, PictureError
-from utils.files import write_atomic
+from utils.files import Stored, content, write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor  # imported where it is used: the dashboard needs no torch
@@ -53,19 +53,18 @@ class Region(NamedTuple):
     down: bool = False
 
 
-def read_image(path: str, mode: str = "RGB") -> Image.Image:
+def read_image(path: str | Stored, mode: str = "RGB") -> Image.Image:
     """Return the picture in a file in a Pillow mode, turned upright by its EXIF data.
 
     An animation gives its first frame. Raises PictureError, with the path, for anything that cannot be read.
     """
     try:
-        _check_regular(path)
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path) as image:
             ImageOps.exif_transpose(image, in_place=True)  # loads the pixels first
             return _as_mode(image, mode)
     except Exception as error:
         reason = _reason(error)
-    raise PictureError(path, reason)
+    raise PictureError(str(path), reason)
 
 
 def _reason(error: Exception) -> str:
@@ -78,7 +77,7 @@ def _reason(error: Exception) -> str:
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
 
 
-def read_values(path: str, colours: bool = False) -> np.ndarray:
+def read_values(path: str | Stored, colours: bool = False) -> np.ndarray:
     """Return the values in a file exactly as they are stored: whole numbers [H, W], of colours uint8 [H, W, 3].
 
     A palette gives its numbers, unless its colours are grey values or `colours` are asked for; black and white are 0
@@ -86,13 +85,12 @@ def read_values(path: str, colours: bool = False) -> np.ndarray:
     read, and for numbers that are not whole.
     """
     try:
-        _check_regular(path)
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return _exact(image, colours)
     except Exception as error:
         reason = _reason(error)
-    raise PictureError(path, reason)
+    raise PictureError(str(path), reason)
 
 
 def _exact(image: Image.Image, colours: bool) -> np.ndarray:
@@ -118,30 +116,27 @@ def _grey_palette(image: Image.Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def read_size(path: str) -> tuple[int, int]:
+def read_size(path: str | Stored) -> tuple[int, int]:
     """Return width and height of a file's picture when it is upright, from its header alone.
 
     Raises as `read_image` does.
     """
     try:
-        _check_regular(path)
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path) as image:
             width, height = image.size
             return (height, width) if image.getexif().get(ORIENTATION, 1) in TURNED else (width, height)
     except Exception:
         return read_image(path).size  # or raise its error
 
 
-def read_region(path: str, choose: Callable[[int, int], Region]) -> np.ndarray:
+def read_region(path: str | Stored, choose: Callable[[int, int], Region]) -> np.ndarray:
     """Return the region of the picture in a file that `choose(width, height)` returns, as uint8 [H, W, 3].
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size, if the box then still has 0.8 pixels for each pixel of the result.
     simplejpeg decodes it if it is installed, with the same values. Raises DataError as `read_image` does.
     """
     try:
-        _check_regular(path)
-        with open(path, "rb", buffering=0) as file:
-            found = _read_jpeg(file.read(), choose)
+        found = _read_jpeg(path.data if isinstance(path, Stored) else content(Path(path)), choose)
     except Exception:  # read_image accepts the file, or reports its fault
         found = None
     if found is None:
@@ -245,13 +240,13 @@ def write_image(path: str | Path, pixels: "Tensor | np.ndarray") -> None:
     write_atomic(Path(path), buffer.getvalue())
 
 
-def _check_regular(path: str) -> None:
-    """Raise OSError for a file that is empty or not regular: Pillow would wait for ever on a pipe."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
+def _opened(path: str | Stored) -> Image.Image:
+    """Open a picture. Raises OSError for a file that is empty or not regular: Pillow would wait for ever on a pipe."""
+    if isinstance(path, str) and not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("it is not a regular file")
-    if status.st_size == 0:
+    if not (len(path.data) if isinstance(path, Stored) else os.stat(path).st_size):
         raise OSError("the file is empty")
+    return Image.open(io.BytesIO(path.data) if isinstance(path, Stored) else path, formats=FORMATS)
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -16,7 +16,7 @@ from configs.schema import Data, Mix
 from data._broken import all_broken
 from data.loading.bad_samples import BadSamples
 from data.loading.mixing import mixing_of
-from data.loading.samplers import epoch_order, sampler_of
+from data.loading.samplers import Order, epoch_order, order_told, sampler_of, spread
 from data.loading.samples import Keys, Samples
 from data.loading.threads import Threads
 from data.loading.workers import Workers, release_frames
@@ -27,7 +27,7 @@ from utils.errors import ConfigError, DataError, PictureError, UserError, Worker
 from utils.terminal import show
 from utils.torch_private import pin_memory
 
-__all__ = ["Loader", "looking", "spread"]
+__all__ = ["Loader", "looking"]
 
 # errors of the program; they do not mean that a worker was lost
 PROGRAM_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
@@ -74,7 +74,7 @@ class Loader:
         )
         self.size: int = len(self.sampler or dataset)  # type: ignore[arg-type]
         self.least, self.device = least, device
-        self.order: Tensor | None = None  # of a part, see `part`
+        self.order: Order | None = None  # of a part, see `part`
         self.samples = Samples(dataset, seed, late=device.type == "cuda", classes=classes)
         self.samples.population = None if self.sampler is None else self.sampler.population()
         self.bad = BadSamples(dataset, cfg, training, self.samples.drawable(), say)
@@ -90,8 +90,15 @@ class Loader:
             )
         if training and self.batch_size < least * dist.world_size():
             raise ConfigError(_too_many(self.batch_size, least))
-        if training and not cfg.drop_last and 0 < self.size % self.batch_size < least:
-            say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
+        if training:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say by which rule the order is drawn, if it is not the usual one, and which samples are left out."""
+        if told := order_told(self.size, self.cfg, self.sampler):
+            self.say(told)
+        if not self.cfg.drop_last and 0 < self.size % self.batch_size < self.least:
+            self.say("a last batch with a lone sample is left out of training: BatchNorm learns from two or more")
 
     def __len__(self) -> int:
         """Return the number of batches an epoch, the same for any number of processes."""
@@ -194,10 +201,10 @@ class Loader:
                 self._replace(error, lost, self._rank_indices(order, position).tolist())
         self.bad.share()
 
-    def order_of(self, epoch: int) -> Tensor:
+    def order_of(self, epoch: int) -> Order:
         """Return the samples of an epoch, in their order."""
         key = (self.seed, epoch) if self.training else None
-        return epoch_order(self.size, self.cfg.shuffle, self.sampler, key)
+        return epoch_order(self.size, self.cfg, self.sampler, key)
 
     def _use_threads(self) -> bool:
         """Return whether threads read. Processes read if samples draw random numbers that threads would share."""
@@ -257,7 +264,7 @@ class Loader:
             self._workers.close()
         self._workers = self._threads = None
 
-    def _rank_indices(self, order: Tensor, number: int) -> Tensor:
+    def _rank_indices(self, order: Order, number: int) -> Tensor:
         """Return this rank's share of a batch; each sample goes to one rank."""
         batch, sharers = order[self.taken(number) : self.taken(number + 1)], self._sharers(number)
         if self.training and dist.rank() >= sharers:
@@ -291,8 +298,3 @@ def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:
     loader = Loader(dataset, data, cfg.train.seed, training=True, device=device)
     loader.bad = loader.bad.silent()
     return loader
-
-
-def spread(size: int, most: int) -> Tensor:
-    """Return the numbers of at most `most` samples from all over a split of `size`."""
-    return torch.linspace(0, size - 1, min(most, size)).long()

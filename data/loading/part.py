@@ -22,6 +22,22 @@ def with_fraction(dataset: Any, share: float | None, seed: int) -> Any:
     return Part(dataset, evenly(len(dataset), share, seed, labels), f"{100 * share:g} % of it, drawn by seed {seed}")
 
 
+class Names(Sequence):
+    """The names of the samples at some positions; a sample without a name has its number in the whole."""
+
+    def __init__(self, of: Sequence[Any], chosen: Tensor):
+        self.of, self.chosen = of, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        name = self.of[int(self.chosen[index])]
+        return str(name) if isinstance(self.of, range) else name
+
+
 class Part(Dataset):
     """The samples of a dataset at some positions; its other attributes are those of the whole."""
 
@@ -29,7 +45,7 @@ class Part(Dataset):
         self.part_of, self.chosen = part_of, torch.tensor(chosen)
         facts, ids = facts_of(part_of), ids_of(part_of)
         self.facts = replace(facts, source=f"{facts.source or 'the training samples'}; {told} (data.fraction)")
-        self.ids = [str(i) if isinstance(ids, range) else ids[i] for i in chosen]
+        self.ids = Names(ids, self.chosen)
         labels = labels_of(part_of)
         labels = label_table_of(part_of) if labels is None else labels
         self.labels = None if labels is None else labels[self.chosen]

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from configs import Config
-from data.loading.loader import Loader, spread
+from data.loading.loader import Loader
+from data.loading.samplers import spread
 from data.protocol import files_of, ids_of, labels_of, photographed
 from trainer.build import Given, Parts, build_dataset, build_task
 from trainer.checkpointing.weights import load_network_state

@@ -55,7 +55,8 @@ def fitted(parts: Parts, error: Exception, folder: Path | None, given: Given, be
         return build(smaller, say, given=given)
     again, epoch = rebuilt(parts, smaller, say), stored["progress"]["epoch"]
     orders = [loader.order_of(epoch) for loader in (parts.train_loader, again.train_loader)]
-    if stored["progress"]["samples"] and not torch.equal(*orders):  # as with data.sampler=Grouped
+    kept = [order for order in orders if isinstance(order, torch.Tensor)]  # others know nothing of batches
+    if stored["progress"]["samples"] and kept and not torch.equal(*kept):  # as with data.sampler=Grouped
         stored = _saved(folder)
         if stored is None or stored["progress"]["samples"]:
             raise error

@@ -23,7 +23,7 @@ from tiny_data import make_data, picture
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("same_ranks.py")
 CLOSE = 1e-6
-# A deep network whose BatchNorms see one pixel of each picture: their division makes rounding some hundred times larger.
+# In deep networks BatchNorms see one pixel of each picture: they make rounding some hundred times larger.
 DEEP = {"default": 1e-4, "anime_gan": 1e-3, "unet": 1e-5}
 
 

@@ -82,6 +82,9 @@ class Segmentation(Task):
         count = len(self.mask_values)
         return {"cross_entropy": math.log(count)} if entropy_of_guess(self.loss, count) else {}
 
+    def own_of_processes(self) -> Sequence[str]:
+        return ["mean over pixels beside the Dice loss"] if self.ignored is not None and self.dice_weight else []
+
     def meters(self) -> dict[str, Meter]:
         confusion = Confusion(len(self.mask_values))
         views: dict[str, Meter] = {"mean_iou": MeanIoU(confusion), "worst_iou": WorstIoU(confusion)}

@@ -42,7 +42,8 @@ class Poems(Dataset):
 
     Each poem stands between two marks. A sample is a window of that row: inputs [length] and targets [length], the next
     characters, int64. The last window is filled up with end marks. A character that is found fewer than `min_count`
-    times in the training poems becomes the unknown character, and so does a new one elsewhere.
+    times in the training poems becomes the unknown character, and so does a new one elsewhere. With `windows` random a
+    window of the training poems begins up to `length` - 1 characters later, another number in each epoch.
 
     Raises:
         ValueError: a length below 1.
@@ -63,6 +64,7 @@ class Poems(Dataset):
         vocabulary: Sequence[str] | None = None,
         whole: bool = False,
         folds: Folds | None = None,
+        windows: Literal["grid", "random"] = "grid",
     ) -> None:
         if length < 1:
             raise ValueError(f"a window of length={length} holds no character")
@@ -78,6 +80,7 @@ class Poems(Dataset):
             vocabulary = train.vocabulary if train else None
         self.vocabulary: list[str] = list(vocabulary or count_vocabulary(poems, min_count))
         self.poems, self.length = poems, length
+        self.draws = windows == "random" and split == "train"
         self.facts.lines.append(f"{len(self.vocabulary):,} characters, windows of {length} (data.dataset.length)")
         self.row = self._number(poems)  # [windows * length + 1]
 
@@ -92,8 +95,15 @@ class Poems(Dataset):
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Return the batch of these samples: inputs and targets, int64 [B, length]."""
         starts = self.length * torch.as_tensor(indices)
+        if self.draws and len(seeds):
+            later = torch.tensor([seed % self.length for seed in seeds])
+            starts = (starts + later).clamp(max=len(self.row) - self.length - 1)
         windows = self.row[starts.unsqueeze(1) + torch.arange(self.length + 1)]  # [B, length + 1]
         return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+    def finish(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return a batch as it was read."""
+        return batch
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -16,8 +16,9 @@ __all__ = ["GPT"]
 class GPT(BasicModule):
     """Language model of pre-norm blocks with causal attention and learned positions (Radford et al., 2019: GPT-2).
 
-    It sees at most `length` characters, itself included. The first weights are GPT-2's. `tied`: the output layer has
-    the weights of the embedding. Dropout acts on the embeddings, on the attention and at the end of each branch.
+    It sees at most `length` characters, itself included. The first weights are GPT-2's, larger in a network narrower
+    than its 768. `tied`: the output layer has the weights of the embedding. Dropout acts on the embeddings, on the
+    attention and at the end of each branch.
 
     Raises:
         ValueError: `width` is no multiple of `heads`, or dropout is outside [0, 1).
@@ -46,10 +47,12 @@ class GPT(BasicModule):
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, vocabulary_size, bias=False)
-        self.apply(_initialise)
+        std = 0.02 * math.sqrt(768 / width)  # a sum over the width has the size that it has in GPT-2
+        for module in self.modules():
+            _initialise(module, std)
         for block in self.blocks.children():  # so that the sum over all branches keeps its size
             for last in (block.attention.output, block.mlp[2]):  # type: ignore[union-attr, index]
-                nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * layers))  # type: ignore[union-attr, arg-type]
+                nn.init.normal_(last.weight, std=std / math.sqrt(2 * layers))  # type: ignore[union-attr, arg-type]
         if tied:
             self.output.weight = self.embedding.weight
 
@@ -106,9 +109,9 @@ class CausalAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 
-def _initialise(module: nn.Module) -> None:
-    """Set a layer's first weights as GPT-2 does."""
+def _initialise(module: nn.Module, std: float) -> None:
+    """Draw a layer's first weights, without biases, as GPT-2 does."""
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -252,16 +252,13 @@ def test_a_batch_of_validation_may_be_left_out_whole():
     ]
 
 
-def test_none_good_is_an_error_and_so_are_faults_of_the_config(monkeypatch):
+def test_none_good_is_an_error_and_so_are_faults_of_the_config():
     with pytest.raises(DataError, match=r"data\.max_bad: 24 train samples cannot be read, and 20 may be bad"):
         batches(Odd(dict.fromkeys(range(24))), on_bad_sample="replace")
     with pytest.raises(DataError, match="samples were tried in the place of sample"):
         batches(Odd(dict.fromkeys(range(24))), on_bad_sample="replace", max_bad=24)
     with pytest.raises(ConfigError, match="transform"):
         batches(Odd({3: ConfigError("the transform takes no size")}), on_bad_sample="skip")
-    monkeypatch.setattr("utils.dist.world_size", lambda: 2)
-    with pytest.raises(ConfigError, match="with several processes all batches must be of one size"):
-        batches(Odd({}), on_bad_sample="skip")
 
 
 def test_the_run_s_own_random_numbers_are_not_touched():

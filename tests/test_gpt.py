@@ -71,11 +71,12 @@ def test_its_state_is_the_text_that_it_still_sees():
         net(x)
 
 
-def test_the_first_weights_are_gpt_2s():
+def test_the_first_weights_are_gpt_2s_and_larger_in_a_narrower_network():
     torch.manual_seed(0)
-    net = GPT(200, length=64, width=128, layers=8, heads=4)
-    assert float(net.blocks[0].mlp[0].weight.detach().std()) == pytest.approx(0.02, rel=0.03)
-    assert float(net.blocks[0].mlp[2].weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.03)
+    assert float(GPT(9, width=768, layers=1, heads=4).blocks[0].mlp[0].weight.std()) == pytest.approx(0.02, rel=0.01)
+    net = GPT(200, length=64, width=192, layers=8, heads=4)  # a quarter of GPT-2's: twice as large
+    assert float(net.blocks[0].mlp[0].weight.detach().std()) == pytest.approx(0.04, rel=0.03)
+    assert float(net.blocks[0].mlp[2].weight.detach().std()) == pytest.approx(0.04 / 4, rel=0.03)
     assert net.output.weight is net.embedding.weight
     assert all(not parameter.any() for name, parameter in net.named_parameters() if name.endswith("bias"))
     with pytest.raises(ValueError, match="width=10, heads=4"):

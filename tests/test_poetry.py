@@ -13,6 +13,8 @@ import pytest
 import torch
 from conftest import DATA, PLAIN, ROOT, rows, same_run, state
 
+from configs.schema import Data
+from data.loading.loader import Loader
 from data.poems import Poems, clean, remove_duplicates
 from utils.errors import DataError
 
@@ -70,6 +72,33 @@ def test_a_sample_is_a_window_of_the_row_and_the_next_characters(folder):
     text = "".join(data.vocabulary[i] for i in [int(inputs[0, 0]), *targets.flatten().tolist()])
     assert text.replace("<EOP>", "").split("<START>")[1:] == data.poems
     assert torch.equal(data[3][0], inputs[3])
+
+
+def test_random_windows_are_a_function_of_seed_epoch_and_index(folder):
+    """Each begins within its own place in the row, another one in each epoch; validation stays on the grid."""
+    data = Poems(str(folder), "train", length=10, windows="random")
+    grid = Poems(str(folder), "train", length=10)
+    loaders = [Loader(data, Data(batch_size=4, num_workers=n), 3, True, lambda text: None) for n in (0, 0, 1)]
+    first, again, threads = ([(i, b[0]) for i, b in loader.epoch(0)] for loader in loaders)
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(first, again, strict=True))
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(first, threads, strict=True))
+    late = list(loaders[0].epoch(0, 3))
+    assert torch.equal(late[0][1][0], first[3][1])
+    row = "".join(map(chr, grid.row.tolist()))
+    starts = set()
+    for indices, windows in first:
+        for index, window in zip(indices, windows, strict=True):
+            text = "".join(map(chr, window.tolist()))
+            begin = 10 * index
+            assert any(row[begin + later :].startswith(text) for later in range(10)) or index == len(data) - 1
+            starts.add(next((later for later in range(10) if row[begin + later :].startswith(text)), -1))
+    assert len(starts) > 5
+    other = dict(enumerate(b[0] for _, b in loaders[0].epoch(1)))
+    assert not all(torch.equal(window, other[n]) for n, (_, window) in enumerate(first))
+    val = Poems(str(folder), "val", length=10, windows="random")
+    assert not val.draws and torch.equal(val.read([2], [5])[0], Poems(str(folder), "val", length=10)[2][0][None])
+    for loader in loaders:
+        loader.close()
 
 
 def test_no_poem_is_on_both_sides_and_none_is_lost(tmp_path):

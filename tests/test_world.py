@@ -12,8 +12,10 @@ from torch.utils.data import Dataset
 from configs import Component, load
 from configs.schema import Data, Mix
 from data.loading.loader import Loader
+from trainer.build import build_task
 from trainer.checkpointing.older import brought_up
 from trainer.optim.step import OptimizerStep
+from trainer.parallel.apart import drawn_apart
 from utils import dist
 from utils.errors import ConfigError
 
@@ -136,6 +138,20 @@ def test_validation_has_each_sample_once_in_any_world(as_rank, size):
             loader = Loader(Numbers(23), Data(batch_size=4, eval_batch_size=size), 0, training=False)
             read += [i for indices, _ in loader.epoch(0) for i in indices]
         assert sorted(read) == list(range(23))
+
+
+def test_where_bad_samples_are_left_out_each_rank_counts_its_own(as_rank):
+    """Of three and one good samples the mean over four, in windows too."""
+    as_rank(0, 2)
+    loader = Loader(Numbers(20), Data(batch_size=10, on_bad_sample="skip"), 0, True, lambda text: None)
+    assert loader.weights(0, 4) == (0.8, None)
+    net = torch.nn.Linear(1, 1, bias=False)
+    as_rank(0, 1)
+    step = OptimizerStep(net, torch.optim.SGD(net.parameters(), lr=1.0), load("default", {"train.accumulate": 2}), None)
+    before = net.weight.item()
+    for mean, samples in ((2.0, 3), (6.0, 1)):
+        step(net(torch.tensor([[mean]])).sum(), samples / 10, None, None)
+    assert before - net.weight.item() == pytest.approx((3 * 2.0 + 6.0) / 4)
 
 
 def test_mixing_takes_the_same_share_on_each_rank(as_rank):
@@ -397,6 +413,7 @@ def test_a_network_with_batch_norm_learns_the_same_on_two_ranks(tmp_path):
     args += [arg for arg in TOY if arg.startswith(("--print", "--log"))]
     told = launch(tmp_path, 2, "train", "run=plain", *args, "--train.max_steps=1")
     assert "note: BatchNorm takes the statistics of each process's share" in told
+    assert "each process has its own" not in told
     launch(tmp_path, 2, "train", "run=two", *args, "--train.max_steps=3", "--train.sync_batchnorm=true")
     launch(tmp_path, 1, "train", "run=one", *args, "--train.max_steps=3", "--train.sync_batchnorm=true")
     left, right = (rows(name, tmp_path, "train") for name in ("one", "two"))
@@ -405,3 +422,28 @@ def test_a_network_with_batch_norm_learns_the_same_on_two_ranks(tmp_path):
     for part in ("model", "buffers"):
         for name, value in one[part].items():
             torch.testing.assert_close(value, two[part][name], rtol=1e-3, atol=1e-4)
+
+
+OWN = {  # of a config with these keys
+    "none": ("default", {"model": "MLP"}, ""),
+    "dropout": ("default", {"model": {"name": "MLP", "dropout": 0.5}}, "dropout"),
+    "an LSTM's": ("poetry", {"model.layers": 2, "model.dropout": 0.1}, "dropout"),
+    "attention's": ("shakespeare", {"model.dropout": 0.1}, "dropout"),
+    "mixed": (
+        "default",
+        {"model": {"name": "MLP", "dropout": 0.5}, "data.mix.mixup": 0.2},
+        "dropout and partners of mixed samples",
+    ),
+    "noise": ("mnist_gan", {}, "noise"),
+    "pixels": ("unet", {"task.ignore_index": 255}, "mean over pixels beside the Dice loss"),
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_each_process_s_own_numbers_are_named(kind):
+    """They are the reason why another number of processes learns other weights."""
+    config, keys, named = OWN[kind]
+    cfg = load(config, keys)
+    meta = {"num_classes": 10, "in_channels": 1, "image_size": [28, 28], "in_features": 784, "mask_values": [0, 255]}
+    task = build_task(cfg, meta | {"vocabulary": ["a"] * 9, "vocabulary_size": 9})
+    assert drawn_apart(task, cfg) == named

@@ -285,4 +285,5 @@ def repeats(train: Train, loader: Loader) -> int:
 
 def least_batch(task: Task) -> int:
     """Return the fewest samples that the task can learn from at once: BatchNorm compares two."""
-    return 2 if any(map(is_batch_norm, task.modules())) else 1
+    learning = [net for net in task.children() if any(p.requires_grad for p in net.parameters())]
+    return 2 if any(is_batch_norm(layer) for net in learning for layer in net.modules()) else 1

@@ -1,7 +1,7 @@
 """Task: the part of a run that differs between problems, and the one thing to subclass."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
@@ -67,6 +67,10 @@ class Task(nn.Module, ABC):
         A task that has one asks its networks for logits. {} where a guess has no known loss.
         """
         return {}
+
+    def own_of_processes(self) -> Sequence[str]:
+        """Name what each of several processes has of its own in a step, such as noise; dropout is known."""
+        return ()
 
     def meters(self) -> dict[str, "Meter"]:
         """Fresh meters for one validation, by metric."""

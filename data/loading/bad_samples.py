@@ -42,10 +42,6 @@ class BadSamples:
         self.found: dict[int, Bad] = {}
         self.path: Path | None = None
         self.looks_only = False
-        if training and self.action == "skip" and dist.world_size() > 1:
-            raise ConfigError(
-                "data.on_bad_sample: with several processes all batches must be of one size; take replace or quarantine"
-            )
         if isinstance(cfg.max_bad, float) and cfg.max_bad > 1:
             raise ConfigError(
                 f"data.max_bad: {cfg.max_bad:g} is neither a number of samples, as 10, nor a share, as 0.05"

@@ -122,10 +122,14 @@ class Loader:
         told = " + ".join(shares) + " + …" * (ranks > MOST_TOLD)
         return f"{ranks} processes share each batch of {batch:,} samples (data.batch_size): {told}"
 
-    def weights(self, number: int, samples: int) -> tuple[float, float]:
-        """Return how much a batch counts: this rank's samples over a full share, and the mean of that over ranks."""
+    def weights(self, number: int, samples: int) -> tuple[float, float | None]:
+        """Return how much a batch counts: this rank's samples over a full share, and the mean of that over ranks.
+
+        Where bad samples are left out, a rank does not know the other ranks' samples: the second is None.
+        """
         whole = self.taken(number + 1) - self.taken(number)
-        return samples * dist.world_size() / self.batch_size, whole / self.batch_size
+        left_out = self.training and self.bad.action == "skip"
+        return samples * dist.world_size() / self.batch_size, None if left_out else whole / self.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) from batch `start` on, the batch on the device.

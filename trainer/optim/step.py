@@ -68,14 +68,15 @@ class OptimizerStep:
         self,
         loss: Tensor,
         rank_weight: float,
-        global_weight: float,
+        global_weight: float | None,
         inputs: Sequence[Tensor] | None,
         weight: Weight = None,
     ) -> None:
         """Compute gradients; step when the window is full.
 
         `rank_weight` is this rank's samples over a full share of a batch, `global_weight` its mean over the ranks,
-        which average their gradients. `weight` takes their place where a loss is no mean over samples, see Update.
+        which average their gradients, and None where no rank knows it. `weight` takes their place where a loss is no
+        mean over samples, see Update.
         """
         if self.weighted:
             loss = loss * self._weigh(rank_weight, global_weight, weight)
@@ -89,16 +90,21 @@ class OptimizerStep:
         elif self.calls >= self.accumulate:
             self.close()
 
-    def _weigh(self, rank_weight: float, global_weight: float, weight: Weight) -> float | Tensor:
+    def _weigh(self, rank_weight: float, global_weight: float | None, weight: Weight) -> float | Tensor:
         """Add a loss's weight to the window's and return the factor of the loss."""
         if isinstance(weight, str):
             # ranks average, but a sum over all of them is asked for; one without a share adds nothing
             return dist.world_size() if rank_weight else 0
+        if weight is None and global_weight is None:  # each rank counts its own samples
+            weight = rank_weight
         self.counted = weight is not None
         if weight is not None:
             weight = weight if rank_weight else weight * 0
-        self.weight = self.weight + (global_weight if weight is None else weight)
-        return rank_weight if weight is None else weight
+            self.weight = self.weight + weight
+            return weight
+        assert global_weight is not None
+        self.weight = self.weight + global_weight
+        return rank_weight
 
     def _divide(self) -> None:
         """Divide the gradients by the window's weight; those of a sum have none."""

@@ -44,10 +44,11 @@ class Updates:
         """
         self.steps, self.mixed, self.careful, self.backup = steps, mixed, careful, backup or BufferBackup()
         self.step = 0  # training steps before this one
-        self.rank_weight = self.global_weight = 1.0  # of the batch: see OptimizerStep
+        self.rank_weight: float = 1.0  # of the batch: see OptimizerStep
+        self.global_weight: float | None = 1.0
         self.several = len(steps) > 1
 
-    def begin(self, step: int, rank_weight: float, global_weight: float) -> None:
+    def begin(self, step: int, rank_weight: float, global_weight: float | None) -> None:
         """Get ready for a new batch."""
         self.step, self.rank_weight, self.global_weight = step, rank_weight, global_weight
         self.backup.save()

@@ -14,6 +14,7 @@ from data.protocol import kind_of
 from trainer.build import Parts
 from trainer.checkpointing.store import BEST
 from trainer.checks.data_facts import FILE, data_facts, on_screen
+from trainer.parallel.apart import drawn_apart
 from trainer.state import RunState
 from trainer.task import Task
 from trainer.watchers._thumbnails import guarded
@@ -76,6 +77,8 @@ def first_words(parts: Parts, path: Path, console: Console) -> None:
         if parts.train_loader.least > 1 and not train.sync_batchnorm:
             say_how = "--train.sync_batchnorm=true takes the whole batch"
             console.say(f"note: BatchNorm takes the statistics of each process's share; {say_how}")
+        if own := drawn_apart(parts.state.task, cfg):
+            console.say(f"note: each process has its own {own}: another number of processes learns other weights")
     if told := parts.state.freezing.tell(parts.state.progress.epoch):
         console.say(told)
     if parts.state.swa:

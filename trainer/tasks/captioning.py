@@ -115,6 +115,9 @@ class Captioning(Task):
     def at_chance(self) -> dict[str, float]:
         return {"loss": math.log(len(self.vocabulary))} if self.vocabulary else {}
 
+    def own_of_processes(self) -> Sequence[str]:
+        return ["words of scheduled sampling"] if self.sampling else []
+
     def meters(self) -> dict[str, Meter]:
         return {"loss": Mean()} | {f"bleu{n}": Bleu(n) for n in (4, 3, 2, 1)}
 

@@ -1,7 +1,7 @@
 """Two networks that learn from each other: a generator makes pictures, a discriminator tells them from real ones."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -71,6 +71,9 @@ class GAN(Task):
         if update.step % self.update_every["generator"] == 0:
             scalars |= self._teach_generator(real, update)
         return scalars
+
+    def own_of_processes(self) -> Sequence[str]:
+        return ["noise"]
 
     def show(self, logger: "Logger", step: int) -> None:
         """Show the pictures that the generator makes of the fixed noise: the same ones grow from time to time."""

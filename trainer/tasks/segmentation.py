@@ -72,12 +72,18 @@ class Segmentation(Task):
 
     def train_step(self, batch: Any, update: Update) -> dict[str, Tensor]:
         logits, masks = self._logits(*pair_of(batch))
-        loss, parts, weight = self._loss(logits, masks)
-        return {"loss": learn(update, loss, weight, len(masks)), **parts}
+        loss, weight, dice = self._losses(logits, masks)
+        whole = loss + self.dice_weight * dice if self.dice_weight else loss
+        name = "cross_entropy" if isinstance(self.loss, nn.CrossEntropyLoss) else "pixel_loss"
+        told = learn(update, whole, None if self.dice_weight else weight, len(masks))
+        return {"loss": told, name: loss, "dice_loss": dice}
 
     def at_chance(self) -> dict[str, float]:
         count = len(self.mask_values)
         return {"cross_entropy": math.log(count)} if entropy_of_guess(self.loss, count) else {}
+
+    def own_of_processes(self) -> Sequence[str]:
+        return ["mean over pixels beside the Dice loss"] if self.ignored is not None and self.dice_weight else []
 
     def meters(self) -> dict[str, Meter]:
         confusion = Confusion(len(self.mask_values))
@@ -85,12 +91,12 @@ class Segmentation(Task):
         views |= {
             f"iou_{name}": ClassIoU(confusion, number) for number, name in enumerate(map(plain_name, self.classes))
         }
-        return views | {"accuracy": Accuracy(), "loss": Mean(), "confusion": confusion}
+        return views | {"accuracy": Accuracy(), "loss": MeanOfParts(self.dice_weight), "confusion": confusion}
 
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
         images, masks = pair_of(batch)
         logits, _ = self._logits(images, masks)
-        meters["loss"].add(self._loss(logits, masks)[0], len(masks))
+        meters["loss"].add(*self._losses(logits, masks), len(masks))
         predicted = logits.argmax(1)  # [B, H, W]
         counted = masks.flatten() if self.ignored is None else masks[masks != self.ignored]
         found = predicted.flatten() if self.ignored is None else predicted[masks != self.ignored]
@@ -154,14 +160,11 @@ class Segmentation(Task):
             return logits, masks
         return logits.movedim(1, -1).flatten(0, -2), masks.flatten()
 
-    def _loss(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, dict[str, Tensor], Weight]:
-        """Return the loss, its parts, and its weight: the pixels that count, if nothing but these is learned from."""
+    def _losses(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Weight, Tensor]:
+        """Return the loss over pixels, the number of those that count if some do not, and the Dice loss."""
         logits = logits.float()
         loss, weight = measure(self.loss, *self._flat(logits, masks), checked=self.ignored is None)
-        dice = dice_loss(logits.softmax(1), masks, self.ignored)  # a mean over pictures
-        name = "cross_entropy" if isinstance(self.loss, nn.CrossEntropyLoss) else "pixel_loss"
-        whole = loss + self.dice_weight * dice if self.dice_weight else loss
-        return whole, {name: loss, "dice_loss": dice}, None if self.dice_weight else weight
+        return loss, weight, dice_loss(logits.softmax(1), masks, self.ignored)  # a mean over pictures
 
     def _keep(self, image: Tensor, mask: Tensor, predicted: Tensor) -> None:
         """Remember a picture and its masks for `show`; its darkest pixel becomes black and its brightest white."""
@@ -195,6 +198,29 @@ class IoU(Meter):
         both = np.diag(counts)
         either = counts.sum(0) + counts.sum(1) - both
         return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
+
+
+class MeanOfParts(Meter):
+    """A mean over the pixels that count, and `factor` times one over pictures: a loss over a whole split."""
+
+    def __init__(self, factor: float):
+        self.factor, self.parts = factor, {"pixels": Mean(), "pictures": Mean()}
+
+    def add(self, loss: Tensor, weight: Any, dice: Tensor, pictures: int) -> None:
+        """Add a batch; without a `weight` its pictures have as many pixels as those of any other."""
+        self.parts["pixels"].add(loss, pictures if weight is None else weight)
+        self.parts["pictures"].add(dice, pictures)
+
+    def state(self) -> dict[str, Any]:
+        return {name: part.state() for name, part in self.parts.items()}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.merge(state[name])
+
+    def value(self) -> float | None:
+        pixels, pictures = (part.value() for part in self.parts.values())
+        return None if pictures is None else (pixels or 0.0) + self.factor * pictures
 
 
 class MeanIoU(IoU):

@@ -250,7 +250,7 @@ def test_a_run_that_another_node_takes_ends_with_a_sentence(start, tmp_path):
     process = start("train", "--run=a", *(word for word in TWO if "processes" not in word), "--max-epoch=100000")
     owner = tmp_path / "checkpoints" / "a" / ".owner"
     assert until(lambda: step_of(tmp_path) >= 40, 120, process), process.communicate()
-    owner.write_text("process 5 on node2")
+    owner.write_text(json.dumps({"process": 5, "host": "node2"}))
     code, _, err = told(process)
     assert code == 5 and "is trained by process 5 on node2, too" in err and len(err.splitlines()) == 1
 

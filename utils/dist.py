@@ -77,14 +77,17 @@ def loss_of(error: BaseException) -> GroupError | None:
         return None
     if not any(sign in str(error) for sign in LATE):
         return GroupError("another process of the group has ended; --resume=… continues from the last save")
-    stopped = [
-        f"process {rank} ({pid} on {host})" for rank, (host, pid) in enumerate(_group["peers"]) if _continue(host, pid)
-    ]
-    named = f" ({', '.join(stopped)} was stopped)" if stopped else ""
+    stopped = {
+        number: f"process {number} ({pid} on {host})"
+        for number, (host, pid) in enumerate(_group["peers"])
+        if _continue(host, pid)
+    }
+    named = f" ({', '.join(stopped.values())} was stopped)" if stopped else ""
     return GroupError(
         f"another process of the group did not answer within {_group['timeout']:g} s{named}, see train.dist_timeout; "
         "--resume=… continues from the last save",
         late=True,
+        first=stopped.keys() >= set(range(rank())),
     )
 
 

@@ -93,7 +93,7 @@ def take_turn(told: Exception | None) -> None:
     rank = int(os.environ["RANK"])
     if isinstance(told, DifferenceError) and rank:
         leave(told.exit_code)
-    wait = TURN if rank else 0.0
+    wait = TURN if rank and not (isinstance(told, GroupError) and told.first) else 0.0
     if isinstance(told, GroupError) and not told.late:
         wait += CLOSED
     time.sleep(wait + 0.01 * min(rank, 100))

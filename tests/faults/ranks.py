@@ -114,9 +114,9 @@ def frozen(t: Trial) -> str:
 
 
 def launcher(t: Trial) -> str:
-    child = begun(t, 0.25)
-    wait_for_steps(child, 0, t.rng.randint(1, STEPS // 2))
-    time.sleep(t.rng.random() * 0.3)
+    child = begun(t, 1.0)  # so that it would not end by itself in time
+    wait_for_steps(child, 0, t.rng.randint(1, 4))
+    time.sleep(t.rng.random())
     child.kill()
     check_left(t, ORPHAN)
     require(not child.err(), f"it says {child.err()[-SHOWN:]!r}")
@@ -127,9 +127,9 @@ def launcher(t: Trial) -> str:
 def stopped(t: Trial) -> str:
     """In the steps, whatever print_freq is."""
     arguments = [*SAVING] if t.rng.random() < 0.5 else [*(arg for arg in SAVING if "print-freq" not in arg), SELDOM]
-    child = begun(t, 0.25, arguments)
-    wait_for_steps(child, 0, t.rng.randint(3, STEPS // 2))
-    time.sleep(t.rng.random() * 0.25)
+    child = begun(t, 0.8, arguments)  # so that the epoch's end does not come in time
+    wait_for_steps(child, 0, t.rng.randint(2, 5))
+    time.sleep(t.rng.random() * 0.8)
     return told_to_stop(t, child, arguments)
 
 

@@ -30,13 +30,17 @@ def launched() -> bool:
 def join_srun() -> None:
     """Describe a task of `srun` in the variables of torchrun, if it is one of several and nothing is described yet."""
     env = os.environ
-    if launched() or int(env.get("SLURM_STEP_NUM_TASKS", "1")) < 2 or "SLURM_PROCID" not in env:
+    in_script = env.get("ENVIRONMENT") == "BATCH"  # or in a task that it started, which has the variables of its step
+    tasks = env.get("SLURM_STEP_NUM_TASKS") or ("1" if in_script else env.get("SLURM_NTASKS", "1"))
+    if launched() or int(tasks) < 2 or "SLURM_PROCID" not in env:
         return
-    env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], env["SLURM_STEP_NUM_TASKS"]
+    env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], tasks
     env["LOCAL_RANK"] = env.get("SLURM_LOCALID", "0")
-    here = env.get("SLURM_STEP_TASKS_PER_NODE", "1").partition("(")[0].partition(",")[0]  # as 4(x2),3
+    here = env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE", "1")
+    here = here.partition("(")[0].partition(",")[0]  # as 4(x2),3
     env.setdefault("LOCAL_WORLD_SIZE", here)
-    env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
+    nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST", "localhost")
+    env.setdefault("MASTER_ADDR", first_host(nodes))
     job = int(env.get("SLURM_JOB_ID", "0")) * 7 + int(env.get("SLURM_STEP_ID", "0"))
     env.setdefault("MASTER_PORT", str(FIRST_PORT + job % PORTS))
     env.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.rows import Options, Row, missing
 
-GROUPS = ("step", "loader", "start", "logging", "checkpoint", "pixels", "memory", "precision", "gpu", "job")
+GROUPS = ("step", "loader", "start", "logging", "checkpoint", "pixels", "memory", "precision", "ranks", "gpu", "job")
 WHEN_NAMED = ("job",)  # takes longer than all the others
 
 

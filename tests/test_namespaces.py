@@ -18,7 +18,7 @@ from conftest import PLAIN, ROOT, rows, state
 
 pytestmark = pytest.mark.slow
 PORT = 29400
-TIMEOUT = 10  # s of train.dist_timeout
+TIMEOUT = 20  # s of train.dist_timeout
 ELASTIC = "last_call_timeout=8,keep_alive_interval=1,keep_alive_max_attempt=3,join_timeout=120"
 RUN = ["run=a", "--model=MLP", "--optim=SGD", "--lr=0.01", "--train.save_steps=20", f"--train.dist_timeout={TIMEOUT}"]
 RUN += ["--max-epoch=1000", "--train.save_in_background=false", *(word for word in PLAIN if "print" not in word)]

@@ -4,17 +4,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from utils.errors import ConfigError, GroupError
-from utils.runs.group import launched
+from utils.runs.group import is_first, launched
 from utils.torch_private import group_store
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "local_rank",
     "local_size",
     "loss_of",
+    "of_main",
+    "on_main",
     "others_wait",
     "rank",
     "start",
@@ -32,6 +34,7 @@ __all__ = [
     "world_size",
 ]
 
+T = TypeVar("T")
 LOOK = 0.2  # s between two looks of a rank that waits
 TIMEOUT = 60.0  # s, where no config says otherwise
 LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
@@ -134,7 +137,17 @@ def world_size() -> int:
 
 def is_main() -> bool:
     """Return whether this process writes files and messages; works also before the group is joined."""
-    return rank() == 0 if dist.is_initialized() else not launched() or os.environ["RANK"] == "0"
+    return rank() == 0 if dist.is_initialized() else not launched() or is_first()
+
+
+def of_main(value: T) -> T | None:
+    """Return the value on rank 0, None on the others."""
+    return value if is_main() else None
+
+
+def on_main(call: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
+    """Call a function on rank 0 alone and return its result; None on the other ranks. It must not wait for them."""
+    return call(*arguments, **options) if is_main() else None
 
 
 def gather(value: Any) -> list[Any]:

@@ -40,9 +40,8 @@ def test_average(checkpoints: Sequence[str], flags: Sequence[Flag]) -> None:
     if wanted.output == "rle":
         raise ConfigError("test.output: rle is of masks, which have no average; leave it out")
     found = [predict_both(run, plain) for run in (first, *map(LoadedRun, checkpoints[1:]))]
-    if dist.is_main():
-        _refuse_other_classes(found)
-        _write_average(found, wanted, first.source.parent)
+    dist.on_main(_refuse_other_classes, found)
+    dist.on_main(_write_average, found, wanted, first.source.parent)
     dist.stop()
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import write_atomic
 from utils.runs import requests
-from utils.runs.group import launch_id, launched
+from utils.runs.group import is_first, launch_id, launched
 from utils.runs.owner import Owner, Taken, beats_elsewhere
 from utils.words import suggest
 
@@ -228,7 +228,7 @@ def started(run: str | None, command: Sequence[str]) -> Path | None:
         if record.get("launch") == launch and record.get("command") == list(command):
             if list(path.glob("*.pth")):
                 return path
-            if os.environ.get("RANK") == "0":
+            if is_first():
                 shutil.rmtree(path, ignore_errors=True)
     return None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.errors import DifferenceError, GroupError
 
-__all__ = ["LAUNCH", "end_with_launcher", "join_srun", "launch_id", "launched", "leave", "take_turn"]
+__all__ = ["LAUNCH", "end_with_launcher", "is_first", "join_srun", "launch_id", "launched", "leave", "take_turn"]
 
 LAUNCH = "DEEPTRAIN_LAUNCH"  # names the launch by our own launcher, also for the processes that it starts again
 PERIOD = 0.25  # s between two looks at the parent
@@ -25,6 +25,11 @@ HOSTS = re.compile(r"([^,\[]+)(?:\[([^\]]*)\])?(?:,|$)")
 def launched() -> bool:
     """Return whether torchrun, or a similar launcher, started this process as one of a group."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def is_first() -> bool:
+    """Return whether this process is the first of a group that a launcher started."""
+    return os.environ.get("RANK") == "0"
 
 
 def join_srun() -> None:

@@ -2,7 +2,8 @@
 # make test    set up .venv, lint, check types, run the tests (at most 10 minutes on 2 cores)
 # make ci      the slower tests, and those that learn on another instruction set
 # make chapters  train every chapter on real data, where that is there; half an hour
-# make faults  the whole fault campaign, about 40 minutes on 2 cores; its table goes to docs/reliability.md
+# make faults  the whole fault campaign, about an hour on 2 cores; its table goes to docs/reliability.md
+# make faults-kill  one family of it, here kill, at most 45 minutes
 # make kills   a sweep of 12 runs, killed 10 times at random moments and resumed; some minutes
 # make bench   measures beside peers, in an environment of its own; its table goes to docs/performance.md
 # make gpu-wheels  gathers what a machine with a GPU and torch may lack, in .gpu-wheels
@@ -54,6 +55,9 @@ chapters: $(TOOLS)
 
 faults: $(TOOLS)
 	$(BIN)/python -m tests.faults --write=docs/reliability.md
+
+faults-%: $(TOOLS)
+	timeout --signal=INT 45m $(BIN)/python -m tests.faults $* --write=docs/reliability.md
 
 kills: $(TOOLS)
 	$(BIN)/python -m tests.kill_studies

@@ -18,6 +18,7 @@ GROUPS = (
     "pixels",
     "memory",
     "precision",
+    "ranks",
     "order",
     "shards",
     "gpu",

@@ -7,6 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and two tests run 
 os.environ["DEEPTRAIN_LANG"] = "en"  # the tests read English, whatever the terminal's language
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -71,6 +72,13 @@ def start(tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("", 0))
+        return place.getsockname()[1]
 
 
 @pytest.fixture

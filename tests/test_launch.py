@@ -200,17 +200,10 @@ def by_hand(folder: Path, port: int, rank: int, *arguments: str) -> subprocess.P
     return subprocess.Popen([*command, *arguments], cwd=folder, env=env, **pipes)
 
 
-def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("", 0))
-        return place.getsockname()[1]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--lr=0.1", "--data.dataset.seed=1", "--batch-size=7"])
-def test_processes_of_other_configs_end_with_one_sentence(tmp_path, flag):
-    port = free_port()
-    both = [by_hand(tmp_path, port, 0, "--run=a"), by_hand(tmp_path, port, 1, "--run=a", flag)]
+def test_processes_of_other_configs_end_with_one_sentence(tmp_path, free_port, flag):
+    both = [by_hand(tmp_path, free_port, 0, "--run=a"), by_hand(tmp_path, free_port, 1, "--run=a", flag)]
     given = [told(process, 60) for process in both]
     assert [code for code, *_ in given] == [2, 2]
     assert "differs between process 0 and process 1" in given[0][2] and given[1][2] == ""
@@ -218,14 +211,14 @@ def test_processes_of_other_configs_end_with_one_sentence(tmp_path, flag):
 
 
 @pytest.mark.slow
-def test_a_port_in_use_and_a_process_alone(tmp_path):
+def test_a_port_in_use_and_a_process_alone(tmp_path, free_port):
     with socket.socket() as place:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(("0.0.0.0", 0))
         place.listen()
         code, _, err = told(by_hand(tmp_path, place.getsockname()[1], 0))
     assert code == 2 and "another program uses this port" in err and len(err.splitlines()) == 1
-    code, _, err = told(by_hand(tmp_path, free_port(), 0, "--train.dist_timeout=3"))
+    code, _, err = told(by_hand(tmp_path, free_port, 0, "--train.dist_timeout=3"))
     assert code == 9 and "did not find one another within 3 s" in err and len(err.splitlines()) == 1
 
 
@@ -250,7 +243,7 @@ def test_a_run_that_another_node_takes_ends_with_a_sentence(start, tmp_path):
     process = start("train", "--run=a", *(word for word in TWO if "processes" not in word), "--max-epoch=100000")
     owner = tmp_path / "checkpoints" / "a" / ".owner"
     assert until(lambda: step_of(tmp_path) >= 40, 120, process), process.communicate()
-    owner.write_text("process 5 on node2")
+    owner.write_text(json.dumps({"process": 5, "host": "node2"}))
     code, _, err = told(process)
     assert code == 5 and "is trained by process 5 on node2, too" in err and len(err.splitlines()) == 1
 
@@ -272,6 +265,7 @@ def test_srun_is_understood(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "")
     monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("ENVIRONMENT", "BATCH")
     monkeypatch.setenv("SLURM_NTASKS", "4")  # sbatch's own script is no task of srun
     join_srun()
     assert "RANK" not in os.environ and launch_id() == ""

@@ -4,6 +4,8 @@ import signal
 import time
 from itertools import pairwise
 
+import pytest
+
 from trainer import signals
 from utils import dist
 
@@ -41,3 +43,23 @@ def test_one_process_looks_after_each_step():
     watched = signals.Signals()
     watched.stop = signal.SIGTERM
     assert watched.due(1) and watched.across_ranks(1) == (signal.SIGTERM, 0)
+
+
+def test_ranks_break_off_a_validation_together(monkeypatch):
+    """They agree by time, and a signal of one of them counts for all."""
+    monkeypatch.setattr(dist, "world_size", lambda: 2)
+    heard, asked = [0], []
+    monkeypatch.setattr(dist, "gather", lambda value: asked.append(value) or [value, (heard[0], 1)])
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    watched = signals.Signals()
+    for _ in range(200):
+        now[0] += 0.5  # s a batch
+        watched.raise_if_stopping()
+    assert 200 / 6 <= len(asked) <= 200 / 6 + 3 and not watched.stop
+    heard[0] = signal.SIGTERM
+    taken = 0
+    with pytest.raises(signals.Stopped):
+        while taken < 7:
+            now[0], taken = now[0] + 0.5, taken + 1
+            watched.raise_if_stopping()

@@ -55,8 +55,9 @@ def evaluate(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the metrics over a split, and extras that are no number, such as a confusion matrix.
 
-    Each sample counts once, on one rank. Without a loader there are no metrics. `after_batch` may raise to break off;
-    `also` gets the indices of a batch and the batch, under the same conditions as the task.
+    Each sample counts once, on one rank. Without a loader there are no metrics. `after_batch` is called equally often
+    on all ranks, and may raise to break off; `also` gets the indices of a batch and the batch, under the same
+    conditions as the task.
     Raises DataError when the split has no sample.
     """
     if loader is None:
@@ -74,10 +75,11 @@ def evaluate(
                 also(indices, batch)
             after_batch()
             done += 1
-        # of a short last batch a rank may have no sample; the others' networks wait for its part of the weights
-        for _ in range(len(loader) - done if divided else 0):
-            with autocast(device, cfg.train.precision):
-                task.val_step(batch, task.meters())
+        for _ in range(len(loader) - done):  # of some batches a rank has no sample: the others wait for it all the same
+            if divided:
+                with autocast(device, cfg.train.precision):
+                    task.val_step(batch, task.meters())
+            after_batch()
     if len(loader.bad.found) >= loader.size:
         raise DataError(f"none of the {loader.size:,} samples of validation can be read: {loader.bad.by_reason()}")
     values = {name: meter.value() for name, meter in _merged(task, cfg, meters).items()}

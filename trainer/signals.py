@@ -25,6 +25,22 @@ class Stopped(Exception):
         self.exit_code = 128 + number
 
 
+class Pace:
+    """The steps after which ranks agree, a few seconds apart: a message each step would cost too much."""
+
+    def __init__(self) -> None:
+        self.agreed, self.since, self.next = -1, 0.0, 0  # step and time of the last agreement, the next step
+
+    def agree(self, step: int, *flags: int) -> list[int]:
+        """Return the largest value of each flag on any rank. All ranks call it after the same step."""
+        now = time.monotonic()
+        taken = step - self.agreed  # a resumed run has no pace yet: its steps were taken by another process
+        steps = 1 if self.agreed < 0 else min(int(taken / max(now - self.since, 1e-3) * AGREE), 8 * taken)
+        asked = dist.gather((*flags, max(1, steps)))
+        self.agreed, self.since, self.next = step, now, step + asked[0][-1]
+        return [max(values) for values in zip(*asked, strict=True)][:-1]
+
+
 class Signals:
     """SIGINT, SIGTERM and SIGHUP stop after the next save, SIGUSR1 only saves; a second one ends the process at once.
 
@@ -33,7 +49,8 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.agreed, self.since, self.next = -1, 0.0, 0  # step and time of the last agreement of ranks, the next step
+        self.steps, self.batches = Pace(), Pace()  # of the training, of validations
+        self.batch = 0  # of all validations
         self.stop = 0  # the number of the signal that asks to stop
         self.save = 0  # whether SIGUSR1 came
         self.noted = 0.0  # when it came
@@ -68,25 +85,22 @@ class Signals:
             self.stop, self.noted = self.stop or number, time.monotonic()
 
     def raise_if_stopping(self) -> None:
-        """Raises Stopped, if asked to stop, within work that can be repeated; one of several ranks goes on."""
-        if self.stop and dist.world_size() == 1:
-            raise Stopped(self.stop)
+        """Raises Stopped, if asked to stop, within work that can be repeated; ranks call it equally often and agree."""
+        self.batch += 1
+        stop = self.stop
+        if dist.world_size() > 1:
+            stop = self.batches.agree(self.batch, stop)[0] if self.batch >= self.batches.next else 0
+        if stop:
+            raise Stopped(stop)
 
     def due(self, step: int) -> bool:
-        """Return whether ranks agree after this step; one process always does, and several every few seconds.
-
-        A message each step would cost too much, and a row may be an hour away.
-        """
-        return dist.world_size() == 1 or step >= self.next
+        """Return whether ranks agree after this step; one process always does, and several every few seconds."""
+        return dist.world_size() == 1 or step >= self.steps.next
 
     def across_ranks(self, step: int) -> tuple[int, int]:
         """Return the stop signal that any rank has had (0: none), and whether any was asked to save since last time."""
         save, self.save = self.save, 0
         if dist.world_size() == 1:
             return self.stop, save
-        now = time.monotonic()
-        taken = step - self.agreed  # a resumed run has no pace yet: its steps were taken by another process
-        steps = 1 if self.agreed < 0 else min(int(taken / max(now - self.since, 1e-3) * AGREE), 8 * taken)
-        asked = dist.gather((self.stop, save, max(1, steps)))
-        self.agreed, self.since, self.next = step, now, step + asked[0][2]
-        return max(stop for stop, _, _ in asked), max(wanted for _, wanted, _ in asked)
+        stop, save = self.steps.agree(step, self.stop, save)
+        return stop, save

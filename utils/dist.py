@@ -5,17 +5,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from utils.errors import ConfigError, GroupError
-from utils.runs.group import launched
+from utils.runs.group import is_first, launched
 from utils.torch_private import group_store
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "local_size",
     "loss_of",
     "meet",
+    "of_main",
+    "on_main",
     "others_wait",
     "quiet_group",
     "rank",
@@ -35,6 +37,7 @@ __all__ = [
     "world_size",
 ]
 
+T = TypeVar("T")
 LOOK = 0.2  # s between two looks of a rank that waits
 PATIENCE = 5.0  # s that a rank which has failed waits for the others
 TIMEOUT = 60.0  # s, where no config says otherwise
@@ -82,14 +85,17 @@ def loss_of(error: BaseException) -> GroupError | None:
         return None
     if not any(sign in str(error) for sign in LATE):
         return GroupError("another process of the group has ended; --resume=… continues from the last save")
-    stopped = [
-        f"process {rank} ({pid} on {host})" for rank, (host, pid) in enumerate(_group["peers"]) if _continue(host, pid)
-    ]
-    named = f" ({', '.join(stopped)} was stopped)" if stopped else ""
+    stopped = {
+        number: f"process {number} ({pid} on {host})"
+        for number, (host, pid) in enumerate(_group["peers"])
+        if _continue(host, pid)
+    }
+    named = f" ({', '.join(stopped.values())} was stopped)" if stopped else ""
     return GroupError(
         f"another process of the group did not answer within {_group['timeout']:g} s{named}, see train.dist_timeout; "
         "--resume=… continues from the last save",
         late=True,
+        first=stopped.keys() >= set(range(rank())),
     )
 
 
@@ -136,7 +142,17 @@ def world_size() -> int:
 
 def is_main() -> bool:
     """Return whether this process writes files and messages; works also before the group is joined."""
-    return rank() == 0 if dist.is_initialized() else not launched() or os.environ["RANK"] == "0"
+    return rank() == 0 if dist.is_initialized() else not launched() or is_first()
+
+
+def of_main(value: T) -> T | None:
+    """Return the value on rank 0, None on the others."""
+    return value if is_main() else None
+
+
+def on_main(call: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
+    """Call a function on rank 0 alone and return its result; None on the other ranks. It must not wait for them."""
+    return call(*arguments, **options) if is_main() else None
 
 
 def quiet_group() -> Any:

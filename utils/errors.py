@@ -102,13 +102,16 @@ class MemoryShortage(UserError):
 
 
 class GroupError(UserError):
-    """Another process of the group was lost; `late`: it is there, or its connection is, and does not answer."""
+    """Another process of the group was lost; `late`: it is there, or its connection is, and does not answer.
+
+    `first`: all processes before this one are known not to answer, so that this one tells it.
+    """
 
     exit_code = 9
 
-    def __init__(self, message: str, late: bool = False):
+    def __init__(self, message: str, late: bool = False, first: bool = False):
         super().__init__(message)
-        self.late = late
+        self.late, self.first = late, first
 
 
 class CodeError(UserError):

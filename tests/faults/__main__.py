@@ -26,6 +26,7 @@ NAMES = {  # as in the table; and how many trials `--small` makes of each, some 
     "workers": 4,
     "nonfinite": 4,
     "owners": 2,
+    "ranks": 4,
     "fuzz": 40,
     "hostile": 8,
     "accepted": 8,

@@ -65,12 +65,10 @@ def rehearse(parts: Parts, folder: Path, given: Given, say: Say) -> bool:
             return False
         place = folder / FOLDER
         try:
-            if dist.is_main():
-                place.mkdir()
+            dist.on_main(place.mkdir)
             _play(parts, place, given, found, seconds)
         finally:
-            if dist.is_main():
-                shutil.rmtree(place, ignore_errors=True)
+            dist.on_main(shutil.rmtree, place, ignore_errors=True)
     found.end(mode == "only", say)
     say(f"rehearsed in {time.monotonic() - began:.1f} s: {', '.join(found.done[:-1])}; {found.done[-1]}")
     return True
@@ -123,22 +121,22 @@ def _play(parts: Parts, place: Path, given: Given, found: Found, seconds: float)
     with found.caught(cfg):
         rates, odd = learning_rates(parts.state, cfg, len(parts.train_loader))
         found.note(odd)
-    size, main = 0, dist.is_main()
+    size = 0
 
     def train() -> None:
         found.done += [count_of(steps, "step"), *_train(state, parts, place, steps, found)]
 
     def load() -> None:
         nonlocal size
-        size = _read_back(state, place) if main else 0
+        size = dist.on_main(_read_back, state, place) or 0
 
     def validate() -> None:
         found.note(findings.odd_validation(state, parts))
         found.done.append("a checkpoint read back")
 
     def submit() -> None:
-        found.done.append(findings.check_submission(state, parts, given, place if main else None) or "no predictions")
-        told = findings.check_disk(cfg, size, place) if main else ""
+        found.done.append(findings.check_submission(state, parts, given, dist.of_main(place)) or "no predictions")
+        told = dist.on_main(findings.check_disk, cfg, size, place) or ""
         found.done.append("; ".join([_length(parts, seconds), rates, told, findings.memory_peak(device)]))
 
     for part in (train, load, validate, submit):
@@ -147,9 +145,8 @@ def _play(parts: Parts, place: Path, given: Given, found: Found, seconds: float)
             part()
         if not found.agree(part.__name__, before):
             break
-    if main:
-        found.note(findings.files_in_both(parts), DataError)
-        found.note(findings.check_test_data(parts), DataError)
+    for look in (findings.files_in_both, findings.check_test_data):
+        found.note(dist.on_main(look, parts) or "", DataError)
 
 
 def _length(parts: Parts, seconds: float) -> str:
@@ -172,11 +169,8 @@ def _train(state: RunState, parts: Parts, place: Path, steps: int, found: Found)
     heard = Heard()
     train = parts.train_loader.part(parts.train_loader.first(1), steps)
     val = parts.val_loader and findings.spread_part(parts.val_loader)
-    cfg, outlets = _short(parts.cfg, place), Outlets(heard, Logger())
-    if dist.is_main():
-        own: list[Watcher] = [FirstSteps(), _FirstLoss(), Modes(), *watchers_of(cfg, found)]
-        logger = Logger([*sinks_of(cfg, place, found)], Journal(place / "log.jsonl", say=heard.say))
-        outlets = Outlets(heard, logger, Saver(Store(place), False), own)
+    cfg = _short(parts.cfg, place)
+    outlets = dist.on_main(_outlets, cfg, place, heard, found) or Outlets(heard, Logger())
     trainer = Trainer(cfg, Parts(cfg, parts.device, state, train, val), outlets)
     with drawn_for_nobody(found) as panes:
         try:
@@ -194,6 +188,13 @@ def _train(state: RunState, parts: Parts, place: Path, steps: int, found: Found)
         return drawn
     score = state.monitor.best(state.progress)[0]
     return [f"a validation{'' if score is None else f' ({state.monitor.name} {score:.3g})'}", *drawn]
+
+
+def _outlets(cfg: Config, place: Path, heard: Heard, found: Found) -> Outlets:
+    """Return everything that a run writes to, in a folder of its own or for nobody."""
+    own: list[Watcher] = [FirstSteps(), _FirstLoss(), Modes(), *watchers_of(cfg, found)]
+    logger = Logger([*sinks_of(cfg, place, found)], Journal(place / "log.jsonl", say=heard.say))
+    return Outlets(heard, logger, Saver(Store(place), False), own)
 
 
 def _short(cfg: Config, place: Path) -> Config:

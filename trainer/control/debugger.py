@@ -40,11 +40,10 @@ class Debugger:
             if self.own is not None and os.path.exists(self.own):
                 self._tell(trainer, f"{self.own} is there, but a debugger needs a terminal, which this run has not")
             return
-        if file := dist.broadcast(self._file(trainer) if dist.rank() == 0 else ""):
+        if file := dist.broadcast(dist.on_main(self._file, trainer)):
             self.opened += 1
             with dist.others_wait(f"debugger {self.opened}"):
-                if dist.rank() == 0:
-                    self._open(trainer, file)
+                dist.on_main(self._open, trainer, file)
             if trainer.control.signals.stop or dist.world_size() > 1:
                 trainer.handle_signals()
 

@@ -58,7 +58,7 @@ class Control:
         if not self.listens:
             return False
         if dist.world_size() > 1:
-            return self.signals.agreed == step
+            return self.signals.steps.agreed == step
         now = time.monotonic()
         due = now >= self.next_look
         if due:

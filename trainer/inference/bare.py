@@ -62,10 +62,9 @@ class BareWeights(LoadedRun):
         self.source, self.given, self.stored = path, NOTHING, load(name, rest)
         self.meta = {"classes": classes, "num_classes": len(classes)} if classes else _meta(self.stored, path)
         self.state = {"config": to_plain(self.stored), "meta": self.meta, "model": weights, "ema": None}
-        if dist.is_main():
-            models = ", ".join(spec.name for spec in self.stored.model.values())
-            known = f", classes {', '.join(map(str, self.meta['classes']))}" if self.meta.get("classes") else ""
-            show(f"{path}: bare weights, taken for {models} of the config {name}{known}")
+        models = ", ".join(spec.name for spec in self.stored.model.values())
+        known = f", classes {', '.join(map(str, self.meta['classes']))}" if self.meta.get("classes") else ""
+        dist.on_main(show, f"{path}: bare weights, taken for {models} of the config {name}{known}")
 
     def load_task(self, flags: Sequence[Flag], losses: bool = False) -> tuple[Config, Task, torch.device]:
         """Return config and task; the flags are in the config already."""

@@ -1,9 +1,10 @@
 """The command val: the metrics of a checkpoint on the validation split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from configs import COMPONENTS
+from data.loading.loader import Loader
 from data.protocol import facts_of
 from trainer.evaluate import evaluate
 from trainer.inference.bare import open_weights
@@ -26,11 +27,15 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     task = with_views(task, cfg, trained.meta)
     with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
         numbers, _ = evaluate(task, loader, cfg, device)
-    if dist.is_main():
-        source = facts_of(loader.dataset).source
-        show(f"{trained.source}: {loader.size} samples{f', {source}' if source else ''}")
-        if told := loader.bad.summary():
-            show(told)
-        for name, value in numbers.items():
-            show(f"{name} {value}")
+    dist.on_main(_tell, f"{trained.source}: {loader.size} samples", loader, numbers)
     dist.stop()
+
+
+def _tell(found: str, loader: Loader, numbers: Mapping[str, float]) -> None:
+    """Print the metrics, below the split that they are of."""
+    source = facts_of(loader.dataset).source
+    show(f"{found}{f', {source}' if source else ''}")
+    if told := loader.bad.summary():
+        show(told)
+    for name, value in numbers.items():
+        show(f"{name} {value}")

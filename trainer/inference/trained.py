@@ -48,8 +48,8 @@ class LoadedRun:
         path = run_path(checkpoint)
         refuse_absent(path, checkpoint)
         self.state, self.source, rejected = read_newest(path, (BEST, LAST, PREVIOUS))
-        for reason in rejected if dist.is_main() else ():
-            show(f"passed over {reason}")
+        for reason in rejected:
+            dist.on_main(show, f"passed over {reason}")
         given.refuse_others(self.state, self.source)
         self.given, self.stored = given, load_stored(self.state["config"], self.source)
         self.meta: dict[str, Any] = self.state["meta"]
@@ -85,14 +85,14 @@ class LoadedRun:
         """Return the batches of a split, in the order of its samples."""
         root, name = f"{'test' if split == 'test' else 'train'}_data_root", cfg.data.dataset.name
         unused = getattr(cfg.data, root) is not None and "root" not in COMPONENTS["data"].signature(name).parameters
-        if unused and dist.is_main():
-            show(f"note: {name} reads no folder; {root} is not used")
+        if unused:
+            dist.on_main(show, f"note: {name} reads no folder; {root} is not used")
         dataset = with_features(task, self._dataset(cfg, split), cfg, device, adapt=False)
         classes = task.label_classes if split == "val" else None  # a test split may have no labels
         loader = Loader(dataset, cfg.data, cfg.train.seed, training=False, device=device, classes=classes)
         loader.bad.split = split
-        if split == "test" and dist.is_main():
-            loader.bad.keep_in(self.source.parent / BAD_SAMPLES, resumed=False)
+        if split == "test":
+            dist.on_main(loader.bad.keep_in, self.source.parent / BAD_SAMPLES, resumed=False)
         return loader
 
     def _dataset(self, cfg: Config, split: str) -> Dataset:

@@ -47,5 +47,5 @@ def whole(value: Any) -> Any:
         return type(value)(map(whole, value))
     if not is_divided(value):
         return value
-    full = value.full_tensor()
-    return full.cpu() if dist.rank() == 0 else torch.empty(0)
+    kept = dist.of_main(value.full_tensor())
+    return torch.empty(0) if kept is None else kept.cpu()

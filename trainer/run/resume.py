@@ -36,12 +36,11 @@ def go_on(where: str, flags: Sequence[Flag], output: Output = "text", given: Giv
     A finished run is left as it is. Raises CheckpointError for a run that cannot go on, ConfigError for a flag that
     would make it another run.
     """
-    console = Console(output if dist.is_main() else "quiet")
+    console = Console(dist.of_main(output) or "quiet")
     path = run_path(where) if where else newest_unfinished()
     folder = RunFolder(folder_of(path))
     refuse_unless_run(path, f"--resume={where}")
-    if dist.is_main():
-        folder.own()
+    dist.on_main(folder.own)
     try:
         return _go_on(path, folder, flags, console, given)
     finally:
@@ -49,8 +48,7 @@ def go_on(where: str, flags: Sequence[Flag], output: Output = "text", given: Giv
 
 
 def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Console, given: Given) -> Result:
-    if dist.is_main():
-        Store(folder.path).remove_partial()
+    dist.on_main(Store(folder.path).remove_partial)
     state, source, rejected = read_newest(path)
     for reason in rejected:
         console.say(f"passed over {reason}")
@@ -81,15 +79,15 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
                     f"the learning rate's schedule was made for {schedule.end} {schedule.unit}s: its last rate stays"
                 )
         console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
-        return run_fitting(parts, folder if dist.is_main() else None, full_name(folder.path), console, given)
+        return run_fitting(parts, dist.of_main(folder), full_name(folder.path), console, given)
 
 
 def _is_finished(progress: Progress, cfg: Config, folder: RunFolder) -> bool:
     """Return whether nothing is left to train or to validate; its status says so from then on."""
     told = folder.status().get("state") == "finished"
     finished = progress.finished(cfg.train) and (told or progress.validated == progress.step)
-    if finished and dist.is_main() and not told:  # it was killed while it drew its pictures, for example
-        folder.finish()
+    if finished and not told:  # it was killed while it drew its pictures, for example
+        dist.on_main(folder.finish)
     return finished
 
 

@@ -63,9 +63,8 @@ def test_average(checkpoints: Sequence[str], flags: Sequence[Flag]) -> None:
         study = read_study(path) if (path := find_study(word)) else None
         folder = study.path if study else runs[0].source.parent
         members.append(_Member(str(folder if study else runs[0].source), folder, runs, study))
-    if dist.is_main():
-        _refuse_other_classes([one for member in members for one in member.runs])
-        _write_average(members, wanted)
+    dist.on_main(_refuse_other_classes, [one for member in members for one in member.runs])
+    dist.on_main(_write_average, members, wanted)
     dist.stop()
 
 

@@ -82,9 +82,9 @@ class Predicted(NamedTuple):
 def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     """Write the predictions of a checkpoint for the test split."""
     found = predict_both(open_weights(checkpoint, flags), flags)
-    if dist.is_main():
-        target = target_of(found.form.cfg.test.result_file, found.source.parent)
-        write_checked(target, found, f"from {found.source}{f', {found.meaning}' if found.meaning else ''}")
+    target = target_of(found.form.cfg.test.result_file, found.source.parent)
+    told = f"from {found.source}{f', {found.meaning}' if found.meaning else ''}"
+    dist.on_main(write_checked, target, found, told)
     dist.stop()
 
 
@@ -154,8 +154,8 @@ def _validate(run: LoadedRun, cfg: Config, task: Task, device: torch.device, tes
             seen = validated(task, loader, cfg, device, test)
     except Unreadable as reason:
         return str(reason)
-    if dist.is_main() and not cfg.test.views and identity_of(loader.dataset) == run.state.get("data", {}).get("val"):
-        _tell_other_metric(run, cfg, task, seen)
+    if not cfg.test.views and identity_of(loader.dataset) == run.state.get("data", {}).get("val"):
+        dist.on_main(_tell_other_metric, run, cfg, task, seen)
     return seen
 
 

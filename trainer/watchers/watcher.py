@@ -29,14 +29,14 @@ __all__ = ["Watcher"]
 class Outlets:
     """The outlets of a run: words, rows, checkpoints and watchers; a console and a journal in memory by default."""
 
-    console: Console = field(default_factory=lambda: Console("text" if dist.is_main() else "quiet"))
+    console: Console = field(default_factory=lambda: Console(dist.of_main("text") or "quiet"))
     logger: Logger = None  # type: ignore[assignment]
     saver: Saver = field(default_factory=NoSaver)
     watchers: Sequence["Watcher"] = ()
 
     def __post_init__(self) -> None:
         if self.logger is None:
-            self.logger = Logger([self.console], MemoryJournal()) if dist.is_main() else Logger()
+            self.logger = dist.on_main(Logger, [self.console], MemoryJournal()) or Logger()
 
 
 @dataclass(frozen=True)

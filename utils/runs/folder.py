@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from filelock import FileLock, Timeout
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import write_atomic
 from utils.runs import requests
-from utils.runs.group import launch_id, launched
+from utils.runs.group import is_first, launch_id, launched
+from utils.runs.owner import Owner, Taken, beats_elsewhere
 from utils.runs.saves import in_parts, newest_save, time_of_save
 from utils.words import suggest
 
@@ -37,20 +37,19 @@ ROOT = Path("checkpoints")
 CHECKPOINT_NAME = re.compile(r"(last|previous|best|rescue|epoch-\d+)\.pth")
 LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
 GROUP_TIMEOUT = 3.0  # s: the processes of a killed one, started again, wait until its data workers are gone
-OWNER = ".owner"  # names the process that took the lock last
 STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
 CHILD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,119}")
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class RunFolder:
-    """A run's folder and the lock on it; the system frees the lock when its process ends."""
+    """A run's folder and the lock on it; the system frees the lock when its process ends. A mark tells other nodes."""
 
     def __init__(self, path: Path, config: str | None = None):
         """Open the folder. `config` is the config of a new run; that of an existing run is read from its status."""
         self.path = path
         self.config = config or self.status().get("config")
-        self.lock, self.mark = FileLock(path / ".lock"), ""
+        self.lock, self.owner = FileLock(path / ".lock"), Owner(path)
 
     @classmethod
     def create(cls, name: str, config: str | None = None) -> "RunFolder":
@@ -79,13 +78,15 @@ class RunFolder:
         """
         try:
             self.lock.acquire(timeout=GROUP_TIMEOUT if launched() else LOCK_TIMEOUT)
+            self.owner.take()
+        except Taken as other:
+            self.lock.release()
+            raise ConfigError(f"{self.path}: in use by {other}; wait or stop it") from other
         except Timeout as error:
             raise ConfigError(f"{self.path}: in use by process {self._owner()}; wait or stop it") from error
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         requests.clear(self.path)
-        self.mark = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}"
-        write_atomic(self.path / OWNER, self.mark.encode())
         # Write the new owner's number at once, so that other processes can report who has the lock.
         self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
 
@@ -94,19 +95,17 @@ class RunFolder:
 
         Called ahead of each save, so that of two that train one run the later one has it.
         """
-        try:
-            owner = (self.path / OWNER).read_text(errors="replace")
-        except OSError:  # removed, or the disk is away: the save tells that
-            return
-        if self.mark and owner != self.mark:
-            raise StorageError(f"{self.path}: is trained by {owner}, too; this process saves nothing more and ends")
+        if other := self.owner.other():
+            raise StorageError(f"{self.path}: is trained by {other}, too; this process saves nothing more and ends")
 
     def release(self) -> None:
         """Release the lock, so that this process or another may continue the run."""
+        self.owner.release()
         self.lock.release()
 
     def remove(self) -> None:
         """Remove a run that has not begun, so that its name is free again and no --resume finds it."""
+        self.owner.release()
         shutil.rmtree(self.path, ignore_errors=True)  # while the lock keeps others out
         self.lock.release()
 
@@ -231,13 +230,15 @@ def started(run: str | None, command: Sequence[str]) -> Path | None:
         if record.get("launch") == launch and record.get("command") == list(command):
             if newest_save(path) or list(path.glob("*.pth")):
                 return path
-            if os.environ.get("RANK") == "0":
+            if is_first():
                 shutil.rmtree(path, ignore_errors=True)
     return None
 
 
 def is_owned(path: Path) -> bool:
-    """Return whether a process holds the run's lock; the lock of a dead process is free."""
+    """Return whether a process holds the run's lock, which is free once it is dead, or owns it on another machine."""
+    if beats_elsewhere(path):
+        return True
     lock = path / ".lock"
     if not lock.exists():  # a copied folder: a process that trains has the original
         return False

@@ -15,7 +15,17 @@ from typing import NoReturn
 
 from utils.errors import DifferenceError, GroupError
 
-__all__ = ["LAUNCH", "end_with", "end_with_launcher", "join_srun", "launch_id", "launched", "leave", "take_turn"]
+__all__ = [
+    "LAUNCH",
+    "end_with",
+    "end_with_launcher",
+    "is_first",
+    "join_srun",
+    "launch_id",
+    "launched",
+    "leave",
+    "take_turn",
+]
 
 LAUNCH = "DEEPTRAIN_LAUNCH"  # names the launch by our own launcher, also for the processes that it starts again
 PERIOD = 0.25  # s between two looks at the parent
@@ -31,16 +41,25 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def is_first() -> bool:
+    """Return whether this process is the first of a group that a launcher started."""
+    return os.environ.get("RANK") == "0"
+
+
 def join_srun() -> None:
     """Describe a task of `srun` in the variables of torchrun, if it is one of several and nothing is described yet."""
     env = os.environ
-    if launched() or int(env.get("SLURM_STEP_NUM_TASKS", "1")) < 2 or "SLURM_PROCID" not in env:
+    in_script = env.get("ENVIRONMENT") == "BATCH"  # or in a task that it started, which has the variables of its step
+    tasks = env.get("SLURM_STEP_NUM_TASKS") or ("1" if in_script else env.get("SLURM_NTASKS", "1"))
+    if launched() or int(tasks) < 2 or "SLURM_PROCID" not in env:
         return
-    env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], env["SLURM_STEP_NUM_TASKS"]
+    env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], tasks
     env["LOCAL_RANK"] = env.get("SLURM_LOCALID", "0")
-    here = env.get("SLURM_STEP_TASKS_PER_NODE", "1").partition("(")[0].partition(",")[0]  # as 4(x2),3
+    here = env.get("SLURM_STEP_TASKS_PER_NODE") or env.get("SLURM_TASKS_PER_NODE", "1")
+    here = here.partition("(")[0].partition(",")[0]  # as 4(x2),3
     env.setdefault("LOCAL_WORLD_SIZE", here)
-    env.setdefault("MASTER_ADDR", first_host(env.get("SLURM_STEP_NODELIST", "localhost")))
+    nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST", "localhost")
+    env.setdefault("MASTER_ADDR", first_host(nodes))
     job = int(env.get("SLURM_JOB_ID", "0")) * 7 + int(env.get("SLURM_STEP_ID", "0"))
     env.setdefault("MASTER_PORT", str(FIRST_PORT + job % PORTS))
     env.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
@@ -97,7 +116,7 @@ def take_turn(told: Exception | None) -> None:
     rank = int(os.environ["RANK"])
     if isinstance(told, DifferenceError) and rank:
         leave(told.exit_code)
-    wait = TURN if rank else 0.0
+    wait = TURN if rank and not (isinstance(told, GroupError) and told.first) else 0.0
     if isinstance(told, GroupError) and not told.late:
         wait += CLOSED
     time.sleep(wait + 0.01 * min(rank, 100))

@@ -1,4 +1,4 @@
-"""The documents: alike in both languages, links that lead somewhere, a current reference, commands that work as typed."""
+"""The documents: alike in both languages, links that lead somewhere, a current reference, commands that work."""
 
 import json
 import re
@@ -13,7 +13,8 @@ import pytest
 from conftest import ROOT
 from tiny_data import make_data
 
-from commands._reference import PAGE, reference
+from commands._reference import PAGES as REFERENCE
+from commands._reference import reference
 from configs import COMPONENTS
 
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
@@ -23,6 +24,10 @@ ALL = [*PAGES, CHINESE, *TRANSLATED]
 PROMISE = (
     "bit-exact on CPU, and on GPU with `deterministic: true`; otherwise exact in steps and data; "
     "given the same versions, thread count and world size"
+)
+PROMISED = (
+    "在 CPU 上逐位一致，在 GPU 上设置 `deterministic: true` 时也逐位一致；否则步数与数据完全一致；"
+    "前提是软件版本、线程数和进程数（world size）相同"
 )
 FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.M)
 INLINE = re.compile(r"`((?:python main\.py|torchrun) [^`]+)`")
@@ -123,6 +128,13 @@ def test_a_page_says_the_same_in_both_languages(english, chinese):
         assert ours[what] == theirs[what], what
 
 
+def test_chinese_pages_link_chinese_pages():
+    """Of the English ones only their own is linked, at the top and for its tables, and what has no translation."""
+    for english, page in PAIRS:
+        others = {(page.parent / target.partition("#")[0]).resolve() for _, _, target in LINK.findall(text(page))}
+        assert {*PAGES} & others <= {english, ROOT / "CONTRIBUTING.md"}, page
+
+
 def test_each_page_is_there_in_both_languages_and_names_the_other():
     assert [page.name for page in TRANSLATED] == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
     for english, chinese in PAIRS[1:]:
@@ -143,13 +155,16 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(text(other)), f"{page.name}: no heading for {target}"
 
 
-def test_the_config_reference_is_current():
-    assert text(PAGE) == reference(), "write it again: python -m commands._reference"
+@pytest.mark.parametrize("language", REFERENCE)
+def test_the_config_reference_is_current(language):
+    assert text(REFERENCE[language]) == reference(language), "write it again: python -m commands._reference"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reliability.md", "docs/design.md"])
 def test_the_promise_is_in_the_same_words_everywhere(page):
     assert PROMISE.lower() in " ".join(text(ROOT / page).split()).lower()
+    chinese = CHINESE if page == ENGLISH.name else ROOT / page.replace("docs/", "docs/zh/")
+    assert "".join(PROMISED.split()) in "".join(text(chinese).split())
 
 
 def test_the_features_page_counts_right():

@@ -70,9 +70,17 @@ MADE = (
     "{0}: finished{1} in {2} s",
     "{0}: finished",
     "{0}: failed",
-    "epoch (column)",
-    "time (column)",
-    "best (column)",
+    *(
+        f"{head} (column)"
+        for head in (
+            *("epoch", "time", "best", "run", "config", "task", "data", "model", "metric", "epochs", "steps", "state"),
+            *("mean {0}", "of", "layer", "output", "spread", "dead", "gradient", "output shape", "parameters"),
+            *("buffers", "gradients", "optimizer state", "activations kept for backward", "together"),
+            *("{0} {1}, best", "{0} {1}, last"),
+        )
+    ),
+    "a state that was saved and read back differs in nothing; its metrics by {0}",
+    "{0} (half of each network: train.freeze is not set); they and their statistics differ by {1} after {2} steps",
     "({0})",
     "input: [batch, {0}], pictures in [0, 1]; Normalize is inside of the file",
     "--format= takes {0}",

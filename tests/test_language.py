@@ -184,6 +184,22 @@ def test_a_training_speaks_chinese_and_its_journal_does_not(run, language, tmp_p
     assert not CHINESE.search(run("train", "--resume=checkpoints/a", "--max-steps=3", "--json").out)
 
 
+def test_tables_have_chinese_heads_above_their_columns(run, language):
+    language(LANG="zh_CN.UTF-8")
+    for name, rate in (("a", "0.01"), ("b", "0.02")):
+        run("train", "--model=MLP", "--train.max_steps=2", f"--lr={rate}", f"--run={name}", *PLAIN)
+    heads, *rows = run("runs").out.splitlines()
+    assert heads.split() == ["运行", "配置", "任务", "数据", "模型", "指标", "最佳", "轮数", "步数", "用时", "状态"]
+    assert {columns(row[: row.index("Digits")]) for row in rows} == {columns(heads[: heads.index("数据")])}
+    compared = [line for line in run("diff", "a", "b").out.splitlines() if "第 2 步" in line]
+    assert compared[0].startswith("val top5，最佳  ") and len({columns(line) for line in compared}) == 1
+    layers = run("summary", "--model=LeNet", "--depth=1").out.splitlines()
+    assert layers[0].split() == ["层", "输出形状", "参数", "FLOPs"]
+    assert len({columns(line) for line in layers[:4]}) == 1 and layers[5].split()[0] == "参数"
+    layers = run("doctor", "a").out.splitlines()
+    assert layers[1].split() == ["层", "输出", "离散", "死亡", "梯度", "离散"] and columns(layers[1]) == columns(layers[2])
+
+
 def test_a_terminal_without_chinese_gets_english():
     code = "from utils.terminal import show; show('nothing is removed')"
     env = {"LANG": "zh_CN.UTF-8", "PYTHONIOENCODING": "ascii", "PATH": ""}

@@ -92,6 +92,11 @@ def test_each_template_finds_its_own_translation():
         ("no config 'dogcta'; did you mean 'dogcat'?", "没有配置 'dogcta'；是不是想写 'dogcat'？"),
         ("done: 5 steps, 1 epoch in 2.8 s", "完成：5 步，1 轮，用时 2.8 s"),
         ("files in checkpoints/a: best.pth, log.jsonl", "checkpoints/a 里的文件：best.pth, log.jsonl"),
+        ("a.png: the curves of a, b", "a.png：所画曲线：a, b"),
+        (
+            "1. product of matrices (aten::mm): 24%, 9 ms a step in 3 calls",
+            "1. 矩阵乘积 (aten::mm)：24%，每步 9 ms，3 次调用",
+        ),
     ],
 )
 def test_what_stands_in_a_message_is_translated_too(text, told):
@@ -197,7 +202,9 @@ def test_tables_have_chinese_heads_above_their_columns(run, language):
     assert layers[0].split() == ["层", "输出形状", "参数", "FLOPs"]
     assert len({columns(line) for line in layers[:4]}) == 1 and layers[5].split()[0] == "参数"
     layers = run("doctor", "a").out.splitlines()
-    assert layers[1].split() == ["层", "输出", "离散", "死亡", "梯度", "离散"] and columns(layers[1]) == columns(layers[2])
+    assert layers[1].split() == ["层", "输出", "离散", "死亡", "梯度", "离散"] and columns(layers[1]) == columns(
+        layers[2]
+    )
 
 
 def test_a_terminal_without_chinese_gets_english():

@@ -80,6 +80,8 @@ MADE = (
         )
     ),
     "a state that was saved and read back differs in nothing; its metrics by {0}",
+    "{0} % of {1} files in {2}",
+    "learning rate {0} first, {1} highest, {2}",
     "{0} (half of each network: train.freeze is not set); they and their statistics differ by {1} after {2} steps",
     "({0})",
     "input: [batch, {0}], pictures in [0, 1]; Normalize is inside of the file",

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from commands._cells import GAP, format_number, metrics_of, width
 from utils.runs.folder import RunFolder
 from utils.runs.study import Child, Group, Study
+from utils.terminal import head, in_language, padded
 from utils.words import count_of
 
 __all__ = ["APART", "leaderboard", "ordered"]
@@ -53,15 +54,11 @@ def _mean(study: Study, group: Group, metric: str) -> dict[str, str]:
     """Return the row of a setting; its spread is the standard deviation over seeds and folds."""
     found = study.spread(group)
     told = f"{format_number(found[0])} ± {format_number(found[1])}" if found else "-"
-    return {**group.keys, f"mean {metric}": told, "of": count_of(found[2] if found else 0, "run")}
+    return {**group.keys, f"mean {metric}": told, "of": in_language(count_of(found[2] if found else 0, "run"))}
 
 
 def _aligned(rows: Sequence[Mapping[str, str]]) -> list[str]:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = [dict(zip(names, names, strict=True)), *rows]
+    table = [{name: head(name) for name in names}, *rows]
     widths = {name: max(width(row.get(name, "-")) for row in table) for name in names}
-    return [GAP.join(_cell(row.get(name, "-"), widths[name]) for name in names).rstrip() for row in table]
-
-
-def _cell(text: str, room: int) -> str:
-    return text + (room - width(text)) * " "
+    return [GAP.join(padded(row.get(name, "-"), widths[name], left=True) for name in names).rstrip() for row in table]

@@ -13,7 +13,9 @@ from pathlib import Path
 from commands import found, told
 from configs import COMPONENTS
 from configs.comments import key_comments
+from configs.keys import schema_keys
 from configs.layers import config_files
+from utils.config.convert import describe
 from utils.terminal import show
 
 __all__ = ["CATALOGUE", "compiled", "messages", "page", "read"]
@@ -24,7 +26,6 @@ ROOMS = ("main.py", "commands", "configs", "data", "models", "trainer", "utils")
 # No words to a reader: scripts, cells and pages that are written, and the labels in pictures, which are English.
 SILENT = (
     "commands/_messages.py",
-    "commands/_reference.py",
     "data/looking/sheets.py",
     "trainer/deploy/drawn.py",
     "trainer/deploy/notebook.py",
@@ -46,6 +47,16 @@ MADE = (
     "a number",
     "text or null",
     "takes text",
+    "text (type)",
+    "text [{0}]",
+    "text; needed",
+    "text; needed, unless the data provides it",
+    "one of {0} or null or a list of numbers",
+    "| key | takes | default | meaning |",
+    "Tasks",
+    "Models",
+    "Datasets",
+    "Schedules",
     "{0}: expected text, got {1}",
     "{0} from {1} to {2}",
     "{0}: number, {1}",
@@ -59,9 +70,19 @@ MADE = (
     "{0}: finished{1} in {2} s",
     "{0}: finished",
     "{0}: failed",
-    "epoch (column)",
-    "time (column)",
-    "best (column)",
+    *(
+        f"{head} (column)"
+        for head in (
+            *("epoch", "time", "best", "run", "config", "task", "data", "model", "metric", "epochs", "steps", "state"),
+            *("mean {0}", "of", "layer", "output", "spread", "dead", "gradient", "output shape", "parameters"),
+            *("buffers", "gradients", "optimizer state", "activations kept for backward", "together"),
+            *("{0} {1}, best", "{0} {1}, last"),
+        )
+    ),
+    "a state that was saved and read back differs in nothing; its metrics by {0}",
+    "{0} % of {1} files in {2}",
+    "learning rate {0} first, {1} highest, {2}",
+    "{0} (half of each network: train.freeze is not set); they and their statistics differ by {1} after {2} steps",
     "({0})",
     "input: [batch, {0}], pictures in [0, 1]; Normalize is inside of the file",
     "--format= takes {0}",
@@ -132,13 +153,22 @@ def _of_help() -> Iterator[tuple[str, str]]:
         summary = first.partition(": ")[2].replace("\n", " ")
         yield from ((f"commands/{name}.py", text) for text in (summary[:1].upper() + summary[1:], *rest))
     yield from (("configs/schema.py", text) for text in key_comments().values())
+    yield from (("configs/schema.py", text) for kind in schema_keys().values() if _is_phrase(text := describe(kind)))
     for kind, registry in COMPONENTS.items():
-        yield from ((f"help of {kind}", text) for name in registry.names() if (text := registry.summary(name)))
+        for name in registry.names():
+            types = (describe(parameter.type) for parameter in registry.arguments(name).values())
+            texts = (registry.summary(name), *filter(_is_phrase, types))
+            yield from ((f"help of {kind}", text) for text in texts if text)
     for path in config_files().values():
         if path.is_absolute():
             lines = path.read_text(encoding="utf-8").split("\n")
             heading = itertools.takewhile(lambda line: line.startswith("#"), lines)
             yield from ((f"configs/{path.name}", line[1:].strip()) for line in heading if line[1:].strip())
+
+
+def _is_phrase(kind: str) -> bool:
+    """Return whether the words for a type are translated as a whole: not one word, which may be a name, and no list."""
+    return " " in kind and not kind.startswith("one of ")
 
 
 def _texts(node: ast.AST) -> Iterator[str]:

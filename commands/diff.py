@@ -11,6 +11,7 @@ import math
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from utils.runs.reading import (
     run_labels,
     without_copies,
 )
-from utils.terminal import show
+from utils.terminal import head, in_language, padded, show
 
 __all__ = ["run"]
 
@@ -111,13 +112,13 @@ def _measured(curves: Curves, better: Mapping[str, str]) -> dict[str, str]:
                 continue
             best = best_value(points.values(), "min" if name == "loss" else better.get(name))
             if best is not None:
-                found[f"{phase} {name}, best"] = _at(next(step for step in points if points[step] == best), best)
-            found[f"{phase} {name}, last"] = _at(max(points), points[max(points)])
+                found[head(f"{phase} {name}, best")] = _at(next(step for step in points if points[step] == best), best)
+            found[head(f"{phase} {name}, last")] = _at(max(points), points[max(points)])
     return found
 
 
 def _at(step: int, value: float) -> str:
-    return f"{format_number(value)} at step {step}"
+    return in_language(f"{format_number(value)} at step {step}")
 
 
 def _differing(left: dict[str, str], right: dict[str, str]) -> Rows:
@@ -146,10 +147,7 @@ def _wrapped(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     cells = []
     for text, most in zip(row, widths, strict=True):
         signs = most if text.isascii() else most // 2  # a Chinese character takes two places
-        cells.append(textwrap.wrap(text, signs, break_on_hyphens=False) or [""])
+        fits = width(text) <= most
+        cells.append([text] if fits else textwrap.wrap(text, signs, break_on_hyphens=False))
     lines = itertools.zip_longest(*cells, fillvalue="")
-    return [GAP.join(map(_padded, line, widths)).rstrip() for line in lines]
-
-
-def _padded(text: str, most: int) -> str:
-    return text + (most - width(text)) * " "
+    return [GAP.join(map(partial(padded, left=True), line, widths)).rstrip() for line in lines]

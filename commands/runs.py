@@ -29,7 +29,7 @@ from utils.errors import CheckpointError, ConfigError
 from utils.runs.folder import ROOT
 from utils.runs.reading import STATES, Run, read_run, run_folders
 from utils.runs.study import Study, find_study, is_study, read_study
-from utils.terminal import show
+from utils.terminal import head, padded, show
 from utils.words import count_of, shortened, suggest
 
 __all__ = ["columns", "metrics_of", "options_of", "run", "format_number", "width"]
@@ -167,7 +167,7 @@ def _names(one: Run, key: str) -> list[str]:
 def _table(runs: Sequence[Run]) -> list[str]:
     """Return lines that fit the terminal."""
     cells = list(map(_cells, runs))
-    rows = [dict(zip(cells[0], cells[0], strict=True)), *cells]
+    rows = [{name: head(name) for name in cells[0]}, *cells]
     if _room(_widths(rows)) < 0:
         rows = list(map(_joined, rows))
     for column in OPTIONAL:
@@ -184,7 +184,7 @@ def _table(runs: Sequence[Run]) -> list[str]:
 
 def _joined(row: Mapping[str, str]) -> dict[str, str]:
     """Return the row with metric and best as one column."""
-    pair = "best" if row["best"] == "best" else f"{row['metric']} {row['best']}".removeprefix("- ")
+    pair = row["best"] if row["metric"] == head("metric") else f"{row['metric']} {row['best']}".removeprefix("- ")
     return {name: pair if name == "best" else text for name, text in row.items() if name != "metric"}
 
 
@@ -231,9 +231,7 @@ def columns() -> int:
 
 
 def _cell(name: str, text: str, room: int) -> str:
-    text = _shortened(text, room, name in TWO_ENDED)
-    space = (room - width(text)) * " "
-    return space + text if name in NUMBERS else text + space
+    return padded(_shortened(text, room, name in TWO_ENDED), room, left=name not in NUMBERS)
 
 
 def _shortened(text: str, room: int, keep_end: bool) -> str:

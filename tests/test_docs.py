@@ -1,4 +1,4 @@
-"""The documents: both READMEs alike, links that lead somewhere, a current reference, commands that work as typed."""
+"""The documents: alike in both languages, links that lead somewhere, a current reference, commands that work."""
 
 import json
 import re
@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT
 from tiny_data import make_data
 
-from commands._reference import PAGE, reference
+from commands._reference import PAGES as REFERENCE
+from commands._reference import reference
 from configs import COMPONENTS
 
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
@@ -25,10 +26,15 @@ PROMISE = (
     "bit-exact on CPU, and on GPU with `deterministic: true`; otherwise exact in steps and data; "
     "given the same versions, thread count and world size"
 )
+PROMISED = (
+    "在 CPU 上逐位一致，在 GPU 上设置 `deterministic: true` 时也逐位一致；否则步数与数据完全一致；"
+    "前提是软件版本、线程数和进程数（world size）相同"
+)
 FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.M)
 INLINE = re.compile(r"`((?:python main\.py|torchrun) [^`]+)`")
 PLACEHOLDER = re.compile(r"\b(CONFIG|RUN|NAME|KEY|FILE|TOPIC|CHECKPOINT)\b")  # `help NAME` is a form, no command
 TABLE = re.compile(r"^\| [A-Z]-\d\d \|.*$", re.M)  # of the rows of the sources: tests/test_rows.py runs their commands
+GENERATED = re.compile(r"<!-- ([\w ]+): begin -->.*?<!-- \1: end -->", re.S)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)]+)\)")
 
 
@@ -60,48 +66,81 @@ def commands(page: Path) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def anchors(page: Path) -> set[str]:
+def anchors(words: str) -> list[str]:
     """What `#…` behind a link may be, as GitHub makes it of the headings."""
-    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text(page)), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", words), re.M)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
-# Both READMEs
+# Both languages
+
+
+def by_hand(page: Path) -> str:
+    """The page without the tables that a program writes, which stand in the English one alone."""
+    return GENERATED.sub("", text(page))
+
+
+def place(page: Path, target: str) -> tuple[str, int]:
+    """Where a link leads, in any language: the page's English name, and the number of the heading."""
+    path, _, anchor = target.partition("#")
+    other = (page.parent / path).resolve() if path else page
+    name = other.relative_to(ROOT).as_posix().replace(".zh-CN", "").replace("docs/zh/", "docs/")
+    return name, anchors(by_hand(other)).index(anchor) if anchor else 0
+
+
+def links(page: Path) -> list[tuple[str, str | tuple[str, int]]]:
+    """The links and pictures of a page; those to itself in the other language are left out."""
+    found = [(mark, target) for mark, _, target in LINK.findall(FENCE.sub("", by_hand(page)))]
+    twin = ENGLISH.name if page in (ENGLISH, CHINESE) else page.name
+    others = [(mark, target) for mark, target in found if not re.match(rf"(\.\./|zh/|)({twin}|{CHINESE.name})", target)]
+    return [(mark, target if target.startswith("http") else place(page, target)) for mark, target in others]
+
+
+def bare(kind: str, body: str) -> str:
+    """A block without comments, which may be translated; a program's output in Chinese is nothing to compare."""
+    if kind == "text":
+        return "" if re.search(r"[\u4e00-\u9fff]", body) else body
+    return re.sub(r"(^|[ \t]+)#.*", "", body, flags=re.M) if kind in ("sh", "yaml") else body
 
 
 def shape(page: Path) -> dict[str, list]:
-    """What the two must have in common."""
-    plain = FENCE.sub("", text(page))
+    """What a page and its translation have in common."""
+    plain = FENCE.sub("", by_hand(page))
+    rows = [line for line in plain.splitlines() if line.startswith("|")]
     return {
         "commands": commands(page),
-        "files": list(files(page).items()),
-        "output": [body for info, body in blocks(page) if info == "text"],
+        "blocks": [(info, bare(info.partition(" ")[0], body)) for info, body in blocks(page)],
         "headings": re.findall(r"^#+(?= )", plain, re.M),
-        "links": [
-            (mark, target.replace(".zh-CN", "").replace("docs/zh/", "docs/")) for mark, _, target in LINK.findall(plain)
-        ],
-        "cells": [line.count("|") for line in plain.splitlines() if line.startswith("|")],
-        "figures": [re.findall(r"\d[\d,.]*\d", line) for line in plain.splitlines() if line.startswith("|")],
+        "links": sorted(map(str, links(page))),
+        "cells": [line.count("|") for line in rows],
+        "figures": [sorted({*re.findall(r"\d[\d,.]*\d", line)}) for line in rows],
     }
 
 
-@pytest.mark.parametrize("what", ["commands", "files", "output", "headings", "links", "cells"])
-def test_both_readmes_show_the_same(what):
-    assert shape(ENGLISH)[what] == shape(CHINESE)[what]
+PAIRS = [(ENGLISH, CHINESE), *((ROOT / "docs" / page.name, page) for page in TRANSLATED)]
 
 
-def test_both_readmes_tell_the_same_figures():
-    english, chinese = shape(ENGLISH)["figures"], shape(CHINESE)["figures"]
-    assert [sorted(set(row)) for row in english] == [sorted(set(row)) for row in chinese]
+@pytest.mark.parametrize(("english", "chinese"), PAIRS, ids=[english.name for english, _ in PAIRS])
+def test_a_page_says_the_same_in_both_languages(english, chinese):
+    ours, theirs = shape(english), shape(chinese)
+    for output, translated in zip(ours["blocks"], theirs["blocks"], strict=True):
+        assert output == translated or translated == ("text", "")
+    for what in ("commands", "headings", "links", "cells", "figures"):
+        assert ours[what] == theirs[what], what
 
 
-@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
-def test_a_translated_page_is_that_of_the_english_one(page):
-    """The same commands and headings, and a table with as many rows, or one more, about the language."""
-    english, chinese = shape(ROOT / "docs" / page.name), shape(page)
-    assert english["commands"] == chinese["commands"] and english["headings"] == chinese["headings"]
-    if page.name != "kaggle.md":  # whose table of figures is written by a program, and stands in one place
-        assert {*english["cells"]} == {*chinese["cells"]} and len(english["cells"]) == len(chinese["cells"])
+def test_chinese_pages_link_chinese_pages():
+    """Of the English ones only their own is linked, at the top and for its tables, and what has no translation."""
+    for english, page in PAIRS:
+        others = {(page.parent / target.partition("#")[0]).resolve() for _, _, target in LINK.findall(text(page))}
+        assert {*PAGES} & others <= {english, ROOT / "CONTRIBUTING.md"}, page
+
+
+def test_each_page_is_there_in_both_languages_and_names_the_other():
+    assert [page.name for page in TRANSLATED] == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    for english, chinese in PAIRS[1:]:
+        assert f"\n\n[中文](zh/{chinese.name})\n" in text(english), english
+        assert f"\n\n[English](../{english.name})\n" in text(chinese), chinese
 
 
 # What is written
@@ -114,16 +153,19 @@ def test_links_lead_somewhere(page):
             path, _, anchor = target.partition("#")
             other = (page.parent / path).resolve() if path else page
             assert other.exists(), f"{page.name}: {target}"
-            assert not anchor or anchor in anchors(other), f"{page.name}: no heading for {target}"
+            assert not anchor or anchor in anchors(text(other)), f"{page.name}: no heading for {target}"
 
 
-def test_the_config_reference_is_current():
-    assert text(PAGE) == reference(), "write it again: python -m commands._reference"
+@pytest.mark.parametrize("language", REFERENCE)
+def test_the_config_reference_is_current(language):
+    assert text(REFERENCE[language]) == reference(language), "write it again: python -m commands._reference"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reliability.md", "docs/design.md"])
 def test_the_promise_is_in_the_same_words_everywhere(page):
     assert PROMISE.lower() in " ".join(text(ROOT / page).split()).lower()
+    chinese = CHINESE if page == ENGLISH.name else ROOT / page.replace("docs/", "docs/zh/")
+    assert "".join(PROMISED.split()) in "".join(text(chinese).split())
 
 
 def test_the_features_page_counts_right():

@@ -92,6 +92,11 @@ def test_each_template_finds_its_own_translation():
         ("no config 'dogcta'; did you mean 'dogcat'?", "没有配置 'dogcta'；是不是想写 'dogcat'？"),
         ("done: 5 steps, 1 epoch in 2.8 s", "完成：5 步，1 轮，用时 2.8 s"),
         ("files in checkpoints/a: best.pth, log.jsonl", "checkpoints/a 里的文件：best.pth, log.jsonl"),
+        ("a.png: the curves of a, b", "a.png：所画曲线：a, b"),
+        (
+            "1. product of matrices (aten::mm): 24%, 9 ms a step in 3 calls",
+            "1. 矩阵乘积 (aten::mm)：24%，每步 9 ms，3 次调用",
+        ),
     ],
 )
 def test_what_stands_in_a_message_is_translated_too(text, told):
@@ -182,6 +187,24 @@ def test_a_training_speaks_chinese_and_its_journal_does_not(run, language, tmp_p
         assert not file.exists() or not CHINESE.search(file.read_text(encoding="utf-8")), name
     language(LANG="zh_CN.UTF-8")
     assert not CHINESE.search(run("train", "--resume=checkpoints/a", "--max-steps=3", "--json").out)
+
+
+def test_tables_have_chinese_heads_above_their_columns(run, language):
+    language(LANG="zh_CN.UTF-8")
+    for name, rate in (("a", "0.01"), ("b", "0.02")):
+        run("train", "--model=MLP", "--train.max_steps=2", f"--lr={rate}", f"--run={name}", *PLAIN)
+    heads, *rows = run("runs").out.splitlines()
+    assert heads.split() == ["运行", "配置", "任务", "数据", "模型", "指标", "最佳", "轮数", "步数", "用时", "状态"]
+    assert {columns(row[: row.index("Digits")]) for row in rows} == {columns(heads[: heads.index("数据")])}
+    compared = [line for line in run("diff", "a", "b").out.splitlines() if "第 2 步" in line]
+    assert compared[0].startswith("val top5，最佳  ") and len({columns(line) for line in compared}) == 1
+    layers = run("summary", "--model=LeNet", "--depth=1").out.splitlines()
+    assert layers[0].split() == ["层", "输出形状", "参数", "FLOPs"]
+    assert len({columns(line) for line in layers[:4]}) == 1 and layers[5].split()[0] == "参数"
+    layers = run("doctor", "a").out.splitlines()
+    assert layers[1].split() == ["层", "输出", "离散", "死亡", "梯度", "离散"] and columns(layers[1]) == columns(
+        layers[2]
+    )
 
 
 def test_a_terminal_without_chinese_gets_english():

@@ -5,7 +5,7 @@ import sys
 
 from utils.language.choice import is_chinese
 
-__all__ = ["columns", "escape_unprintable", "filled", "in_language", "padded", "printable", "show"]
+__all__ = ["columns", "escape_unprintable", "filled", "head", "in_language", "padded", "printable", "show"]
 
 KEPT = "\n\t"
 # control characters, those that turn the direction of writing, and halves of characters
@@ -56,9 +56,15 @@ def filled(text: str, width: int, first: str = "", others: str = "", whole: bool
     return wrapped(translated(text), width, first, others, columns)
 
 
-def padded(text: str, width: int) -> str:
-    """Return a text at the right of `width` columns; a Chinese character takes two of them."""
-    return " " * (width - columns(text)) + text
+def head(name: str) -> str:
+    """Return the head of a column in the language of the terminal; the catalogue marks it, as a word may be a name."""
+    return in_language(f"{name} (column)").removesuffix(" (column)")
+
+
+def padded(text: str, width: int, left: bool = False) -> str:
+    """Return a text at the right, or left, of `width` columns; a Chinese character takes two of them."""
+    space = " " * (width - columns(text))
+    return text + space if left else space + text
 
 
 def columns(text: str) -> int:

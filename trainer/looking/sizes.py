@@ -13,6 +13,7 @@ from trainer.messages import explain_torch_errors
 from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from utils.device import CPU
 from utils.errors import ConfigError, DataError
+from utils.terminal import head, in_language, padded
 
 __all__ = ["summary_of", "tell"]
 
@@ -60,15 +61,15 @@ def _made(cfg: Config, size: tuple[int, ...], say: Say) -> Summary:
 def tell(summary: Summary, depth: int) -> Iterator[str]:
     """Yield the lines of the table."""
     for role, lines in summary.networks.items():
-        yield f"{'layer':<{NAME}} {'output shape':<{SHAPE}} {'parameters':>12} {'FLOPs':>8}"
+        names = padded(head("layer"), NAME, left=True), padded(head("output shape"), SHAPE, left=True)
+        yield " ".join([*names, padded(head("parameters"), 12), f"{'FLOPs':>8}"])
         for line in lines:
             if 0 < line.depth <= depth:
                 yield _row(line, "  " * (line.depth - 1) + _last(line))
         yield _row(lines[0], f"{role} ({lines[0].kind})")
         yield ""
-    for name, number in summary.memory.items():
-        yield f"{name + ' (MB)':<36} {number / 1e6:>12,.2f}"
-    yield f"{'together (MB)':<36} {sum(summary.memory.values()) / 1e6:>12,.2f}"
+    for name, number in {**summary.memory, "together": sum(summary.memory.values())}.items():
+        yield f"{padded(f'{head(name)} (MB)', NAME, left=True)} {number / 1e6:>12,.2f}"
     yield f"batch size {summary.batch}; FLOPs are those of the forward pass of one sample, and a"
     flops = sum(lines[0].flops for lines in summary.networks.values()) / summary.batch
     yield f"multiplication with its addition counts as two: {_short(flops / 2)} multiply-adds"
@@ -80,8 +81,8 @@ def _last(line: Line) -> str:
 
 def _row(line: Line, name: str) -> str:
     """Return a layer's line, with its FLOPs for one sample."""
-    shape = "not called" if line.shape is None else " x ".join(map(str, line.shape))
-    left = f"{shortened_name(name, NAME):<{NAME}} {shape:<{SHAPE}} {line.parameters:>12,}"
+    shape = in_language("not called") if line.shape is None else " x ".join(map(str, line.shape))
+    left = f"{shortened_name(name, NAME):<{NAME}} {padded(shape, SHAPE, left=True)} {line.parameters:>12,}"
     return f"{left} {_short(line.flops / max(1, line.samples)):>8}" if line.shape is not None else left
 
 

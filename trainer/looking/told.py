@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator
 
 from trainer.looking.doctor import Diagnosis
-from utils.terminal import show
+from utils.terminal import head, padded, show
 from utils.words import count_of
 
 __all__ = ["shortened_name", "table_of", "tell"]
 
 WIDTH = 30  # columns of a name
+HEADS = (("output", 9), ("spread", 8), ("dead", 5), ("gradient", 10), ("spread", 8))  # and their columns
 
 
 def tell(diagnosis: Diagnosis) -> None:
@@ -34,7 +35,7 @@ def tell(diagnosis: Diagnosis) -> None:
 def table_of(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield the lines of the table: a line for each layer, with its first parameter; others stand below it."""
     assert diagnosis.vitals is not None, "the caller has looked"
-    yield f"{'layer':<{WIDTH}} {'output':>9} {'spread':>8} {'dead':>5} {'gradient':>10} {'spread':>8}"
+    yield " ".join([padded(head("layer"), WIDTH, left=True), *(padded(head(name), width) for name, width in HEADS)])
     gradients = dict(diagnosis.vitals.gradients)
     for layer in diagnosis.vitals.in_order():
         dead = "" if layer.dead is None else f"{layer.dead:.0%}"

@@ -182,8 +182,9 @@ class Translator:
             while at > 0:
                 left, right = text[:at], text[at + len(joint) :]
                 first, second = self._told(left), self._told(right)
+                numbered = joint == ". " and left.isdigit()  # 1. in a list
                 changed = joint == " or " or first[0] != left or second[0] != right
-                joined = theirs if changed else joint
+                joined = theirs if changed and not numbered else joint
                 yield _met(first[0], joined, second[0]), first[1] + second[1]
                 at = text.rfind(joint, 0, at)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from utils.terminal import columns, in_language, padded
+from utils.terminal import columns, head, padded
 
 __all__ = []
 
@@ -108,15 +108,15 @@ class Table:
         """Return the head (empty if the last one is still valid) and the row, with the columns that fit."""
         if self.shown and row.keys() <= {*self.shown}:  # a row with less to tell stays under the same head
             row = {name: row.get(name, "") for name in self.shown}
-        heads = {name: in_language(f"{name} (column)").removesuffix(" (column)") for name in row}
+        heads = {name: head(name) for name in row}
         least = {name: COLUMN if name != "best" else 0 for name in row}
         widths = {name: max(columns(heads[name]), len(text), least[name]) for name, text in row.items()}
         names = list(row)
         while sum(widths[name] + 2 for name in names) - 2 >= width and (spare := _spare(names)):
             names.remove(spare)
-        head = "" if names == self.shown else "  ".join(padded(heads[name], widths[name]) for name in names)
+        above = "" if names == self.shown else "  ".join(padded(heads[name], widths[name]) for name in names)
         self.shown = names
-        return head, "  ".join(f"{row[name]:>{widths[name]}}" for name in names).rstrip()
+        return above, "  ".join(f"{row[name]:>{widths[name]}}" for name in names).rstrip()
 
 
 def _spare(names: Sequence[str]) -> str:

@@ -27,8 +27,8 @@ from typing import Any
 
 from commands._arguments import one_word, split
 from configs import Config, load
-from trainer.checkpointing.compare import difference, state_difference
-from trainer.checkpointing.store import LAST, read_one
+from trainer.checkpointing.compare import difference, read_one, state_difference
+from trainer.checkpointing.store import LAST
 from trainer.run.recorder import data_paths
 from utils.config.cli import Flag
 from utils.config.places import OWN_FOLDER

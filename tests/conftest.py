@@ -122,7 +122,7 @@ def state(run_name: str, file: str = "last.pth", folder: Path = Path()) -> dict:
 
     path = folder / "checkpoints" / run_name / file
     if file == "last.pth" and path.with_suffix("").is_dir():
-        from trainer.checkpointing.store import read_one
+        from trainer.checkpointing.compare import read_one
 
         return read_one(path.parent)
     return torch.load(path, weights_only=True)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.checkpointing.store import LAST, read_one
+from trainer.checkpointing.store import LAST, read_newest
 from utils.sinks.journal import Journal
 
-__all__ = ["difference", "state_difference"]
+__all__ = ["difference", "read_one", "state_difference"]
 
 # The parts of a checkpoint in words; of several differences, the first in this order is reported first.
 PARTS = {
@@ -34,6 +34,11 @@ def difference(whole: Path, other: Path, file: str = LAST) -> str:
     """
     rows = _first_row(_rows(whole), _rows(other))
     return "; ".join(filter(None, [rows, state_difference(read_one(whole, file), read_one(other, file))]))
+
+
+def read_one(run: Path, name: str = LAST) -> dict[str, Any]:
+    """Return the state of a run's checkpoint of this name. Raises CheckpointError when it cannot be read."""
+    return read_newest(run, (name,))[0]
 
 
 def state_difference(one: dict[str, Any], two: dict[str, Any], without: Sequence[str] = TIMES) -> str:

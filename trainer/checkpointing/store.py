@@ -21,7 +21,7 @@ from utils.errors import CheckpointError, StorageError
 from utils.files import TEMPORARY, fsync, open_regular, storage_error, write_durably
 from utils.runs.saves import LAST_FOLDER, NEWEST, PREVIOUS_FOLDER, in_parts
 
-__all__ = ["Store", "read", "read_newest", "read_one"]
+__all__ = ["Store", "read", "read_newest"]
 
 FORMAT = 1
 LAST, PREVIOUS, BEST, RESCUE = "last.pth", "previous.pth", "best.pth", "rescue.pth"
@@ -246,11 +246,6 @@ def read_newest(place: Path, names: Iterable[str] = (LAST, PREVIOUS)) -> tuple[d
         except CheckpointError as error:
             rejected.append(str(error))
     raise CheckpointError(f"{place}: no usable checkpoint ({'; '.join(rejected)})")
-
-
-def read_one(run: Path, name: str = LAST) -> dict[str, Any]:
-    """Return the state of a run's checkpoint of this name. Raises CheckpointError when it cannot be read."""
-    return read_newest(run, (name,))[0]
 
 
 def _there(place: Path, names: Iterable[str]) -> Iterator[Path]:

@@ -30,6 +30,7 @@ STYLE += ["--train.max_steps=null"]
 ROLES = [f"--optim.{role}=SGD" for role in ("generator", "discriminator")]
 FACES = [*ROLES, "--optim.generator.lr=0.01", "--optim.discriminator.lr=0.01", "--model.discriminator.ndf=4"]
 FACES += ["--model.generator.ngf=4", "--model.generator.nz=8"]
+SLOW_FACES = [flag.replace("lr=0.01", "lr=1e-4") for flag in FACES]
 TABLE = [*SGD, "--lr=0.01", "--model.dropout=0", "--batch-size=7"]
 CAPTIONS = ["--optim.decoder=SGD", "--optim.decoder.lr=0.1", "--schedule.decoder=Constant", "--weights=none"]
 CAPTIONS += ["--model.encoder.variant=resnet18", "--model.decoder.feature_size=512", "--model.decoder.dropout=0"]
@@ -86,9 +87,9 @@ for digits in ("balanced", "sum", "weighted"):
     CASES[digits] += ["--data.fraction=0.2"]
 CASES["weighted"] += ["--batch-size=22"]
 NORMED = {  # with BatchNorm, or drawn numbers
-    "default": ["--optim=SGD", "--schedule=null", NORM, "--lr=1e-3", "--data.fraction=0.05", "--batch-size=36"],
+    "default": ["--optim=SGD", "--schedule=null", NORM, "--lr=1e-5", "--data.fraction=0.05", "--batch-size=36"],
     "unet": ["unet", *SGD, NORM, "--lr=0.01", *resized(64, 64), "--model.width=2", "--batch-size=5"],
-    "anime_gan": ["anime_gan", *FACES, NORM, "--batch-size=8"],
+    "anime_gan": ["anime_gan", *SLOW_FACES, NORM, "--batch-size=8"],
     "wgan_gp": ["mnist_gan", *FACES, NORM, "--schedule=null", "--batch-size=15", "--task.loss=wgan-gp"],
     "mnist_gan": ["mnist_gan", *FACES, NORM, "--schedule=null", "--batch-size=15"],
 }

@@ -119,4 +119,4 @@ def test_on_shakespeare_it_is_near_nanogpt_on_a_cpu(run):
     given = run("train", str(ROOT / "configs" / "shakespeare.yaml"), "--run=a", root, *PLAIN)
     assert given.code == 0, given.err
     last = rows("a", phase="val")[-1]
-    assert last["step"] == 2000 and last["loss"] <= 1.92 and math.isclose(math.exp(last["loss"]), last["perplexity"])
+    assert last["step"] == 2000 and last["loss"] <= 1.88 and math.isclose(math.exp(last["loss"]), last["perplexity"])

@@ -29,6 +29,7 @@ ARGUMENTS = {
     "Siamese": {"encoder": Component("MLP", {"num_classes": 2, "in_features": 4})},
     "SqueezeNet": {"num_classes": 2},
     "TransformerNet": {"width": 4, "blocks": 1},
+    "TransformerPoet": {"vocabulary_size": 9, "length": 8, "width": 8, "layers": 1, "heads": 2},
     "TwoLayerNet": {"in_features": 3, "out_features": 2, "hidden": 4},
     "UNet": {"num_classes": 2, "width": 2},
     "VGG16Taps": {"weights": "none"},

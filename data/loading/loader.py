@@ -228,14 +228,11 @@ class Loader:
                 count, ahead = (1, 1) if careful else (cfg.num_workers, 2)
                 self._workers = Workers(self.samples, count, ahead, cfg.worker_timeout, pin)
             return self._workers.batches(wanted)
-        read = self._read_pinned if pin else self.samples.__getitems__
+        read = (lambda keys: pin_memory(self.samples.__getitems__(keys))) if pin else self.samples.__getitems__
         if not cfg.num_workers:
             return map(read, wanted)
         self._threads = self._threads or Threads(cfg.num_workers, cfg.worker_timeout)
         return self._threads.batches(read, wanted)
-
-    def _read_pinned(self, keys: Keys) -> Any:
-        return pin_memory(self.samples.__getitems__(keys))
 
     def _replace(self, error: Exception, lost: int, awaited: list[int]) -> None:
         """End the processes; new ones continue at the same batch and give the same batches.
@@ -285,13 +282,10 @@ class Loader:
 
 def _too_many(batch: int, least: int) -> str:
     """Return in words that a batch has too few samples for the processes."""
-    why = f", and BatchNorm learns from {least} or more in each" if least > 1 else ""
-    fit = max(1, batch // least)
+    fit, why = max(1, batch // least), f", and BatchNorm learns from {least} or more in each" if least > 1 else ""
+    few = f"data.batch_size: {batch} samples a step are too few for {dist.world_size()} processes{why}"
     processes = f"at most {fit} processes" if fit > 1 else "one process"
-    return (
-        f"data.batch_size: {batch} samples a step are too few for {dist.world_size()} processes{why}; "
-        f"start {processes}, or take a larger --batch-size"
-    )
+    return f"{few}; start {processes}, or take a larger --batch-size"
 
 
 def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:

@@ -1,4 +1,4 @@
-"""What each process has of its own in a step, so that it is not one process's with the same batch."""
+"""The parts of a step that each process has of its own, so that it is not one process's with the same batch."""
 
 from torch import nn
 

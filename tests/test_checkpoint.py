@@ -286,7 +286,7 @@ def test_stopped_before_it_began_a_run_leaves_its_name_free(run, tmp_path, monke
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainer.run.session.run_in_folder", interrupted)
+    monkeypatch.setattr("trainer.run.session.run_fitting", interrupted)
     assert run("train", "--run=a", *TOY).code == 130
     assert not (tmp_path / "checkpoints/a").exists()
 

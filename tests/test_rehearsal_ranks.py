@@ -54,9 +54,11 @@ def test_a_fault_that_one_rank_alone_meets_is_told_by_it(tmp_path):
     assert given.returncode != 0 and "data/mine.py:" in given.stderr and "IndexError" in given.stderr, given
 
 
-def test_divided_networks_say_that_they_are_not_rehearsed(tmp_path):
-    flags = ["--model=MLP", "--train.shard=full", *FLAGS]
-    given = torchrun(tmp_path, "train", "run=a", "--train.rehearse=only", *flags)
-    assert given.returncode != 0 and given.stderr.count("cannot be copied; rehearse in one process") == 1, given
-    given = torchrun(tmp_path, "train", "run=b", "--train.rehearse=true", *flags)
-    assert given.returncode == 0 and given.stdout.count("the run begins without a rehearsal") == 1, given
+def test_divided_networks_say_that_they_are_not_rehearsed(start):
+    flags = ["--model=MLP", "--train.shard=full", "--train.processes=2", *FLAGS]
+    only = start("train", "--run=a", "--train.rehearse=only", *flags)
+    out, told = only.communicate(timeout=240)
+    assert only.returncode == 2 and told.count("cannot be copied; rehearse in one process") == 1, (out, told)
+    wanted = start("train", "--run=b", "--train.rehearse=true", *flags)
+    out, told = wanted.communicate(timeout=240)
+    assert wanted.returncode == 0 and out.count("the run begins without a rehearsal") == 1, (out, told)

@@ -153,22 +153,7 @@ def remove_first() -> None:
     sharded.name_newest = lambda run: folders.remove(run / "last", run / "previous", run / "last.new")
 
 
-def named_early() -> None:
-    """The folder has its name once the first process has written its part, whatever the other ones have."""
-    from trainer.checkpointing import folders, sharded
-
-    own = sharded._Save._write_parts
-
-    def write(self) -> None:
-        if self.saver.first:
-            folders.publish(self.saver.place, {"rest.pth": "", ".metadata": ""})
-            os.replace(self.saver.place / "last", self.written)
-        own(self)
-
-    sharded._Save._write_parts = write
-
-
-BROKEN = {"written in place": in_place, "old ones removed first": remove_first, "named before it is whole": named_early}
+BROKEN = {"written in place": in_place, "old ones removed first": remove_first}
 
 FAMILY = Family(
     "parts",

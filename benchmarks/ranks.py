@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from itertools import repeat
 from typing import Any
 
@@ -174,14 +174,15 @@ class Messages:
     def watch(self, plain: Any) -> Any:
         """Return what wraps a network as before, and notes the times of its messages."""
 
+        @wraps(plain)
         def wrap(net: Any, **options: Any) -> Any:
             wrapped = plain(net, **options)
-            wrapped.register_comm_hook(None, self._hook)
+            wrapped.register_comm_hook(None, lambda state, bucket: self._reduce(bucket))
             return wrapped
 
         return wrap if os.environ.get("WORLD_SIZE", "1") != "1" else plain
 
-    def _hook(self, state: object, bucket: Any) -> Any:
+    def _reduce(self, bucket: Any) -> Any:
         import torch.distributed as dist
 
         full, last = time.perf_counter(), bucket.is_last()

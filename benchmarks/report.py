@@ -12,7 +12,7 @@ from benchmarks.rows import Row
 __all__ = ["BEGIN", "END", "kept_rows", "write_json", "write_table"]
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-GPU_BEGIN, GPU_END = "<!-- benchmarks on a GPU: begin -->", "<!-- benchmarks on a GPU: end -->"
+ALONE = {"gpu": "on a GPU", "ranks": "of several processes"}  # groups that have a table of their own, measured alone
 HEAD = "| What; beside what | ours | theirs | unit | ours / theirs (min to max) | on the wall | n |"
 LINE = "|---|---:|---:|---|---|---:|---:|"
 
@@ -33,11 +33,13 @@ def write_json(path: Path, machine: Mapping[str, str], quick: bool, rows: Sequen
 
 
 def write_table(path: Path, machine: Mapping[str, str], quick: bool, rows: Sequence[Row]) -> None:
-    """Put the table between its two marks, those of the group gpu alone between others; the text around it stays.
+    """Put the table between its two marks, that of some groups alone between others; the text around it stays.
 
     A file that is not there is made. Raises ValueError when the marks are not there.
     """
-    first, last = (GPU_BEGIN, GPU_END) if {row.group for row in rows} == {"gpu"} else (BEGIN, END)
+    first, last = BEGIN, END
+    if len(groups := {row.group for row in rows}) == 1 and (words := ALONE.get(*groups)):
+        first, last = (mark.replace("benchmarks", f"benchmarks {words}") for mark in (BEGIN, END))
     text = path.read_text(encoding="utf-8") if path.exists() else f"{first}\n{last}\n"
     before, begin, rest = text.partition(first)
     _, end, after = rest.partition(last)

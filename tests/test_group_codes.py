@@ -61,7 +61,7 @@ def group(folder: Path, *arguments: str, command: str = "train", program: Path =
     """Run a command in two processes; its code, and what it says."""
     process = subprocess.run(
         [sys.executable, str(program), command, *arguments, "--train.processes=2"],
-        cwd=folder, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
+        cwd=folder, capture_output=True, text=True, timeout=400, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
     )  # fmt: skip
     return process.returncode, process.stdout, process.stderr
 
@@ -199,7 +199,7 @@ def test_tasks_of_slurm_find_one_another(tmp_path, step):
         both = [
             scheduled(tmp_path, rank, *RUN, **job, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)) for rank in (0, 1)
         ]
-        given = [process.communicate(timeout=120) for process in both]
+        given = [process.communicate(timeout=300) for process in both]
         assert [process.returncode for process in both] == [0, 0], given
         assert given[0][0].count("done:") == (1 if steps == 20 else 0) and given[1] == ("", "")
         assert steps == 20 or "is finished" in given[0][0]
@@ -245,11 +245,11 @@ def test_a_fold_trains_in_two_processes(tmp_path):
 def test_a_study_that_is_stopped_stops_the_processes_of_its_children(start, tmp_path):
     process = start("sweep", "--lr=0.1,0.01", "--run=s", "--train.processes=2", *ENDLESS)
     journal = tmp_path / "checkpoints/s"
-    end = time.monotonic() + 90
+    end = time.monotonic() + 200
     while not list(journal.glob("*/log.jsonl")) and time.monotonic() < end and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 143 and "Traceback" not in out + err, (out, err)
     assert not left_in(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 
 from configs import COMPONENTS
 from data.loading.loader import Loader
@@ -27,14 +28,14 @@ def val(checkpoint: str, flags: Sequence[Flag]) -> None:
     task = with_views(task, cfg, trained.meta)
     with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
         numbers, _ = evaluate(task, loader, cfg, device)
-    dist.on_main(_tell, f"{trained.source}: {loader.size} samples", loader, numbers)
+    dist.on_main(_tell, trained.source, loader, numbers)
     dist.stop()
 
 
-def _tell(found: str, loader: Loader, numbers: Mapping[str, float]) -> None:
+def _tell(checkpoint: Path, loader: Loader, numbers: Mapping[str, float]) -> None:
     """Print the metrics, below the split that they are of."""
     source = facts_of(loader.dataset).source
-    show(f"{found}{f', {source}' if source else ''}")
+    show(f"{checkpoint}: {loader.size} samples{f', {source}' if source else ''}")
     if told := loader.bad.summary():
         show(told)
     for name, value in numbers.items():

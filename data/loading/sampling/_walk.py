@@ -32,7 +32,7 @@ class Walk:
         self.size, self.seed = size, mix(seed, epoch)
         self.rows = math.isqrt(max(0, size - 1)) + 1  # the root, rounded up
         self.columns = max(1, -(-size // self.rows))
-        assert self.rows <= 1 << 32, "a product of a hash's half and a number of rows has 64 bits"
+        assert self.rows <= 1 << 32  # the product of a hash's half and a number of rows has 64 bits
         self.keys = [np.uint64(mix(seed, epoch, -1, number)) for number in range(ROUNDS)]
         self.block: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
@@ -42,7 +42,7 @@ class Walk:
     def __getitem__(self, part: slice) -> Tensor:
         """Return the numbers at the positions of an unbroken part, int64."""
         start, stop, step = part.indices(self.size)
-        assert step == 1, "an unbroken part"
+        assert step == 1
         blocks = range(start // BLOCK, max(start // BLOCK + 1, -(-stop // BLOCK)))
         found = [
             self._block(number)[max(0, start - number * BLOCK) : max(0, stop - number * BLOCK)] for number in blocks

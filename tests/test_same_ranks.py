@@ -124,5 +124,5 @@ def test_predictions_are_those_of_one_process(folder, name):
 
 @pytest.mark.parametrize("name", ["skipped", "replaced"])
 def test_the_same_pictures_are_listed_as_broken(folder, name):
-    one, two = (sorted((folder / f"checkpoints/{name}-{w}/bad_samples.csv").read_text().split()) for w in (1, 2))
+    one, two = (sorted((folder / f"checkpoints/{name}-{w}/bad_samples.csv").read_text().splitlines()) for w in (1, 2))
     assert one == two and len(one) == 1 + 4

@@ -125,11 +125,10 @@ class Loader:
     def weights(self, number: int, samples: int) -> tuple[float, float | None]:
         """Return how much a batch counts: this rank's samples over a full share, and the mean of that over ranks.
 
-        Where bad samples are left out, a rank does not know the other ranks' samples: the second is None.
+        The second is None where bad samples are left out, of which a rank does not know the others'.
         """
-        whole = self.taken(number + 1) - self.taken(number)
-        left_out = self.training and self.bad.action == "skip"
-        return samples * dist.world_size() / self.batch_size, None if left_out else whole / self.batch_size
+        own, whole = samples * dist.world_size() / self.batch_size, self.taken(number + 1) - self.taken(number)
+        return own, None if self.training and self.bad.action == "skip" else whole / self.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[int], Any]]:
         """Yield (indices, batch) from batch `start` on, the batch on the device.

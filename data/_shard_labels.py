@@ -123,7 +123,7 @@ def _keys(shards: Sequence[Index]) -> str:
     for shard in shards:
         for file in shard.files(["json"]).tolist()[:1]:
             try:
-                return f"it has {', '.join(list(json.loads(shard.read(file)))[:12])}"
+                return f"the first one holds {', '.join(list(json.loads(shard.read(file)))[:12])}"
             except (ValueError, TypeError):
                 break
     return "none could be read"

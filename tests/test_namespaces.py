@@ -106,7 +106,8 @@ def start_both(nodes: Sequence[Node], kind: str, steps: int) -> None:
 def options(nodes: Sequence[Node], node: Node, kind: str) -> list[str]:
     place = nodes[0].address
     if kind == "static":
-        return ["--nnodes=2", f"--node-rank={node.number}", f"--master-addr={place}", f"--master-port={PORT}"]
+        there = ["--rdzv-id=job", f"--master-addr={place}", f"--master-port={PORT}"]  # without an id none goes on
+        return ["--nnodes=2", f"--node-rank={node.number}", *there]
     host = f"is_host={int(node.number == 0)}"  # in a namespace torchrun cannot tell whether it is the host
     how = ["--rdzv-backend=c10d", "--rdzv-id=job", f"--rdzv-endpoint={place}:{PORT}", f"--rdzv-conf={host},{ELASTIC}"]
     return ["--nnodes=1:2" if kind == "elastic" else "--nnodes=2", *how]

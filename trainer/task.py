@@ -69,7 +69,7 @@ class Task(nn.Module, ABC):
         return {}
 
     def own_of_processes(self) -> Sequence[str]:
-        """Name what each of several processes has of its own in a step, such as noise; dropout is known."""
+        """Name the numbers that each of several processes draws in a step, such as noise; dropout is known."""
         return ()
 
     def meters(self) -> dict[str, "Meter"]:

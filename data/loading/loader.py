@@ -282,9 +282,11 @@ class Loader:
 def _too_many(batch: int, least: int) -> str:
     """Return in words that a batch has too few samples for the processes."""
     fit, why = max(1, batch // least), f", and BatchNorm learns from {least} or more in each" if least > 1 else ""
-    few = f"data.batch_size: {batch} samples a step are too few for {dist.world_size()} processes{why}"
     processes = f"at most {fit} processes" if fit > 1 else "one process"
-    return f"{few}; start {processes}, or take a larger --batch-size"
+    return (
+        f"data.batch_size: {batch} samples a step are too few for {dist.world_size()} processes{why}; start "
+        f"{processes}, or take a larger --batch-size"
+    )
 
 
 def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:

@@ -1,4 +1,4 @@
-"""The parts of a step that each process has of its own, so that it is not one process's with the same batch."""
+"""Numbers that each process has for itself in a step, so that they are not those of one with the same batch."""
 
 from torch import nn
 

@@ -2,6 +2,7 @@
 # make test    set up .venv, lint, check types, run the tests (at most 10 minutes on 2 cores)
 # make ci      the slower tests, and those that learn on another instruction set
 # make chapters  train every chapter on real data, where that is there; half an hour
+# make machines  two machines as network namespaces, the cable between them cut; needs root and iproute2; some minutes
 # make faults  the whole fault campaign, about an hour on 2 cores; its table goes to docs/reliability.md
 # make faults-kill  one family of it, here kill, at most 45 minutes
 # make kills   a sweep of 12 runs, killed 10 times at random moments and resumed; some minutes
@@ -16,7 +17,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
 
-.PHONY: setup train check test ci chapters faults kills bench gpu-wheels gpu clean
+.PHONY: setup train check test ci chapters machines faults kills bench gpu-wheels gpu clean
 
 setup: $(READY)
 
@@ -47,11 +48,14 @@ test: check
 OTHER_ISA ?= ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
 
 ci: $(TOOLS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not chapter"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not chapter and not machines"
 	$(OTHER_ISA) $(BIN)/python -m pytest -n 2 --dist loadfile -m "learns and not slow and not gpu"
 
 chapters: $(TOOLS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m chapter
+
+machines: $(TOOLS)
+	$(BIN)/python -m pytest -s -m machines
 
 faults: $(TOOLS)
 	$(BIN)/python -m tests.faults --write=docs/reliability.md

@@ -1,6 +1,6 @@
 """Two machines: network namespaces with a cable between them that can be cut. It takes root, and Linux.
 
-`python -m pytest -s tests/test_namespaces.py` also prints how long each of them took.
+`make machines` also prints how long each of them took.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import PLAIN, ROOT, rows, state
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machines]
 PORT = 29400
 TIMEOUT = 20  # s of train.dist_timeout
 ELASTIC = "last_call_timeout=8,keep_alive_interval=1,keep_alive_max_attempt=3,join_timeout=120"

@@ -20,6 +20,7 @@ A dataset has `__len__` and `__getitem__`. Everything below is optional, a plain
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -35,6 +36,7 @@ from utils.errors import CodeError, ConfigError, DataError
 # It has no __all__, because every name in the __all__ of a file of this folder is a dataset.
 
 
+MOST_SIZES = 100_000  # files whose sizes are looked at
 BAD = (DataError, CodeError, OSError)  # the errors of a sample that cannot be read
 
 
@@ -167,11 +169,25 @@ def _written(names: Sequence[Any]) -> Iterator[str]:
 
 
 def names_of(splits: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Return the number of samples of each split, and a number that its names have in any order.
+    """Return the number of samples of each split, and two numbers that its names and its files have in any order.
 
-    Those of two splits add up, modulo 2**63, to that of the samples of both.
+    The names' of two splits add up, modulo 2**63, to that of the samples of both. That of files is of their sizes, 0 if
+    there are none, or more than can be looked at quickly.
     """
-    return {split: [len(ids_of(dataset)), _sum_of_names(ids_of(dataset))] for split, dataset in splits.items()}
+    return {
+        split: [len(ids_of(dataset)), _sum_of_names(ids_of(dataset)), _sum_of_sizes(files_of(dataset))]
+        for split, dataset in splits.items()
+    }
+
+
+def _sum_of_sizes(files: Sequence[str]) -> int:
+    if len(files) > MOST_SIZES:
+        return 0
+    try:
+        sizes = [os.stat(file).st_size for file in files]
+    except OSError:  # a file that is missing is told when it is read
+        return 0
+    return sum(size * (size + 1) for size in sizes) % 2**63
 
 
 def _sum_of_names(ids: Sequence[Any]) -> int:

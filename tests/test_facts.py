@@ -1,6 +1,7 @@
 """A run says how it understood its data, and knows them again when they lie elsewhere."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -118,10 +119,16 @@ def test_the_sentence_tells_how_the_samples_differ(run, tmp_path, trained):
 
     assert told(5) == ""
     (tmp_path / "pets/a/9.png").rename(tmp_path / "pets/a/9b.png")  # sorted as before
-    assert "as many files as before, of which some are renamed or others;" in told(6)
+    assert "the same files as before, of which some are renamed;" in told(6)
     assert told(7) == ""
+    (tmp_path / "pets/a/9b.png").unlink()
+    Image.new("RGB", (31, 30)).save(tmp_path / "pets/a/9c.png")
+    assert "as many files as before, of which some are others;" in told(8)
+    Image.new("RGB", (330, 300)).save(tmp_path / "pets/a/9c.png")
+    again = run("train", "--resume=checkpoints/p", "--max-epoch=9", "--train.max_steps=9")
+    assert re.search(r"note: files of (train|val) have the names of before and other sizes", again.out), again
     shutil.copy(tmp_path / "pets/b/9.png", tmp_path / "pets/b/99.png")
-    found = told(8)
+    found = told(10)
     assert "train has 15 samples, 14 before" in found or "val has 7 samples, 6 before" in found
 
 

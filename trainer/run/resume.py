@@ -138,28 +138,43 @@ def _compare_data(stored: dict[str, Any], now: dict[str, Any], moved: Sequence[s
             f"{', '.join(moved)}: other data lie there than the run was trained on, in {' and '.join(others)}: {how}; "
             "give the folder that holds the same files"
         )
+    if replaced := _replaced(stored.get("names", {}), now["names"], others):
+        console.say(
+            f"note: files of {' and '.join(replaced)} have the names of before and other sizes: from here on it is "
+            "another run, on other data"
+        )
     if others:
         console.say(
             f"note: the samples of {' and '.join(others)} are not those of before: {how}; from here on it is another "
             "run, on other data"
         )
-    return not others
+    return not others and not replaced
+
+
+def _replaced(old: dict[str, Any], new: dict[str, Any], others: Sequence[str]) -> list[str]:
+    """Return the splits of files that have the same names as before, and other sizes."""
+    both = [split for split in new if split in old and split not in others and len(old[split]) > 2]
+    return [split for split in both if old[split][2] and new[split][2] and old[split][2] != new[split][2]]
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any], others: Sequence[str]) -> str:
     """Return in words how the samples of splits differ from those of before; empty where that was not noted."""
     if not old or any(split not in old for split in others):
         return ""
-    together = [sum(names for _, names in splits.values()) % 2**63 for splits in (old, new)]
+    together = [sum(names for _, names, *_ in splits.values()) % 2**63 for splits in (old, new)]
     if together[0] == together[1] and any(old[split] != new[split] for split in others):
         return "the same files, which have moved from one split to another"
     told = []
     for split in others:
-        (before, names), (count, others_now) = old[split], new[split]
+        (before, names, *sizes), (count, others_now, sizes_now) = old[split], new[split]
         if count != before:
             told.append(f"{split} has {count:,} samples, {before:,} before")
+        elif names != others_now and sizes_now and sizes == [sizes_now]:
+            told.append(f"in {split} the same files as before, of which some are renamed")
+        elif names != others_now and sizes_now and any(sizes):
+            told.append(f"in {split} as many files as before, of which some are others")
         elif names != others_now:
-            told.append(f"in {split} as many files as before, of which some are renamed or others")
+            told.append(f"in {split} as many samples as before, of which some are renamed or others")
         else:
             told.append(f"in {split} the same names, with other classes or in another order")
     return ", ".join(told)

@@ -14,11 +14,11 @@ FORMAT is one of
                 parts, as one .pth file: val, test and --load-model-path take
                 it; named last.pth in a folder below checkpoints/, --resume too
 
-Except for pth, the file takes batches of any size and gives logits. Inside are the Normalize
-of the transforms, and as JSON text under the name meta.json the names of the
-classes and the transforms that come before. It is read again by its own
-program and compared on up to 32 validation samples; if the numbers differ,
-nothing is written, and the exit code is 1.
+Except for pth, the file takes batches of any size and gives logits. Inside
+are the Normalize of the transforms, and as JSON text under the name meta.json
+the names of the classes and the transforms that come before. It is read again
+by its own program and compared on up to 32 validation samples; if the numbers
+differ, nothing is written, and the exit code is 1.
 
   --out=FILE    the file (default: model.onnx, .pt2, .pt, .safetensors or .pth
                 in the run folder)

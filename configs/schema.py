@@ -62,7 +62,7 @@ class Data:
     cache: Literal["ram", "disk", "gpu"] | None = None
     shuffle: bool = True  # a new order of the training samples each epoch, a function of (seed, epoch)
     # how a new order is drawn; exact: torch's permutation, 8 bytes a sample in each process; walk: another one, that is
-    # computed where it is read, for more than 10 million samples
+    # computed where it is read, for more than ten million samples
     order: Literal["exact", "walk"] = "exact"
     # the samples of an epoch, in place of each once in a new order: Weighted, ClassBalanced, Subset, Grouped
     sampler: SamplerChoice = None

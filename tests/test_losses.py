@@ -299,11 +299,13 @@ def test_segmentation_by_another_loss_leaves_out_what_has_no_class():
     logits, masks = torch.randn(2, 3, 6, 5), torch.randint(0, 3, (2, 6, 5))
     holed = masks.where(torch.rand(2, 6, 5) < 0.7, 255)
     task = Segmentation(nn.Identity(), [0, 1, 2], dice_weight=0, ignored_class=255, loss=FocalLoss(0))
-    loss, named, weight = task._loss(logits, holed)
-    torch.testing.assert_close(loss, F.cross_entropy(logits, holed, ignore_index=255))
-    assert "pixel_loss" in named and float(weight) == int((holed != 255).sum()) and task.at_chance() == {}
+    weights = []
+    named = task.train_step((logits, holed), lambda loss, role="model", weight=None: weights.append(weight))
+    torch.testing.assert_close(named["pixel_loss"], F.cross_entropy(logits, holed, ignore_index=255))
+    assert float(weights[0]) == int((holed != 255).sum()) and task.at_chance() == {}
     plain = Segmentation(nn.Identity(), [0, 1, 2], ignored_class=255)
-    assert plain.at_chance() == {"cross_entropy": math.log(3)} and plain._loss(logits, holed)[2] is None
+    plain.train_step((logits, holed), lambda loss, role="model", weight=None: weights.append(weight))
+    assert plain.at_chance() == {"cross_entropy": math.log(3)} and weights[1] is None
 
 
 def test_a_count_is_learned_by_its_logarithm_and_told_in_its_own_unit():

@@ -189,7 +189,7 @@ def digest_after() -> Patched:
     """The checksum file is written after the rename only."""
     from trainer.checkpointing import store as checkpoint
 
-    own, sync = checkpoint._put_digests, checkpoint._sync_folder
+    own, sync = checkpoint._put_digests, checkpoint.sync_folder
 
     def publish(self, new, name, *digests):
         new.replace(self.folder / name)
@@ -208,7 +208,7 @@ def in_place() -> Patched:
     def publish(self, new, name, *digests):
         own(self.folder / name, new.read_bytes())
         new.unlink()
-        checkpoint._sync_folder(self.folder)
+        checkpoint.sync_folder(self.folder)
         checkpoint._put_digests(self.folder / name, list(digests))
 
     return Patched({(Store, "_publish"): publish})
@@ -218,7 +218,7 @@ def no_folder_sync() -> Patched:
     """A save counts as done before its rename is safe."""
     from trainer.checkpointing import store as checkpoint
 
-    return Patched({(checkpoint, "_sync_folder"): lambda folder: None})
+    return Patched({(checkpoint, "sync_folder"): lambda folder: None})
 
 
 BROKEN = {

@@ -232,9 +232,9 @@ def prepare_all() -> None:
 
 def shared_random() -> None:
     """Augmentation draws from whatever generator there is, not from one of (seed, epoch, index)."""
-    from data.loading import loader as loaders
+    from data.loading import samples
 
-    loaders.seed_all = lambda seed: None
+    samples.seed_all = lambda seed: None
 
 
 def forget_statistics() -> None:
@@ -263,9 +263,9 @@ def replay() -> None:
 
 def forget_order() -> None:
     """The order is drawn anew by each process."""
-    from data.loading import loader as loaders
+    from data.loading import samplers
 
-    loaders.mix = lambda *numbers: random.SystemRandom().getrandbits(60)
+    samplers.mix = lambda *numbers: random.SystemRandom().getrandbits(60)
 
 
 BROKEN = {

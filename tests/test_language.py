@@ -189,8 +189,9 @@ def test_a_training_speaks_chinese_and_its_journal_does_not(run, language, tmp_p
     assert not CHINESE.search(run("train", "--resume=checkpoints/a", "--max-steps=3", "--json").out)
 
 
-def test_tables_have_chinese_heads_above_their_columns(run, language):
+def test_tables_have_chinese_heads_above_their_columns(run, language, monkeypatch):
     language(LANG="zh_CN.UTF-8")
+    monkeypatch.setenv("COLUMNS", "200")  # in a narrow terminal columns are left out
     for name, rate in (("a", "0.01"), ("b", "0.02")):
         run("train", "--model=MLP", "--train.max_steps=2", f"--lr={rate}", f"--run={name}", *PLAIN)
     heads, *rows = run("runs").out.splitlines()

@@ -82,7 +82,7 @@ def _in_group(facts: Any) -> tuple[float, float, float]:
     times = []
     for _ in range(AGREEMENTS):
         now = time.perf_counter()
-        dist.gather((0, 0, 1))
+        dist.largest(0, 0, 1)
         times.append(time.perf_counter() - now)
     dist.stop()
     return joined - begin, compared - joined, statistics.median(times)

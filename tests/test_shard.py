@@ -148,6 +148,36 @@ def test_killed_it_is_the_same_run_after_a_resume(texts):
     assert same_run(state("whole", folder=texts), state("cut", folder=texts))
 
 
+FREEZES = f"""
+import os, runpy, signal, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from trainer.checkpointing import sharded
+from utils import dist
+
+writes, write = [], sharded._Save._write_parts
+
+def frozen(save):
+    writes.append(1)
+    if dist.rank() == 1 and len(writes) == 2:
+        time.sleep(2)  # until all wait for the save
+        os.kill(os.getpid(), signal.SIGSTOP)
+    write(save)
+
+sharded._Save._write_parts = frozen
+runpy.run_path({str(ROOT / "main.py")!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_freezes_in_the_last_save_is_told(texts):
+    """All the others wait for its part, on a group that has patience with slow disks."""
+    (texts / "freezes.py").write_text(FREEZES)
+    words = [*SMALL, "--train.shard=full", "--max-epoch=1", "--train.max-steps=3", "--train.dist-timeout=5"]
+    given = torchrun(texts, *words, script=texts / "freezes.py")
+    assert given.returncode != 0
+    assert re.search(r"did not answer within 5 s \(process 1 \(\d+ on .*\) was stopped\)", given.stderr), given.stderr
+
+
 @pytest.mark.slow
 def test_parameters_and_optimizer_state_of_a_rank_fall_with_the_number_of_ranks(tmp_path):
     probe = tmp_path / "probe.py"

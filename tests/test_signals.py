@@ -12,7 +12,7 @@ from utils import dist
 
 def test_ranks_agree_by_time_and_not_by_rows(monkeypatch):
     monkeypatch.setattr(dist, "world_size", lambda: 2)
-    monkeypatch.setattr(dist, "gather", lambda value: [value, (15, 0, 1)])
+    monkeypatch.setattr(dist, "largest", lambda *own: [max(pair) for pair in zip(own, (15, 0, -100), strict=True)])
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     watched, agreed = signals.Signals(), []
@@ -27,7 +27,7 @@ def test_ranks_agree_by_time_and_not_by_rows(monkeypatch):
 def test_ranks_of_a_resumed_run_agree_soon(monkeypatch):
     """The steps before it were taken in no time, as far as its own clock knows."""
     monkeypatch.setattr(dist, "world_size", lambda: 2)
-    monkeypatch.setattr(dist, "gather", lambda value: [value])
+    monkeypatch.setattr(dist, "largest", lambda *own: [*own])
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     watched, agreed = signals.Signals(), []
@@ -49,7 +49,7 @@ def test_ranks_break_off_a_validation_together(monkeypatch):
     """They agree by time, and a signal of one of them counts for all."""
     monkeypatch.setattr(dist, "world_size", lambda: 2)
     heard, asked = [0], []
-    monkeypatch.setattr(dist, "gather", lambda value: asked.append(value) or [value, (heard[0], 1)])
+    monkeypatch.setattr(dist, "largest", lambda own, pace: asked.append(own) or [max(own, heard[0]), pace])
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     watched = signals.Signals()

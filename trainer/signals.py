@@ -36,9 +36,9 @@ class Pace:
         now = time.monotonic()
         taken = step - self.agreed  # a resumed run has no pace yet: its steps were taken by another process
         steps = 1 if self.agreed < 0 else min(int(taken / max(now - self.since, 1e-3) * AGREE), 8 * taken)
-        asked = dist.gather((*flags, max(1, steps)))
-        self.agreed, self.since, self.next = step, now, step + asked[0][-1]
-        return [max(values) for values in zip(*asked, strict=True)][:-1]
+        *found, slowest = dist.largest(*flags, -max(1, steps))
+        self.agreed, self.since, self.next = step, now, step - slowest
+        return found
 
 
 class Signals:

@@ -19,10 +19,10 @@ from utils.runs.group import is_first, launched
 from utils.torch_private import group_store
 
 __all__ = [
-    "any_rank",
     "broadcast",
     "gather",
     "is_main",
+    "largest",
     "local_rank",
     "local_size",
     "loss_of",
@@ -215,6 +215,10 @@ def meet(name: str, value: Any, failed: bool) -> list[Any] | None:
     return [json.loads(store.get(key)) for key in keys]
 
 
-def any_rank(flag: int) -> int:
-    """Return the largest number of all ranks, so that one rank's request counts for all."""
-    return flag if world_size() == 1 else max(gather(flag))
+def largest(*numbers: int) -> list[int]:
+    """Return the largest value that each of these numbers has on any rank, on every rank, by one short reduction."""
+    if world_size() == 1:
+        return [*numbers]
+    found = torch.tensor(numbers, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found.tolist()

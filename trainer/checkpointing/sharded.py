@@ -40,6 +40,7 @@ from utils.torch_private import with_part
 
 __all__ = ["ShardedSaver"]
 
+LOOK = 0.05  # s between two looks at the threads that write
 GRACE = 10.0  # s that a run which has failed waits for a save: another process may never answer
 
 
@@ -80,6 +81,16 @@ class ShardedSaver(Saver):
             return
         self.thread = threading.Thread(target=self._work, args=(save,), name="saver", daemon=True)
         self.thread.start()
+
+    def wait(self) -> None:
+        """Wait until all processes have written everything; every process must call it.
+
+        They ask one another meanwhile, so that one which is frozen is found out within train.dist_timeout.
+        Raises the error of the last save, if it failed.
+        """
+        while any(dist.largest(int(self.thread is not None and self.thread.is_alive()))):
+            time.sleep(LOOK)
+        super().wait()
 
     def close(self) -> None:
         """Wait, though not for ever, and raise nothing."""

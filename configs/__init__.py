@@ -170,7 +170,7 @@ def _check_folds(data: Data, tree: Node, problems: Problems) -> None:
 def _check_sampler(data: Data, tree: Node, problems: Problems) -> None:
     """Add a line for two samplers, and for an order that a sampler would decide, or that is none."""
     if data.order == "walk" and data.shuffle is False:
-        problems.add(_place(tree, "data.order"), "data.order=walk: data.shuffle=false has no new order; leave one out")
+        problems.add(_place(tree, "data.order"), "data.shuffle=false leaves data.order=walk nothing to do; leave one out")
     if data.sampler is INVALID or not (data.sampler or data.balance_classes is True):
         return
     name = "data.sampler" if data.sampler else "data.balance_classes"
@@ -178,9 +178,9 @@ def _check_sampler(data: Data, tree: Node, problems: Problems) -> None:
         told = "data.balance_classes is data.sampler=ClassBalanced by another name; leave one out"
         problems.add(_place(tree, "data.balance_classes"), told)
     elif data.shuffle is False and data.sampler:
-        problems.add(_place(tree, "data.shuffle"), f"data.shuffle=false: {name} decides the order; leave one out")
+        problems.add(_place(tree, "data.shuffle"), f"{name} decides the order, not data.shuffle=false; leave one out")
     if data.order == "walk":
-        problems.add(_place(tree, "data.order"), f"data.order=walk: {name} decides the order; leave one out")
+        problems.add(_place(tree, "data.order"), f"{name} decides the order, not data.order=walk; leave one out")
 
 
 def _check_profile(config: Config, tree: Node, problems: Problems) -> None:

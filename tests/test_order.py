@@ -167,9 +167,9 @@ def test_the_memory_of_a_large_order_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--data.sampler=ClassBalanced"], "data.order=walk: data.sampler decides the order; leave one out"),
-        (["--data.balance-classes"], "data.order=walk: data.balance_classes decides the order; leave one out"),
-        (["--data.shuffle=false"], "data.order=walk: data.shuffle=false has no new order; leave one out"),
+        (["--data.sampler=ClassBalanced"], "data.sampler decides the order, not data.order=walk; leave one out"),
+        (["--data.balance-classes"], "data.balance_classes decides the order, not data.order=walk; leave one out"),
+        (["--data.shuffle=false"], "data.shuffle=false leaves data.order=walk nothing to do; leave one out"),
     ],
 )
 def test_an_order_that_something_else_decides_is_refused(run, flags, told):

@@ -210,7 +210,7 @@ def test_the_older_name_is_told_once_and_gives_the_same_run(run, photos):
     ("flags", "told"),
     [
         (["--data.balance_classes"], "data.balance_classes is data.sampler=ClassBalanced by another name"),
-        (["--data.shuffle=false"], "data.shuffle=false: data.sampler decides the order; leave one out"),
+        (["--data.shuffle=false"], "data.sampler decides the order, not data.shuffle=false; leave one out"),
         (["--data.sampler.num_samples=0"], "data.sampler.num_samples must be at least 1"),
         (["--data.sampler.dataset=x"], "comes from the trainer"),
     ],

@@ -170,7 +170,9 @@ def _check_folds(data: Data, tree: Node, problems: Problems) -> None:
 def _check_sampler(data: Data, tree: Node, problems: Problems) -> None:
     """Add a line for two samplers, and for an order that a sampler would decide, or that is none."""
     if data.order == "walk" and data.shuffle is False:
-        problems.add(_place(tree, "data.order"), "data.shuffle=false leaves data.order=walk nothing to do; leave one out")
+        problems.add(
+            _place(tree, "data.order"), "data.shuffle=false leaves data.order=walk nothing to do; leave one out"
+        )
     if data.sampler is INVALID or not (data.sampler or data.balance_classes is True):
         return
     name = "data.sampler" if data.sampler else "data.balance_classes"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from utils.errors import StorageError
 from utils.figures.curves import draw_confusion, draw_curves
-from utils.images import picture_grid
+from utils.figures.grid import picture_grid
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.visdom_server import PATIENCE, Server, odd_server, wait_for
-from utils.images import picture_grid
+from utils.figures.grid import picture_grid
 from utils.sinks import visdom_sender
 from utils.sinks.visdom_windows import downsample
 from utils.visualize import Visualizer

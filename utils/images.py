@@ -3,7 +3,6 @@
 import functools
 import importlib
 import io
-import math
 import os
 import stat
 from collections.abc import Callable
@@ -29,8 +28,8 @@ __all__ = [
     "read_size",
     "read_values",
     "to_tensor",
+    "upright_size",
     "write_image",
-    "picture_grid",
 ]
 
 # Pillow goes by content, not by name. Without this list, a file called cat.jpg could start Ghostscript.
@@ -53,13 +52,17 @@ class Region(NamedTuple):
     down: bool = False
 
 
-def read_image(path: str | Stored, mode: str = "RGB") -> Image.Image:
+def read_image(
+    path: str | Stored, mode: str = "RGB", opened: Callable[[Image.Image], object] = lambda image: None
+) -> Image.Image:
     """Return the picture in a file in a Pillow mode, turned upright by its EXIF data.
 
-    An animation gives its first frame. Raises PictureError, with the path, for anything that cannot be read.
+    An animation gives its first frame. `opened` is called with the picture before its pixels are read. Raises
+    PictureError, with the path, for anything that cannot be read.
     """
     try:
         with _opened(path) as image:
+            opened(image)
             ImageOps.exif_transpose(image, in_place=True)  # loads the pixels first
             return _as_mode(image, mode)
     except Exception as error:
@@ -123,10 +126,15 @@ def read_size(path: str | Stored) -> tuple[int, int]:
     """
     try:
         with _opened(path) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(ORIENTATION, 1) in TURNED else (width, height)
+            return upright_size(image)
     except Exception:
         return read_image(path).size  # or raise its error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of a picture that was opened, when it is upright."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ORIENTATION, 1) in TURNED else (width, height)
 
 
 def read_region(path: str | Stored, choose: Callable[[int, int], Region]) -> np.ndarray:
@@ -272,24 +280,3 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     if low < 0 or high > 65535:
         raise ValueError(f"it holds numbers from {low} to {high}; save it with 8 or 16 bits a pixel")
     return values.astype(np.uint8) if values.dtype.itemsize > 2 and high <= 255 else (values >> 8).astype(np.uint8)
-
-
-def picture_grid(pictures: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:
-    """Arrange pictures [N, C, H, W] or one [C, H, W] in a grid, uint8 [3, H', W'] on white.
-
-    The pictures are uint8 or floats in [0, 1], and C is 1 or 3.
-    """
-    if pictures.ndim == 3:
-        return picture_grid(pictures[None], columns, gap=0)
-    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or not pictures.size:
-        raise ValueError(f"pictures must be [N, C, H, W] with 1 or 3 channels, not {list(pictures.shape)}")
-    if not np.issubdtype(pictures.dtype, np.integer):
-        pictures = (np.nan_to_num(pictures.astype(np.float32)).clip(0, 1) * 255).round()
-    count, _, height, width = pictures.shape
-    columns = min(columns, count)
-    shape = 3, math.ceil(count / columns) * (height + gap) - gap, columns * (width + gap) - gap
-    grid = np.full(shape, 255, dtype=np.uint8)
-    for number, picture in enumerate(pictures.clip(0, 255).astype(np.uint8)):
-        top, left = number // columns * (height + gap), number % columns * (width + gap)
-        grid[:, top : top + height, left : left + width] = picture
-    return grid

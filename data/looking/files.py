@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,14 +19,15 @@ from data.looking.findings import Look
 from data.looking.progress import Progress
 from utils.errors import PictureError
 from utils.files import storage_error, write_atomic
-from utils.images import FORMATS, read_image
+from utils.images import read_image, upright_size
 
 __all__ = ["CACHE", "kind_of", "look_at"]
 
 CACHE = "looked.jsonl"  # a line for each picture that was looked at: a look that was stopped goes on from there
-VERSION = 2  # of a line
+VERSION = 3  # of a line
 SIDE = 16  # of the thumbnail
-LEAST = 90  # pixels of the short side whose colours count
+LEAST = 128  # pixels of the short side that are read
+SAMPLED = 64  # of them, whose colours count
 LEVELS = np.stack([np.arange(256) / 255, (np.arange(256) / 255) ** 2], 1)
 PERIOD = 1.0  # s between two times that the lines are handed to the system
 
@@ -91,25 +93,27 @@ def _known(cache: Path) -> dict[Key, Look]:
 
 
 def _look(path: str) -> tuple[str, Look]:
+    heads: list[Look] = []
+
+    def note(image: Image.Image) -> None:
+        heads.append(Look(size=upright_size(image), mode=image.mode, format=image.format or ""))
+        image.draft(None, (LEAST, LEAST))  # the pixels of a large JPEG are read at half its size, or less
+
     try:
-        image = read_image(path)
+        image = read_image(path, opened=note)
     except PictureError as error:
         return path, Look(error=error.reason)
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-        mode, format = image.mode, image.format or ""
-        if not format:  # it was converted to RGB
-            with Image.open(path, formats=FORMATS) as head:
-                mode, format = head.mode, head.format or ""
-    except Exception:
+    except OSError:
         return path, Look(error="it changed while it was read")
-    return path, _described(image, mode, format, digest)
+    return path, heads[0]._replace(digest=digest, **_described(image))
 
 
-def _described(image: Image.Image, mode: str, format: str, digest: str) -> Look:
+def _described(image: Image.Image) -> dict[str, Any]:
     """Return the facts of a picture in RGB; the colours of a large one are those of some rows and columns."""
-    step = min(max(min(image.size) // LEAST, 1), 4)
+    step = min(max(min(image.size) // SAMPLED, 1), 4)
     size = image.width // step, image.height // step
     few = image.resize(size, Image.Resampling.NEAREST) if step > 1 else image  # all would take four times as long
     sums = np.asarray(few.histogram(), np.float64).reshape(3, 256) @ LEVELS / (few.width * few.height)
@@ -117,16 +121,12 @@ def _described(image: Image.Image, mode: str, format: str, digest: str) -> Look:
     thumb = small.resize((SIDE, SIDE), Image.Resampling.BOX)
     grey = np.asarray(small.resize((9, 8), Image.Resampling.BOX))
     bits = np.packbits(grey[:, 1:] > grey[:, :-1])
-    return Look(
-        size=image.size,
-        mode=mode,
-        format=format,
-        digest=digest,
-        outline=int.from_bytes(bits.tobytes(), "big"),
-        thumb=base64.b64encode(thumb.tobytes()).decode(),
-        means=sums[:, 0].round(6).tolist(),
-        squares=sums[:, 1].round(6).tolist(),
-    )
+    return {
+        "outline": int.from_bytes(bits.tobytes(), "big"),
+        "thumb": base64.b64encode(thumb.tobytes()).decode(),
+        "means": sums[:, 0].round(6).tolist(),
+        "squares": sums[:, 1].round(6).tolist(),
+    }
 
 
 def kind_of(look: Look) -> str:

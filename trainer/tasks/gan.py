@@ -100,7 +100,8 @@ class GAN(Task):
         Raises ConfigError when more are kept than made or none is, for a deviation that is not above 0, and for a file
         name whose suffix is no picture's; StorageError when the file cannot be written.
         """
-        from utils.images import picture_grid, write_image
+        from utils.figures.grid import picture_grid
+        from utils.images import write_image
 
         if not 1 <= gen_num <= gen_search_num:
             raise ConfigError(

@@ -31,7 +31,8 @@ class Pictures(Watcher):
 
     def after_step(self, run: Run, batch: Any, scalars: Mapping[str, Tensor]) -> bool:
         """Draw what the first step learned from; it costs no second reading."""
-        from utils.images import picture_grid, write_image
+        from utils.figures.grid import picture_grid
+        from utils.images import write_image
 
         if run.folder is None or (run.folder / SAMPLES).exists():  # a resumed run has it already
             return False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import StorageError
-from utils.images import picture_grid
+from utils.figures.grid import picture_grid
 from utils.runs.reading import PHASES, read_rows
 from utils.terminal import show
 

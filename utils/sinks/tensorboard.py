@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.images import picture_grid
+from utils.figures.grid import picture_grid
 from utils.runs.reading import NO_METRICS, PHASES, read_last_rows
 from utils.sinks.logger import Sink
 from utils.terminal import show

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.images import picture_grid
+from utils.figures.grid import picture_grid
 
 __all__ = ["MAX_POINTS", "Curves", "Lines", "Matrix", "Pane", "Pictures", "Spread", "Windows", "downsample"]
 

@@ -148,6 +148,21 @@ def test_killed_it_is_the_same_run_after_a_resume(texts):
     assert same_run(state("whole", folder=texts), state("cut", folder=texts))
 
 
+@pytest.mark.slow
+def test_an_open_window_of_a_weighted_loss_goes_on(tmp_path):
+    """Each process has counted weights of its own."""
+    digits = ["train", "--model=MLP", "--optim=SGD", "--lr=0.1", "--train.accumulate=4", "--train.rehearse=false"]
+    digits += ["--task.loss={name: CrossEntropyLoss, weight: balanced}", "--train.shard=full", "--log.visdom=false"]
+    for run, steps in (("whole", 9), ("cut", 6)):
+        given = torchrun(tmp_path, *digits, f"run={run}", f"--train.max_steps={steps}")
+        assert given.returncode == 0, given.stderr[-3000:]
+    window = state("cut", folder=tmp_path)["update"]["model"]["window"]
+    assert window["calls"] == 2 and len({weight for weight, _ in window["ranks"]}) == 2
+    given = torchrun(tmp_path, "train", "--resume=checkpoints/cut", "--train.max_steps=9")
+    assert given.returncode == 0, given.stderr[-3000:]
+    assert same_run(state("whole", folder=tmp_path), state("cut", folder=tmp_path))
+
+
 FREEZES = f"""
 import os, runpy, signal, sys, time
 sys.path.insert(0, {str(ROOT)!r})
@@ -222,6 +237,11 @@ if dist.get_rank() == 0:
 stop()
 end_with(lambda: 0)
 """
+
+
+def test_a_pattern_for_layers_within_one_another_takes_the_outer_ones():
+    net = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
+    assert fsdp.units(net, ("*",)) == [net[0], net[1]] and fsdp.units(net, ("0.*", "0")) == [net[0]]
 
 
 def test_units_are_blocks_or_what_patterns_name():

@@ -28,7 +28,7 @@ from trainer.losses._balanced import tensors_in, with_balance
 from trainer.losses._measure import check_mixed
 from trainer.messages import refuse_unmade
 from trainer.optim.update import make_updates
-from trainer.parallel.agreement import agree_on_config, agree_on_data
+from trainer.parallel.agreement import agree_on_checkpoint, agree_on_config, agree_on_data
 from trainer.parallel.batch_norm import synchronise
 from trainer.parallel.fsdp import divide
 from trainer.parallel.recompute import recompute
@@ -106,6 +106,8 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
     device = choose_device(cfg.train.use_gpu)
     dist.start(device, cfg.train.dist_timeout)
     agree_on_config(cfg)
+    if stored:
+        agree_on_checkpoint(stored["progress"], "--resume")
     cfg = resolve_auto(cfg, device)
     seed_everything(cfg.train)
     cfg, train, val, meta, task = _data_and_task(cfg, device, stored, given, say)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from configs import Config
 from trainer.optim.schedule import Schedule
 from trainer.parallel.ddp import average_
-from trainer.parallel.divided import divided_like, is_divided
+from trainer.parallel.divided import divided_like
 from trainer.parameters.groups import learnable
 from trainer.task import Weight
 from utils import dist
@@ -172,7 +172,7 @@ class OptimizerStep:
         state = {"calls": self.calls, "weight": weight, "gradients": gradients}
         if self.counted:
             state["counted"] = True
-        if self.calls and dist.world_size() > 1 and not any(map(is_divided, self.params)):
+        if self.calls and dist.world_size() > 1:
             own = [g if g is None else g.cpu() for g in gradients] if self.scattered else None
             state["ranks"] = dist.gather([weight, own])
         return state

@@ -1,5 +1,6 @@
 """See that all processes of a group train the same: config, program, versions and data."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -11,7 +12,7 @@ from utils.config.convert import flatten, to_plain
 from utils.errors import DifferenceError
 from utils.runs import record
 
-__all__ = ["agree_on_config", "agree_on_data"]
+__all__ = ["agree_on_checkpoint", "agree_on_config", "agree_on_data"]
 
 # Keys that may differ from machine to machine: where the data lie, which GPUs there are.
 LOCAL = ("data.train_data_root", "data.test_data_root", "data.dataset.root", "train.devices", "train.processes", "log.")
@@ -24,6 +25,18 @@ def agree_on_config(cfg: Config) -> None:
     facts = {key: value for key, value in flatten(to_plain(cfg)).items() if not key.startswith(LOCAL)}
     facts |= {f"the version of {name}": version for name, version in record.versions().items()}
     _compare(facts | {"the program's code": dict(record.hashes(record.code_files()))})
+
+
+def agree_on_checkpoint(progress: Mapping[str, Any], source: str) -> None:
+    """Raise DifferenceError, on every rank, unless all have read the same save."""
+    found = dist.gather(dict(progress))
+    for rank, other in enumerate(found):
+        if other != found[0]:
+            one, two = (f"step {at.get('step')}, {at.get('seconds', 0):.3f} s of training" for at in (found[0], other))
+            raise DifferenceError(
+                f"{source}: process {rank} of the group has read another checkpoint ({two}) than process 0 ({one}); "
+                "the run folder must lie on a disk that all machines share"
+            )
 
 
 def agree_on_data(train: Dataset, val: Dataset | None) -> None:

@@ -84,7 +84,8 @@ def units(net: nn.Module, patterns: tuple[str, ...] = ()) -> list[nn.Module]:
     """Return the layers whose parameters are gathered together, each before it computes; the rest is one more unit.
 
     They are those of the patterns, otherwise the blocks: children of ModuleLists and Sequentials with a hundredth of
-    the parameters. A layer that shares a parameter with others is no unit. Raises ConfigError for an idle pattern.
+    the parameters. A layer within another one that is chosen is no unit, nor is one that shares a parameter with
+    others. Raises ConfigError for an idle pattern.
     """
     named = {name: module for name, module in net.named_modules() if name and not isinstance(module, nn.ModuleList)}
     chosen: list[str] = []
@@ -96,6 +97,7 @@ def units(net: nn.Module, patterns: tuple[str, ...] = ()) -> list[nn.Module]:
                     f"train.shard_units: '{pattern}' means no layer; there are {', '.join([*named][:8])}, …"
                 )
             chosen += found
+        chosen = [name for name in chosen if not any(name.startswith(f"{other}.") for other in chosen)]
     else:
         chosen = list(_blocks(net))
     return [named[name] for name in dict.fromkeys(chosen) if name in named and not _shares(net, name)]

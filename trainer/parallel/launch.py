@@ -13,9 +13,9 @@ from pathlib import Path
 from configs.schema import Train
 from utils.errors import ConfigError, GroupError
 from utils.runs.children import MAIN, visible_gpus
-from utils.runs.folder import started
+from utils.runs.folder import run_path, started
 from utils.runs.group import LAUNCH
-from utils.runs.saves import time_of_save
+from utils.runs.saves import folder_of, time_of_save
 from utils.terminal import show
 
 __all__ = ["launch", "number_of_processes"]
@@ -26,6 +26,7 @@ SETTINGS = {
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # its keys of the processes before would confuse those after them
     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",  # s that stopping processes have to save in
 }
+HANDLED, IGNORED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"), signal.SIG_IGN  # as SIGHUP is under nohup
 ENDED = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)  # by the launcher, after another one failed
 
 
@@ -63,9 +64,9 @@ def launch(processes: int, command: Sequence[str], run: str | None) -> int:
         while True:
             codes = _run_once(processes, command, identity)
             if not (killed := {rank: code for rank, code in codes.items() if code < 0 and code not in ENDED}):
-                return _told(codes)
+                return _told(codes, processes)
             if any(code > 0 for code in codes.values()):
-                return _told({rank: code for rank, code in codes.items() if code > 0})
+                return _told({rank: code for rank, code in codes.items() if code > 0}, processes)
             newest = _time_of_save(run, command)
             saved, left = (newest, ATTEMPTS) if newest > saved else (saved, left - 1)
             rank, code = next(iter(killed.items()))
@@ -98,6 +99,7 @@ def _run_once(processes: int, command: Sequence[str], identity: str) -> Mapping[
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             max_restarts=0,
+            signals_to_handle=",".join(name for name in HANDLED if signal.getsignal(getattr(signal, name)) != IGNORED),
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
         try:
@@ -110,17 +112,22 @@ def _run_once(processes: int, command: Sequence[str], identity: str) -> Mapping[
     return {}
 
 
-def _told(codes: Mapping[int, int]) -> int:
+def _told(codes: Mapping[int, int], processes: int) -> int:
     """Return the exit code of the group: of the first process that failed by itself; 0 if none did."""
     own = [code for code in codes.values() if code > 0 and code != GroupError.exit_code]
-    return next(iter([*own, *(code for code in codes.values() if code > 0)]), 0)
+    if code := next(iter([*own, *(code for code in codes.values() if code > 0)]), 0):
+        return code
+    for rank, code in codes.items():  # before the training, which would have saved
+        show(f"process {rank} of {processes} was ended by {signal.Signals(-code).name}", error=True, flush=True)
+        return 128 - code
+    return 0
 
 
 def _time_of_save(run: str | None, command: Sequence[str]) -> float:
     """Return when the run was saved last; 0 if it was not."""
     folder = started(run, command) or Path(run or "")
     resumed = next((word.partition("=")[2] for word in command if word.startswith("--resume=")), "")
-    return time_of_save(Path(resumed) if resumed else folder)
+    return time_of_save(folder_of(run_path(resumed)) if resumed else folder)
 
 
 @contextmanager

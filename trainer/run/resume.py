@@ -40,6 +40,9 @@ def go_on(where: str, flags: Sequence[Flag], output: Output = "text", given: Giv
     path = run_path(where) if where else newest_unfinished()
     folder = RunFolder(folder_of(path))
     refuse_unless_run(path, f"--resume={where}")
+    if path.is_file() and folder.goes_on():
+        console.say(f"{path} was the beginning of this launch, which has saved since then")
+        path = folder.path
     dist.on_main(folder.own)
     try:
         return _go_on(path, folder, flags, console, given)

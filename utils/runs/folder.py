@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from utils.errors import CheckpointError, ConfigError, StorageError
 from utils.files import write_atomic
 from utils.runs import requests
-from utils.runs.group import is_first, launch_id, launched
+from utils.runs.group import is_first, launch_id, launch_mark, launched
 from utils.runs.owner import Owner, Taken, beats_elsewhere
 from utils.runs.saves import in_parts, newest_save, time_of_save
 from utils.words import suggest
@@ -37,6 +37,7 @@ ROOT = Path("checkpoints")
 CHECKPOINT_NAME = re.compile(r"(last|previous|best|rescue|epoch-\d+)\.pth")
 LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
 GROUP_TIMEOUT = 3.0  # s: the processes of a killed one, started again, wait until its data workers are gone
+CHOICE = 10.0  # s that the others wait for the first process to choose a run
 STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
 CHILD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,119}")
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -50,6 +51,7 @@ class RunFolder:
         self.path = path
         self.config = config or self.status().get("config")
         self.lock, self.owner = FileLock(path / ".lock"), Owner(path)
+        self.launch: dict[str, Any] = {}  # that owns it, and since when
 
     @classmethod
     def create(cls, name: str, config: str | None = None) -> "RunFolder":
@@ -87,8 +89,21 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         requests.clear(self.path)
+        before = self.status()
+        if mark := launch_mark():
+            again = before["launch"] if self.is_of_launch() else {}
+            self.launch = {"mark": mark, "since": time.time()} | again
         # Write the new owner's number at once, so that other processes can report who has the lock.
-        self.set_status(**{"state": "running", **self.status(), "pid": os.getpid()})
+        self.set_status(**{"state": "running", **before, "pid": os.getpid()})
+
+    def goes_on(self) -> bool:
+        """Return whether this launch has saved the run already: a process of it was killed, and all start again."""
+        return self.is_of_launch() and time_of_save(self.path) > self.status()["launch"]["since"]
+
+    def is_of_launch(self) -> bool:
+        """Return whether this launch owns the run, or did before its processes were started again."""
+        launch = self.status().get("launch")
+        return isinstance(launch, dict) and "since" in launch and launch.get("mark") == launch_mark() != ""
 
     def refuse_if_taken(self) -> None:
         """Raise StorageError when another process has taken the folder: not every network disk has locks for all nodes.
@@ -138,6 +153,7 @@ class RunFolder:
         if not self.path.is_dir():  # a new folder would only block the run's name
             raise StorageError(f"{self.path}: was removed while its run went on; nothing more can be saved there")
         facts = {"state": state, "pid": os.getpid(), "time": round(time.time(), 3), "config": self.config, **facts}
+        facts = {**facts, "launch": self.launch} if self.launch else {k: v for k, v in facts.items() if k != "launch"}
         write_atomic(self.path / "status.json", (json.dumps(facts) + "\n").encode())
 
 
@@ -201,18 +217,30 @@ def run_name(config: str, model: str) -> str:
 
 
 def newest_unfinished() -> Path:
-    """Return the unfinished run that was trained last.
+    """Return the unfinished run that was trained last; all processes of a launch have the same.
 
-    A run that is being trained does not count. Raises CheckpointError when there is none.
+    A run that another launch trains does not count. Raises CheckpointError when there is none.
     """
-    runs = [path for path in ROOT.glob("*") if newest_save(path)]
-    open_runs = [run for run in runs if RunFolder(run).status().get("state") != "finished"]
-    open_runs.sort(key=time_of_save, reverse=True)
-    found = next((run for run in open_runs if not is_owned(run)), None)
-    if found is None:
-        busy = f" that is not being trained ({open_runs[0].name} is)" if open_runs else ""
+    end = time.monotonic() + CHOICE
+    while launch_id():
+        if found := next((run for run in _unfinished() if RunFolder(run).is_of_launch()), None):
+            return found
+        if is_first() or time.monotonic() > end:
+            break
+        time.sleep(0.1)  # the first process chooses, and owns the run from then on
+    runs = _unfinished()
+    chosen = next((run for run in runs if not is_owned(run)), None)
+    if chosen is None:
+        busy = f" that is not being trained ({runs[0].name} is)" if runs else ""
         raise CheckpointError(f"--resume: no unfinished run in {ROOT}{busy}; name one as in --resume={ROOT}/NAME")
-    return found
+    return chosen
+
+
+def _unfinished() -> list[Path]:
+    """Return the runs that have a checkpoint and are not finished, the one that was saved last first."""
+    runs = [path for path in ROOT.glob("*") if newest_save(path)]
+    unfinished = [run for run in runs if RunFolder(run).status().get("state") != "finished"]
+    return sorted(unfinished, key=time_of_save, reverse=True)
 
 
 def started(run: str | None, command: Sequence[str]) -> Path | None:

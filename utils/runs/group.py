@@ -22,6 +22,7 @@ __all__ = [
     "is_first",
     "join_srun",
     "launch_id",
+    "launch_mark",
     "launched",
     "leave",
     "take_turn",
@@ -84,6 +85,11 @@ def launch_id() -> str:
         return f"slurm-{env['SLURM_JOB_ID']}"
     run = env.get("TORCHELASTIC_RUN_ID", "none")
     return f"torchrun-{run}" if run != "none" else f"torchrun-{os.uname().nodename}-{os.getppid()}-{_birth()}"
+
+
+def launch_mark() -> str:
+    """Return what names this launch and its command; empty for a process of its own."""
+    return " ".join([launch_id(), *sys.argv[1:]]) if launch_id() else ""
 
 
 def _birth() -> str:

@@ -102,11 +102,14 @@ def guess(path: str, name: str, cells: Sequence[tuple[int, str]], told: Mapping[
     read = reader_of({**options, "words": options["gaps"]})
     odd = [(line, text) for line, text in filled if not _is_number(read, text)]
     numbers = len(filled) - len(odd)
+    if numbers >= len(filled) / 2:
+        _refuse_grouped(path, name, odd)
     if not kind:
         _refuse_codes(path, name, filled)
     if kind == "number":
         if not numbers:
-            raise DataError(f"{path}:{odd[0][0]}: columns.numbers names {name}, but '{odd[0][1]}' is no number")
+            told = f"the column {name} is to hold numbers, but '{odd[0][1]}' is none"
+            raise DataError(f"{path}:{odd[0][0]}: {told}; write plain numbers, or see columns.numbers and the target")
     elif numbers < len(filled) / 2:
         _refuse_notation(path, name, odd, len(filled))
         return Reading("category", gaps=options["gaps"])
@@ -175,6 +178,17 @@ def _notation(path: str, name: str, values: Sequence[str]) -> dict[str, str]:
     if len(points) == len(commas):
         return {"decimal": ",", "thousands": "."} if any("." in text for text in points) else {"decimal": ","}
     return {}
+
+
+def _refuse_grouped(path: str, name: str, odd: Sequence[tuple[int, str]]) -> None:
+    """Raises DataError for a number in another notation among plain ones: as a gap it would be lost."""
+    for line, text in odd:
+        if LIKE_NUMBER.fullmatch(text):
+            shown = shortened(text, 30)
+            raise DataError(
+                f"{path}:{line}: the column {name} holds '{shown}' among plain numbers; write it as one, or set "
+                f"columns.thousands or columns.decimal, or make it a gap with columns.gaps=['{shown}']"
+            )
 
 
 def _refuse_notation(path: str, name: str, odd: Sequence[tuple[int, str]], filled: int) -> None:

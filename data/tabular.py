@@ -148,7 +148,9 @@ def _ids(table: Table, column: str | None) -> list[str]:
         return [str(i) for i in range(1, len(table.rows) + 1)]
     faults, lines = Faults(table.path), dict[str, int]()
     for line, text in table.cells(column):
-        if text in lines:
+        if not text:
+            faults.add(line, f"its {column} is empty; fill it in")
+        elif text in lines:
             faults.add(line, f"the {column} '{text}' is also in line {lines[text]}; remove one of the two")
         lines.setdefault(text, line)
     faults.check()
@@ -258,9 +260,7 @@ def _facts(
         return facts
     facts.lines += _lacking(table, statistics, split)
     if "classes" in statistics and len({text for _, text in table.cells(target)}) == 1:
-        facts.lines.append(
-            "note: validation holds one class only: AUC is not defined, accuracy says little (fold, seed)"
-        )
+        facts.lines.append("note: validation holds one class only: AUC is not defined, accuracy says little (fold)")
     return facts
 
 

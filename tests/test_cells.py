@@ -29,15 +29,23 @@ def numbers(count=100):
     return [f"{i / 7:.3f}" for i in range(count)]
 
 
-@pytest.mark.parametrize(
-    "odd", ["?", "inf", "-", ".", "unknown", "#N/A", "#DIV/0!", "1e999", "abc", "1_000", "0x1F", "nil"]
-)
+@pytest.mark.parametrize("odd", ["?", "inf", "-", ".", "unknown", "#N/A", "#DIV/0!", "abc", "nil"])
 def test_a_cell_that_is_no_number_is_a_counted_gap(odd):
     reading = read([*numbers(), odd])
     assert reading.kind == "number" and reading.odd == ((102, odd),)
     known = [*numbers(), odd]
-    if odd not in ("abc", "1e999", "1_000", "0x1F"):
+    if odd != "abc":
         assert reader_of(reading.options())(known[-1]) is None
+
+
+@pytest.mark.parametrize("odd", ["1,000", "1_000", "1 000", "$12", "5%", "0x1F", "1e999"])
+def test_a_number_in_another_notation_is_no_gap(odd):
+    """As where thousands are grouped: the largest values would be lost."""
+    with pytest.raises(DataError, match=r"t.csv:102: the column a holds '.*' among plain numbers; .*columns.gaps"):
+        read([*numbers(), odd])
+    with pytest.raises(DataError, match="among plain numbers"):
+        read([*numbers(), odd], kind="number")
+    assert read([*numbers(), odd], gaps=[odd]).kind == "number"
 
 
 def test_many_other_texts_are_doubtful():

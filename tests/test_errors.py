@@ -1,5 +1,6 @@
 """What goes wrong with data, devices and numbers is one sentence with the path and what to do, and an exit code."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import PLAIN, ROOT, TOY, dogcats, state
+
+from utils.blame import REQUIRED
 
 DOGCAT = ["train", "dogcat_small", "--run=a", "--model=LeNet", *PLAIN, "--num-workers=0"]
 DOGCAT += ["--max-epoch=1", "--batch-size=4"]
@@ -148,3 +151,11 @@ def test_unknown_key_for_a_dataset_that_reads_no_folder(run):
     given = run("train", "default", "--run=a", *TOY, "--train.max_steps=1", "--train-data-root=somewhere")
     assert given.code == 0
     assert "Digits reads no folder" in given.out
+
+
+def test_each_package_that_is_needed_is_named_when_it_is_missing():
+    """The very first command of somebody who has not installed anything."""
+    imported = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    names = {re.split("[>=; ]", line)[0].rpartition("/")[2] for line in lines if line and line[0] not in "#-"}
+    assert {imported.get(name.lower(), name) for name in names} <= REQUIRED

@@ -1,5 +1,7 @@
 """Messages in Chinese: every one has a translation, and a finished text finds the one that it was made from."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -60,6 +62,13 @@ def test_chinese_has_the_marks_of_chinese():
 def test_gettext_reads_the_catalogue():
     with CATALOGUE.with_suffix(".mo").open("rb") as stream:
         assert GNUTranslations(stream).gettext("nothing is removed") == "什么也没删除"
+
+
+def test_words_of_the_system_are_told_whole():
+    """One of them has an "or", at which parts of a message meet."""
+    for number in (errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        told = Translator(MADE).translate(f"a.csv: cannot be written: {os.strerror(number)}")
+        assert not re.search(r"[A-Za-z]{2}", told.replace("a.csv", "")), told
 
 
 # Finding the template of a finished text

@@ -189,6 +189,15 @@ def test_tables_are_looked_at_by_column_and_by_row(run, tmp_path):
     assert given.code == 3 and given.err == "3 findings would spoil a run\n"
 
 
+def test_a_test_file_that_is_the_training_file_is_a_leak(run, tmp_path):
+    """It is a file of its own, so that no missing folder excuses it."""
+    rows = table(tmp_path / "rows")
+    table(tmp_path / "rows", [], [[f"t{row[0]}", *row[1:3]] for row in rows])
+    given = run(*TABLE)
+    leak = next(f for f in found_all(tmp_path) if f["where"] == "train and test" and f["kind"] == "leak")
+    assert leak["spoils"] and given.code == 3 and "since no folder is named" not in given.out, given
+
+
 def test_a_killed_look_goes_on_where_it_was(run, tmp_path, monkeypatch):
     pets(tmp_path / "pets", 3)
     read, written = [], []

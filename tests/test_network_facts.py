@@ -159,11 +159,12 @@ def test_rare_classes_alone_are_no_chance():
     from trainer.watchers.chance import _at_chance
 
     task = SimpleNamespace(at_chance=lambda: {"loss": math.log(2)})
-    updates = SimpleNamespace(rates=lambda: {"lr": 0.1})
-    run = SimpleNamespace(task=task, updates=updates)
+    optim = {"model": SimpleNamespace(args={"lr": 0.1})}  # the schedule's rate at the end is another one
+    run = SimpleNamespace(task=task, cfg=SimpleNamespace(optim=optim), folder=None)
     confusion = torch.tensor([[990, 0], [10, 0]])
     assert not _at_chance(run, {"loss": 0.02}, {"confusion": confusion})
-    assert "predicts one class only" in _at_chance(run, {"loss": 0.056}, {"confusion": confusion})
+    told = _at_chance(run, {"loss": 0.056}, {"confusion": confusion})
+    assert "predicts one class only" in told and told.endswith("try --lr=1 and --lr=0.01 (now 0.1)")
 
 
 def test_a_run_that_has_hardly_learned_says_so_at_its_end():
@@ -175,10 +176,10 @@ def test_a_run_that_has_hardly_learned_says_so_at_its_end():
     task = SimpleNamespace(at_chance=lambda: {"loss": math.log(10)})
     run = SimpleNamespace(
         task=task,
-        updates=SimpleNamespace(rates=lambda: {"lr": 0.02}),
+        folder=None,
         progress=SimpleNamespace(step=50, epoch=1, batch=0),
         train_loader=range(10),
-        cfg=SimpleNamespace(train=SimpleNamespace(max_epoch=6)),
+        cfg=SimpleNamespace(train=SimpleNamespace(max_epoch=6), optim={"model": SimpleNamespace(args={"lr": 0.02})}),
         say=said.append,
     )
     for accuracy, told in ((0.21, 1), (0.5, 0)):
@@ -196,7 +197,7 @@ def test_a_validation_of_one_class_is_not_told_to_be_a_guess(run):
 
     from trainer.watchers.chance import _at_chance
 
-    updates = SimpleNamespace(rates=lambda: {"model": 0.1})
-    run = SimpleNamespace(task=SimpleNamespace(at_chance=lambda: {"loss": 0.69}), updates=updates)
+    cfg = SimpleNamespace(optim={"model": SimpleNamespace(args={"lr": 0.1})})
+    run = SimpleNamespace(task=SimpleNamespace(at_chance=lambda: {"loss": 0.69}), cfg=cfg, folder=None)
     assert not _at_chance(run, {"loss": 0.6}, {"confusion": [[5, 0], [0, 0]]})
     assert _at_chance(run, {"loss": 0.7}, {"confusion": [[5, 0], [5, 0]]})

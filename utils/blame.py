@@ -50,7 +50,19 @@ ADVICE = {  # a part of an error that users of torch see first, and the remedy
 }
 LONG = re.compile(r"\S{400,}")  # a word that nobody reads: a key of 10,000 letters
 # Packages of requirements.txt, by the name that is imported.
-REQUIRED = {"PIL", "cv2", "fire", "matplotlib", "numpy", "simplejpeg", "sklearn", "tensorboardX", "torch", "torchnet"}
+REQUIRED = {
+    "PIL",
+    "cv2",
+    "filelock",
+    "fire",
+    "matplotlib",
+    "numpy",
+    "simplejpeg",
+    "sklearn",
+    "tensorboardX",
+    "torch",
+    "torchnet",
+}
 REQUIRED |= {"torchvision", "tqdm", "visdom", "yaml"}
 
 

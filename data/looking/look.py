@@ -211,7 +211,8 @@ def _judge(asked: Asked, found: Looked) -> None:
     pictures = bool(found.looks or found.memory)
     of_test = {sample.digest for sample in found.samples.get("test", ())}
     whole = all(sample.digest in of_test for sample in found.samples.get("train", ()))
-    if not asked.own_test and (whole or not (pictures or cells)):
+    tables = {split: one.table.path for split, one in cells.items()}  # its test split has a file of its own
+    if not asked.own_test and tables.get("test") == tables.get("train") and (whole or not (pictures or cells)):
         excuses["test"] = "since no folder is named for the test (data.test_data_root)"
     train = Counter(sample.digest for sample in found.samples.get("train", ()))
     if not pictures and len(train) < 0.9 * sum(train.values()):

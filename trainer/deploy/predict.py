@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from data.loading.loader import Loader
+from data.protocol import facts_of
 from trainer.deploy.drawn import draw_photos, draw_spread
 from trainer.deploy.inputs import Inputs, find_inputs
 from trainer.evaluate import predict
@@ -51,7 +52,7 @@ def predict_files(checkpoint: str, words: Sequence[str], out: str, flags: Sequen
     cfg, task, device = run.load_task(given)
     task = with_views(task, cfg, run.meta)
     inputs = find_inputs(words, cfg, run.meta)
-    for note in inputs.notes:
+    for note in [*inputs.notes, *facts_of(inputs.dataset).lines]:
         show(note)
     with explain_torch_errors(cfg, training=False):
         loader = Loader(inputs.dataset, cfg.data, cfg.train.seed, training=False, device=device)

@@ -1,5 +1,6 @@
 """test RUN RUN …: the average of several runs' predictions for one test split."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from trainer.task import Row
 from utils import dist
 from utils.config.cli import Flag
 from utils.errors import CheckpointError, ConfigError, DataError
+from utils.runs.folder import run_path
 from utils.runs.study import Study, find_study, read_study
 from utils.terminal import show
 from utils.words import count_of
@@ -50,6 +52,11 @@ def test_average(checkpoints: Sequence[str], flags: Sequence[Flag]) -> None:
     mirror check by itself; `test.output` is of their average.
     Raises DataError for runs of other ids, columns or classes, CheckpointError for a study without a finished run.
     """
+    places = [os.path.realpath(find_study(word) or run_path(word)) for word in checkpoints]
+    if twice := [word for word, path in zip(checkpoints, places, strict=True) if places.count(path) > 1]:
+        raise ConfigError(f"{twice[0]}: is given twice, and would count twice; leave one out")
+    for place in filter(None, map(find_study, checkpoints)):
+        dist.on_main(_tell_unfinished, read_study(place))
     named = {word: finished_of(read_study(path)) if (path := find_study(word)) else [word] for word in checkpoints}
     first = LoadedRun(named[checkpoints[0]][0])
     wanted = load_stored(first.state["config"], first.source, flags).test
@@ -76,14 +83,25 @@ def finished_of(study: Study) -> list[str]:
     return done
 
 
+def _tell_unfinished(study: Study) -> None:
+    """Say which runs of a study do not count."""
+    for child in study.children:
+        if not study.is_done(child):
+            again = f"{study.command} --resume={study.path} trains it"
+            show(f"note: {study.path} counts without {child.name}, which is {study.state(child)}; {again}")
+
+
 def _write_average(members: Sequence[_Member], wanted: Test) -> None:
     names, found = [member.name for member in members], [one for member in members for one in member.runs]
     for one in found:
         # the sample may want labels, which only the average becomes
         check_mirror(one, laid_out(one.rows, None)[0], of=f"{one.source}: ")
     form = found[0].form._replace(cfg=replace(found[0].form.cfg, test=wanted))
+    form.refuse_places()
     if wanted.average == "rank" and wanted.output != "probability":
         raise ConfigError(f"test.average: ranks give no {wanted.output}; take mean, or --test.output=probability")
+    if wanted.average == "rank" and wanted.clip:
+        raise ConfigError("test.clip: ranks are no probabilities; leave it out, or take --test.average=mean")
     if any(member.study for member in members):
         weights = _weigh_studies(members, wanted.average)
     else:
@@ -115,7 +133,8 @@ def _weigh_studies(members: Sequence[_Member], how: str) -> list[float] | None:
         if how == "climb":
             raise DataError(f"test.average: climb weighs studies by rows that were held out, and {lone} is a lone run")
         return None
-    if how != "climb" and not all((study.path / OOF).is_file() for study in studies):
+    whole = all(study.state(child) == "finished" for study in studies for child in study.children)
+    if how != "climb" and not (whole and all((study.path / OOF).is_file() for study in studies)):
         return None
     held = held_out(studies)
     name, loss = loss_of(held[0].truth, members[0].runs[0].form.meta)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from configs import COMPONENTS, Config, more_metrics
-from data.protocol import files_of, identity_of, ids_of
+from data.protocol import cells_of, facts_of, files_of, identity_of, ids_of
 from trainer.evaluate import predict
 from trainer.inference.bare import open_weights
 from trainer.inference.trained import LoadedRun
@@ -17,10 +17,11 @@ from trainer.inference.viewed import with_views
 from trainer.last_epochs import AVERAGED
 from trainer.messages import explain_torch_errors
 from trainer.progress import Monitor, Progress
+from trainer.submission.cells import NUMBER
 from trainer.submission.figures import Unreadable
 from trainer.submission.mirror import Validated, compare, validated
 from trainer.submission.run_lengths import by_class, with_runs
-from trainer.submission.sample import Sample, check_ids, read_sample
+from trainer.submission.sample import Sample, check_ids, check_numbers, read_sample
 from trainer.submission.upload import upload_lines
 from trainer.submission.write import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
 from trainer.task import Row, Task
@@ -62,6 +63,25 @@ class Form(NamedTuple):
             raise ConfigError("test.clip: these predictions are no probabilities; leave it out")
         return {k: {c: min(max(v, least), 1 - least) for c, v in row.items()} for k, row in rows.items()}
 
+    def refuse_places(self) -> None:
+        """Raise ConfigError for places of classes that are named by other numbers."""
+        names = [*map(str, self.meta.get("classes") or ())]
+        numbers = [float(name) for name in names if NUMBER.fullmatch(name)]
+        if self.cfg.test.output == "label" and len(numbers) == len(names) and numbers != [*range(len(names))]:
+            raise ConfigError(
+                f"test.output: label writes the places 0 to {len(names) - 1} of classes that are named "
+                f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}; --test.output=class writes the names"
+            )
+
+    def tell_classes(self) -> None:
+        """Say so where the sample holds classes, and the predictions are probabilities."""
+        names = [*map(str, self.meta.get("classes") or ())]
+        if self.sample and self.cfg.test.output == "probability" and self.sample.holds_classes(names):
+            show(
+                f"note: {self.sample.path} holds classes ({', '.join(names[:3])}), the predictions are probabilities; "
+                "--test.output=class writes the classes"
+            )
+
     def probabilities(self, rows: Mapping[str, Row]) -> bool:
         """Return whether the predictions are probabilities of classes."""
         columns, classes = {*next(iter(rows.values()))}, {*map(str, self.meta.get("classes") or ())}
@@ -91,6 +111,7 @@ def test(checkpoint: str, flags: Sequence[Flag]) -> None:
 def write_checked(target: Path, found: Predicted, source: str, check: bool = True) -> None:
     """Write the predictions; `check` makes the mirror check before."""
     form = found.form
+    form.tell_classes()
     applied = form.apply(found.rows)
     divided = form.divided(applied)
     layout, rows = laid_out(divided or applied, form.sample)
@@ -129,7 +150,12 @@ def predict_both(run: LoadedRun, flags: Sequence[Flag]) -> Predicted:
     if cfg.test.output == "rle" and "mask_values" not in run.meta:
         raise ConfigError("test.output: rle is of masks, and this run predicts none; leave it out")
     form = Form(cfg, run.meta, None if cfg.test.sample is None else read_sample(cfg.test.sample))
+    form.refuse_places()
     with explain_torch_errors(cfg, training=False), closing(run.loader(cfg, "test", task, device)) as loader:
+        for line in facts_of(loader.dataset).lines:
+            dist.on_main(show, line)
+        if form.sample is not None:
+            check_numbers(form.sample, cells_of(loader.dataset))
         check_ids([str(key) for key in ids_of(loader.dataset)], files_of(loader.dataset))
         rows = predict(task, loader, cfg, device)
         reason = f"validation of {type(task).__name__} needs a network of its own" if costly else ""

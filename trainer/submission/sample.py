@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data._folders import SUFFIXES
 from trainer.submission.cells import NUMBER
@@ -12,7 +12,7 @@ from trainer.task import Row
 from utils.errors import DataError
 from utils.terminal import show
 
-__all__ = ["Sample", "by_sample", "check_ids", "read_sample", "without_suffix"]
+__all__ = ["Sample", "by_sample", "check_ids", "check_numbers", "read_sample", "without_suffix"]
 
 RUNS = ("rle", "encodedpixels", "encoded_pixels", "rle_mask", "run_length")  # names of columns of run-length masks
 
@@ -28,6 +28,11 @@ class Sample(NamedTuple):
     def wants_runs(self) -> bool:
         """Return whether its one column is of run-length masks."""
         return len(self.header) == 2 and any(word in self.header[1].lower() for word in RUNS)
+
+    def holds_classes(self, classes: Sequence[str]) -> bool:
+        """Return whether its one column holds names of classes, and more than one of them."""
+        found = {cell for column in self.columns for cell in column if cell}
+        return len(self.columns) == 1 and len(found) > 1 and found <= {*classes}
 
     def has_columns(self, names: Sequence[str]) -> bool:
         """Return whether its columns are of these names."""
@@ -81,6 +86,22 @@ def check_ids(ids: Sequence[str], files: Sequence[str]) -> None:
             )
 
 
+def check_numbers(sample: Sample, cells: Any) -> None:
+    """Raise DataError where the sample's ids are those of a column, and the rows of the table were numbered.
+
+    `cells` are the rows of a table as text, None for other datasets.
+    """
+    name = sample.header[0]
+    if cells is None or cells.id is not None or name not in cells.table.header:
+        return
+    texts = [text for _, text in cells.table.cells(name)]
+    if texts != [str(number) for number in range(1, len(texts) + 1)]:
+        raise DataError(
+            f"{sample.path}: its first column is {name}, and the rows of {cells.table.path} are known by their "
+            f"numbers, not by its column {name}; set --data.dataset.id={name}"
+        )
+
+
 def _check_type(place: str, cells: Sequence[str], rows: dict[str, Row], name: str) -> None:
     """Raise DataError where a column of the sample holds words and the predictions numbers, or the other way round."""
     words, texts = [cell for cell in cells if not NUMBER.fullmatch(cell)], [row[name] for row in rows.values()]
@@ -94,7 +115,7 @@ def _check_type(place: str, cells: Sequence[str], rows: dict[str, Row], name: st
             f"{place} holds numbers ({cells[0]}), the predictions are words ('{said[0][:30]}'); see --test.output"
         )
     fractions = [cell for cell in cells if not words and float(cell) % 1]
-    if name == "label" and fractions:
+    if fractions and (name == "label" or all(isinstance(text, str) for text in texts)):
         raise DataError(
             f"{place} holds fractions ({fractions[0]}), the predictions are class numbers; "
             "--test.output=probability writes probabilities"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from trainer.watchers.pictures import SAMPLES
 from trainer.watchers.watcher import Run, Watcher
 
 __all__ = ["Chance"]
@@ -97,5 +98,6 @@ def _at_chance(run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]
 
 def _remedy(run: Run) -> str:
     """Return what to try, in words."""
-    rate = next(iter(run.updates.rates().values()))
-    return f"try --lr={10 * rate:.2g} and --lr={rate / 10:.2g} (now {rate:.2g}), and look at samples_batch.png"
+    rate = float(next(iter(run.cfg.optim.values())).args.get("lr") or next(iter(run.updates.rates().values())))
+    look = f", and look at {SAMPLES}" if run.folder is not None and (run.folder / SAMPLES).is_file() else ""
+    return f"try --lr={10 * rate:.2g} and --lr={rate / 10:.2g} (now {rate:.2g}){look}"

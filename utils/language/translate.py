@@ -49,6 +49,22 @@ COLUMNS = re.compile(r"\S {2,}\S")
 NAMES = re.compile(r"[\w.:/-]+(, [\w.:/-]+)+")
 MOST_LEFT = 0.6  # of the English words; a text of which more is left is not of ours
 LONGEST = 2000  # characters; longer texts are data, such as a poem
+# The system's own words about files, which stand behind a message.
+SYSTEM = {
+    "No such file or directory": "没有这个文件或文件夹",
+    "Permission denied": "没有权限",
+    "No space left on device": "磁盘已满",
+    "Disk quota exceeded": "超出磁盘配额",
+    "Read-only file system": "文件系统只读",
+    "Is a directory": "是一个文件夹",
+    "Not a directory": "不是文件夹",
+    "File exists": "文件已存在",
+    "File name too long": "文件名太长",
+    "Input/output error": "读写出错",
+    "Stale file handle": "网络磁盘上的文件已失效",
+    "Too many open files": "打开的文件太多",
+    "Too many levels of symbolic links": "符号链接层数太多",
+}
 Told = tuple[str, float]  # a translation, and how bad it is: the number of English words in it, or more
 
 
@@ -111,7 +127,7 @@ class Translator:
     """Translates finished texts with the templates of a catalogue."""
 
     def __init__(self, messages: Mapping[str, str]):
-        self.plain = {text: told for text, told in messages.items() if not PLACEHOLDER.search(text)}
+        self.plain = SYSTEM | {text: told for text, told in messages.items() if not PLACEHOLDER.search(text)}
         self.by_word: dict[str, list[Template]] = {"": []}
         for text, told in messages.items():
             if text not in self.plain and (text != told or text.startswith(COMMAND)):

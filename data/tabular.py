@@ -101,7 +101,7 @@ class Tabular(Dataset):
             ).statistics
         if split == "test":
             self.facts.lines += _lacking(table, statistics, split)
-        self.statistics = statistics
+        self.statistics, self.content = statistics, table.content()
         self.read_again = partial(_cells, path, chosen, target, id, options)
         used = [one for one in statistics["features"] if "left_out" not in one]
         if not used:

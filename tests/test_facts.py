@@ -3,13 +3,18 @@
 import json
 import re
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import PLAIN, TOY, rows
 from PIL import Image
 
 from data._facts import Facts
+from data._stores import Pixels
+from data.protocol import content_of
 from trainer.checks.data_facts import SCREEN, data_facts, on_screen
 
 IMAGES = ["image_folder", "--model=LeNet", "--model.in_channels=3", "--max-epoch=1", "--batch-size=4", *PLAIN]
@@ -126,10 +131,29 @@ def test_the_sentence_tells_how_the_samples_differ(run, tmp_path, trained):
     assert "as many files as before, of which some are others;" in told(8)
     Image.new("RGB", (330, 300)).save(tmp_path / "pets/a/9c.png")
     again = run("train", "--resume=checkpoints/p", "--max-epoch=9", "--train.max_steps=9")
-    assert re.search(r"note: files of (train|val) have the names of before and other sizes", again.out), again
+    assert re.search(r"note: samples of (train|val) have the names of before and another content", again.out), again
     shutil.copy(tmp_path / "pets/b/9.png", tmp_path / "pets/b/99.png")
     found = told(10)
     assert "train has 15 samples, 14 before" in found or "val has 7 samples, 6 before" in found
+
+
+def test_other_cells_and_other_pixels_are_told(run, tmp_path):
+    """Rows are known by their numbers, and so are pictures in a file: only the content tells them apart."""
+    rows = [f"{i},{i % 7},{i % 2}" for i in range(60)]
+    (tmp_path / "t").mkdir()
+    Path("t/train.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    table = ["--data.dataset=Tabular", "--data.dataset.root=t", "--data.dataset.target=y", "--model=MLP", *PLAIN]
+    assert run("train", *table, "--run=a", "--max-epoch=1").code == 0
+    told = "note: samples of train have the names of before and another content"
+    given = run("train", "--resume=a", "--max-epoch=2")
+    assert given.code == 0 and told not in given.out, given
+    Path("t/train.csv").write_text("\n".join(["a,b,y", *(row.replace("31,3,", "31,4,") for row in rows)]) + "\r\n")
+    given = run("train", "--resume=a", "--max-epoch=3")
+    assert given.code == 0 and (told in given.out or told.replace("train", "val") in given.out), given
+    pixels = SimpleNamespace(store=Pixels(torch.zeros(4, 1, 2, 2, dtype=torch.uint8)))
+    before = content_of(pixels)
+    pixels.store.values[3, 0, 1, 1] = 1
+    assert 0 != before != content_of(pixels)
 
 
 def test_files_that_moved_to_another_split_are_told(run, tmp_path):

@@ -156,7 +156,7 @@ def ends(both: list[subprocess.Popen], within: float = 10.0) -> list[tuple[int, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["version", "program", "data", "sizes"])
+@pytest.mark.parametrize("kind", ["version", "program", "data", "sizes", "cells"])
 def test_processes_of_other_versions_or_data_end_with_one_sentence(tmp_path, free_port, kind):
     wraps, flags, told = ["", ""], [[], []], ""
     if kind == "version":
@@ -171,7 +171,10 @@ def test_processes_of_other_versions_or_data_end_with_one_sentence(tmp_path, fre
         for rank in (0, 1):
             (tmp_path / f"data{rank}").mkdir()
             count = 41 if rank and kind == "sizes" else 40
-            lines = [f"{i},{i % 7},{(i + (rank and kind == 'data')) % 2}" for i in range(count)]
+            lines = [
+                f"{i},{(i + (rank and kind == 'cells')) % 7},{(i + (rank and kind == 'data')) % 2}"
+                for i in range(count)
+            ]
             (tmp_path / f"data{rank}" / "train.csv").write_text("\n".join(["id,x,target", *lines]) + "\n")
         told = "the train split"
     plain = [word for word in RUN if "model" not in word] if flags[0] else RUN

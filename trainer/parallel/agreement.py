@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from configs import Config
-from data.protocol import identity_of
+from data.protocol import content_of, identity_of
 from utils import dist
 from utils.config.convert import flatten, to_plain
 from utils.errors import DifferenceError
@@ -44,7 +44,8 @@ def agree_on_data(train: Dataset, val: Dataset | None) -> None:
     if dist.world_size() == 1:
         return
     splits = {"train": train} if val is None else {"train": train, "val": val}
-    _compare({f"the {split} split (names, classes or number)": identity_of(data) for split, data in splits.items()})
+    told = "(names, classes, number or content)"
+    _compare({f"the {split} split {told}": (identity_of(data), content_of(data)) for split, data in splits.items()})
     if len(train) < dist.world_size():  # type: ignore[arg-type]
         raise DifferenceError(
             f"train.processes: {dist.world_size()} processes, and {len(train)} training samples;"  # type: ignore[arg-type]

@@ -143,8 +143,8 @@ def _compare_data(stored: dict[str, Any], now: dict[str, Any], moved: Sequence[s
         )
     if replaced := _replaced(stored.get("names", {}), now["names"], others):
         console.say(
-            f"note: files of {' and '.join(replaced)} have the names of before and other sizes: from here on it is "
-            "another run, on other data"
+            f"note: samples of {' and '.join(replaced)} have the names of before and another content: from here on it "
+            "is another run, on other data"
         )
     if others:
         console.say(
@@ -155,7 +155,7 @@ def _compare_data(stored: dict[str, Any], now: dict[str, Any], moved: Sequence[s
 
 
 def _replaced(old: dict[str, Any], new: dict[str, Any], others: Sequence[str]) -> list[str]:
-    """Return the splits of files that have the same names as before, and other sizes."""
+    """Return the splits of the same names as before and another content: sizes of files, pixels, or cells."""
     both = [split for split in new if split in old and split not in others and len(old[split]) > 2]
     return [split for split in both if old[split][2] and new[split][2] and old[split][2] != new[split][2]]
 

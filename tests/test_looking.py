@@ -9,7 +9,7 @@ from conftest import DATA, dogcats
 from PIL import Image
 
 from data.looking import files
-from data.looking.duplicates import _close
+from data.looking.duplicates import NEAR, _close
 
 FOLDER = ["data", "image_folder", "--data.dataset.val_fraction=0.5", "--train-data-root=pets", "--test-data-root=pets"]
 CSV = ["data", "csv_images", "--train-data-root=csv", "--test-data-root=csv"]
@@ -234,6 +234,21 @@ def test_the_report_has_a_folder_of_its_own(run, tmp_path):
 def test_help_data_lists_the_datasets_and_the_command(run):
     given = run("help", "data")
     assert given.out.startswith("python main.py data [CONFIG]") and "ImageFolder" in given.out
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.3])
+def test_a_copy_of_another_size_has_nearly_the_same_outline(tmp_path, scale):
+    """Whatever part of their size the pictures are read at."""
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        rough = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+        picture = rough.resize((499 - number, 375), Image.Resampling.BICUBIC)
+        size = round(picture.width * scale), round(picture.height * scale)
+        picture.save(tmp_path / "one.jpg", quality=92)
+        picture.resize(size, Image.Resampling.BICUBIC).save(tmp_path / "other.jpg", quality=80)
+        one, other = (files._look(str(tmp_path / f"{name}.jpg"))[1] for name in ("one", "other"))
+        assert one.size == picture.size and other.size == size
+        assert (one.outline ^ other.outline).bit_count() <= NEAR
 
 
 def test_close_hashes_are_those_of_a_comparison_of_all():

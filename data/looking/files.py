@@ -117,10 +117,10 @@ def _described(image: Image.Image) -> dict[str, Any]:
     size = image.width // step, image.height // step
     few = image.resize(size, Image.Resampling.NEAREST) if step > 1 else image  # all would take four times as long
     sums = np.asarray(few.histogram(), np.float64).reshape(3, 256) @ LEVELS / (few.width * few.height)
-    small = image.convert("L").reduce((max(image.width // 64, 1), max(image.height // 64, 1)))
-    thumb = small.resize((SIDE, SIDE), Image.Resampling.BOX)
-    grey = np.asarray(small.resize((9, 8), Image.Resampling.BOX))
-    bits = np.packbits(grey[:, 1:] > grey[:, :-1])
+    grey = image.convert("L")  # smoothly made small: edges of boxes would fall elsewhere in a copy of another size
+    thumb = grey.resize((SIDE, SIDE), Image.Resampling.HAMMING)
+    places = np.asarray(grey.resize((9, 8), Image.Resampling.HAMMING))
+    bits = np.packbits(places[:, 1:] > places[:, :-1])
     return {
         "outline": int.from_bytes(bits.tobytes(), "big"),
         "thumb": base64.b64encode(thumb.tobytes()).decode(),

@@ -98,7 +98,8 @@ def _asked(cfg: Config, quiet: bool) -> Any:
     from data.protocol import meta_of
     from trainer.build import build_dataset
 
-    cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, cache=None))  # nothing is kept for an epoch
+    alike = dataclasses.replace(cfg.data.transform, train=cfg.data.transform.eval)  # or copies would differ
+    cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, cache=None, transform=alike))
     splits: dict[str, Dataset] = {}
     refused: dict[str, DataError] = {}
     meta: dict[str, Any] = {}

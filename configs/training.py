@@ -86,6 +86,8 @@ def _check_load(train: Train, tree: Node, problems: Problems) -> None:
         )
     if train.load_optimizer is True and train.load_model_path is None:
         _add(problems, tree, "load_optimizer", "needs train.load_model_path, the run whose optimizer goes on")
+    if train.load_partly is True and train.load_model_path is None and not train.load:
+        _add(problems, tree, "load_partly", "needs train.load_model_path, the file that is taken in part")
 
 
 def _check_unfreeze(train: Train, tree: Node, problems: Problems) -> None:

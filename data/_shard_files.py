@@ -25,7 +25,10 @@ def shards_of(root: str, split: str, splits: Mapping[str, str] | None) -> dict[s
     is for the test alone. Raises DataError for a shard that is missing, and where the names leave a doubt.
     """
     if splits:
-        return {split: _named(root, split, pattern) for split, pattern in splits.items()}
+        named = {split: _named(root, split, pattern) for split, pattern in splits.items()}
+        if both := sorted({*named.get("train", ())} & {*named.get("val", ())}):
+            raise DataError(f"data.dataset.splits: {both[0]} is in train and in val; leave it out of one of them")
+        return named
     found: dict[str, list[str]] = {}
     for path in _in_folder(root):
         found.setdefault(_told(path), []).append(path)

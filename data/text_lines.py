@@ -153,7 +153,11 @@ def _places(
     for key, name in zip(("path", "text"), columns, strict=True):
         if name is not None and name not in first:
             raise DataError(f"{path}: no column '{name}' (data.dataset.{key}); there is {', '.join(first[:8])}")
-    places = [i if name is None else first.index(name) for i, name in enumerate(columns)]
+    known = [None if name is None else first.index(name) for name in columns]
+    free = (i for i in range(len(first)) if i not in known)
+    places = [next(free, 0) if place is None else place for place in known]
+    if places[0] == places[1]:
+        raise DataError(f"{path}: pictures and texts in one column; name two: data.dataset.path, data.dataset.text")
     return places, int(any(columns) or not finder.find(first[places[0]]))
 
 

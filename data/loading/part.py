@@ -49,6 +49,9 @@ class Part(Dataset):
         labels = labels_of(part_of)
         labels = label_table_of(part_of) if labels is None else labels
         self.labels = None if labels is None else labels[self.chosen]
+        for name in ("files", "lengths"):  # one for each sample
+            if len(whole := getattr(part_of, name, None) or ()) == len(part_of):
+                setattr(self, name, [whole[i] for i in chosen])
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the whole: collate, meta, reads_batches, …"""

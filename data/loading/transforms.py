@@ -15,6 +15,17 @@ __all__ = ["make_transform"]
 
 # These work on numbers: the picture becomes a tensor in [0, 1] before the first of them.
 NEED_FLOAT = {"GaussianNoise", "LinearTransformation", "Normalize", "RandomErasing"}
+# These take values from 0 to 1, or cut others off: behind Normalize they would spoil the picture.
+NEED_UNIT = {
+    "AutoAugment",
+    "ColorJitter",
+    "GaussianNoise",
+    "RandAugment",
+    "RandomAdjustSharpness",
+    "RandomAutocontrast",
+}
+NEED_UNIT |= {"RandomEqualize", "RandomInvert", "RandomPhotometricDistort", "RandomPosterize", "RandomSolarize"}
+NEED_UNIT |= {"TrivialAugmentWide"}
 CONVERSIONS = {"PILToTensor", "ToDtype", "ToImage", "ToTensor"}
 
 
@@ -27,8 +38,20 @@ def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[
     Raises ConfigError when a transform refuses its arguments; a fused chain only when it is called for a single
     picture.
     """
+    _refuse_behind_normalize(specs)
     compose = partial(_compose, specs)
     return (fuse(specs, compose) if fast else None) or compose()
+
+
+def _refuse_behind_normalize(specs: Sequence[Component], normalized: bool = False, key: str = "data.transform") -> None:
+    """Raise ConfigError for a transform behind Normalize that takes values from 0 to 1, also within another one."""
+    for i, spec in enumerate(specs):
+        if normalized and spec.name in NEED_UNIT and spec.args.get("clip") is not False:
+            raise ConfigError(f"{key}[{i}]: {spec.name} takes values from 0 to 1; put it before Normalize")
+        inner = spec.args.get("transforms")
+        if isinstance(inner, (list, tuple)):
+            _refuse_behind_normalize([_component(item) for item in inner], normalized, f"{key}[{i}].transforms")
+        normalized = normalized or spec.name == "Normalize"
 
 
 def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:

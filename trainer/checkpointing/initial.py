@@ -30,26 +30,31 @@ def load_initial(task: Task, train: Train, say: Say) -> None:
     """
     roles = list(dict.fromkeys(name.partition(".")[0] for name in saved_names(task)))
     if train.load_model_path:
-        _load(task, train.load_model_path, roles, train.load_partly, say)
+        _load(task, train.load_model_path, roles, train, say)
     for role, path in train.load.items():
         if role not in roles:
             raise CheckpointError(f"train.load.{role}: no network has that role; there is {', '.join(roles)}")
-        _load(task, path, [role], train.load_partly, say)
+        _load(task, path, [role], train, say)
 
 
-def _load(task: Task, path: str, roles: list[str], partly: bool, say: Say) -> None:
-    """Load a file into the networks of these roles: of one under its own names, of several with their roles before."""
+def _load(task: Task, path: str, roles: list[str], train: Train, say: Say) -> None:
+    """Load a file into the networks of these roles: of one under its own names, of several with their roles before.
+
+    Of averaged weights those are taken that val and test use, unless the optimizer goes on with its own.
+    """
     state, source = _read(path, say)
     prefix = f"{roles[0]}." if len(roles) == 1 else ""
     names = {bare(name.removeprefix(prefix)): name for name in saved_names(task) if name.startswith(prefix)}
     target = task.get_submodule(roles[0]) if prefix else task
     own = task.state_dict()
-    there = adopted(target, _of_network(state["model"], prefix, names))
+    averaged = state.get("ema") and not train.load_optimizer
+    there = adopted(target, _of_network(state["ema"] if averaged else state["model"], prefix, names))
     found = match({short: own[name] for short, name in names.items()}, there)
     kind = type(target).__name__ if prefix else f"the networks {', '.join(roles)}"
-    _refuse_little(found, str(source), kind, partly, "" if prefix else roles[0])
+    _refuse_little(found, str(source), kind, train.load_partly, "" if prefix else roles[0])
     task.load_state_dict({names[short]: tensor for short, tensor in found.taken.items()}, strict=False)
-    say(f"weights of {kind} from {source}: {len(found.taken)} of {found.total} tensors taken")
+    told = "averaged weights (train.ema)" if averaged else "weights"
+    say(f"{told} of {kind} from {source}: {len(found.taken)} of {found.total} tensors taken")
     for line in found.lines():
         say(f"  {line}")
 
@@ -84,14 +89,22 @@ def load_optimizers(update: Updates, cfg: Config, say: Say = lambda text: None) 
     if not isinstance(state.get("update"), Mapping):
         raise CheckpointError(f"train.load_optimizer: {source} holds weights alone; name a run's folder or last.pth")
     for role, step in update.steps.items():
-        stored = state["update"].get(role, {}).get("optimizer")
-        if fault := _optimizer_fault(step.optimizer, stored, _optimizer_name(state, role), cfg.optim[role].name):
+        stored = state["update"].get(role, {}).get("optimizer") or {}
+        parts, states = getattr(step.optimizer, "parts", [step.optimizer]), stored.get("parts", [stored or None])
+        names = _optimizer_name(state, role), cfg.optim[role].name
+        faults = [_optimizer_fault(part, own, *names) for part, own in zip(parts, states, strict=False)]
+        if len(parts) != len(states):
+            faults.append(f"it is of {len(states)} optimizers, and there are {len(parts)} here (optim.rest)")
+        if fault := next(filter(None, faults), ""):
             raise CheckpointError(
                 f"train.load_optimizer: the state of '{role}' in {source} does not fit: {fault}; leave load_optimizer "
                 "out to begin with the weights alone"
             )
-        step.optimizer.load_state_dict({**step.optimizer.state_dict(), "state": stored["state"]})
-        say(f"state of {type(step.optimizer).__name__} from {source}: {len(stored['state'])} tensors' moments")
+        for part, own in zip(parts, states, strict=True):
+            part.load_state_dict({**part.state_dict(), "state": own["state"]})
+            say(f"state of {type(part).__name__} from {source}: {len(own['state'])} tensors' moments")
+        if len(parts) > 1:
+            step.optimizer.load_state_dict(step.optimizer.state_dict())  # joins the groups of its parts again
 
 
 def _optimizer_name(state: Mapping[str, Any], role: str) -> str:

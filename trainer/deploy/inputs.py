@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from multiprocessing.pool import ThreadPool
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,11 +72,9 @@ def find_inputs(words: Sequence[str], cfg: Config, meta: Mapping[str, Any]) -> I
     rows = words[0].lower().endswith(TABLES) and issubclass(kind, (Tabular, CSVPixels))
     if rows or issubclass(kind, Tabular):
         return _rows(words, cfg, meta)
-    if not {"in_channels", "image_size"} & meta.keys():
+    if not {"in_channels", "image_size"} & meta.keys() or cfg.task.name == "Captioning":
         known = f"{cfg.task.name} of {cfg.data.dataset.name}"
-        raise ConfigError(
-            f"predict: takes pictures and tables, and {known} learned from neither; see test and generate"
-        )
+        raise ConfigError(f"predict: takes pictures and tables, and {known} takes neither; see test and generate")
     return _pictures(_paths(words), cfg, meta, kind)
 
 
@@ -128,14 +127,18 @@ def _listed(path: str) -> list[str]:
     def file(cell: str) -> str | None:
         return next((p for place in places if os.path.isfile(p := os.path.join(place, cell))), None)
 
-    counts = [sum(file(cell) is not None for cell in column) for column in zip(*rows[:200], strict=False)] or [0]
+    columns = zip_longest(*rows[:200], fillvalue="")
+    counts = [sum(bool(cell) and file(cell) is not None for cell in column) for column in columns] or [0]
     column = max(range(len(counts)), key=counts.__getitem__)
     if not counts[column]:
         raise DataError(f"{path}: no column holds paths of files, from here or from its folder; name such a list")
     first = rows[0][column]
     headed = file(first) is None and (word_of(first) in NAME_WORDS or not os.path.splitext(first)[1])
-    cells = [row[column] for row in rows[headed:]]
-    return [file(cell) or os.path.join(os.path.dirname(path), cell) for cell in cells]
+    if short := [row for row in rows if len(row) <= column]:
+        raise DataError(
+            f"{path}: the row '{delimiter.join(short[0])[:60]}' has no column {column + 1}, {first}; mend it"
+        )
+    return [file(row[column]) or row[column] for row in rows[headed:]]
 
 
 def _pictures(paths: list[str], cfg: Config, meta: Mapping[str, Any], kind: type) -> Inputs:

@@ -93,9 +93,9 @@ def extract(
                 targets.update(zip(indices, _labels(batch, len(indices), unlabelled), strict=False))
     finally:
         hook.remove()
-    order = range(loader.size)
+    order, names = sorted(rows), ids_of(loader.dataset)  # samples that were passed over have no row
     labels = torch.stack([targets[i] for i in order]).numpy() if len(targets) == len(rows) and targets else None
-    ids = np.array([str(one) for one in ids_of(loader.dataset)])
+    ids = np.array([str(names[i]) for i in order])
     return Features(torch.stack([rows[i] for i in order]).numpy(), ids, labels)
 
 

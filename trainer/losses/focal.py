@@ -35,6 +35,8 @@ class FocalLoss(nn.Module):
         self.register_buffer("weight", None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.weight is not None and len(self.weight) != logits.shape[1]:
+            raise ValueError(f"weight has {len(self.weight)} numbers, and there are {logits.shape[1]} classes")
         if labels.is_floating_point():
             return self._of_shares(logits, labels)
         flat, numbers = logits.movedim(1, -1).flatten(0, -2), labels.flatten()

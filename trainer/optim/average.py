@@ -67,6 +67,7 @@ class EpochMean:
         self.rate = float(train.swa["lr"])
         self.weights: dict[str, Tensor] = {}
         self.count, self.last = 0, -1  # how many epochs it holds; the last of them
+        self.begun = False  # whether the rate has been set
 
     def tell(self, epochs: int) -> str:
         """Return in words which epochs are averaged."""
@@ -81,10 +82,11 @@ class EpochMean:
         for step in update.steps.values():
             groups = step.optimizer.param_groups
             scale = self.rate / groups[0]["lr"] if groups[0]["lr"] else 0.0
-            for number, group in enumerate(groups) if held and groups[0]["lr"] != self.rate else ():
+            for number, group in enumerate(groups) if held and not self.begun else ():
                 group["lr"] = self.rate if number == 0 or not scale else group["lr"] * scale
             if step.schedule is not None:
                 step.schedule.held = held
+        self.begun = held
 
     @torch.no_grad()
     def follow(self, task: Task, epoch: int) -> None:
@@ -102,13 +104,14 @@ class EpochMean:
         self.count, self.last = self.count + 1, epoch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weights": self.weights, "count": self.count, "last": self.last}
+        return {"weights": self.weights, "count": self.count, "last": self.last, "begun": self.begun}
 
     def load_state_dict(self, state: Mapping[str, Any], current: Mapping[str, Tensor]) -> None:
         """Take over a mean; `current` are the weights of now, whose places and parts it takes."""
         copied = {name: value.to(current[name].device, copy=True) for name, value in state["weights"].items()}
         self.weights = {name: divided_like(value, current[name]) for name, value in copied.items()}
         self.count, self.last = state["count"], state["last"]
+        self.begun = state.get("begun", self.count > 0)  # unknown to older checkpoints
 
 
 def _state(task: nn.Module) -> Iterator[Tensor]:

@@ -58,6 +58,7 @@ class Part:
         lengths = [name for name in ("T_max", "total_iters") if name in offered and name not in spec.args]
         self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.scheduler, name)), None)
         self.taken = 0
+        self.rests = fixed and self.limit != "total_steps"  # its last step reaches the rate that stays
 
     @property
     def end(self) -> float:
@@ -66,7 +67,7 @@ class Part:
 
     def count(self, unit: Unit) -> None:
         """Step the scheduler if it counts in that unit, steps or epochs."""
-        if self.unit == unit and self.taken + 1 < self.end:
+        if self.unit == unit and self.taken + 1 < self.end + self.rests:
             self.scheduler.step()
             self.taken += 1
 

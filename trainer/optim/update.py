@@ -1,7 +1,7 @@
 """The `update` that a training step is handed: one optimizer a network."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -125,6 +125,15 @@ class Updates:
 
     def schedules(self) -> list[Schedule]:
         return [step.schedule for step in self.steps.values() if step.schedule is not None]
+
+    def cut_short(self, train: Train, batches: int) -> Iterator[str]:
+        """Yield a note for each rule of epochs that the run's last step cuts short: max_epoch gives its length."""
+        for schedule in self.schedules():
+            if train.max_steps and schedule.unit == "epoch" and schedule.end < math.inf:
+                last = (train.max_steps - 1) // batches + 1
+                if last < schedule.end:
+                    told = f"{schedule.spec.name} is made for {schedule.end:g} epochs and does not come to its end"
+                    yield f"note: train.max_steps ends the run in epoch {last}: {told}; see train.max_epoch"
 
     def state_dict(self) -> dict[str, Any]:
         return {role: step.state_dict() for role, step in self.steps.items()}

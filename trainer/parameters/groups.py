@@ -1,5 +1,6 @@
 """Groups of parameters: arguments by name, no weight decay for some, smaller rates for lower layers."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,6 +14,7 @@ from utils.errors import ConfigError
 
 __all__ = ["Groups", "learnable", "sparse_names"]
 
+BIAS = re.compile(r"(.*_)?bias|bias_.*")  # the last part of a parameter's name
 BRANCHED = (nn.Sequential, nn.ModuleList)  # each of their children is a layer
 Parameters = Mapping[str, nn.Parameter]  # by their names in the network
 
@@ -104,8 +106,8 @@ class Groups:
         """Return the names of the parameters that `no_decay` means."""
         found: set[str] = set()
         for number, word in enumerate(words):
-            if word == "bias":  # of recurrent layers: bias_hh_l0
-                new = {name for name in self.parameters if name.rpartition(".")[2].partition("_")[0] == "bias"}
+            if word == "bias":  # of recurrent layers: bias_hh_l0; of attention: in_proj_bias
+                new = {name for name in self.parameters if BIAS.fullmatch(name.rpartition(".")[2])}
             elif word == "norm":
                 new = _of_norms(net) & set(self.parameters)
             elif not (new := {name for name in self.parameters if self._matches(name, word)}):

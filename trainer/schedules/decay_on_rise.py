@@ -25,7 +25,8 @@ class DecayOnRise:
     def step(self, loss: float) -> None:
         if self.previous is not None and loss > self.previous:
             for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.lr_decay, self.min_lr)
+                lowest = min(self.min_lr, group["lr"])  # a group may have begun below it
+                group["lr"] = max(group["lr"] * self.lr_decay, lowest)
         self.previous = loss
 
     def state_dict(self) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def choices(flag: Flag) -> list[str]:
             values += map(str, range(low, high + 1))
         else:
             values.append(part)
-    if len(values) > 1 and (twice := [value for i, value in enumerate(values) if value in values[:i]]):
+    same = [_number(value) for value in values]
+    if len(values) > 1 and (twice := [value for i, value in enumerate(values) if same[i] in same[:i]]):
         raise ConfigError(f"{flag.typed}: {twice[0]} is listed twice; leave one out")
     if len(values) > 1 and "" in values:
         raise ConfigError(f"{flag.typed}: a value between commas is empty; for text with commas add quotation marks")
@@ -70,6 +71,14 @@ def short(text: str) -> str:
         return f"{float(text):.3g}".replace("+", "") if not text.lstrip("-").isdecimal() else text
     except ValueError:
         return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_") or "none"
+
+
+def _number(text: str) -> float | str:
+    """Return the number that a value is, otherwise the value."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -48,7 +48,7 @@ test: check
 OTHER_ISA ?= ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
 
 ci: $(TOOLS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not chapter and not machines"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not gpu and not chapter and not machines"
 	$(OTHER_ISA) $(BIN)/python -m pytest -n 2 --dist loadfile -m "learns and not slow and not gpu"
 
 chapters: $(TOOLS)

@@ -103,6 +103,14 @@ def killed_and_resumed(start, tmp_path):
     return command
 
 
+LONG = ("test_docs.py", "test_rows.py", "test_faults.py")  # slow tests of minutes
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest first: begun last, one process would be busy with them while the other has nothing to do."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 # Small and fast: some seconds for a whole training.
 TIMES = ("seconds", "validation_seconds", "journal")  # of the progress: they differ from run to run
 PLAIN = ["--log.visdom=false", "--log.pictures=false"]

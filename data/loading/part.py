@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._folds import evenly
-from data.protocol import facts_of, ids_of, label_table_of, labels_of
+from data.protocol import cells_of, facts_of, ids_of, label_table_of, labels_of
 
 __all__ = ["with_fraction"]
 
@@ -49,6 +50,8 @@ class Part(Dataset):
         labels = labels_of(part_of)
         labels = label_table_of(part_of) if labels is None else labels
         self.labels = None if labels is None else labels[self.chosen]
+        if callable(getattr(part_of, "cells", None)):
+            self.cells = partial(_cells, part_of, chosen)
         for name in ("files", "lengths"):  # one for each sample
             if len(whole := getattr(part_of, name, None) or ()) == len(part_of):
                 setattr(self, name, [whole[i] for i in chosen])
@@ -69,3 +72,9 @@ class Part(Dataset):
     def read(self, indices: Sequence[int] | Tensor, seeds: Sequence[int] = ()) -> Any:
         """Return the batch of these samples, read by the whole."""
         return self.part_of.read(self.chosen[torch.as_tensor(indices)], seeds)
+
+
+def _cells(whole: Any, chosen: Sequence[int]) -> Any:
+    """Return these rows of a table as text."""
+    found = cells_of(whole)
+    return found._replace(table=found.table.subset(chosen))

@@ -98,8 +98,6 @@ def _from_column(dataset: Any, column: str) -> list[float]:
     if cells is None:
         raise DataError(f"data.sampler.column: {type(dataset).__name__} is no table; take weights, or file")
     found = cells.table.cells(column)
-    if hasattr(dataset, "part_of"):  # data.fraction; the table is that of the whole
-        found = [found[i] for i in dataset.chosen.tolist()]
     if len(found) != len(dataset):
         raise DataError(f"data.sampler.column: {len(found):,} rows have the column {column}, not {len(dataset):,}")
     faults = Faults(cells.table.path)

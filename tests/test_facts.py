@@ -15,7 +15,7 @@ from PIL import Image
 from data._facts import Facts
 from data._stores import Pixels
 from data.protocol import content_of
-from trainer.checks.data_facts import SCREEN, data_facts, on_screen
+from trainer.checks.data_facts import SCREEN, _shared, data_facts, on_screen
 
 IMAGES = ["image_folder", "--model=LeNet", "--model.in_channels=3", "--max-epoch=1", "--batch-size=4", *PLAIN]
 IMAGES += [
@@ -154,6 +154,14 @@ def test_other_cells_and_other_pixels_are_told(run, tmp_path):
     before = content_of(pixels)
     pixels.store.values[3, 0, 1, 1] = 1
     assert 0 != before != content_of(pixels)
+
+
+def test_files_of_both_splits_are_told():
+    """As by two lists that overlap."""
+    train, val = SimpleNamespace(files=["a", "b", "c"]), SimpleNamespace(files=["c", "d"])
+    told = "note: 1 of 2 files of val are in train, too; the first is c"
+    assert next(_shared({"train": train, "val": val})) == told
+    assert not [*_shared({"train": train, "val": SimpleNamespace(files=["d"])}), *_shared({"train": train})]
 
 
 def test_files_that_moved_to_another_split_are_told(run, tmp_path):

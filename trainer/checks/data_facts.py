@@ -12,6 +12,7 @@ from data.loading.collate import read_sample
 from data.protocol import (
     batch_reader,
     facts_of,
+    files_of,
     first_sample,
     label_table_of,
     labels_of,
@@ -43,7 +44,9 @@ def data_facts(name: str, splits: Mapping[str, Dataset]) -> list[str]:
         *lines,
         *(
             f"  {line}"
-            for line in _unique([*_classes(splits), *_understood(splits), *_generators(splits), *_samples(splits)])
+            for line in _unique(
+                [*_classes(splits), *_understood(splits), *_shared(splits), *_generators(splits), *_samples(splits)]
+            )
         ),
     ]
 
@@ -102,6 +105,15 @@ def _understood(splits: Mapping[str, Dataset]) -> Iterator[str]:
             yield f"left out: {len(names):,}, {reason}; the first is {shortened(str(names[0]), 80)}"
         for reason, names in facts.odd.items():
             yield f"odd: {len(names):,}, {reason}; the first is {shortened(str(names[0]), 80)}"
+
+
+def _shared(splits: Mapping[str, Dataset]) -> Iterator[str]:
+    """Yield a line about files of both splits, such as two lists that overlap."""
+    train, val = (files_of(splits[name]) if name in splits else () for name in ("train", "val"))
+    known = set(train)
+    if both := [file for file in val if file in known]:
+        yield f"note: {len(both):,} of {count_of(len(val), 'file')} of val are in train, too; the first is {both[0]}"
+        yield "  validation then tells too good a number"
 
 
 def _generators(splits: Mapping[str, Dataset]) -> Iterator[str]:

@@ -5,11 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from conftest import DATA, dogcats
 from PIL import Image
 
 from data.looking import files
 from data.looking.duplicates import NEAR, _close
+from utils.errors import DataError
 
 FOLDER = ["data", "image_folder", "--data.dataset.val_fraction=0.5", "--train-data-root=pets", "--test-data-root=pets"]
 CSV = ["data", "csv_images", "--train-data-root=csv", "--test-data-root=csv"]
@@ -249,6 +251,26 @@ def test_a_copy_of_another_size_has_nearly_the_same_outline(tmp_path, scale):
         one, other = (files._look(str(tmp_path / f"{name}.jpg"))[1] for name in ("one", "other"))
         assert one.size == picture.size and other.size == size
         assert (one.outline ^ other.outline).bit_count() <= NEAR
+
+
+def test_each_sample_that_is_refused_counts_and_the_others_are_compared():
+    """Of a dataset without files: the first one that cannot be read does not end the look."""
+    from data.looking.look import Looked, _made
+
+    class Odd(torch.utils.data.Dataset):
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            if index in (1, 3):
+                raise DataError("it is cut off")
+            return torch.full((2,), index % 4 if index != 4 else 0), index // 9
+
+    found = Looked()
+    digests = list(_made(Odd(), "train", found))
+    assert len(digests) == 6 and len(set(digests)) == 5 and digests[0] == digests[4]
+    (finding,) = found.findings
+    assert (finding.count, finding.told, list(finding.names)) == (2, "it is cut off", ["1", "3"])
 
 
 def test_close_hashes_are_those_of_a_comparison_of_all():

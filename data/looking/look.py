@@ -175,14 +175,17 @@ def _labels(dataset: Dataset, classes: Sequence[str]) -> list[str | None]:
 
 
 def _made(dataset: Dataset, split: str, found: Looked) -> Iterator[str]:
-    """Yield a hash of each sample of a dataset without files, as it is made."""
+    """Yield a hash of each sample of a dataset without files, as it is made; one of its own for a refused one."""
+    refused: dict[str, str] = {}
     for index in range(min(len(dataset), MOST)):  # type: ignore[arg-type]
         try:
             with same_random_state():
-                yield _digest(_bytes(read_one(dataset, index)))
+                digest = _digest(_bytes(read_one(dataset, index)))
         except DataError as error:
-            found.findings.append(Finding("refused", split, 1, str(error), [str(index)], True))
-            return
+            digest, refused[str(index)] = f"{split} {index}", str(error)
+        yield digest
+    if refused:
+        found.findings.append(Finding("refused", split, len(refused), next(iter(refused.values())), [*refused], True))
 
 
 def _bytes(part: Any) -> bytes:

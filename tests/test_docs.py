@@ -242,7 +242,14 @@ LEFT_OUT = {  # how a command begins, and why it is not run here
     "python main.py train dogcat --model=torchvision:resnet18 --model.weights=DEFAULT": "downloads weights",
 }
 SHORTER = {  # what is added, or set to other values, so that a training takes seconds
-    "train": ["--train.max_steps=2", "--batch-size=4", "--num-workers=0", "--log.visdom=false", "--log.pictures=false"],
+    "train": [
+        "--train.max_steps=2",
+        "--train.rehearse=false",
+        "--batch-size=4",
+        "--num-workers=0",
+        "--log.visdom=false",
+        "--log.pictures=false",
+    ],
     "train --resume": ["--train.max_steps=3", "--log.visdom=false"],  # of what `interrupted` has begun
     "selftest": ["--only=resume", "--trials=1", "--steps=6", "--batch-size=4", "--num-workers=0"],
 }

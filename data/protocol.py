@@ -184,9 +184,10 @@ def names_of(splits: Mapping[str, Any]) -> dict[str, list[int]]:
 def content_of(dataset: Any) -> int:
     """Return a number that the rows of a table or pictures in memory have; 0 for a dataset of other samples."""
     values = getattr(store_of(dataset), "values", None)
-    if isinstance(values, Tensor):
+    if isinstance(values, Tensor) and values.dtype == torch.uint8:
         return int.from_bytes(hashlib.blake2b(values.cpu().contiguous().numpy(), digest_size=7).digest())
-    return int(getattr(dataset, "content", 0))
+    found = getattr(dataset, "content", 0)
+    return found if isinstance(found, int) else 0  # somebody's own dataset may mean another thing by that name
 
 
 def _sum_of_sizes(files: Sequence[str]) -> int:

@@ -154,6 +154,7 @@ def test_other_cells_and_other_pixels_are_told(run, tmp_path):
     before = content_of(pixels)
     pixels.store.values[3, 0, 1, 1] = 1
     assert 0 != before != content_of(pixels)
+    assert content_of(SimpleNamespace(content="a text of somebody's own dataset")) == 0
 
 
 def test_files_of_both_splits_are_told():

@@ -1,4 +1,4 @@
-"""Several processes: two of one thread beside one of two threads, how much of their messages is hidden, the start."""
+"""Several processes: two of one thread beside one of two, messages that are hidden, the stall of a save, the start."""
 
 import json
 import os
@@ -6,18 +6,23 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.processes import ROOT, started, train_command
 from benchmarks.ready import make_trainer
-from benchmarks.rows import Options, Row, Sample, alternate, fact, missing, paired
+from benchmarks.rows import Options, Row, Sample, alternate, fact, missing, paired, timed
+from trainer.checkpointing.saver import NoSaver, Saver
+from trainer.checkpointing.store import Store
+from utils import dist
 
 __all__ = ["measure"]
 
@@ -43,11 +48,25 @@ def measure(options: Options) -> Iterator[Row]:
         )
         share = 100 * statistics.median(shares)
         yield fact("ranks", f"{WHAT}: reductions hidden behind backward", "% of their time", share, note, len(shares))
+    yield _stalls(options)
     sides = [partial(until_first_row, "--train.processes=2"), partial(until_first_row)]
     begun = alternate(sides, options.times(7))
     name = "`main.py train --model=MLP` on Digits to its first step: `--train.processes=2`; one process"
     yield paired("ranks", name, "s", begun, 1.0, clock="wall")
     yield from on_gpu(options)
+
+
+def _stalls(options: Options) -> Row:
+    """How long two processes stand still for a save: each for its part, or both until the first has copied all."""
+    with (
+        tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryDirectory() as other,
+        workers(2, 1, "parts", f"saves={place}") as divided,
+        workers(2, 1, f"saves={other}") as plain,
+    ):
+        samples = alternate([partial(stall, divided), partial(stall, plain)], options.times(9))
+    name = "the stall of a save, ResNet34 with its momentum, 2 processes: in parts with `train.shard: full`; one file"
+    return paired("ranks", name, "ms on the wall", samples, 1e3, clock="wall")
 
 
 def on_gpu(options: Options) -> Iterator[Row]:
@@ -110,6 +129,12 @@ def steps(group: Sequence[subprocess.Popen], count: int = STEPS) -> Sample:
     return Sample(seconds, seconds)
 
 
+def stall(group: Sequence[subprocess.Popen]) -> Sample:
+    """Of the slower process, as the next step needs both."""
+    seconds = max(answers(group, "stall 1"))
+    return Sample(seconds, seconds)
+
+
 class _Ready:
     """A batch in memory in the place of the trainer's own, so many times."""
 
@@ -134,7 +159,10 @@ class _Ready:
 
 
 def _main(threads: str, *words: str) -> None:
-    """A process of a group: for `steps N` it takes N steps and tells the seconds, for `hidden N` the share hidden."""
+    """A process of a group, which takes N steps: for `steps N` it tells their seconds, for `hidden N` the share hidden.
+
+    For `stall N` it tells how long it stands still for a save after them.
+    """
     from trainer.parallel import ddp
     from trainer.progress import Progress
 
@@ -144,7 +172,11 @@ def _main(threads: str, *words: str) -> None:
     messages = Messages()
     if "watched" in words:  # costs time of its own
         ddp.DistributedDataParallel = messages.watch(ddp.DistributedDataParallel)  # type: ignore[misc]
-    trainer = make_trainer(*FLAGS, gpu="gpu" in words)
+    parts = ("--optim.momentum=0.9", "--train.shard=full") if "parts" in words else ("--optim.momentum=0.9",)
+    place = next((word.partition("=")[2] for word in words if word.startswith("saves=")), "")
+    trainer = make_trainer(*FLAGS, *(parts if place else ()), gpu="gpu" in words)
+    if place:
+        trainer.saver = _saver(Path(place), "parts" in words)
     size = GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", "1"))
     generator = torch.Generator().manual_seed(0)
     batch = (
@@ -164,7 +196,20 @@ def _main(threads: str, *words: str) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
+        if kind == "stall":
+            seconds = timed(partial(trainer.save, [])).wall
+            trainer.saver.wait()
         print(json.dumps(messages.hidden() if kind == "hidden" else seconds), flush=True)
+
+
+def _saver(place: Path, parts: bool) -> Saver:
+    """What a run of several processes saves with, in the background."""
+    from trainer.checkpointing.sharded import ShardedSaver
+
+    first = dist.rank() == 0
+    if parts:
+        return ShardedSaver(place, first, background=True)
+    return Saver(Store(place), background=True) if first else NoSaver()
 
 
 class Messages:

@@ -1,5 +1,7 @@
 """The weights of a task as files hold them."""
 
+from collections.abc import Collection, Iterable
+
 import torch
 
 from models.basic_module import load_weights
@@ -11,8 +13,8 @@ __all__ = ["network_state", "buffer_state", "load_network_state", "saved_names"]
 
 def network_state(task: Task) -> dict[str, torch.Tensor]:
     """Return the state_dict as files hold it: one network under its own names, several as `<role>.<name>`."""
-    state = task.state_dict()
-    return {short: state[name] for name, short in saved_names(task).items()}
+    state = task.state_dict()  # once: of divided networks it takes milliseconds
+    return {short: state[name] for name, short in _short_names(state, task.unsaved).items()}
 
 
 def buffer_state(task: Task) -> dict[str, torch.Tensor]:
@@ -38,6 +40,10 @@ def load_network_state(
 
 def saved_names(task: Task) -> dict[str, str]:
     """Return the name in the file, by the name in the task, of every tensor that is stored."""
-    names = [name for name in task.state_dict() if "." in name and name.split(".")[0] not in task.unsaved]
+    return _short_names(task.state_dict(), task.unsaved)
+
+
+def _short_names(state: Iterable[str], unsaved: Collection[str]) -> dict[str, str]:
+    names = [name for name in state if "." in name and name.split(".")[0] not in unsaved]
     single = all(name.startswith("model.") for name in names)
     return {name: name.removeprefix("model.") if single else name for name in names}

@@ -121,7 +121,7 @@ def _asked(cfg: Config, quiet: bool) -> Any:
         from trainer.checks.data_facts import data_facts
 
         try:
-            for line in data_facts(cfg.data.dataset.name, splits):
+            for line in data_facts(cfg.data.dataset.name, splits, cfg.data.transform):
                 show(line)
         except DataError as error:  # such as a transform that fails
             refused["a sample"] = error

@@ -15,7 +15,7 @@ from configs.hints.guess import key_hint
 from configs.keys import argument_types, schema_keys
 from configs.layers import find_file, merge, read_layers
 from configs.roles import check_roles
-from configs.schema import Config, Data
+from configs.schema import Config, Data, Transforms
 from configs.tasks import check_loss, check_metrics, directions, metric_specs, mixed_fault, more_metrics
 from configs.training import check_training
 from utils.config.cli import Flag, python_flag
@@ -33,6 +33,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Resolved",
+    "Transforms",
     "differences",
     "direction_fault",
     "directions",

@@ -42,7 +42,8 @@ class MNIST(ImageDataset):
         names = list(classes or "0123456789")
         pictures, images, labels = read_digits(root, part, split, names)
         ids = [str(i) for i in range(len(images))]
-        told = "as data.dataset.classes names them" if classes else "the digits (data.dataset.classes names others)"
+        own = names != [*"0123456789"]  # validation and test are given those of the training
+        told = "as data.dataset.classes names them" if own else "the digits (data.dataset.classes names others)"
         self.facts = Facts(pictures, [f"classes: {told}"])
         super().__init__(Pixels(images.unsqueeze(1)), ids, labels, names, transform)
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from conftest import PLAIN, TOY, rows
 from PIL import Image
+from test_configs import SHIPPED, commands
+from tiny_data import make_data
 
 from data._facts import Facts
 from data._stores import Pixels
@@ -65,6 +67,32 @@ def test_what_is_left_out_is_told_once_with_its_first_name():
     assert lines.count("  target: y") == 1
     assert "  left out: 2, no picture by its suffix; the first is a.heic" in lines
     assert "  odd: 1, another suffix than most; the first is c.gif" in lines
+
+
+@pytest.mark.parametrize("pixels", ["fast", "exact"])
+def test_validation_that_changes_by_chance_and_other_numbers_than_those_of_training_are_told(pixels, run, tmp_path):
+    photos(tmp_path / "photos/train"), photos(tmp_path / "photos/val", first=100)
+    shutil.copytree(tmp_path / "photos/val/a", tmp_path / "test")
+    flags = [*IMAGES[:-2], "--train-data-root=photos", "--test-data-root=test", f"--data.pixels={pixels}"]
+    sized, norm = "{name: Resize, size: [28, 28]}", "{name: Normalize, mean: [0.5], std: [0.25]}"
+    alike = [f"--data.transform.{split}=[{sized}, {norm}]" for split in ("train", "eval")]
+    given = run("check", *flags, *alike, "--data")
+    assert given.code == 0 and "hang on chance" not in given.out and "other numbers" not in given.out, given
+    turned = f"--data.transform.eval=[{sized}, RandomHorizontalFlip, {norm}]"
+    given = run("check", *flags, alike[0], turned, "--data")
+    assert given.code == 0 and "note: samples of val and test are read with random numbers" in given.out, given
+    given = run("check", *flags, alike[0], f"--data.transform.eval=[{sized}]", "--data")
+    told = "note: data.transform.train has Normalize(mean 0.5; std 0.25), data.transform.eval has no Normalize"
+    assert given.code == 0 and told in given.out, given
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_nothing_of_the_kind_is_told_of_a_shipped_config(path, run, tmp_path):
+    make_data(tmp_path / "data")
+    words = next(words for words in commands(path) if words[0] == "train")
+    given = run("check", *words[1:], "--data")
+    assert given.code == 0 and "hang on chance" not in given.out and "other numbers" not in given.out, given
 
 
 def test_a_screenful_is_printed():

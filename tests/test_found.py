@@ -155,6 +155,14 @@ def test_what_takes_values_from_0_to_1_stands_before_normalize(name):
     make_transform([NORMALIZE, Component("GaussianNoise", {"clip": False})])
 
 
+def test_means_of_pictures_from_0_to_255_are_refused():
+    large = Component("Normalize", {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)})
+    with pytest.raises(ConfigError, match=r"data.transform\[1\]: Normalize has the mean 123.7, .* by 255"):
+        make_transform([Component("RandomHorizontalFlip"), large])
+    make_transform([Component("PILToTensor"), Component("ToDtype", {"dtype": "float32"}), large])  # as they are
+    make_transform([Component("Normalize", {"mean": (0.0,), "std": (1 / 255,)}), large])  # made large before
+
+
 def test_one_named_column_leaves_the_other_one(run, tmp_path):
     from data.text_lines import _places
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["mix", "random_state", "same_random_state", "seed_all", "set_random_state"]
+__all__ = ["mix", "random_mark", "random_state", "same_random_state", "seed_all", "set_random_state"]
 
 
 def mix(*numbers: int) -> int:
@@ -36,6 +36,12 @@ def random_state() -> dict[str, Any]:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def random_mark() -> int:
+    """Return a number that changes when a random number is drawn, on a GPU excepted."""
+    _, keys, *rest = np.random.get_state()
+    return hash((random.getstate(), np.asarray(keys).tobytes(), *rest, torch.get_rng_state().numpy().tobytes()))
 
 
 def set_random_state(state: dict[str, Any]) -> None:

@@ -1,17 +1,17 @@
 """A config's list of transforms as one torchvision v2 pipeline from a PIL picture to a float tensor."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from configs import COMPONENTS, Component
+from configs import COMPONENTS, Component, Transforms
 from data.loading.fast import fuse
 from utils.errors import ConfigError
 from utils.words import reason_of, shortened, suggest
 
-__all__ = ["make_transform"]
+__all__ = ["make_transform", "told_apart"]
 
 # These work on numbers: the picture becomes a tensor in [0, 1] before the first of them.
 NEED_FLOAT = {"GaussianNoise", "LinearTransformation", "Normalize", "RandomErasing"}
@@ -39,6 +39,7 @@ def make_transform(specs: Sequence[Component], fast: bool = False) -> Callable[[
     picture.
     """
     _refuse_behind_normalize(specs)
+    _refuse_large_means(specs)
     compose = partial(_compose, specs)
     return (fuse(specs, compose) if fast else None) or compose()
 
@@ -52,6 +53,43 @@ def _refuse_behind_normalize(specs: Sequence[Component], normalized: bool = Fals
         if isinstance(inner, (list, tuple)):
             _refuse_behind_normalize([_component(item) for item in inner], normalized, f"{key}[{i}].transforms")
         normalized = normalized or spec.name == "Normalize"
+
+
+def _refuse_large_means(specs: Sequence[Component]) -> None:
+    """Raise ConfigError for a Normalize with the means of pictures from 0 to 255, where they are from 0 to 1."""
+    if {spec.name for spec in specs} & (CONVERSIONS - {"ToTensor"}):
+        return  # their numbers are the user's own
+    for i, spec in enumerate(specs):
+        if spec.name == "Normalize":
+            means = _numbers(spec.args.get("mean"))
+            if any(mean > 1 for mean in means):
+                raise ConfigError(
+                    f"data.transform[{i}]: Normalize has the mean {max(means):g}, and pictures are from 0 to 1 there; "
+                    "divide mean and std by 255"
+                )
+            return  # behind the first one any numbers may be
+
+
+def told_apart(transform: Transforms) -> Iterator[str]:
+    """Yield a line when pictures are normalised in one way for training and in another for validation and test."""
+    train, evaluated = (
+        [_told(spec) for spec in specs if spec.name == "Normalize"] for specs in (transform.train, transform.eval)
+    )
+    if train != evaluated:
+        ours, theirs = (" and ".join(told) or "no Normalize" for told in (train, evaluated))
+        yield f"note: data.transform.train has {ours}, data.transform.eval has {theirs}"
+        yield "  the network is measured with other numbers than it learns from"
+
+
+def _told(spec: Component) -> str:
+    words = [f"{name} {', '.join(f'{n:g}' for n in _numbers(spec.args.get(name)))}" for name in ("mean", "std")]
+    return f"{spec.name}({'; '.join(words)})"
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return the numbers of an argument, one or a list of them, without anything that is no number."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [float(one) for one in values if isinstance(one, (int, float))]
 
 
 def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:

@@ -40,7 +40,7 @@ def check_data(cfg: Config, say: Callable[[str], None]) -> None:
             if cfg.data.test_data_root is not None:
                 raise
             absent = f"  test: none ({error})"
-        for line in data_facts(cfg.data.dataset.name, splits):
+        for line in data_facts(cfg.data.dataset.name, splits, cfg.data.transform):
             say(line)
         task = COMPONENTS["task"].get(cfg.task.name)
         for split in splits if issubclass(task, Classification) else ():

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from configs import Transforms
 from data._broken import broken_named
 from data.loading.collate import read_sample
+from data.loading.transforms import told_apart
 from data.protocol import (
     batch_reader,
+    draws,
     facts_of,
     files_of,
     first_sample,
@@ -21,17 +24,18 @@ from data.protocol import (
     read_one,
 )
 from utils.blame import place_of_attribute
-from utils.randomness import same_random_state
+from utils.randomness import random_mark, same_random_state
 from utils.words import count_of, shortened
 
 __all__ = ["FILE", "SCREEN", "data_facts", "on_screen"]
 
 FILE = "data.txt"
 SCREEN = 24  # lines that are printed; the file has all
+PLAIN = Transforms()
 NAMED = 12  # classes that are listed with their counts on one line
 
 
-def data_facts(name: str, splits: Mapping[str, Dataset]) -> list[str]:
+def data_facts(name: str, splits: Mapping[str, Dataset], transform: Transforms = PLAIN) -> list[str]:
     """Return the lines about the datasets of a run by split, from the training set on; `name` is the dataset's class.
 
     Reads the first sample of each split. Raises the dataset's errors.
@@ -40,15 +44,8 @@ def data_facts(name: str, splits: Mapping[str, Dataset]) -> list[str]:
     for split, dataset in splits.items():
         source = facts_of(dataset).source
         lines.append(f"  {split}: {count_of(len(dataset), 'sample')}{f', {source}' if source else ''}")  # type: ignore[arg-type]
-    return [
-        *lines,
-        *(
-            f"  {line}"
-            for line in _unique(
-                [*_classes(splits), *_understood(splits), *_shared(splits), *_generators(splits), *_samples(splits)]
-            )
-        ),
-    ]
+    told = [line for part in (_classes, _understood, _shared, _generators) for line in part(splits)]
+    return [*lines, *(f"  {line}" for line in _unique([*told, *_samples(splits, transform), *told_apart(transform)]))]
 
 
 def on_screen(lines: Sequence[str], where: str) -> list[str]:
@@ -126,14 +123,23 @@ def _generators(splits: Mapping[str, Dataset]) -> Iterator[str]:
             yield "  and torch, drawn by their functions in __getitem__, do not"
 
 
-def _samples(splits: Mapping[str, Dataset]) -> Iterator[str]:
-    """Yield the sizes and ranges of the first sample of each split."""
+def _samples(splits: Mapping[str, Dataset], transform: Transforms) -> Iterator[str]:
+    """Yield size and range of the first sample of each split, and which splits besides training change by chance."""
     told: dict[str, list[str]] = {}
+    changing = []
     for split, dataset in splits.items():
         if len(dataset):  # type: ignore[arg-type]
             with same_random_state(), broken_named(dataset):
-                sample = first_sample(dataset, read_one if batch_reader(dataset) else read_sample)
+                before, reader = random_mark(), batch_reader(dataset)
+                sample = first_sample(dataset, read_one if reader else read_sample)
                 told.setdefault(_described(sample), []).append(split)
+                # Such a reader takes seeds even where it needs none; it knows crops, flips and sizes by their names.
+                by_name = any(spec.name.startswith("Random") for spec in transform.eval)
+                if split != "train" and (by_name if draws(reader) else random_mark() != before):
+                    changing.append(split)
+    if changing:
+        yield f"note: samples of {' and '.join(changing)} are read with random numbers, and the figures hang on chance;"
+        yield "  random transforms belong in data.transform.train"
     for text, names in told.items():
         yield f"a sample ({', '.join(names)}): {text}"
 

@@ -93,7 +93,7 @@ def tell_data(parts: Parts, path: Path, console: Console) -> None:
     """Print how the data were understood, and keep it as data.txt; a resumed run prints it only if it has changed."""
     loaders = {"train": parts.train_loader, "val": parts.val_loader}
     splits = {split: loader.dataset for split, loader in loaders.items() if loader is not None}
-    lines = data_facts(kind_of(parts.train_loader.dataset).__name__, splits)
+    lines = data_facts(kind_of(parts.train_loader.dataset).__name__, splits, parts.cfg.data.transform)
     text = "\n".join(lines) + "\n"
     with suppress(OSError, UnicodeDecodeError):
         if (path / FILE).read_text(encoding="utf-8") == text:

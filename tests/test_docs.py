@@ -260,7 +260,7 @@ SHORTER = {  # what is added, or set to other values, so that a training takes s
         "--data.eval_batch_size=64",
         "--num-workers=0",
     ],
-    "lr_find": ["--batch-size=4", "--num-workers=0"],
+    "lr_find": ["--model=LeNet"],  # of small batches it would find nothing
 }
 OWN = (
     "--resume",

@@ -87,6 +87,16 @@ def test_a_check_tells_three_mistakes_without_torch_and_writes_nothing(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_does_not_load_the_compiler(tmp_path):
+    """It takes longer to import than the rest of torch; also optimizers and asking for determinism would load it."""
+    flags = ["--model=MLP", "--train.max_steps=2", "--log.visdom=false", "--log.pictures=false"]
+    code = (
+        "import sys, main; c = main.main(sys.argv[1:]); print({'torch._dynamo', 'torch._inductor'} & set(sys.modules))"
+    )
+    result = process("train", *flags, code=code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.stdout.splitlines()[-1] == "set()", result
+
+
 def test_help_and_check_take_a_fraction_of_a_second_of_a_processor():
     def seconds(*arguments: str) -> float:
         pid = os.posix_spawn(sys.executable, [sys.executable, str(ROOT / "main.py"), *arguments], os.environ, **quiet)

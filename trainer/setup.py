@@ -16,7 +16,7 @@ from configs.schema import Train
 from utils import dist
 from utils.device import has_bf16
 
-__all__ = ["prepare_networks", "seed_everything", "resolve_auto"]
+__all__ = ["be_deterministic", "prepare_networks", "seed_everything", "resolve_auto"]
 
 FIRST_BATCH = 8  # in place of `auto`, until larger ones were tried
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -73,6 +73,12 @@ def _keep_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def be_deterministic(wanted: bool) -> None:
+    """Have torch take deterministic algorithms only, or any; without a change the call would import its compiler."""
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)
+
+
 def seed_everything(train: Train, rank: int = 0) -> None:
     """Seed every generator; on a GPU with `deterministic`, take only algorithms that give the same bits.
 
@@ -85,7 +91,7 @@ def seed_everything(train: Train, rank: int = 0) -> None:
     torch.manual_seed(train.seed + rank)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(train.deterministic)
+    be_deterministic(train.deterministic)
     torch.backends.cudnn.benchmark = not train.deterministic  # on a GPU: try several algorithms, take the fastest
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high" if train.tf32 else "highest")

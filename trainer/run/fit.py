@@ -18,6 +18,7 @@ from trainer.run.recorder import Origin
 from trainer.run.result import Result
 from trainer.run.resume import go_on
 from trainer.run.session import begin
+from trainer.setup import be_deterministic
 from trainer.task import Task
 from utils.config.cli import python_flag
 from utils.errors import ConfigError
@@ -87,7 +88,7 @@ def _restored() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic)
+        be_deterministic(deterministic)
         torch.set_num_threads(threads)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():

@@ -74,7 +74,11 @@ def test_statistics_of_batch_norm_are_those_of_the_mean():
     batches = [(torch.randn(8, 2), torch.zeros(8, dtype=torch.long)) for _ in range(3)]
     loader = SimpleNamespace(epoch=lambda epoch: ((list(range(8)), batch) for batch in batches))
     before = [p.clone() for p in task.parameters()]
-    _renew_statistics(task, loader, load("default"), torch.device("cpu"), 1)
+    asked = []
+    state = SimpleNamespace(progress=SimpleNamespace(epoch=1))
+    parts = SimpleNamespace(cfg=load("default"), device=torch.device("cpu"), train_loader=loader, state=state)
+    _renew_statistics(task, parts, lambda: asked.append(1))
+    assert len(asked) == 3
     mean = torch.stack([x.mean(0) for x, _ in batches]).mean(0)
     assert torch.allclose(task.model[0].running_mean, mean, atol=1e-6) and task.model[0].momentum == 0.1
     assert same(before, list(task.parameters()))

@@ -67,7 +67,8 @@ def test_gettext_reads_the_catalogue():
 def test_words_of_the_system_are_told_whole():
     """One of them has an "or", at which parts of a message meet."""
     for number in (errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
-        told = Translator(MADE).translate(f"a.csv: cannot be written: {os.strerror(number)}")
+        reason = f"cannot be written: {os.strerror(number)}; make room or check its permissions"
+        told = Translator(MADE).translate(f"a.csv: {reason}")
         assert not re.search(r"[A-Za-z]{2}", told.replace("a.csv", "")), told
 
 

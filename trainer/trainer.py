@@ -1,6 +1,6 @@
 """The training loop: `fit`, `train_epoch`, `after_step`, `end_epoch` and `validate` are all of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from utils.errors import NonFiniteError
 
 __all__ = ["Trainer"]
 
+AtEnd = Callable[[Callable[[], object]], object]
+
 
 class Trainer:
     """One config, trained on one device of one process, or on a device in each process of a group."""
@@ -35,21 +37,22 @@ class Trainer:
         self.watchers = Watchers(outlets.watchers, Run.of(parts, outlets))
         self.control = Control(self.saver.folder, self.cfg.log.debug_file)
 
-    def fit(self) -> list[dict[str, Any]]:
+    def fit(self, at_end: AtEnd = lambda ask: None) -> list[dict[str, Any]]:
         """Train to the end that the config sets. Returns the rows of a journal in memory.
 
-        Raises Stopped, after saving, when a signal asked for it.
+        `at_end` is called before the run counts as finished, with a function that raises Stopped when a signal asks for
+        it. Raises Stopped, after saving, likewise.
         """
         failed = True
         try:
-            self.run()
+            self.run(at_end)
             failed = False
         finally:
             if self.lone:
                 self.close(failed)
         return self.logger.history()
 
-    def run(self) -> None:
+    def run(self, at_end: AtEnd) -> None:
         """Train, validate and save until the run is finished."""
         state, train = self.state, self.cfg.train
         state.start_clock()
@@ -69,6 +72,7 @@ class Trainer:
                     self.end_epoch()
             self.final_validation()
             self.saver.wait()
+            at_end(self.control.signals.raise_if_stopping)
         self.watchers.end()
 
     def begin_epoch(self) -> None:

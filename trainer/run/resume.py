@@ -8,6 +8,7 @@ from configs import COMPONENTS, Config, differences, load_stored, more_metrics
 from trainer.build import NOTHING, Given, build
 from trainer.checkpointing.store import BEST, Store, read, read_newest
 from trainer.inference.trained import LoadedRun
+from trainer.last_epochs import asks_for_mean
 from trainer.messages import explain_torch_errors
 from trainer.progress import Monitor, Progress
 from trainer.run.inherited import CHANGEABLE, PLACES
@@ -17,7 +18,7 @@ from utils import dist
 from utils.config.cli import Flag, as_typed
 from utils.config.yaml_text import dump_line
 from utils.errors import CheckpointError, ConfigError, DataError
-from utils.runs.folder import RunFolder, full_name, newest_unfinished, refuse_unless_run, run_path
+from utils.runs.folder import RunFolder, newest_unfinished, refuse_unless_run, run_path
 from utils.runs.saves import folder_of, newest_save
 from utils.sinks.console import Console, Output
 
@@ -82,13 +83,14 @@ def _go_on(path: Path, folder: RunFolder, flags: Sequence[Flag], console: Consol
                     f"the learning rate's schedule was made for {schedule.end} {schedule.unit}s: its last rate stays"
                 )
         console.say(f"resuming {source} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch})")
-        return run_fitting(parts, dist.of_main(folder), full_name(folder.path), console, given)
+        return run_fitting(parts, dist.of_main(folder), folder.path, console, given)
 
 
 def _is_finished(progress: Progress, cfg: Config, folder: RunFolder) -> bool:
-    """Return whether nothing is left to train or to validate; its status says so from then on."""
+    """Return whether nothing is left to train, to validate or to average; its status says so from then on."""
     told = folder.status().get("state") == "finished"
-    finished = progress.finished(cfg.train) and (told or progress.validated == progress.step)
+    done = progress.validated == progress.step and not asks_for_mean(cfg.train)
+    finished = progress.finished(cfg.train) and (told or done)
     if finished and not told:  # it was killed while it drew its pictures, for example
         dist.on_main(folder.finish)
     return finished

@@ -1,6 +1,8 @@
 """A new run in its folder, with sinks, watchers and status around the training."""
 
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 from configs import COMPONENTS, Config
 from trainer.build import NOTHING, Given, Parts, build
@@ -69,7 +71,7 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
                 inherit_requests(origin.config, parts.cfg, folder.path, console.say)
             if cfg.data.batch_size == "auto":
                 parts = find_batch_size(parts, console.say)
-            return _rehearse_and_run(parts, folder, name, console, given)
+            return _rehearse_and_run(parts, folder, ROOT / name, console, given)
         except (Exception, KeyboardInterrupt) as error:
             begun = parts.state.progress.step or parts.state.progress.validated >= 0
             if folder and not begun and not isinstance(error, (StorageError, WorkerError)):
@@ -80,11 +82,11 @@ def begin(cfg: Config, origin: Origin, run: str | None, output: Output = "text",
                 folder.release()
 
 
-def _rehearse_and_run(parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given) -> Result:
+def _rehearse_and_run(parts: Parts, folder: RunFolder | None, path: Path, console: Console, given: Given) -> Result:
     """Rehearse and run; where memory runs out and `train.oom` is fit, with a smaller batch."""
     while True:
         try:
-            rehearsed = rehearse(parts, ROOT / name, given, console.say)
+            rehearsed = rehearse(parts, path, given, console.say)
             break
         except Exception as error:
             parts = fitted(parts, error, None, given, False, console.say)
@@ -92,23 +94,23 @@ def _rehearse_and_run(parts: Parts, folder: RunFolder | None, name: str, console
         if folder is not None:
             folder.remove()
         dist.stop()
-        return Result(ROOT / name, None, lambda: parts.state.eval_task)
-    return run_fitting(parts, folder, name, console, given, rehearsed)
+        return Result(path, None, lambda: parts.state.eval_task)
+    return run_fitting(parts, folder, path, console, given, rehearsed)
 
 
 def run_fitting(
-    parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given, rehearsed: bool = False
+    parts: Parts, folder: RunFolder | None, path: Path, console: Console, given: Given, rehearsed: bool = False
 ) -> Result:
     """Run in the folder; where memory runs out and `train.oom` is fit, go on with a smaller batch."""
     while True:
         try:
-            return _run_in_folder(parts, folder, name, console, given, rehearsed)
+            return _run_in_folder(parts, folder, path, console, given, rehearsed)
         except Exception as error:
             parts = fitted(parts, error, folder.path if folder is not None else None, given, True, console.say)
 
 
 def _run_in_folder(
-    parts: Parts, folder: RunFolder | None, name: str, console: Console, given: Given, rehearsed: bool
+    parts: Parts, folder: RunFolder | None, path: Path, console: Console, given: Given, rehearsed: bool
 ) -> Result:
     """Fit with sinks, watchers and status around it; only rank 0 has a folder."""
     keep_bad_samples(parts, folder.path if folder is not None else None)
@@ -120,8 +122,7 @@ def _run_in_folder(
     trainer = Trainer(parts.cfg, parts, outlets)
     state, code = "failed", 0
     try:
-        trainer.fit()
-        keep_mean(parts, outlets.saver, console.say)
+        trainer.fit(partial(keep_mean, parts, outlets.saver, console.say))
         state = "finished"
     except Stopped as asked:
         state, code = "stopped", asked.exit_code
@@ -140,7 +141,7 @@ def _run_in_folder(
     run = parts.state
     tell_bad_samples(parts, console)
     if code:
-        console.say(f"stopped after step {run.progress.step}, saved; continue with --resume=checkpoints/{name}")
+        console.say(f"stopped after step {run.progress.step}, saved; continue with --resume={path}")
     elif folder is not None:
         last_words(parts.cfg, run, folder.path, console)
-    return Result(ROOT / name, run.monitor.best(run.progress)[0], lambda: run.eval_task, code)
+    return Result(path, run.monitor.best(run.progress)[0], lambda: run.eval_task, code)

@@ -16,13 +16,11 @@ from utils.files import write_atomic
 from utils.runs import requests
 from utils.runs.group import is_first, launch_id, launch_mark, launched
 from utils.runs.owner import Owner, Taken, beats_elsewhere
-from utils.runs.saves import in_parts, newest_save, time_of_save
+from utils.runs.saves import STUDY, in_parts, newest_save, time_of_save
 from utils.words import suggest
 
 __all__ = [
-    "STUDY",
     "RunFolder",
-    "full_name",
     "is_owned",
     "newest_unfinished",
     "refuse_absent",
@@ -38,7 +36,6 @@ CHECKPOINT_NAME = re.compile(r"(last|previous|best|rescue|epoch-\d+)\.pth")
 LOCK_TIMEOUT = 0.3  # s: listing the runs takes each lock for a moment
 GROUP_TIMEOUT = 3.0  # s: the processes of a killed one, started again, wait until its data workers are gone
 CHOICE = 10.0  # s that the others wait for the first process to choose a run
-STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
 CHILD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,119}")
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -70,7 +67,11 @@ class RunFolder:
             reason = error.strerror or error
             raise StorageError(f"{path}: cannot be made: {reason}; make {ROOT} writable or run elsewhere") from error
         folder = cls(path, config)
-        folder.own()
+        try:
+            folder.own()
+        except StorageError:
+            folder.remove()  # a disk without room for the first file: the name is free when there is some
+            raise
         return folder
 
     def own(self) -> None:
@@ -87,7 +88,10 @@ class RunFolder:
         except Timeout as error:
             raise ConfigError(f"{self.path}: in use by process {self._owner()}; wait or stop it") from error
         except OSError as error:
-            raise StorageError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+            reason = error.strerror or error
+            raise StorageError(
+                f"{self.path}: cannot be written: {reason}; make room or check its permissions"
+            ) from error
         requests.clear(self.path)
         before = self.status()
         if mark := launch_mark():
@@ -166,11 +170,6 @@ def refuse_name(name: str) -> None:
     where = ROOT / name
     if os.path.exists(where):  # not Path.exists, which raises where it may not look
         raise ConfigError(f"--run={name}: {where} exists; take another name, or continue it with --resume={where}")
-
-
-def full_name(path: Path) -> str:
-    """Return a run's name below checkpoints/: NAME, or NAME/CHILD for a run of a study."""
-    return f"{path.parent.name}/{path.name}" if (path.parent / STUDY).is_file() else path.name
 
 
 def run_path(word: str) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from utils.config.tree import plain_value
 from utils.config.yaml_text import read_yaml
 from utils.errors import CheckpointError, ConfigError
+from utils.runs.saves import STUDY
 from utils.words import shortened, suggest
 
 __all__ = [
@@ -110,8 +111,12 @@ def find_run(word: str, root: Path) -> Path:
     for path in (root / word, Path(word)):
         if any(os.path.isfile(path / file) for file in ("config.yaml", "log.jsonl")):
             return path
-    if os.path.isdir(word):
-        raise CheckpointError(f"{shortened(word)}: holds no run: neither config.yaml nor log.jsonl is there")
+    for path in (root / word, Path(word)):
+        if os.path.isfile(path / STUDY):
+            first = next((f", as {path.name}/{run.name}" for run in run_folders(path)), "")
+            raise CheckpointError(f"{path}: holds the runs of a study; name one of them{first}")
+        if os.path.isdir(path):
+            raise CheckpointError(f"{shortened(str(path))}: holds no run: neither config.yaml nor log.jsonl is there")
     near = suggest(Path(word).name, [path.name for path in run_folders(root)])
     near = near or "; python main.py runs lists them"
     raise CheckpointError(f"{shortened(word)}: there is no such run folder{near}")

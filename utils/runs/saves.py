@@ -1,4 +1,4 @@
-"""Where a run's newest checkpoint lies: one file, or with train.shard a folder with a part of each process."""
+"""Names in the folders of runs and studies; the newest checkpoint is one file, or a folder (train.shard)."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ __all__ = [
     "NEWEST",
     "PREVIOUS_FOLDER",
     "REST",
+    "STUDY",
     "folder_of",
     "in_parts",
     "newest_save",
@@ -19,6 +20,7 @@ __all__ = [
 
 LAST_FOLDER, PREVIOUS_FOLDER = "last", "previous"
 NEWEST = "last.new"  # whole on the disk, and about to be named last
+STUDY = "study.json"  # in the folder of a study, whose children are run folders in it
 REST = "rest.pth"  # in a folder, all that is not divided among the processes
 CHECKSUMS = "SHA256SUMS"  # of a folder's files, as sha256sum writes them; written when all of them are
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from utils.errors import CheckpointError
 from utils.files import write_atomic
-from utils.runs.folder import ROOT, STUDY, RunFolder, is_owned
+from utils.runs.folder import ROOT, RunFolder, is_owned
 from utils.runs.reading import LIVING
+from utils.runs.saves import STUDY
 
 __all__ = ["Child", "Group", "Study", "find_study", "is_study", "read_study"]
 

@@ -28,14 +28,31 @@ class Journal(MemoryJournal):
     """log.jsonl, one JSON object a line; it writes each row before any other sink sees it, and keeps none in memory."""
 
     def __init__(self, path: Path, keep: int = 0, say: Callable[[str], None] = show):
-        """Open the journal. `keep`: the bytes that belong to the resumed state; later rows are cut off."""
+        """Open the journal. `keep`: the bytes that belong to the resumed state; later rows are cut off.
+
+        Where they are not all there, that is told, and new rows begin a line of their own.
+        """
         super().__init__()
         self.path, self.say = path, say
         try:
             self.stream = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the run
         except OSError as error:
             raise self._failure(error) from error
+        there = self.size()
+        if there < keep:
+            say(
+                f"note: {path} holds {there:,} of the {keep:,} bytes that it had: its curves lack rows before this step"
+            )
+            self._begin_line()
         self.cut(keep)
+
+    def _begin_line(self) -> None:
+        """Remove the end of the journal behind its last whole row."""
+        try:
+            whole = self.path.read_bytes().rpartition(b"\n")[:2]
+        except OSError as error:
+            raise self._failure(error) from error
+        self.cut(sum(map(len, whole)))
 
     def cut(self, keep: int) -> None:
         """Remove everything after the first `keep` bytes."""

@@ -1,4 +1,4 @@
-"""What may happen to a run's folder: it lies elsewhere, its disk is full, its curves are cut, it ends in its last act."""
+"""What a run's folder goes through: it lies elsewhere, its disk is full, its curves are cut, its mean is not made."""
 
 import errno
 import json

@@ -20,8 +20,6 @@ from utils.errors import NonFiniteError
 
 __all__ = ["Trainer"]
 
-AtEnd = Callable[[Callable[[], object]], object]
-
 
 class Trainer:
     """One config, trained on one device of one process, or on a device in each process of a group."""
@@ -37,11 +35,10 @@ class Trainer:
         self.watchers = Watchers(outlets.watchers, Run.of(parts, outlets))
         self.control = Control(self.saver.folder, self.cfg.log.debug_file)
 
-    def fit(self, at_end: AtEnd = lambda ask: None) -> list[dict[str, Any]]:
+    def fit(self, at_end: Callable[..., object] = lambda ask: None) -> list[dict[str, Any]]:
         """Train to the end that the config sets. Returns the rows of a journal in memory.
 
-        `at_end` is called before the run counts as finished, with a function that raises Stopped when a signal asks for
-        it. Raises Stopped, after saving, likewise.
+        `at_end` is called before the run counts as finished. Raises Stopped, after saving, when a signal asked for it.
         """
         failed = True
         try:
@@ -52,7 +49,7 @@ class Trainer:
                 self.close(failed)
         return self.logger.history()
 
-    def run(self, at_end: AtEnd) -> None:
+    def run(self, at_end: Callable[..., object]) -> None:
         """Train, validate and save until the run is finished."""
         state, train = self.state, self.cfg.train
         state.start_clock()
@@ -72,7 +69,7 @@ class Trainer:
                     self.end_epoch()
             self.final_validation()
             self.saver.wait()
-            at_end(self.control.signals.raise_if_stopping)
+            at_end(self.control.signals.raise_if_stopping)  # what it may call now and then
         self.watchers.end()
 
     def begin_epoch(self) -> None:

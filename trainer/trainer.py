@@ -69,7 +69,7 @@ class Trainer:
                     self.end_epoch()
             self.final_validation()
             self.saver.wait()
-            at_end(self.control.signals.raise_if_stopping)  # what it may call now and then
+            at_end(self.control.signals.raise_if_stopping)  # raises Stopped, too
         self.watchers.end()
 
     def begin_epoch(self) -> None:

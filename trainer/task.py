@@ -64,9 +64,13 @@ class Task(nn.Module, ABC):
     def at_chance(self) -> Mapping[str, float]:
         """Return the losses of a uniform guess, by their names in `train_step`'s scalars: ln C for C classes.
 
-        A task that has one asks its networks for logits. {} where a guess has no known loss.
+        {} where a guess has no known loss.
         """
         return {}
+
+    def outputs_due(self) -> Literal["logits", "log-probabilities", ""]:
+        """Return the kind of numbers that its networks are to give, as its loss takes them; "" where any may be due."""
+        return "logits" if self.at_chance() else ""
 
     def own_of_processes(self) -> Sequence[str]:
         """Name the numbers that each of several processes draws in a step, such as noise; dropout is known."""

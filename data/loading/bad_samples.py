@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from pathlib import Path
@@ -119,7 +120,7 @@ class BadSamples:
 
     def _check(self) -> None:
         most = self.cfg.max_bad
-        allowed = most if isinstance(most, int) else int(most * self.population)
+        allowed = most if isinstance(most, int) else math.floor(most * self.population + 1e-9)
         if len(self.found) > allowed:
             share = "" if isinstance(most, int) else f" ({most:g} of {self.population:,})"
             self.write()

@@ -3,13 +3,15 @@
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs import mixed_fault
+from trainer.losses.focal import FocalLoss
+from trainer.losses.soft_target import SoftTargetCrossEntropy
 from trainer.task import Update, Weight
 from utils.blame import place_of_method
 from utils.errors import ConfigError, is_memory_shortage
@@ -23,9 +25,12 @@ __all__ = [
     "learn",
     "mean_of",
     "measure",
+    "outputs_due",
     "predicted",
     "unfit",
 ]
+
+OF_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss, FocalLoss, SoftTargetCrossEntropy)
 
 TINY = 1e-12  # a batch whose samples all have the weight 0 has the loss 0
 BROADCAST = "Using a (input|target) size"  # of torch's warning about inputs of unequal shapes
@@ -153,6 +158,13 @@ def predicted(loss: nn.Module, outputs: Tensor) -> Tensor:
     if isinstance(loss, nn.PoissonNLLLoss) and loss.log_input:
         return outputs.exp()
     return outputs.sigmoid() if isinstance(loss, nn.BCEWithLogitsLoss) else outputs
+
+
+def outputs_due(loss: Any) -> Literal["logits", "log-probabilities", ""]:
+    """Return the kind of numbers that a loss of classes or labels takes; "" for one that is not known."""
+    if isinstance(loss, nn.NLLLoss):
+        return "log-probabilities"
+    return "logits" if isinstance(loss, OF_LOGITS) else ""
 
 
 def entropy_of_guess(loss: Any, classes: int) -> bool:

@@ -25,6 +25,7 @@ from utils.device import autocast
 from utils.errors import DataError
 from utils.files import write_atomic
 from utils.runs.study import Child, Study
+from utils.words import count_of
 
 __all__ = ["FILE", "write_oof"]
 
@@ -51,7 +52,7 @@ def write_oof(study: Study) -> list[str]:
     Raises DataError unless each training row is predicted exactly once for each seed.
     """
     found: dict[str, Predicted] = {}
-    known: set[str] = set()
+    known, left = set[str](), set[str]()
     task: Task | None = None
     for child in study.children:
         trained = LoadedRun(str(study.folder(child)))
@@ -59,16 +60,22 @@ def write_oof(study: Study) -> list[str]:
         if not isinstance(task, Classification | MultiLabel | Regression):
             return [f"no {FILE}: {type(task).__name__} predicts no classes, labels or numbers"]
         with explain_torch_errors(cfg, training=False), closing(trained.loader(cfg, "val", task, device)) as loader:
+            ids = list(map(str, ids_of(loader.dataset)))
             known = known or set(map(str, ids_of(build_dataset(cfg, "train", trained.meta))))
-            rows = _predicted(task, loader, cfg.train.precision, device)
-            _add(found, rows, list(map(str, ids_of(loader.dataset))), child)
+            known |= set(ids)
+            _add(found, _predicted(task, loader, cfg.train.precision, device), ids, child)
+            left |= {ids[number] for number in loader.bad.found}
     assert task is not None, "a study has children"
-    _check(found, known, int(study.options.get("seeds", 1)))
+    _check(found, known - left, int(study.options.get("seeds", 1)))
     _write(study, found)
     study.options["oof"] = score = _score(task, cfg, found)
     study.save()
     told = ", ".join(f"{name} {value:.6g}" for name, value in _chosen(score, study.monitor()).items())
-    return [f"{study.path / FILE}: {len(found):,} rows, each predicted by the run that did not see it; {told}"]
+    without = [f"{FILE} lacks {count_of(len(left), 'row')} that cannot be read, as {min(left)}"] if left else []
+    return [
+        f"{study.path / FILE}: {len(found):,} rows, each predicted by the run that did not see it; {told}",
+        *without,
+    ]
 
 
 def _predicted(task: Any, loader: Any, precision: str, device: torch.device) -> list[tuple[int, Row, Row]]:

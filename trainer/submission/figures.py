@@ -15,7 +15,7 @@ from data._several import names_in
 from trainer.metrics._metric import Predictions
 from trainer.metrics.rankings import average_precision
 from trainer.submission.run_lengths import decode_runs, run_columns
-from trainer.tasks.segmentation import ClassIoU, MeanIoU, plain_name
+from trainer.tasks.segmentation import ClassIoU, MeanIoU, plain_names
 from utils.errors import DataError
 from utils.meters import Accuracy, Confusion, ErrorRate
 
@@ -69,8 +69,8 @@ def reader_of(
         chosen = {} if columns[0] == "mask" else run_columns(meta["mask_values"], classes, positive)
         masks = _Masks(chosen, meta["mask_values"], meta.get("ignored_class"), folder)
         if len(masks.runs) == 1 and masks.count > 2:
-            named = (classes or meta["mask_values"])[masks.runs["rle"]]
-            return Reader(partial(masks.of_one, name=f"iou_{plain_name(str(named))}"))
+            named = plain_names([*map(str, classes or meta["mask_values"])])[masks.runs["rle"]]
+            return Reader(partial(masks.of_one, name=f"iou_{named}"))
         return Reader(masks.figures)
     if target.ndim == 1 and target.is_floating_point() and "outputs" not in meta and len(target) == len(classes):
         labels = _Labels(columns, classes, str(meta.get("separator") or ";"))

@@ -23,7 +23,15 @@ from trainer.submission.mirror import Validated, compare, validated
 from trainer.submission.run_lengths import by_class, with_runs
 from trainer.submission.sample import Sample, check_ids, check_numbers, read_sample
 from trainer.submission.upload import upload_lines
-from trainer.submission.write import Layout, laid_out, target_of, tell_odd_names, write_pictures, write_rows
+from trainer.submission.write import (
+    Layout,
+    laid_out,
+    target_of,
+    tell_formulas,
+    tell_odd_names,
+    write_pictures,
+    write_rows,
+)
 from trainer.task import Row, Task
 from utils import dist
 from utils.config.cli import Flag
@@ -119,6 +127,7 @@ def write_checked(target: Path, found: Predicted, source: str, check: bool = Tru
         check_mirror(found, laid_out(applied, None)[0] if divided else layout)
     rows = form.clip(rows)
     tell_odd_names(list(rows), layout.exact)
+    tell_formulas(layout, rows)
     pictures = any(isinstance(value, Tensor) for value in next(iter(rows.values())).values())
     write_rows(target, layout, write_pictures(target, rows), form.probabilities(rows))
     show(f"{target}: {len(rows)} rows {source}")

@@ -25,6 +25,7 @@ __all__ = [
     "laid_out",
     "read_cells",
     "target_of",
+    "tell_formulas",
     "tell_odd_names",
     "write_pictures",
     "write_rows",
@@ -133,6 +134,14 @@ def tell_odd_names(ids: Sequence[str], exact: bool) -> None:
             else f"they are written with a ' before, as {quoted(formulas[0])}"
         )
         show(f"note: {len(formulas):,} ids are formulas to a spreadsheet; {how}")
+
+
+def tell_formulas(layout: Layout, rows: Mapping[str, Row]) -> None:
+    """Say which names of columns and predicted words look like formulas, and how they are written."""
+    cells = {*layout.header[1:], *(value for row in rows.values() for value in row.values() if isinstance(value, str))}
+    if not layout.exact and (found := sorted(cell for cell in cells if quoted(cell) != cell)):
+        told = f"{', '.join(map(text_of, found[:3]))}{', …' if len(found) > 3 else ''}"
+        show(f"note: names of classes are formulas to a spreadsheet ({told}); they are written with a ' before")
 
 
 def target_of(result_file: str | None, folder: Path, name: str = "submission.csv") -> Path:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.losses._measure import check_fit, entropy_of_guess, learn, mean_of, measure
+from trainer.losses._measure import check_fit, entropy_of_guess, learn, mean_of, measure, outputs_due
 from trainer.task import Row, Task, Update, output_of, pair_of
 from utils.config.ranges import Fraction
 from utils.errors import ConfigError, DataError
@@ -70,6 +70,9 @@ class Classification(Task):
     def at_chance(self) -> dict[str, float]:
         count = len(self.classes)
         return {"loss": math.log(count)} if count and entropy_of_guess(self.loss, count) else {}
+
+    def outputs_due(self) -> Literal["logits", "log-probabilities", ""]:
+        return outputs_due(self.loss)
 
     def meters(self) -> dict[str, Meter]:
         count = len(self.classes)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.losses._measure import check_fit, learn, mean_of, measure
+from trainer.losses._measure import check_fit, learn, mean_of, measure, outputs_due
 from trainer.losses.soft_target import SoftTargetCrossEntropy
 from trainer.metrics._collected import with_metrics
 from trainer.metrics._metric import Metric, Predictions
@@ -86,6 +86,9 @@ class MultiLabel(Task):
         plain = isinstance(self.loss, (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss))
         weights = getattr(self.loss, "weight", None), getattr(self.loss, "pos_weight", None)
         return {"loss": math.log(2)} if plain and weights == (None, None) and self.loss.reduction == "mean" else {}
+
+    def outputs_due(self) -> Literal["logits", "log-probabilities", ""]:
+        return outputs_due(self.loss)
 
     def meters(self) -> dict[str, Meter]:
         measures: dict[str, Measure] = {

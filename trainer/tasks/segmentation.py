@@ -3,14 +3,14 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.losses._measure import check_fit, entropy_of_guess, learn, measure
+from trainer.losses._measure import check_fit, entropy_of_guess, learn, measure, outputs_due
 from trainer.losses.dice import dice_loss
 from trainer.task import Row, Task, Update, Weight, output_of, pair_of
 from utils.config.ranges import NonNegative
@@ -82,15 +82,16 @@ class Segmentation(Task):
         count = len(self.mask_values)
         return {"cross_entropy": math.log(count)} if entropy_of_guess(self.loss, count) else {}
 
+    def outputs_due(self) -> Literal["logits", "log-probabilities", ""]:
+        return outputs_due(self.loss)
+
     def own_of_processes(self) -> Sequence[str]:
         return ["mean over pixels beside the Dice loss"] if self.ignored is not None and self.dice_weight else []
 
     def meters(self) -> dict[str, Meter]:
         confusion = Confusion(len(self.mask_values))
         views: dict[str, Meter] = {"mean_iou": MeanIoU(confusion), "worst_iou": WorstIoU(confusion)}
-        views |= {
-            f"iou_{name}": ClassIoU(confusion, number) for number, name in enumerate(map(plain_name, self.classes))
-        }
+        views |= {f"iou_{name}": ClassIoU(confusion, number) for number, name in enumerate(plain_names(self.classes))}
         return views | {"accuracy": Accuracy(), "loss": MeanOfParts(self.dice_weight), "confusion": confusion}
 
     def val_step(self, batch: Any, meters: Mapping[str, Any]) -> None:
@@ -251,6 +252,7 @@ class ClassIoU(IoU):
         return None if np.isnan(value) else value
 
 
-def plain_name(name: str) -> str:
-    """Return a class's name as a part of a metric's: letters of any script, digits and _."""
-    return re.sub(r"\W+", "_", name).strip("_") or "class"
+def plain_names(classes: Sequence[str]) -> list[str]:
+    """Return the names of classes as parts of a metric's: letters of any script, digits and _, each another one."""
+    names = [re.sub(r"\W+", "_", name).strip("_") or "class" for name in classes]
+    return [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]

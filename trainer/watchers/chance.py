@@ -71,17 +71,17 @@ def first_loss(run: Run, scalars: Mapping[str, Tensor]) -> Iterator[str]:
 
 def _at_chance(run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]) -> str:
     """Return the line about a validation that is no better than a guess; empty for another."""
-    if not run.task.at_chance():
-        return ""
-    counts = extras.get("confusion")
+    counts, known = extras.get("confusion"), run.task.at_chance()
     if counts is None:
-        guess = run.task.at_chance().get("loss", math.inf)
+        guess = known.get("loss", math.inf)
         value = numbers.get("loss", math.nan)
         return f"loss {value:.4g}, where a guess has {guess:.4g}: {_remedy(run)}" if value >= NEAR * guess else ""
     counts = np.asarray(counts, dtype=float)
     total, found = counts.sum(), np.trace(counts)
     if not total:
         return ""
+    if not known:
+        return _by_recalls(run, counts)
     shares = counts.sum(1) / total  # of the classes, in truth
     most = float(shares.max())
     if most == 1:  # of one class only: every guess of it is perfect, and nothing can be said
@@ -89,11 +89,28 @@ def _at_chance(run: Run, numbers: Mapping[str, float], extras: Mapping[str, Any]
     spread = 1.5 * math.sqrt(most * (1 - most) / total)  # an accuracy of a guess may be so much higher
     entropy = -sum(share * math.log(share) for share in shares if share > 0)
     single = np.count_nonzero(counts.sum(0)) == 1
-    poor = numbers.get("loss", 0.0) >= NEAR * entropy if "loss" in run.task.at_chance() else single
+    poor = numbers.get("loss", 0.0) >= NEAR * entropy if "loss" in known else single
     if found / total > most + spread or not poor or len(counts) < 2:
         return ""
     accuracy = f"accuracy {found / total:.4g}, where the most frequent class alone gives {most:.4g}"
     return f"no better than a guess: {accuracy}{'; it predicts one class only' if single else ''}: {_remedy(run)}"
+
+
+def _by_recalls(run: Run, counts: np.ndarray) -> str:
+    """Return the line about predictions that know nothing of the truth, whatever the loss and its weights are.
+
+    They have the mean recall 1/C: each class is right as often as it is predicted.
+    """
+    sizes, said = counts.sum(1), counts.sum(0) / counts.sum()
+    there = sizes > 0
+    if there.sum() < 2:
+        return ""
+    recall = float((np.diag(counts)[there] / sizes[there]).mean())
+    guess = float(said[there].sum() / there.sum())
+    spread = 1.5 * math.sqrt(float((said * (1 - said))[there] @ (1 / sizes[there]))) / there.sum()
+    if recall > guess + spread:
+        return ""
+    return f"no better than a guess: mean recall {recall:.4g}, where any guess gives {guess:.4g}: {_remedy(run)}"
 
 
 def _remedy(run: Run) -> str:

@@ -14,6 +14,7 @@ __all__ = ["FirstSteps"]
 
 STEPS = 10  # that are looked at: a layer that is used at random, as with stochastic depth, has come by then
 FEWEST = 3  # steps of a shorter run or epoch that say enough
+LOGARITHMS = "log-probabilities: end with nn.LogSoftmax(1), or take CrossEntropyLoss"
 MOST = 5  # layers that are named
 
 
@@ -60,7 +61,7 @@ class FirstSteps(Watcher):
         self.hooked = {parameter for parameter in _learning(run) if parameter.requires_grad}
         for parameter in self.hooked:
             self.hooks.append(parameter.register_post_accumulate_grad_hook(self.taught.add))
-        for role, network in run.task.named_children() if run.task.at_chance() else ():
+        for role, network in run.task.named_children() if run.task.outputs_due() else ():
             hook = network.register_forward_hook(lambda net, given, output, role=role: self._look(role, net, output))
             self.hooks.append(hook)
 
@@ -95,12 +96,16 @@ class FirstSteps(Watcher):
             yield f"{len(found) - MOST} more layers got no gradient"
 
     def _probabilities(self, run: Run) -> Iterator[str]:
-        """Yield a line for each network whose outputs cannot be logits, which the task asks for."""
+        """Yield a line for each network whose outputs cannot be of the kind that the task's loss asks for."""
+        logits = run.task.outputs_due() == "logits"
         for role, summaries in self.outputs.items():
-            seen = _no_logits(torch.stack(summaries[:FEWEST]))  # later ones may have died
+            seen = (_no_logits if logits else _no_logarithms)(
+                torch.stack(summaries[:FEWEST])
+            )  # later ones may have died
             if seen:
                 place = place_of_method(run.task.get_submodule(role), "forward")
-                told = f"{role} gives numbers {seen}; the loss asks for logits: leave out its last activation"
+                due = "logits: leave out its last activation" if logits else LOGARITHMS
+                told = f"{role} gives numbers {seen}; the loss asks for {due}"
                 yield f"{place}: {told}" if place else told
 
 
@@ -122,6 +127,11 @@ def _no_logits(summaries: Tensor) -> str:
     if inside and float((summaries[:, 2] - 0.5).abs().max()) < 0.15:
         return "between 0 and 1, as after sigmoid"
     return "of which none is below 0 and some are 0, as after ReLU" if low == 0 and high > 0 else ""
+
+
+def _no_logarithms(summaries: Tensor) -> str:
+    """Return why outputs with these summaries are no logarithms of probabilities; empty if they may be."""
+    return "above 0" if float(summaries[:, 1].max()) > 1e-3 else ""
 
 
 def _learning(run: Run) -> Iterator[nn.Parameter]:

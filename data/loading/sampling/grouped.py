@@ -1,13 +1,15 @@
 """Batches of samples that are alike in shape or in length."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from data._broken import broken_named
 from data.loading.samplers import Sampler
-from data.protocol import files_of, lengths_of
+from data.protocol import files_of, is_lenient, lengths_of
 from utils.config.ranges import Count
 from utils.errors import DataError
 from utils.images import read_size
@@ -66,9 +68,24 @@ def _lengths(dataset: Any) -> Sequence[int]:
 
 
 def _sizes(dataset: Any) -> list[tuple[int, int]]:
-    """Return width and height of each sample's picture, from the headers of the files."""
+    """Return width and height of each sample's picture, from the headers of the files.
+
+    Files that cannot be read, where those are passed over, are taken for pictures of the most common size.
+    """
     files = files_of(dataset)
     if len(files) != len(dataset):
         kind = type(dataset).__name__
         raise DataError(f"data.sampler=Grouped: {kind} does not tell a picture file for each sample; take by: length")
-    return [read_size(file) for file in files]
+    if not is_lenient(dataset):
+        with broken_named(dataset, files):
+            return [read_size(file) for file in files]
+    sizes = [_size_or_none(file) for file in files]
+    known = Counter(size for size in sizes if size is not None).most_common(1)
+    return [size or known[0][0] for size in sizes] if known else [(1, 1)] * len(sizes)
+
+
+def _size_or_none(file: Any) -> tuple[int, int] | None:
+    try:
+        return read_size(file)
+    except DataError:
+        return None

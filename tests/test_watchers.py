@@ -35,7 +35,7 @@ def test_with_all_watchers_and_with_none_it_is_the_same_run(path, run, data, tmp
     monkeypatch.setattr("trainer.watchers.predictions.TIME_SHARE", 1e9)  # predictions after each validation
     (tmp_path / "data").symlink_to(data)
     words = next(words for words in commands(path) if words[0] == "train")
-    flags = [word for word in shortened(["python", "main.py", *words])[3:] if "max_steps" not in word]
+    flags = [word for word in shortened(["python", "main.py", *words])[3:] if not re.search("max_steps|pictures", word)]
     for name, more in (("none", NONE), ("all", ALL)):
         with monkeypatch.context() as patch:
             for watcher in ("FirstSteps", "Chance") if name == "none" else ():

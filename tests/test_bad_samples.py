@@ -369,3 +369,15 @@ def _refused(dataset, names) -> set[str]:
         except PictureError:
             found.add(name)
     return found
+
+
+@pytest.mark.parametrize(("share", "bad"), [(0.29, 29), (0.57, 57)])
+def test_a_share_allows_as_many_as_it_says(share, bad):
+    from data.loading.bad_samples import Bad, BadSamples
+
+    kept = BadSamples(range(100), Data(on_bad_sample="skip", max_bad=share), True, 100, lambda text: None)
+    kept.found = {number: Bad(number, "x", "cut") for number in range(bad)}
+    kept._check()
+    kept.found[bad] = Bad(bad, "x", "cut")
+    with pytest.raises(DataError, match="data.max_bad"):
+        kept._check()

@@ -201,3 +201,25 @@ def test_a_validation_of_one_class_is_not_told_to_be_a_guess(run):
     run = SimpleNamespace(task=SimpleNamespace(at_chance=lambda: {"loss": 0.69}), cfg=cfg, folder=None)
     assert not _at_chance(run, {"loss": 0.6}, {"confusion": [[5, 0], [0, 0]]})
     assert _at_chance(run, {"loss": 0.7}, {"confusion": [[5, 0], [5, 0]]})
+
+
+@pytest.mark.parametrize("loss", ["FocalLoss", "{name: CrossEntropyLoss, weight: balanced}", "NLLLoss"])
+def test_whatever_the_loss_a_run_at_chance_says_so(run, loss):
+    slow = ["--model=MLP", "--max-epoch=2", "--lr=1e-9", "--schedule=null", f"--task.loss={loss}", *PLAIN]
+    given = run("train", "--run=a", *slow)
+    said = [line for line in notes(given) if "no better than a guess: mean recall" in line]
+    assert given.code == 0 and len(said) == 2, given.out
+    assert any("asks for log-probabilities" in line for line in notes(given)) == (loss == "NLLLoss")
+
+
+def test_recalls_judge_whatever_the_shares_of_the_classes():
+    """With weights a good classifier of rare events has a lower accuracy than the most frequent class alone."""
+    from types import SimpleNamespace
+
+    from trainer.watchers.chance import _at_chance
+
+    optim = {"model": SimpleNamespace(args={"lr": 0.1})}
+    run = SimpleNamespace(task=SimpleNamespace(at_chance=dict), cfg=SimpleNamespace(optim=optim), folder=None)
+    assert not _at_chance(run, {}, {"confusion": torch.tensor([[900, 90], [2, 8]])})
+    assert "mean recall" in _at_chance(run, {}, {"confusion": torch.tensor([[890, 100], [9, 1]])})
+    assert not _at_chance(run, {}, {"confusion": torch.tensor([[50, 0], [0, 0]])})

@@ -229,3 +229,25 @@ def test_a_bad_sample_is_replaced_by_one_that_the_sampler_may_draw(photos):
     cfg = Data(batch_size=3, sampler=spec, on_bad_sample="replace", max_bad=1)
     made = Loader(Some(), cfg, 5, True, lambda text: None)
     assert all(set(order(made, epoch)) <= {4, 9} for epoch in range(20))
+
+
+def test_grouped_passes_over_bad_files_where_others_do(tmp_path):
+    from PIL import Image
+
+    from data.loading.sampling.grouped import _sizes
+
+    for number, size in enumerate([(8, 4), (8, 4), (4, 8)]):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+
+    class Files:
+        files = [str(tmp_path / name) for name in ("0.png", "bad.png", "1.png", "2.png")]
+        lenient = True
+
+        def __len__(self):
+            return 4
+
+    assert _sizes(Files()) == [(8, 4), (8, 4), (8, 4), (4, 8)]
+    Files.lenient = False
+    with pytest.raises(DataError, match="bad.png"):
+        _sizes(Files())

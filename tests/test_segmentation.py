@@ -474,3 +474,9 @@ def test_runs_of_several_classes_have_a_column_or_a_line_each(run, tmp_path):
     assert run("test", "checkpoints/a", "--test.sample=sample.csv").code == 3
     given = run("test", "checkpoints/a", "--test.output=rle", "--test.positive=cell")
     assert given.code == 2 and "no class 'cell'; there is 0, 100, 255" in given.err, given
+
+
+def test_classes_that_differ_in_signs_have_figures_of_their_own():
+    from trainer.tasks.segmentation import plain_names
+
+    assert plain_names(["a b", "a-b", "猫", "+"]) == ["a_b_0", "a_b_1", "猫", "class"]

@@ -122,12 +122,15 @@ def _read(path: str, label: str, labelled: bool) -> Rows:
         "usage": words.index("usage") if "usage" in words else -1,
     }
     others = [i for i in range(len(header)) if i not in places.values()]
-    faults, pixels, count = Faults(path), bytearray(), 0
+    faults, pixels, count, width = Faults(path), bytearray(), 0, 0
     texts: dict[str, list[str]] = {name: [] for name in places}
     for line, cells in rows:
         try:
             values = cells[others[0]].split() if words[others[0]] == "pixels" else [cells[i] for i in others]
             pixels += bytes(map(int, values))  # refuses numbers outside 0 to 255
+            width = width or len(values)
+            if len(values) != width:  # all rows behind it would be shifted
+                faults.add(line, f"holds {len(values)} pixels, the first row {width}; mend or remove the row")
         except ValueError:
             faults.add(line, "holds other values than whole numbers from 0 to 255; mend or remove the row")
         if labelled and not cells[places["label"]]:
@@ -136,8 +139,6 @@ def _read(path: str, label: str, labelled: bool) -> Rows:
             texts[name] += [cells[place]] if place >= 0 else []
         count += 1
     faults.check()
-    if len(pixels) % count:
-        raise DataError(f"{path}: the rows hold other numbers of pixels each; mend them")
     table = torch.frombuffer(pixels, dtype=torch.uint8).view(count, -1)
     named = header[places["id"]] if places["id"] >= 0 else ""
     return Rows(table, texts["label"] if labelled else [], texts["id"], texts["usage"], named)

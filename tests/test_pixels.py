@@ -388,3 +388,11 @@ def test_classes_have_names_by_a_key(tmp_path):
     assert named.classes == ["shirt", "shoe"] and named.labels.tolist() == plain.labels.tolist()
     with pytest.raises(DataError, match="2 classes .* but 3 are named"):
         CSVPixels(str(tmp_path), "train", classes=["a", "b", "c"])
+
+
+def test_a_row_of_another_number_of_pixels_is_named(tmp_path):
+    """Two of them may hold as many as they should together, and would shift all rows between them."""
+    rows = [f"{i % 2},{' '.join(['7'] * n)}" for i, n in enumerate([16, 16, 15, 16, 17, 16])]
+    (tmp_path / "train.csv").write_text("\n".join(["emotion,pixels", *rows]) + "\n")
+    with pytest.raises(DataError, match=r"train.csv:4: holds 15 pixels, the first row 16"):
+        CSVPixels(str(tmp_path), "train")

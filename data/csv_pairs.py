@@ -50,6 +50,11 @@ class CSVPairs(Dataset):
         faults = Faults(path)
         rows = read_rows(path, faults)
         finder = Finder(root, picture_folders(root, images))
+        if (count := len(rows[0][1])) > 3:  # all rows have as many as the first one
+            raise DataError(
+                f"{path}:{rows[0][0]}: has {count} columns, but a pair is a picture, a picture and their relation; "
+                "remove the others"
+            )
         header = int(not _is_number(rows[0][1][-1]) and not finder.find(rows[0][1][1]))
         names, relations = _read(rows[header:], finder, split, faults)
         self.facts = Facts(share_of(path, split, val_fraction, seed, whole, folds))
@@ -92,8 +97,8 @@ def _read(rows: Sequence[Row], finder: Finder, split: str, faults: Faults) -> tu
     """
     names: list[tuple[str, str]] = []
     relations: list[int] = []
-    known = {cells[-1] for _, cells in rows}
-    zero = not any(_is_number(cell) and float(cell) == -1 for cell in known)
+    known = {float(cells[2]) for _, cells in rows if len(cells) > 2 and _is_number(cells[2])}
+    zero = -1 not in known and 0 in known
     for line, cells in rows:
         found = [finder.find(name) for name in cells[:2]]
         relation = 0 if split == "test" else _relation(cells, zero)

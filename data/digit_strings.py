@@ -14,6 +14,7 @@ from data._images import share_of, split_indices
 from data._strings import Strings
 from data.mnist import read_digits
 from utils.config.ranges import Count, Fraction, Seed
+from utils.errors import DataError
 from utils.randomness import mix
 
 __all__ = ["DigitStrings"]
@@ -38,7 +39,7 @@ class DigitStrings(Dataset):
 
     Raises:
         ValueError: bounds that no string has.
-        DataError: no such files in root.
+        DataError: no such files in root, or pictures of another size.
     """
 
     reads_batches = True
@@ -58,6 +59,9 @@ class DigitStrings(Dataset):
         if digits[0] > digits[1] or gap[0] > gap[1] or gap[0] <= -SIDE:
             raise ValueError(f"digits={list(digits)} and gap={list(gap)} must be (least, most), and gap above -{SIDE}")
         path, images, labels = read_digits(root, "t10k" if split == "test" else "train", split)
+        if tuple(images.shape[1:]) != (SIDE, SIDE):
+            found = "x".join(map(str, images.shape[1:]))
+            raise DataError(f"{path}: has pictures of {found} pixels, {SIDE}x{SIDE} are needed; give MNIST's own files")
         pool = torch.arange(len(images))
         if split != "test":
             pool = torch.tensor(split_indices(len(images), split, val_fraction, seed))

@@ -86,6 +86,21 @@ def test_validation_that_changes_by_chance_and_other_numbers_than_those_of_train
     assert given.code == 0 and told in given.out, given
 
 
+def test_val_of_another_table_of_as_many_rows_is_whole(run, tmp_path):
+    """Its rows have the same names, their numbers, and regression has no classes that could differ."""
+    for name, factor in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        lines = [f"{i},{factor * i % 7},{factor * i}" for i in range(50)]
+        (tmp_path / name / "train.csv").write_text("\n".join(["x,y,t", *lines]) + "\n")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    flags = ["--task=Regression", "--model.num_classes=1", "--data.dataset.target=t", "--data.dataset.columns={}"]
+    given = run("train", "table", *flags, "--data.dataset.root=a", "--run=r", "--max-epoch=1", *PLAIN)
+    assert given.code == 0, given.err
+    for name, count in (("b", 50), ("copy", 10)):
+        given = run("val", "checkpoints/r", f"--data.dataset.root={name}")
+        assert given.code == 0 and f"{count} samples" in given.out, given
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_nothing_of_the_kind_is_told_of_a_shipped_config(path, run, tmp_path):

@@ -53,6 +53,31 @@ REFUSED = [
     ),
     ("default", "--run=../x", "--run=../x: a run's name has letters, digits and ._- only, at most 100 of them"),
     ("default", f"--run={'x' * 300}", "a run's name has letters, digits and ._- only, at most 100 of them"),
+    (
+        "default",
+        "--task.loss={name:\u00a0CrossEntropyLoss,weight:\u00a0[-1,1,1,1,1,1,1,1,1,1]}",
+        "task.loss.weight must be at least 0 and finite, and one of them above 0, got [-1, 1",
+    ),
+    (
+        "default",
+        "--task.loss={name:\u00a0CrossEntropyLoss,weight:\u00a0[0,0,0,0,0,0,0,0,0,0]}",
+        "task.loss.weight must be at least 0 and finite, and one of them above 0, got [0, 0",
+    ),
+    (
+        "default",
+        "--task.loss={name:\u00a0FocalLoss,weight:\u00a0[1,.inf]}",
+        "task.loss.weight must be at least 0 and finite, and one of them above 0, got [1, inf",
+    ),
+    (
+        "default",
+        "--task.loss={name:\u00a0BCEWithLogitsLoss,pos_weight:\u00a0[-2]}",
+        "task.loss.pos_weight must be at least 0 and finite, and one of them above 0, got [-2",
+    ),
+    (
+        "default",
+        "--task.loss={name:\u00a0MultiMarginLoss,margin:\u00a0-1}",
+        "task.loss.margin must be at least 1e-30 and finite, got -1",
+    ),
     ("mnist_gan", "--model.generator.ngf=0", "model.generator.ngf must be at least 1, got 0"),
 ]
 
@@ -61,6 +86,11 @@ REFUSED = [
 def test_a_number_outside_of_its_range_is_refused(run, config, flags, message):
     given = run("check", config, *(flag.replace("\u00a0", " ") for flag in flags.split(" ")))
     assert given.code == 2 and message in given.err, given
+
+
+@pytest.mark.parametrize("weight", ["[0,1,1,1,1,1,1,1,1,1]", "balanced", "null"])
+def test_weights_of_classes_may_leave_one_out(run, weight):
+    assert run("check", "--task.loss=CrossEntropyLoss", f"--task.loss.weight={weight}").code == 0
 
 
 @pytest.mark.parametrize("flags", ["--model=MLP --model.hidden=[]", "--model=MLP --model.dropout=0", "--lr=0"])

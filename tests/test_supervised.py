@@ -182,6 +182,12 @@ def test_pairs_of_a_csv(folder, tmp_path):
         (root / "pairs.csv").write_text("\n".join([*lines, row]))
         with pytest.raises(DataError, match=rf"pairs.csv:6: {told}"):
             CSVPairs(str(root), "train")
+    (root / "pairs.csv").write_text("dark0,dark1,1\ngrey0,light0,2\n")
+    with pytest.raises(DataError, match="pairs.csv:2: the third cell is '2', where 1 or -1 is due"):
+        CSVPairs(str(root), "train")
+    (root / "pairs.csv").write_text("dark0,dark1,1,7\ngrey0,light0,-1,8\n")
+    with pytest.raises(DataError, match="pairs.csv:1: has 4 columns, but a pair is a picture, a picture and"):
+        CSVPairs(str(root), "train")
 
 
 # Runs

@@ -73,6 +73,13 @@ def lines(tmp_path) -> Path:
 # Strings of digits
 
 
+def test_pictures_of_another_size_are_told(made):
+    head = struct.pack(">4I", 2051, 120, 20, 20)
+    (made / "train-images-idx3-ubyte").write_bytes(head + bytes(120 * 400))
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte: has pictures of 20x20 pixels, 28x28 are needed"):
+        DigitStrings(str(made), "train")
+
+
 def test_a_string_is_a_function_of_seed_split_and_index(made):
     one, other = (DigitStrings(str(made), "train", strings=40) for _ in range(2))
     picture, target, steps, length = one[7]

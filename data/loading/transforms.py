@@ -65,7 +65,7 @@ def _refuse_large_means(specs: Sequence[Component]) -> None:
             if any(mean > 1 for mean in means):
                 raise ConfigError(
                     f"data.transform[{i}]: Normalize has the mean {max(means):g}, and pictures are from 0 to 1 there; "
-                    "divide mean and std by 255"
+                    "divide mean and std by 255, or put ToImage first where the dataset gives other numbers"
                 )
             return  # behind the first one any numbers may be
 

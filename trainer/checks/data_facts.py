@@ -45,7 +45,8 @@ def data_facts(name: str, splits: Mapping[str, Dataset], transform: Transforms =
         source = facts_of(dataset).source
         lines.append(f"  {split}: {count_of(len(dataset), 'sample')}{f', {source}' if source else ''}")  # type: ignore[arg-type]
     told = [line for part in (_classes, _understood, _shared, _generators) for line in part(splits)]
-    return [*lines, *(f"  {line}" for line in _unique([*told, *_samples(splits, transform), *told_apart(transform)]))]
+    apart = told_apart(transform) if {"val", "test"} & splits.keys() else ()
+    return [*lines, *(f"  {line}" for line in _unique([*told, *_samples(splits, transform), *apart]))]
 
 
 def on_screen(lines: Sequence[str], where: str) -> list[str]:

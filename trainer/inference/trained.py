@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from configs import COMPONENTS, Config, differences, load_stored
 from data.loading.bad_samples import FILE as BAD_SAMPLES
 from data.loading.loader import Loader
-from data.protocol import identity_of
+from data.protocol import identity_of, names_of
 from trainer.build import NOTHING, Given, build_dataset, build_task
 from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.checkpointing.weights import load_network_state
@@ -100,5 +100,11 @@ class LoadedRun:
         dataset = build_dataset(cfg, split, self.meta)
         if split != "val" or not any(key in PLACES for key in differences(self.stored, cfg)):
             return dataset
-        trained_on = self.state.get("data", {}).get("val")
-        return dataset if identity_of(dataset) == trained_on else build_dataset(cfg, split, self.meta, whole=True)
+        return dataset if self._held_out(dataset) else build_dataset(cfg, split, self.meta, whole=True)
+
+    def _held_out(self, dataset: Dataset) -> bool:
+        """Return whether these are the samples of the run's validation: rows of another table have the same names."""
+        if identity_of(dataset) != self.state.get("data", {}).get("val"):
+            return False
+        before, now = self.state.get("names", {}).get("val", [])[2:], names_of({"val": dataset})["val"][2]
+        return not now or not any(before) or before == [now]  # 0: not known

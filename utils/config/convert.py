@@ -95,7 +95,7 @@ class _Converter:
             return self._components(node, inner, key, self.catalogues[mark])
         value = self.value(node, inner, key)
         numbers = [v for v in (value if isinstance(value, tuple) else [value]) if isinstance(v, (int, float))]
-        if not all(mark.least <= number <= mark.largest for number in numbers):
+        if not mark.holds(numbers):
             return self._wrong(node, f"{key} must be {mark}, got {_got(node)}")
         return value
 

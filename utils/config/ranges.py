@@ -1,5 +1,6 @@
 """Numbers with a range, for the annotations of constructors: `check` reads them, and refuses what lies outside."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,12 +24,21 @@ FINITE = 1e30  # a bound that leaves out infinity alone
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the largest allowed value, in `Annotated[int, Range(1)]`."""
+    """The least and the largest allowed value, in `Annotated[int, Range(1)]`; of a list each number's."""
 
     least: float = float("-inf")
     largest: float = float("inf")
+    zeros: bool = True  # whether all numbers of a list may be 0
+
+    def holds(self, numbers: Iterable[float]) -> bool:
+        """Return whether all of the numbers are allowed; of no numbers they are."""
+        numbers = list(numbers)
+        return all(self.least <= n <= self.largest for n in numbers) and (self.zeros or not numbers or any(numbers))
 
     def __str__(self) -> str:
+        return self._bounds() + ("" if self.zeros else ", and one of them above 0")
+
+    def _bounds(self) -> str:
         if self.largest >= FINITE:
             return f"at least {_plain(self.least)}" + " and finite" * (self.largest == FINITE)
         return f"from {_plain(self.least)} to {_plain(self.largest)}"
@@ -82,13 +92,17 @@ TORCH = {
     "lr_decay": Range(0, 1),
 }
 
-# The same of torch's losses.
+# The same of losses; a name before the argument is of that loss alone.
 LOSSES = {
     "label_smoothing": Range(0, 1),
     "beta": Range(0, FINITE),
     "delta": Range(1 / FINITE, FINITE),
     "eps": Range(0, 1),
     "margin": Range(-FINITE, FINITE),
+    "MultiMarginLoss.margin": Range(1 / FINITE, FINITE),
+    # below 0 a class's loss would grow; 0 leaves a class out, and of all of them nothing is left to learn
+    "weight": Range(0, FINITE, zeros=False),
+    "pos_weight": Range(0, FINITE, zeros=False),
     "blank": Range(0, 1e9),
 }
 

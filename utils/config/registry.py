@@ -129,8 +129,9 @@ class Registry:
                 problems.add(args[k].where, f"{known} takes no '{key}.{k}'{near}")
         for k in self._missing(takes, args):
             problems.add(name.where, f"{known} needs '{key}.{k}'")
+        ranges = {k: self.ranges.get(f"{known}.{k}", self.ranges.get(k)) for k in args}
         return {
-            k: self._argument(v, takes.get(k, Parameter()).within(self.ranges.get(k)), f"{key}.{k}", problems)
+            k: self._argument(v, takes.get(k, Parameter()).within(ranges[k]), f"{key}.{k}", problems)
             for k, v in args.items()
         }
 

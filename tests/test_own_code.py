@@ -328,3 +328,53 @@ def test_the_sample_whose_input_is_not_finite_is_named(run, tmp_path):
     given = run("train", "--model=MLP", "--data.dataset=Mine", "--batch-size=64", *RUN)
     assert given.code == 6 and "the loss is nan: the sample 50 of Mine holds NaN or infinite numbers" in given.err
     assert "--lr" not in given.err
+
+
+NO_LENGTH = (
+    HEAD
+    + "class Mine:\n    def __init__(self, split):\n        pass\n    def __getitem__(self, i):\n        return i\n"
+)
+UNFINISHED = {
+    "no length": ("data", NO_LENGTH, "data/mine.py:10: Mine has no __len__, which returns the number of samples\n"),
+    "half a sample": (
+        "data",
+        NO_LENGTH + "    def __len__(self):\n        return 2.5\n",
+        "data/mine.py:14: __len__ of Mine gives no number of samples ('float' object cannot be interpreted as an "
+        "integer)\n",
+    ),
+    "no samples": (
+        "data",
+        HEAD + "class Mine(torch.utils.data.Dataset):\n    def __init__(self, split):\n        pass\n"
+        "    def __len__(self):\n        return 3\n",
+        "data/mine.py:10: Mine has no __getitem__(self, index), which returns a sample\n",
+    ),
+    "lazy": (
+        "models",
+        model(
+            GOOD.replace("nn.Linear(64, ", "nn.LazyLinear(") + "    def forward(self, x):\n        return self.fc(x)\n"
+        ),
+        "models/mine.py:12: fc is a LazyLinear, whose sizes are not known before the first batch; take the layer of ",
+    ),
+    "misspelled": (
+        "models",
+        model(GOOD + "    def foward(self, x):\n        return self.fc(x.flatten(1))\n"),
+        "models/mine.py:10: Mine has no forward; it has foward: is that meant?\n",
+    ),
+    "kept": (
+        "models",
+        model(
+            GOOD + "        self.seen = 0\n    def forward(self, x):\n        y = self.fc(x.flatten(1))\n"
+            "        self.seen = self.seen + y.mean()\n        return y + self.seen\n"
+        ),
+        "models/mine.py:14: a value of an earlier step is kept with its graph, by the network or by the task: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNFINISHED)
+def test_what_is_not_finished_is_told_with_its_line(run, tmp_path, kind):
+    room, text, told = UNFINISHED[kind]
+    (tmp_path / room).mkdir()
+    (tmp_path / room / "mine.py").write_text(text)
+    given = run("train", *RUN, "--train.rehearse=false", "--data.dataset=Mine" if room == "data" else "--model=Mine")
+    assert given.code == 10 and given.err.startswith(told), given

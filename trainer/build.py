@@ -26,7 +26,7 @@ from trainer.evaluate import meters_of
 from trainer.features import with_features
 from trainer.losses._balanced import tensors_in, with_balance
 from trainer.losses._measure import check_mixed
-from trainer.messages import refuse_unmade
+from trainer.messages import refuse_incomplete, refuse_unmade
 from trainer.optim.update import make_updates
 from trainer.parallel.agreement import agree_on_checkpoint, agree_on_config, agree_on_data
 from trainer.parallel.batch_norm import synchronise
@@ -236,6 +236,7 @@ def build_dataset(cfg: Config, split: str, meta: Meta, say: Say = show, whole: b
         dataset = registry.build(spec, "data.dataset", **offered)
     except OSError as error:
         raise DataError(f"data.dataset: {spec.name}: {reason_of(error)} ({place_of(error)})") from error
+    refuse_incomplete(dataset)
     if cfg.data.on_bad_sample != "raise":
         be_lenient(dataset)
     device = choose_device(cfg.train.use_gpu if cfg.data.cache == "gpu" else False)
@@ -258,7 +259,8 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
         args = {name: value for name, value in spec.args.items() if not (trained and name == "weights")}
         with _meta_advised(cfg, meta, given):
             networks[role] = COMPONENTS["model"].build(Component(spec.name, args), key, **meta)
-        refuse_unmade(networks[role])
+    for network in networks.values():
+        refuse_unmade(network)
     for name in FROM_DATA & cfg.task.args.keys() & meta.keys():
         if to_plain(cfg.task.args[name]) != meta[name]:
             raise ConfigError(f"task.{name}: the data tell it, and say otherwise; leave it out")

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import FrameType
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config
+from data.protocol import batch_reader
 from utils import dist
-from utils.blame import code_error, place_of, place_of_method
+from utils.blame import code_error, place_of, place_of_attribute, place_of_method
 from utils.errors import CodeError, ConfigError, DataError, MemoryShortage, is_memory_shortage
+from utils.words import reason_of
 
-__all__ = ["explain_torch_errors", "refuse_unmade"]
+__all__ = ["explain_torch_errors", "refuse_incomplete", "refuse_unmade"]
 
 EXPLANATIONS = {  # a part of torch's error, and a sentence with the remedy
     "does not have a deterministic implementation": "train.deterministic: this network cannot be, leave it out",
@@ -53,6 +58,8 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
             raise lost from error
         if is_memory_shortage(error):
             raise _memory_shortage(cfg, training) from error
+        if own := _missing_forward(error) or _kept_graph(error, cfg):
+            raise own from error
         told, layer = (
             next((words for sign, words in EXPLANATIONS.items() if sign in str(error)), None),
             _layer_of(error),
@@ -84,12 +91,68 @@ def _memory_shortage(cfg: Config, training: bool) -> MemoryShortage:
     )
 
 
+def _missing_forward(error: BaseException) -> CodeError | None:
+    """Return the sentence about a network without `forward`, which has perhaps one of nearly that name."""
+    if 'is missing the required "forward" function' not in str(error):
+        return None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_locals.get("self") if trace is not None else None
+    kind = type(module)
+    near = get_close_matches("forward", [name for name in vars(kind) if not name.startswith("_")], 1)
+    hint = f"; it has {near[0]}: is that meant?" if near else ""
+    return CodeError(f"{place_of_method(kind, '__init__') or kind.__name__}: {kind.__name__} has no forward{hint}")
+
+
+def _kept_graph(error: BaseException, cfg: Config) -> CodeError | None:
+    """Return the sentence about a value that lives longer than its step, and whose gradient is asked for again."""
+    if "backward through the graph a second time" not in str(error):
+        return None
+    places = [place_of_method(COMPONENTS["model"].get(spec.name), "forward") for spec in cfg.model.values()]
+    told = "a value of an earlier step is kept with its graph, by the network or by the task: .detach() what is kept"
+    return CodeError(f"{next(filter(None, places), 'model')}: {told}")
+
+
+def refuse_incomplete(dataset: object) -> None:
+    """Raises CodeError for a dataset without a length, or whose samples cannot be asked for by their numbers."""
+    kind = type(dataset)
+    methods = ("__init__", "__getitem__", "__len__")
+    place = next(filter(None, (place_of_method(kind, name) for name in methods)), kind.__name__)
+    if not hasattr(kind, "__len__"):
+        raise CodeError(f"{place}: {kind.__name__} has no __len__, which returns the number of samples")
+    if getattr(kind, "__getitem__", Dataset.__getitem__) is Dataset.__getitem__ and batch_reader(dataset) is None:
+        raise CodeError(f"{place}: {kind.__name__} has no __getitem__(self, index), which returns a sample")
+    try:
+        len(dataset)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        place = place_of_method(kind, "__len__") or place
+        raise CodeError(
+            f"{place}: __len__ of {kind.__name__} gives no number of samples ({reason_of(error)})"
+        ) from error
+
+
+def _refuse_lazy(module: nn.Module) -> None:
+    """Raises CodeError for layers whose sizes are not known before the first batch."""
+    for name, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            path = name.rpartition(".")[0]
+            place = place_of_attribute(module, path.partition(".")[0]) or type(module).__name__
+            kind = type(module.get_submodule(path)).__name__
+            raise CodeError(
+                f"{place}: {path or name} is a {kind}, whose sizes are not known before the first batch; take the "
+                "layer of that name without Lazy: in_features, in_channels and num_classes come from the data"
+            )
+
+
 def refuse_unmade(module: nn.Module) -> None:
-    """Raises CodeError for a module whose constructor has not called the one of nn.Module."""
+    """Raises CodeError for a module whose constructor has not called that of nn.Module, or with lazy layers."""
     if isinstance(module, nn.Module) and "_modules" not in vars(module):
         name = type(module).__name__
         place = place_of_method(module, "__init__") or name
         raise CodeError(f"{place}: __init__ of {name} never calls super().__init__(); make it its first line")
+    if isinstance(module, nn.Module):
+        _refuse_lazy(module)
 
 
 def _layer_of(error: BaseException) -> str:

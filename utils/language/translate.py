@@ -128,6 +128,9 @@ class Translator:
 
     def __init__(self, messages: Mapping[str, str]):
         self.plain = SYSTEM | {text: told for text, told in messages.items() if not PLACEHOLDER.search(text)}
+        for text, told in [*self.plain.items()]:
+            if text.startswith(JOINED):  # a hint behind a message, from which it may be cut
+                self.plain.setdefault(text[2:], told[1:])
         self.by_word: dict[str, list[Template]] = {"": []}
         for text, told in messages.items():
             if text not in self.plain and (text != told or text.startswith(COMMAND)):

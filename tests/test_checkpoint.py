@@ -99,6 +99,24 @@ def test_nothing_left_is_exit_4_with_every_reason(run, tmp_path):
     assert len(given.err.strip().splitlines()) == 1
 
 
+def test_a_checkpoint_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.save(toy_state(1))
+    saves, load = iter(range(2, 12)), checkpoint._load
+
+    def meanwhile(path):
+        if step := next(saves, None):
+            store.save(toy_state(step))
+        return load(path)
+
+    monkeypatch.setattr(checkpoint, "_load", meanwhile)
+    state, path, rejected = read_newest(tmp_path)
+    assert (state["progress"]["step"], path.name, rejected) == (11, "last.pth", [])
+    monkeypatch.setattr(checkpoint, "_load", lambda path: (store.save(toy_state(1)), load(path))[1])
+    with pytest.raises(CheckpointError, match="was replaced while it was read; try again"):
+        read(tmp_path / "last.pth")
+
+
 def test_a_damaged_last_falls_back_to_the_previous_with_a_sentence(run, tmp_path):
     assert run("train", "--run=a", *TOY, "--train.max_steps=6", "--train.save_steps=2").code == 0
     (tmp_path / "checkpoints/a/last.pth").write_bytes(b"rubbish")

@@ -79,10 +79,15 @@ def joined(value: Any, place: str, parts: Mapping[str, Tensor]) -> Any:
     return parts.get(place, value)
 
 
+class ReplacedError(CheckpointError):
+    """A checkpoint whose run saved a newer one while it was read; the newer one has its name."""
+
+
 def load_folder(path: Path) -> Any:
     """Return the state in a folder, of whole tensors; any number of processes may read it, each on its own.
 
-    Raises CheckpointError for a folder that is missing, damaged, foreign or not safe to load.
+    Raises CheckpointError for a folder that is missing, damaged, foreign or not safe to load, ReplacedError for one
+    that was replaced meanwhile.
     """
     if not path.is_dir():
         raise CheckpointError(f"{path}: is not there")
@@ -97,7 +102,7 @@ def load_folder(path: Path) -> Any:
         return _joined(path, sums)
     except CheckpointError:
         if not path.is_dir() or path.stat().st_ino != inode:
-            raise CheckpointError(f"{path}: was replaced while it was read; try again") from None
+            raise ReplacedError(f"{path}: was replaced while it was read; try again") from None
         raise
     except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
         told = getattr(error, "strerror", None) or type(error).__name__

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from trainer.checkpointing.folders import load_folder, name_newest, retire, sweep, sync_folder
+from trainer.checkpointing.folders import ReplacedError, digest_of, load_folder, name_newest, retire, sweep, sync_folder
 from trainer.checkpointing.older import brought_up
 from trainer.checkpointing.sound import check_finite, check_plain
 from utils.errors import CheckpointError, StorageError
@@ -30,6 +30,7 @@ HALF_WRITTEN = re.compile(
     r"((last|previous|best|rescue|epoch-\d+)\.pth(\.sha256)?|(config\.yaml|status\.json|[\w.-]+\.(png|csv))\.\d+)\.tmp"
 )
 PIECE = 1 << 20  # bytes of a write, at least; torch hands over many small ones
+AGAIN = 20  # times that a checkpoint is read again
 LONGEST = 4096  # bytes of a checksum file: whoever made a longer one, it was not us
 NEEDED = {"format": int, "model": dict, "config": dict, "meta": dict, "progress": dict}
 
@@ -101,7 +102,7 @@ class Store:
         name_newest(self.folder)  # of a run that was killed with train.shard
         last = self.folder / LAST
         old = self._link(last, PREVIOUS) if last.is_file() else None  # a pipe would be read for ever
-        old_digests = _digests(last) or ([_digest(last)] if old else [])  # of a copied run the checksums may be gone
+        old_digests = _digests(last) or ([digest_of(last)] if old else [])  # of a copied run the checksums may be gone
         self._publish(new, LAST, digest)
         if old:  # only now: had the old one been damaged, the one before it would still be needed
             self._publish(old, PREVIOUS, *old_digests)
@@ -161,7 +162,7 @@ class _Stream:
         with open(self.path, "rb") as file:  # its own checksums were computed from memory: damage on the way shows
             if problem := _damage(self.path, file):
                 raise OSError(errno.EIO, f"read back, it {problem}")
-        return _digest(self.path)
+        return digest_of(self.path)
 
     def write(self, data: bytes) -> int:
         self.size += len(data)
@@ -184,6 +185,9 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises CheckpointError for one that is missing, damaged, foreign or not safe to load.
     """
+    for _ in range(AGAIN):  # a small network's run that goes on may save more often than its checkpoint can be read
+        with suppress(ReplacedError):
+            return _checked(load_folder(path) if path.is_dir() else _read_file(path), path)
     return _checked(load_folder(path) if path.is_dir() else _read_file(path), path)
 
 
@@ -194,7 +198,7 @@ def _read_file(path: Path) -> Any:
             if not problem:
                 state = _load(path)
             if not os.path.samestat(os.fstat(file.fileno()), path.stat()):  # files are replaced, never changed
-                problem = "was replaced while it was read; try again"
+                raise ReplacedError(f"{path}: was replaced while it was read; try again")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: is not there") from error
     except OSError as error:
@@ -270,11 +274,6 @@ def _digests(path: Path) -> list[str] | None:
         return [line.split()[0] for line in text.splitlines() if line.strip()]
     except OSError:
         return None
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _put_digests(path: Path, digests: list[str]) -> None:

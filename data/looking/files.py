@@ -18,7 +18,7 @@ from data._broken import quiet
 from data.looking.findings import Look
 from data.looking.progress import Progress
 from utils.errors import PictureError
-from utils.files import Stored, content, storage_error, write_atomic
+from utils.files import storage_error, write_atomic
 from utils.images import read_image, upright_size
 
 __all__ = ["CACHE", "kind_of", "look_at"]
@@ -100,13 +100,14 @@ def _look(path: str) -> tuple[str, Look]:
         image.draft(None, (LEAST, LEAST))  # the pixels of a large JPEG are read at half its size, or less
 
     try:
-        stored = Stored(path, content(Path(path)))
-        image = read_image(stored, opened=note)
-    except OSError as error:
-        return path, Look(error=error.strerror or str(error))
+        image = read_image(path, opened=note)
     except PictureError as error:
         return path, Look(error=error.reason)
-    digest = hashlib.blake2b(stored.data, digest_size=16).hexdigest()
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return path, Look(error="it changed while it was read")
     return path, heads[0]._replace(digest=digest, **_described(image))
 
 

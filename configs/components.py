@@ -60,7 +60,9 @@ INIT = Library("torch.nn.init", "nn/init.py", pattern=r"^def ([a-z]\w*_)\(")
 FROM_COMMAND = frozenset({"output", "positive", "trained", "losses"})
 
 # arguments that the engine hands to datasets, besides the facts of the training set
-FROM_ENGINE = frozenset({"split", "transform", "whole", "ignore_index", "target_kind", "statistics", "folds"})
+FROM_ENGINE = frozenset(
+    {"split", "transform", "whole", "ignore_index", "target_kind", "statistics", "folds", "label_texts"}
+)
 
 COMPONENTS = connect(
     {

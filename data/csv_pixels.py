@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -49,6 +49,7 @@ class CSVPixels(ImageDataset):
         classes: Sequence[str] | None = None,
         whole: bool = False,
         folds: Folds | None = None,
+        label_texts: Sequence[str] | None = None,
     ) -> None:
         root = existing_folder(root, split)
         alone = split == "test" and not os.path.exists(os.path.join(root, "test.csv"))
@@ -57,10 +58,13 @@ class CSVPixels(ImageDataset):
         size = _size(path, rows.pixels.shape[1], image_size)
         values = rows.pixels.view(len(rows.pixels), 1, *size)  # [N, 1, H, W]
         found = sorted(set(rows.labels), key=lambda text: (len(text), text))
-        known = found if classes is None or not set(found) <= set(classes) else list(classes)
-        names = list(classes or found)
+        known = list(label_texts or (found if not set(found) <= set(classes or found) else classes or found))
+        if new := [text for text in found if text not in known]:
+            raise DataError(f"{path}: has a label '{new[0]}', the training rows have only {', '.join(known[:12])}")
+        names = list(classes or known)
         if len(names) != len(known):
-            raise DataError(f"{path}: has {len(found)} classes ({', '.join(found[:12])}), but {len(names)} are named")
+            raise DataError(f"{path}: has {len(known)} classes ({', '.join(known[:12])}), but {len(names)} are named")
+        self.label_texts = known
         self.facts = Facts(path)
         chosen = self._choose(rows, split, folds or fold, seed, whole)
         numbers = {text: number for number, text in enumerate(known)}
@@ -68,6 +72,11 @@ class CSVPixels(ImageDataset):
         self.facts.lines.append(f"label: {label} (data.dataset.label); id: {rows.id or 'the number of the row'}")
         ids = [rows.ids[i] if rows.ids else str(i + 1) for i in chosen]
         super().__init__(Pixels(values[chosen]), ids, labels, names, transform)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Facts for networks and other splits: `label_texts` are the labels in the order of their numbers."""
+        return super().meta | {"label_texts": self.label_texts}
 
     def _choose(self, rows: "Rows", split: str, fold: Folds | Sequence[int], seed: int, whole: bool) -> list[int]:
         """Return the positions of a split's rows."""

@@ -63,7 +63,7 @@ HEAVY = {"torch", "torchvision", "torchnet", "tensorboardX", "visdom", "numpy", 
 # Where only rank 0 acts: it writes what runs and checkpoints leave behind. Others ask utils/dist to do it on rank 0.
 MAIN_RANK = {"utils/dist.py", "trainer/checkpointing/store.py", "trainer/run/session.py"}
 HANDED = {"split", "transform", "whole", "statistics", "classes", "alphabet", "ignore_index", "target_kind", "folds"}
-HANDED |= {"separator"}
+HANDED |= {"separator", "label_texts"}
 TOLD = {"num_classes", "in_channels", "image_size", "vocabulary_size"}  # by the data
 PRIVATE = "utils/torch_private.py"  # the one place for private names of torch
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TOY, dogcats, rows, same_run, state
+from conftest import PLAIN, ROOT, TOY, dogcats, rows, same_run, state
 from PIL import Image
 
 from configs import Component
@@ -388,6 +388,30 @@ def test_classes_have_names_by_a_key(tmp_path):
     assert named.classes == ["shirt", "shoe"] and named.labels.tolist() == plain.labels.tolist()
     with pytest.raises(DataError, match="2 classes .* but 3 are named"):
         CSVPixels(str(tmp_path), "train", classes=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("classes", [[], ["--data.dataset.classes=[shirt,shoe,sock]"]])
+def test_another_file_is_scored_with_the_labels_of_the_training(run, tmp_path, classes):
+    """By their texts, not by their ranks: a file may lack a class."""
+    header = "label,p0,p1,p2,p3"
+    for name, labels in (("mine", (5, 6, 7)), ("fewer", (6, 7)), ("other", (6, 7, 8))):
+        (tmp_path / name).mkdir()
+        lines = [f"{labels[i % len(labels)]},{255 * (i % 2)},{i},3,4" for i in range(30)]
+        pixels_file(tmp_path / name, "train.csv", header, lines)
+    task = ["--data.dataset=CSVPixels", "--train-data-root=mine", "--model=MLP", *PLAIN, *classes]
+    given = run("train", "--run=a", *task, "--max-epoch=1", "--data.transform.train=[]", "--data.transform.eval=[]")
+    assert given.code == 0, given.err
+    meta = state("a")["meta"]
+    assert meta["label_texts"] == ["5", "6", "7"] and meta["classes"] == (
+        ["shirt", "shoe", "sock"] if classes else [*"567"]
+    )
+    given = run("val", "checkpoints/a", "--train-data-root=fewer")
+    assert given.code == 0, given.err
+    fewer = CSVPixels("fewer", "val", whole=True, classes=meta["classes"], label_texts=meta["label_texts"])
+    assert fewer.labels.tolist() == [1, 2] * 15 and fewer.classes == meta["classes"]
+    given = run("val", "checkpoints/a", "--train-data-root=other")
+    assert given.code == 3
+    assert "other/train.csv: has a label '8', the training rows have only 5, 6, 7" in given.err
 
 
 def test_a_row_of_another_number_of_pixels_is_named(tmp_path):

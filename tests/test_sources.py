@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from data._sources import SOURCES, advice
+from data._sources import COMPETITIONS, DATASETS, OTHERS, advice
+from utils.language.translate import translated
 
 CONFIGS = {  # by config: the folder, and how to get what belongs there
     "mnist": ("mnist", "MNIST('data/mnist', download=True)"),
@@ -38,6 +39,14 @@ def test_other_folders_get_no_advice():
     assert [advice(path) for path in ("nowhere", "mnist", "photos/mnist", "data/mine", "data/mine/mnist")] == [""] * 5
     assert advice("/home/me/data/mnist").endswith("MNIST('/home/me/data/mnist', download=True)\"")
     assert "data/photos" not in advice("data/photos") and advice("data/photos")
-    assert {folder.removesuffix("/train").rpartition("/")[2] for folder, _ in CONFIGS.values()} | {"photos"} == set(
-        SOURCES
-    )
+    tried = {folder.removesuffix("/train").rpartition("/")[2] for folder, _ in CONFIGS.values()}
+    assert tried | {"photos"} == {*COMPETITIONS, *DATASETS, *OTHERS, "mnist"}
+
+
+@pytest.mark.parametrize("folder", ["titanic", "mnist", "anime_faces", "poems", "photos"])
+def test_advice_is_given_in_chinese_and_its_command_can_still_be_pasted(folder):
+    english = advice(f"data/{folder}")
+    told = translated(f"data/{folder}: is not there{english}")
+    assert "；获取方法：" in told
+    command = english.removeprefix("; to get them: ").partition(", then")[0]
+    assert command in told or folder == "photos"

@@ -40,7 +40,7 @@ SAME = {
 SAME |= {"train", "true", "val"}
 WEAK = 12  # letters; a template with fewer fits many lines
 DOUBT = 1.5  # words; so much worse is a weak template that leaves English words
-COMMAND = "python main.py "  # stays as it is
+COMMANDS = ("python main.py ", "python -c ", "kaggle ")  # stay as they are
 # Where parts of a line meet, and how they meet in Chinese.
 JOINTS = {" [": " [", "; ": "；", ". ": "。", ": ": "：", ", ": "，", " (": " (", " or ": " 或 "}
 JOINED = ("; ", ": ", ", ")
@@ -133,7 +133,7 @@ class Translator:
                 self.plain.setdefault(text[2:], told[1:])
         self.by_word: dict[str, list[Template]] = {"": []}
         for text, told in messages.items():
-            if text not in self.plain and (text != told or text.startswith(COMMAND)):
+            if text not in self.plain and (text != told or text.startswith(COMMANDS)):
                 self._add(*_merged(text, told))
                 if text.startswith(JOINED):  # a hint behind a message, from which it may be cut
                     self._add(*_merged(text[2:], told[1:]))

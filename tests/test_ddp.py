@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from conftest import PLAIN, ROOT, TOY, dogcats, rows, state
+from warm import ranks_of
 
 PROBE = """
 import hashlib, json, os, sys
@@ -28,6 +29,12 @@ module.Trainer.close = note
 import main
 sys.exit(main.main(sys.argv[1:]))
 """
+
+
+def two_probed(folder, *arguments: str) -> subprocess.CompletedProcess:
+    """Two ranks of one run, without torchrun; each leaves its facts in rank0.json and rank1.json."""
+    (folder / "probe.py").write_text(PROBE.format(root=str(ROOT)))
+    return ranks_of(folder, *arguments, script=folder / "probe.py")
 
 
 def torchrun(folder, *arguments: str) -> subprocess.CompletedProcess:
@@ -62,7 +69,7 @@ def test_both_ranks_end_with_the_same_weights_and_one_writes(two_ranks):
 def test_running_statistics_are_shared_too(tmp_path):
     """Batch norm moves on each rank's own samples; what is saved and measured must be of all."""
     args = ["--model=torchvision:resnet18", "--batch-size=8", "--train.max_steps=3", *PLAIN]
-    given = torchrun(tmp_path, "train", "run=norm", *args)
+    given = two_probed(tmp_path, "train", "run=norm", *args)
     assert given.returncode == 0, given.stderr[-3000:]
     facts = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1)]
     assert facts[0]["weights"] == facts[1]["weights"]
@@ -100,7 +107,7 @@ def test_what_one_rank_alone_finds_ends_both_with_its_sentence(tmp_path):
     dogcats(tmp_path / "photos", 12)
     (tmp_path / "photos" / "dog.3.jpg").write_bytes(b"garbage")
     args = ["dogcat_small", "--train-data-root=photos", "--model=LeNet", "--batch-size=2", "--num-workers=0", *PLAIN]
-    given = torchrun(tmp_path, "train", "run=two", *args, "--data.dataset.val_fraction=0.1")
+    given = two_probed(tmp_path, "train", "run=two", *args, "--data.dataset.val_fraction=0.1")
     assert given.returncode != 0 and "cannot read the picture" in given.stderr, given.stderr[-3000:]
 
 

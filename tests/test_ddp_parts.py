@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import PLAIN, dogcats, rows, state
 from test_bad_samples import spoil
-from test_ddp import torchrun
+from test_ddp import two_probed
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def both_run(run, folder: Path, batch: int, flags: list[str], make: Callable[[Pa
         make(folder)
     given = run("train", "--run=one", *flags, f"--batch-size={batch}", *more)
     assert given.code == 0, given.err
-    given = torchrun(folder, "train", "run=two", *flags, f"--batch-size={batch}", *more)
+    given = two_probed(folder, "train", "run=two", *flags, f"--batch-size={batch}", *more)
     assert given.returncode == 0, given.stderr[-3000:]
     facts = [json.loads((folder / f"rank{r}.json").read_text()) for r in (0, 1)]
     assert facts[0]["weights"] == facts[1]["weights"]
@@ -99,7 +99,7 @@ def test_the_list_is_whole_where_a_run_ends_in_mid_epoch(run, tmp_path):
     both_run(run, tmp_path, 14, [*PHOTOS, *BAD], damaged_photos, "--train.max_steps=1")
     assert listed("two") == listed("one") and len(listed("two")) >= 2
     flags = ["--train.max_steps=null", "--max-epoch=1"]
-    given = torchrun(tmp_path, "train", "--resume=checkpoints/two", *flags)
+    given = two_probed(tmp_path, "train", "--resume=checkpoints/two", *flags)
     assert given.returncode == 0, given.stderr[-3000:]
     assert run("train", "--resume=checkpoints/one", *flags).code == 0
     assert listed("two") == listed("one")

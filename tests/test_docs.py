@@ -310,14 +310,20 @@ def leaf(flag: str) -> str:
     return flag.removeprefix("--").partition("=")[0].rpartition(".")[2].replace("-", "_")
 
 
+def narrow(network: str) -> str:
+    """The source of a network with an eighth of the channels: most commands train ResNet34, and save 260 MB."""
+    return re.sub(r"\b(64|128|256|512)\b", lambda width: str(int(width[0]) // 8), network)
+
+
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A copy of the project with the files that are shown in full, and tiny data where documents say that data lie."""
     skip = shutil.ignore_patterns(".*", "checkpoints", "tests", "benchmarks", "__pycache__", "docs", "tree")
     copy = Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("docs") / "house", ignore=skip))
     shutil.rmtree(copy / "data/dogcat", ignore_errors=True)
-    for path, content in shown_in_full().items():
-        (copy / path).write_text(content, encoding="utf-8")
+    networks = {"models/resnet34.py": (ROOT / "models/resnet34.py").read_text(encoding="utf-8")}
+    for path, content in (networks | shown_in_full()).items():
+        (copy / path).write_text(narrow(content) if path.startswith("models/") else content, encoding="utf-8")
     make_data(copy / "data")
     yield copy
     shutil.rmtree(copy)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PLAIN, rows, same_run, state
-from test_ddp import torchrun
+from test_ddp import two_probed
 from torch import nn
 
 from configs import ConfigError, load
@@ -205,7 +205,7 @@ def test_selftest_tells_what_moves_though_it_is_frozen(net, run, monkeypatch):
 @pytest.mark.slow
 def test_two_ranks_share_the_gradients_of_what_is_freed(net, tmp_path):
     flags = [arg for arg in TRAIN if not arg.startswith("--optim") and not arg.startswith("--lr")]
-    given = torchrun(tmp_path, "train", "run=two", *flags, *FREEZE, "--lr=0.1")
+    given = two_probed(tmp_path, "train", "run=two", *flags, *FREEZE, "--lr=0.1")
     assert given.returncode == 0, given.stderr[-3000:]
     facts = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert facts[0]["weights"] == facts[1]["weights"] and "epoch 3: frozen: 48 of 246" in given.stdout

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import PLAIN, TOY, rows, state
 from sklearn import metrics
-from test_ddp import torchrun
+from test_ddp import two_probed
 
 from configs import COMPONENTS, Component, ConfigError, load
 from trainer.evaluate import meters_of
@@ -264,7 +264,7 @@ def test_pixels_of_a_segmentation():
 def test_two_ranks_measure_as_one(tmp_path, run):
     args = [arg for arg in ONE if "--optim" not in arg and "--lr" not in arg]
     args += ["--lr=0.1", "--task.metrics_too=[quadratic_kappa, average_precision]"]
-    given = torchrun(tmp_path, "train", "run=two", *args, "--batch-size=40")
+    given = two_probed(tmp_path, "train", "run=two", *args, "--batch-size=40")
     assert given.returncode == 0, given.stderr[-3000:]
     assert run("train", "--run=one", *args, "--batch-size=40").code == 0
     one, two = rows("one", phase="val")[-1], rows("two", tmp_path, "val")[-1]

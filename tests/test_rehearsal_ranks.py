@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import PLAIN, rows, same_run, state
-from test_ddp import torchrun
+from test_ddp import torchrun, two_probed
 from test_rehearsal import FC, dataset, network
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def test_with_and_without_it_two_ranks_are_the_same_run(tmp_path, more):
     facts = {}
     for rehearse in ("true", "false"):
         flags = [f"run={rehearse}", f"--train.rehearse={rehearse}", "--model=Mine", *FLAGS, *more]
-        given = torchrun(tmp_path, "train", *flags)
+        given = two_probed(tmp_path, "train", *flags)
         assert given.returncode == 0, given.stderr[-3000:]
         assert given.stdout.count("rehearsed in") == (rehearse == "true"), given.stdout
         facts[rehearse] = [json.loads((tmp_path / f"rank{r}.json").read_text())["weights"] for r in (0, 1)]
@@ -37,7 +37,7 @@ def test_with_and_without_it_two_ranks_are_the_same_run(tmp_path, more):
 
 
 def test_only_ends_both_and_tells_once_what_is_wrong(tmp_path):
-    given = torchrun(tmp_path, "train", "run=a", "--model=MLP", "--train.rehearse=only", *FLAGS)
+    given = two_probed(tmp_path, "train", "run=a", "--model=MLP", "--train.rehearse=only", *FLAGS)
     assert given.returncode == 0 and given.stdout.count("rehearsed in") == 1, given
     assert not list((tmp_path / "checkpoints").iterdir())
     plant(tmp_path, "models", network(FC, "return self.fc(x).softmax(1)"))
@@ -50,7 +50,9 @@ def test_a_fault_that_one_rank_alone_meets_is_told_by_it(tmp_path):
     """The other one waits for its gradients: it must not be waited for."""
     sample = "(torch.rand(1, 8, 8), i % 10 if os.environ.get('RANK') == '0' else [1, 2][i * 1000])"
     plant(tmp_path, "data", dataset(sample))
-    given = torchrun(tmp_path, "train", "run=a", "--model=MLP", "--data.dataset=Mine", "--train.rehearse=true", *FLAGS)
+    given = two_probed(
+        tmp_path, "train", "run=a", "--model=MLP", "--data.dataset=Mine", "--train.rehearse=true", *FLAGS
+    )
     assert given.returncode != 0 and "data/mine.py:" in given.stderr and "IndexError" in given.stderr, given
 
 

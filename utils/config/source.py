@@ -135,7 +135,8 @@ def literal_in(node: ast.AST, attribute: str) -> list[Any]:
     return []
 
 
-def attributes_set(node: ast.AST) -> set[str]:
+@functools.cache
+def attributes_set(node: ast.AST) -> frozenset[str]:
     """Return the attributes that a class sets on self (`self.net = …`)."""
     found = (one for one in ast.walk(node) if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Store))
-    return {one.attr for one in found if getattr(one.value, "id", "") == "self"}
+    return frozenset(one.attr for one in found if getattr(one.value, "id", "") == "self")

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import TOY, rows, same_run, state
+from conftest import ROOT, TOY, rows, same_run, state
 from test_configs import SHIPPED, commands
-from test_docs import shortened
+from test_docs import narrow, shortened
 from tiny_data import make_data
 from torch import nn
 
@@ -34,6 +34,8 @@ def data(tmp_path_factory):
 def test_with_all_watchers_and_with_none_it_is_the_same_run(path, run, data, tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.watchers.predictions.TIME_SHARE", 1e9)  # predictions after each validation
     (tmp_path / "data").symlink_to(data)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/resnet34.py").write_text(narrow((ROOT / "models/resnet34.py").read_text()))
     words = next(words for words in commands(path) if words[0] == "train")
     flags = [word for word in shortened(["python", "main.py", *words])[3:] if not re.search("max_steps|pictures", word)]
     for name, more in (("none", NONE), ("all", ALL)):

@@ -2,6 +2,7 @@
 edit.
 """
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -37,11 +38,7 @@ class Place(NamedTuple):
 
     def public(self) -> dict[str, Path]:
         """Return each public name with the first file that defines it."""
-        found: dict[str, Path] = {}
-        for path in self.files():
-            for name in source.public_names(path):
-                found.setdefault(name, path)
-        return found
+        return _public(self, _state(self.folder))
 
     def clash(self, name: str) -> str:
         """Return the fault of a name that several files define; empty for others."""
@@ -86,6 +83,25 @@ class Place(NamedTuple):
             return {}
         files = (file for file in sorted(self.folder.glob("_[!_]*.py")) if file.is_file())
         return {f"{self.package}.{file.stem}": file for file in files}
+
+
+def _state(folder: Path) -> tuple:
+    """Return the values that change when a file of a folder, or one file, is edited, made, renamed, locked or gone."""
+    paths = [str(folder)]
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            paths = sorted(entry.path for entry in entries if entry.name.endswith(".py"))
+    found = ((path, os.stat(path)) for path in paths if os.path.exists(path))
+    return tuple((path, one.st_ctime_ns, one.st_size, one.st_ino) for path, one in found)
+
+
+@functools.cache
+def _public(place: Place, state: tuple) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in place.files():
+        for name in source.public_names(path):
+            found.setdefault(name, path)
+    return found
 
 
 def _reload(name: str, path: Path) -> None:

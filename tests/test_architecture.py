@@ -6,9 +6,8 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-import pytest
 from conftest import ROOT
 
 from tests import prose
@@ -93,6 +92,25 @@ def calls(tree: ast.Module) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
+def each(names: Iterable[str]) -> Callable[[Callable[[str], None]], Callable[[], None]]:
+    """Make one test of a check of each file: thousands of tests would take longer than what they look at."""
+
+    def of(check: Callable[[str], None]) -> Callable[[], None]:
+        def test() -> None:
+            failed = {}
+            for name in names:
+                try:
+                    check(name)
+                except AssertionError as error:
+                    failed[name] = str(error)
+            assert not failed, failed
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return of
+
+
 # Who may import whom
 
 
@@ -114,7 +132,7 @@ def imported_files(name: str) -> set[str]:
     return found - {name}
 
 
-@pytest.mark.parametrize("name", TREES)
+@each(TREES)
 def test_imports_go_one_way(name):
     own, place = tier(name)
     for other in imported_files(name):
@@ -162,7 +180,7 @@ def test_a_room_holds_at_most_12_files_and_says_what_it_is_for():
         assert "In: " in told and "Out: " in told and named and set(named) <= {*files, "trainer.py"}, room
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if name != PRIVATE])
+@each([name for name in TREES if name != PRIVATE])
 def test_private_names_of_torch_stand_in_one_file(name):
     tree = TREES[name]
     private = [i for i in imports(tree) if i.startswith("torch") and any(p.startswith("_") for p in i.split("."))]
@@ -174,7 +192,7 @@ def test_private_names_of_torch_stand_in_one_file(name):
     assert not private
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if name != "data/protocol.py"])
+@each([name for name in TREES if name != "data/protocol.py"])
 def test_datasets_are_asked_through_the_protocol_only(name):
     for call in calls(TREES[name]):
         if ast.unparse(call.func) in ("getattr", "hasattr"):
@@ -193,7 +211,7 @@ def test_the_trainer_is_small():
     assert len(made["__init__"]) <= 12 and set().union(*made.values()) == made["__init__"]
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if name.startswith(LIGHT)])
+@each([name for name in TREES if name.startswith(LIGHT)])
 def test_what_is_read_first_imports_nothing_heavy(name):
     assert not {i.split(".")[0] for i in imports(TREES[name])} & HEAVY
 
@@ -279,20 +297,20 @@ def test_main_is_short():
 # Manners
 
 
-@pytest.mark.parametrize("name", TREES)
+@each(TREES)
 def test_a_module_opens_with_one_sentence(name):
     first = (ast.get_docstring(TREES[name]) or "").partition("\n\n")[0].replace("\n", " ")
     assert first.endswith((".", "`")) and len(first) <= 200
 
 
-@pytest.mark.parametrize("name", TREES)
+@each(TREES)
 def test_what_is_public_says_what_it_is(name):
     tops = [node for node in TREES[name].body if isinstance(node, Function | ast.ClassDef)]
     public = [node for node in tops if not node.name.startswith("_")]
     assert not [node.name for node in public if not ast.get_docstring(node)]
 
 
-@pytest.mark.parametrize("name", TREES)
+@each(TREES)
 def test_importing_does_no_work(name):
     plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
     for node in TREES[name].body:
@@ -311,7 +329,7 @@ def test_only_where_things_are_written_is_it_asked_who_is_rank_0():
     assert found <= MAIN_RANK
 
 
-@pytest.mark.parametrize("name", TREES)
+@each(TREES)
 def test_nothing_read_from_a_file_is_run(name):
     for call in calls(TREES[name]):
         text, keywords = ast.unparse(call.func), {k.arg: ast.unparse(k.value) for k in call.keywords}

@@ -1,6 +1,7 @@
 """Configs: layers and their order, values, and every mistake told in one go."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -186,11 +187,13 @@ def test_a_mistake_that_the_unreadable_part_may_have_caused_is_not_told():
 
 
 def test_long_words_are_shortened_wherever_they_stand(run):
+    began = time.process_time()
     for typed in (f"--{'a' * 10_000}=3", f"--model={'a' * 10_000}", f"--train.{'a' * 10_000}=3"):
         assert max(map(len, run("check", typed).err.splitlines())) < 600
     assert max(map(len, run("help", "a" * 10_000).err.splitlines())) < 600
     Path("a.yaml").write_text(f"{'a b ' * 1000}: 3\n")
     assert max(map(len, run("check", "./a.yaml").err.splitlines())) < 600
+    assert time.process_time() - began < 6, "looking for a similar word takes seconds"
 
 
 def test_files_that_are_no_text_are_told():

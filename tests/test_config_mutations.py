@@ -102,7 +102,8 @@ def test_each_key_given_twice_is_caught():
         assert len(found) == 1 and f"'{key.name}' is given twice" in found[0], (path.name, key.name, found)
 
 
-@pytest.mark.parametrize("value", ["[[{}]]", pytest.param("{a: {b: [c]}}", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["[[{}]]", "{a: {b: [c]}}"])
 def test_each_value_of_a_wrong_type_is_caught(value):
     for path, text, key in all_keys():
         end = key.value_end - len(text[key.end : key.value_end]) + len(text[key.end : key.value_end].rstrip())

@@ -1,4 +1,4 @@
-"""Two ranks under torchrun: one run, one set of weights, each sample once, one writer."""
+"""Two ranks: one run, one set of weights, each sample once, one writer."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     args = [arg for arg in TOY if "--optim" not in arg and "--lr" not in arg]
     args += ["--optim=SGD", "--lr=0.1", "--batch-size=40"]
-    given = torchrun(folder, "train", "run=two", *args)  # torchrun would take --run for its own
+    given = two_probed(folder, "train", "run=two", *args)
     assert given.returncode == 0, given.stderr[-3000:]
     return folder, args, given
 

@@ -100,12 +100,10 @@ def test_rules_that_follow_validation_and_patience_resume_exactly(run):
     assert rows("cut") == rows("whole")
 
 
-SLOW = pytest.mark.slow  # of three signals one is enough for each day
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=SLOW), pytest.param(signal.SIGHUP, 129, marks=SLOW)],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 def test_a_signal_saves_and_the_resumed_run_is_the_same(start, tmp_path, number, code):
     args = [*TOY, "--num-workers=2", "--max-epoch=12"]

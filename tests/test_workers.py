@@ -60,7 +60,7 @@ def mark(folder: Path, count: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("fault", ["killed", "frozen", "raising"])
+@pytest.mark.parametrize("fault", ["killed", pytest.param("frozen", marks=pytest.mark.slow), "raising"])
 @pytest.mark.parametrize("start", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_others_go_on_with_the_same_batches(tmp_path, fault, start):
     whole = read(Fragile(fault, tmp_path), workers=0, start=start)
@@ -149,6 +149,7 @@ def test_a_handler_that_came_meanwhile_does_not_end_the_program(tmp_path):
     assert isinstance(signal.getsignal(signal.SIGALRM), workers._Watch)
 
 
+@pytest.mark.slow
 def test_a_frozen_process_does_not_hold_up_the_end(tmp_path):
     cfg = Data(batch_size=4, num_workers=2, shuffle=False)
     batches = Loader(Fragile("none", tmp_path), cfg, seed=1, training=True)

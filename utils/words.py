@@ -24,13 +24,15 @@ def nearest(typed: str, known: Iterable[str]) -> str:
 
 
 def _likeness(typed: str, word: str) -> float:
-    """Return the likeness from 0 to 1; more for a slip of the finger, and for a word that was cut short."""
+    """Return the likeness from 0 to 1, 0 if it is below LIKENESS by far; more for a slip and for a word cut short."""
     import difflib  # imported here, because most commands are typed correctly
 
-    ratio = difflib.SequenceMatcher(None, typed, word).ratio()
     slip = len(typed) > 1 and is_slip(typed, word)
     short = len(typed) > 2 and word.startswith(typed)
-    return ratio + slip + 1.2 * short
+    matcher = difflib.SequenceMatcher(None, typed, word)
+    bounds = (matcher.real_quick_ratio, matcher.quick_ratio)  # long words would take seconds
+    far = not slip and not short and any(bound() < LIKENESS for bound in bounds)
+    return 0.0 if far else matcher.ratio() + slip + 1.2 * short
 
 
 def like(typed: str, word: str) -> bool:

@@ -1,6 +1,7 @@
 """Processes of a group that are forked from one that has torch already: importing it takes longer than what they do."""
 
-import multiprocessing
+import functools
+import multiprocessing.context
 import os
 import runpy
 import socket
@@ -8,7 +9,10 @@ import subprocess
 import sys
 import time
 import traceback
+from multiprocessing import forkserver
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 IMPORTED = ["torch", "torchvision", "torch.distributed.fsdp", "torch.distributed.checkpoint", "torch._dynamo", "main"]
@@ -37,12 +41,21 @@ def _be(number: int, script: str, arguments: tuple[str, ...], folder: str, env: 
     os._exit(code)
 
 
+@functools.cache
+def _server() -> multiprocessing.context.BaseContext:
+    """Start the process that ranks are forked from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        forkserver.ensure_running()
+    return context
+
+
 class Group:
     """The processes of a launch, as torchrun would start them; without ranks, one process alone."""
 
     def __init__(self, folder: Path, *arguments: str, ranks: int = 2, script: Path = ROOT / "main.py"):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
             port = place.getsockname()[1]
@@ -53,7 +66,7 @@ class Group:
         for rank in range(ranks or 1):
             env = {**os.environ, **(world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks else {})}
             given = (rank, str(script), arguments, str(folder), env)
-            self.processes.append(context.Process(target=_be, args=given))
+            self.processes.append(_server().Process(target=_be, args=given))
             self.processes[-1].start()
 
     def wait(self, timeout: float = 240) -> subprocess.CompletedProcess:

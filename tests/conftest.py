@@ -103,7 +103,7 @@ def killed_and_resumed(start, tmp_path):
     return command
 
 
-LONG = ("test_docs.py", "test_rows.py", "test_faults.py")  # slow tests of minutes
+LONG = ("test_docs.py", "test_rows.py", "test_faults.py", "test_shard.py", "test_launch.py")  # slow tests of minutes
 
 
 def pytest_collection_modifyitems(items):

@@ -82,21 +82,23 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def killed_and_resumed(start, tmp_path):
+def killed_and_resumed(tmp_path):
     """Train twice, one of them killed after some rows of its journal and resumed: it must be the same run."""
+    from warm import Group, ranks_of
 
     def command(*arguments: str, after: int) -> None:
-        assert start("train", "--run=whole", *arguments).wait(120) == 0
-        process = start("train", "--run=cut", *arguments)
+        done = ranks_of(tmp_path, "train", "--run=whole", *arguments, ranks=0)
+        assert done.returncode == 0, done.stderr
+        group = Group(tmp_path, "train", "--run=cut", *arguments, ranks=0)
         journal = tmp_path / "checkpoints" / "cut" / "log.jsonl"
         for _ in range(3000):
             if journal.exists() and journal.read_text().count("\n") > after:
                 break
-            assert process.poll() is None, process.communicate()
+            assert group.processes[0].exitcode is None, group.wait().stderr
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert start("train", "--resume=checkpoints/cut").wait(120) == 0
+        group.kill()
+        again = ranks_of(tmp_path, "train", "--resume=checkpoints/cut", ranks=0)
+        assert again.returncode == 0, again.stderr
         assert rows("cut", tmp_path) == rows("whole", tmp_path)
         assert same_run(state("cut", folder=tmp_path), state("whole", folder=tmp_path))
 

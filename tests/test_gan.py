@@ -454,6 +454,7 @@ def test_a_lenet_reads_every_digit_in_what_mnist_gan_makes(run):
         assert counts.min() >= 3 and sure.mean() > 0.82, (counts.tolist(), sure.mean())
 
 
+@pytest.mark.chapter
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "anime_faces").is_dir(), reason="the faces are absent")
 def test_an_epoch_of_anime_faces(run, tmp_path):

@@ -169,6 +169,7 @@ def test_the_command_as_it_is_shipped(run, tmp_path):
 
 
 @pytest.mark.learns
+@pytest.mark.chapter
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="MNIST is absent")
 def test_mnist_row_by_row_reaches_97_percent(run):

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
             trials = NAMES[name] if options.small else options.trials
             seeds = campaign.trials_of(family, trials, options.seed, options.scale)
             whole = options.seed is None and not options.minutes
-            controls = family.controls[: 1 if options.small else None] if whole else ()
+            controls = family.controls[: 1 if options.small else options.broken] if whole else ()
             results.append(campaign.run(family, seeds, options.jobs, controls))
             print("\n".join([results[-1].line(), *results[-1].complaints()]), flush=True)
     finally:
@@ -74,6 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--seed", type=int, help="begin with this one; one trial unless --trials says more, no controls"
     )
     parser.add_argument("--scale", type=float, default=1.0, help="a share of the whole campaign")
+    parser.add_argument("--broken", type=int, help="at most so many broken variants of each family; left out: all")
     parser.add_argument("--small", action="store_true", help="a minute's worth, with one broken variant each")
     parser.add_argument("--gpu", action="store_true", help="train on a GPU, with train.deterministic; fewer trials")
     parser.add_argument("--deterministic", action="store_true", help="the same on the CPU")

@@ -14,6 +14,7 @@ import pytest
 from configs import COMPONENTS
 from utils.config import source
 from utils.config.convert import Component
+from utils.config.places import Place
 from utils.config.registry import Registry
 from utils.config.tree import Problems, to_node
 from utils.errors import ConfigError
@@ -308,3 +309,16 @@ def test_a_slip_goes_before_likeness_and_nothing_is_near_to_nothing():
     assert nearest("", ["p"]) == nearest("q", ["p"]) == nearest("zzz", ["lr"]) == nearest("x", []) == ""
     assert suggest("zzz", ["a", "b"]) == "; there is a, b" and suggest("zzz", map(str, range(20))) == ""
     assert suggest("lrr", ["lr"], "optim.") == "; did you mean 'optim.lr'?"
+
+
+def test_a_locked_folder_of_components_counts_as_empty(tmp_path, monkeypatch):
+    """As root no folder is locked: the system's answer is made."""
+    (tmp_path / "mine.py").write_text('__all__ = ["Mine"]\n\n\ndef Mine():\n    pass\n')
+    place = Place("locked_here", tmp_path, ours=False)
+    assert place.public() == {"Mine": tmp_path / "mine.py"}
+
+    def locked(path="."):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.listdir", locked)
+    assert (place.public(), place.files()) == ({}, [])

@@ -104,6 +104,26 @@ def test_nothing_in_a_folder_is_run(saver, tmp_path, monkeypatch, name):
     assert not (tmp_path / "hacked").exists()
 
 
+def test_a_folder_replaced_while_it_is_read_is_read_again(saver, tmp_path, monkeypatch):
+    """Its files are gone then, before or after their checksums were looked at."""
+    saver.save(state(1))
+    saves, digest_of, join = iter([2, 3]), folders.digest_of, folders._joined
+
+    def meanwhile(act):
+        def acting(path, *more):
+            if tmp_path / "last" in (path, path.parent) and (step := next(saves, None)):
+                saver.save(state(step))
+                saver.save(state(step))  # the first one has become the previous one, and now it is gone
+            return act(path, *more)
+
+        return acting
+
+    monkeypatch.setattr(folders, "digest_of", meanwhile(digest_of))
+    monkeypatch.setattr(folders, "_joined", meanwhile(join))
+    found, path, rejected = read_newest(tmp_path)
+    assert (found["progress"]["step"], path.name, rejected) == (3, "last", [])
+
+
 def test_a_description_leads_nowhere_else(saver, tmp_path):
     saver.save(state(1))
     target = tmp_path / "last" / ".metadata"

@@ -34,7 +34,7 @@ def _be(number: int, script: str, arguments: tuple[str, ...], folder: str, env: 
         runpy.run_path(script, run_name="__main__")
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush(), sys.stderr.flush()

@@ -24,7 +24,7 @@ def nearest(typed: str, known: Iterable[str]) -> str:
 
 
 def _likeness(typed: str, word: str) -> float:
-    """Return the likeness from 0 to 1, 0 if it is below LIKENESS by far; more for a slip and for a word cut short."""
+    """Return the likeness from 0 to 1, 0 if a bound is below LIKENESS; more for a slip and for a word cut short."""
     import difflib  # imported here, because most commands are typed correctly
 
     slip = len(typed) > 1 and is_slip(typed, word)

@@ -100,11 +100,11 @@ def load_folder(path: Path) -> Any:
         if not {REST, DESCRIPTION} <= sums.keys():
             raise CheckpointError(f"{path}: is damaged ({CHECKSUMS} lacks {REST} or {DESCRIPTION})")
         return _joined(path, sums)
-    except CheckpointError:
-        if not path.is_dir() or path.stat().st_ino != inode:
-            raise ReplacedError(f"{path}: was replaced while it was read; try again") from None
-        raise
     except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
+        if not path.is_dir() or path.stat().st_ino != inode:  # its files may be gone, too
+            raise ReplacedError(f"{path}: was replaced while it was read; try again") from None
+        if isinstance(error, CheckpointError):
+            raise
         told = getattr(error, "strerror", None) or type(error).__name__
         name = f" of {Path(error.filename).name}" if isinstance(error, OSError) and error.filename else ""
         raise CheckpointError(f"{path}: is damaged or no checkpoint ({told}{name})") from error

@@ -32,8 +32,7 @@ class Place(NamedTuple):
         """Return the readable files that may hold components: their names do not begin with _ or a dot."""
         if self.folder.is_file():
             return [self.folder]
-        names = sorted(os.listdir(self.folder)) if self.folder.is_dir() else []
-        found = [self.folder / name for name in names if name.endswith(".py") and name[0] not in "_."]
+        found = [self.folder / name for name in _python_files(self.folder) if name[0] not in "_."]
         return found if self.ours else [path for path in found if path.is_file() and os.access(path, os.R_OK)]
 
     def public(self) -> dict[str, Path]:
@@ -85,14 +84,21 @@ class Place(NamedTuple):
         return {f"{self.package}.{file.stem}": file for file in files}
 
 
+def _python_files(folder: Path) -> list[str]:
+    """Return the names of a folder's Python files in their order; none of one that is not there, or is locked."""
+    with suppress(OSError):
+        return sorted(name for name in os.listdir(folder) if name.endswith(".py"))
+    return []
+
+
 def _state(folder: Path) -> tuple:
     """Return the values that change when a file of a folder, or one file, is edited, made, renamed, locked or gone."""
-    paths = [str(folder)]
-    if folder.is_dir():
-        with os.scandir(folder) as entries:
-            paths = sorted(entry.path for entry in entries if entry.name.endswith(".py"))
-    found = ((path, os.stat(path)) for path in paths if os.path.exists(path))
-    return tuple((path, one.st_ctime_ns, one.st_size, one.st_ino) for path, one in found)
+    found = []
+    for path in [folder] if folder.is_file() else [folder / name for name in _python_files(folder)]:
+        with suppress(OSError):
+            one = os.stat(path)
+            found.append((path.name, one.st_ctime_ns, one.st_size, one.st_ino))
+    return tuple(found)
 
 
 @functools.cache

@@ -105,13 +105,15 @@ def test_nothing_in_a_folder_is_run(saver, tmp_path, monkeypatch, name):
 
 
 def test_a_folder_replaced_while_it_is_read_is_read_again(saver, tmp_path, monkeypatch):
-    """Its files are gone then, before or after their checksums were looked at."""
+    """A file is gone, as one of another rank; later, all checksums were right before they were those of another."""
     saver.save(state(1))
-    saves, digest_of, join = iter([2, 3]), folders.digest_of, folders._joined
+    (tmp_path / "last/__1_0.distcp").touch()
+    sign(tmp_path / "last")
+    saves, digest_of, join, reads = iter([2, 3]), folders.digest_of, folders._joined, []
 
     def meanwhile(act):
         def acting(path, *more):
-            if tmp_path / "last" in (path, path.parent) and (step := next(saves, None)):
+            if path.name in ("__1_0.distcp", "last") and (step := next(saves, None)):
                 saver.save(state(step))
                 saver.save(state(step))  # the first one has become the previous one, and now it is gone
             return act(path, *more)
@@ -119,9 +121,10 @@ def test_a_folder_replaced_while_it_is_read_is_read_again(saver, tmp_path, monke
         return acting
 
     monkeypatch.setattr(folders, "digest_of", meanwhile(digest_of))
-    monkeypatch.setattr(folders, "_joined", meanwhile(join))
+    monkeypatch.setattr(folders, "_joined", meanwhile(lambda *given: reads.append(1) or join(*given)))
     found, path, rejected = read_newest(tmp_path)
     assert (found["progress"]["step"], path.name, rejected) == (3, "last", [])
+    assert len(reads) == 2, "the second reading met files that were not those of the checksums"
 
 
 def test_a_description_leads_nowhere_else(saver, tmp_path):

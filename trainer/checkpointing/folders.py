@@ -91,7 +91,7 @@ def load_folder(path: Path) -> Any:
     """
     if not path.is_dir():
         raise CheckpointError(f"{path}: is not there")
-    inode = path.stat().st_ino
+    before = _identity(path)
     try:
         sums = _sums(path)
         for name, digest in sums.items():
@@ -99,15 +99,26 @@ def load_folder(path: Path) -> Any:
                 raise CheckpointError(f"{path}: is damaged ({name} has another checksum than {CHECKSUMS} says)")
         if not {REST, DESCRIPTION} <= sums.keys():
             raise CheckpointError(f"{path}: is damaged ({CHECKSUMS} lacks {REST} or {DESCRIPTION})")
-        return _joined(path, sums)
+        state, fault = _joined(path, sums), None
     except Exception as error:  # torch raises what it likes on foreign content; all of it means the same here
-        if not path.is_dir() or path.stat().st_ino != inode:  # its files may be gone, too
-            raise ReplacedError(f"{path}: was replaced while it was read; try again") from None
-        if isinstance(error, CheckpointError):
-            raise
-        told = getattr(error, "strerror", None) or type(error).__name__
-        name = f" of {Path(error.filename).name}" if isinstance(error, OSError) and error.filename else ""
-        raise CheckpointError(f"{path}: is damaged or no checkpoint ({told}{name})") from error
+        fault = error
+    if _identity(path) != before:  # its files may be gone, or those of two checkpoints
+        raise ReplacedError(f"{path}: was replaced while it was read; try again")
+    if fault is None:
+        return state
+    if isinstance(fault, CheckpointError):
+        raise fault
+    told = getattr(fault, "strerror", None) or type(fault).__name__
+    name = f" of {Path(fault.filename).name}" if isinstance(fault, OSError) and fault.filename else ""
+    raise CheckpointError(f"{path}: is damaged or no checkpoint ({told}{name})") from fault
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return the values that another folder of that name would not have: an inode alone may come again."""
+    with suppress(OSError):
+        found = folder.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
 
 
 def _sums(path: Path) -> dict[str, str]:

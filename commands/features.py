@@ -19,6 +19,7 @@ from pathlib import Path
 from commands._arguments import checkpoint_and_keys, split
 from utils.config.cli import Flag
 from utils.errors import ConfigError
+from utils.files import output_file
 from utils.terminal import show
 from utils.words import suggest
 
@@ -38,10 +39,10 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
         raise ConfigError(f"--pool={pool}: expected true or false")
     if not options.get("layer"):
         raise ConfigError("features: which layer? e.g. --layer=layer4; python main.py summary CONFIG lists them")
+    target = output_file("--out", Path(options.get("out") or "features.npz"), [".npz"])
     from trainer.looking.layer_features import features_of
 
     found, source = features_of(checkpoint, options["layer"], part, pool == "true", keys)
-    target = Path(options.get("out") or "features.npz")
     found.write(target)
     shape = " x ".join(map(str, found.features.shape))
     labels = "" if found.labels is not None else ", no labels"

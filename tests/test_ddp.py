@@ -95,6 +95,7 @@ def test_validation_sees_each_sample_once(two_ranks, run):
     assert float(said["loss"]) == pytest.approx(row["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_once(tmp_path):
     given = torchrun(tmp_path, "train", "--model=ResNet43")
     assert given.returncode != 0

@@ -113,6 +113,13 @@ def test_without_the_data_samples_are_made(run, tmp_path):
         (["checkpoints/b", "--format=torchscript"], 4, ""),
         (["checkpoints/a", "--format=onnx"], 2, "--format=onnx: needs onnx, onnxruntime, which is not installed; pip"),
         (["checkpoints/a", "--format=safetensors"], 2, "pip install safetensors"),
+        (
+            ["checkpoints/a", "--format=torchscript", "--out=checkpoints/a/last.pth"],
+            2,
+            "is no pt file, and would be lost",
+        ),
+        (["checkpoints/a", "--format=torchscript", "--out=checkpoints"], 2, "is a folder; name a file in it"),
+        (["checkpoints/a", "--format=pth", "--out=checkpoints/a/config.yaml"], 2, "is no pth file, and would be lost"),
         ([], 2, "export: which checkpoint?"),
     ],
 )

@@ -26,12 +26,12 @@ IMAGES += [
 ]
 
 
-def photos(folder, count=10, first=0):
+def photos(folder, count=10, first=0, size=28):
     """Class folders a and b with so many pictures each."""
     for number, name in enumerate("ab"):
         (folder / name).mkdir(parents=True)
         for i in range(first, first + count):
-            pixels = np.full((28, 28, 3), 40 + 100 * number + i, np.uint8)
+            pixels = np.full((size, size, 3), 40 + 100 * number + i, np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     return folder
 
@@ -86,6 +86,19 @@ def test_validation_that_changes_by_chance_and_other_numbers_than_those_of_train
     assert given.code == 0 and told in given.out, given
 
 
+def test_validation_of_another_size_is_told_before_the_first_step(run, tmp_path):
+    photos(tmp_path / "photos/train"), photos(tmp_path / "photos/val", first=100, size=32)
+    shutil.copytree(tmp_path / "photos/val/a", tmp_path / "test")
+    flags = [*IMAGES[:-2], "--train-data-root=photos", "--test-data-root=test"]
+    given = run("check", *flags, "--data.transform.train=[]", "--data.transform.eval=[]", "--data")
+    told = "note: sizes differ (val 3 x 32 x 32, test 3 x 32 x 32, train 3 x 28 x 28), and a network for one size fails"
+    assert given.code == 0 and told in given.out, given
+    resize = "[{name: Resize, size: [28, 28]}]"
+    for train, val in ((resize, resize), ("[{name: RandomCrop, size: 24}]", "[]")):
+        given = run("check", *flags, f"--data.transform.train={train}", f"--data.transform.eval={val}", "--data")
+        assert given.code == 0 and "a network for one size" not in given.out, given
+
+
 def test_val_of_another_table_of_as_many_rows_is_whole(run, tmp_path):
     """Its rows have the same names, their numbers, and regression has no classes that could differ."""
     for name, factor in (("a", 1), ("b", 2)):
@@ -108,6 +121,7 @@ def test_nothing_of_the_kind_is_told_of_a_shipped_config(path, run, tmp_path):
     words = next(words for words in commands(path) if words[0] == "train")
     given = run("check", *words[1:], "--data")
     assert given.code == 0 and "hang on chance" not in given.out and "other numbers" not in given.out, given
+    assert "a network for one size" not in given.out, given
 
 
 def test_a_screenful_is_printed():

@@ -154,6 +154,7 @@ def test_features_of_other_splits_and_pooled(run):
     for flags, told in (
         (["--layer=featurs"], "did you mean 'features'?"),
         (["--layer=features", "--split=vall"], "did you mean 'val'?"),
+        (["--layer=features", "--out=checkpoints/a/best.pth"], "is there, is no npz file, and would be lost"),
         ([], "which layer?"),
     ):
         given = run("features", "checkpoints/a", *flags)

@@ -128,6 +128,8 @@ def test_the_rows_of_a_table(run, tmp_path, target):
     assert header == (["id", "class", "0", "1"] if target == "y" else ["id", "price"])
     expected = {line[0]: line[1] for line in table("checkpoints/t/submission.csv")[1:]}
     assert [line[0] for line in lines] == ["9", "7"] and {line[0]: line[-1] for line in lines} == expected
+    given = run("predict", "checkpoints/t", "new.csv", "--out=./new.csv")
+    assert given.code == 2 and "is read by this command and would be lost" in given.err
     given = run("predict", "checkpoints/t", "t")
     assert given.code == 2 and "Tabular reads one table; name one CSV" in given.err
 

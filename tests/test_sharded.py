@@ -258,8 +258,10 @@ def test_a_run_with_nothing_else_is_found(saver, tmp_path, monkeypatch, run):
     )
     assert same(read(saver.place / "model.pth"), read(saver.place / "last"))
     given = run("export", "a", "--format=pth", "--out=checkpoints/a/last.pth")
-    assert given.code == 2 and "the run writes that file itself" in given.err
+    assert given.code == 2 and "a run's own checkpoint has that name" in given.err
     given = run("export", "a", "--format=pth", "--batch-size=3")
     assert given.code == 2 and "takes no keys" in given.err
     given = run("export", "checkpoints/a/last", "--format=pth", "--out=checkpoints/b/last.pth")
     assert given.code == 0 and newest_save(Path("checkpoints/b")) == Path("checkpoints/b/last.pth")
+    given = run("export", "checkpoints/a/last", "--format=pth", "--out=checkpoints/b/last.pth")
+    assert given.code == 2 and "a run's own checkpoint has that name" in given.err

@@ -228,6 +228,32 @@ def test_probabilities_are_clipped(test):
     assert test("--test.clip=0.7").code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("sample.csv", "is read by this command and would be lost"),
+        ("checkpoints/a/best.pth", "is there, is no csv file, and would be lost"),
+        ("checkpoints/a/config.yaml", "is there, is no csv file"),
+        ("checkpoints", "is a folder; name a file in it"),
+        ("tables/train.csv", "tables/train.csv is among the data and would be lost"),
+    ],
+)
+def test_no_other_file_is_lost(test, name, told):
+    Path("tables").mkdir()
+    Path("tables/train.csv").write_text("a,b,c\n1,2,3\n")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and "lock" not in path.name}
+    given = test(f"--result-file={name}", "--test-data-root=tables")
+    assert given.code == 2 and told in given.err and given.err.count("\n") == 1, given
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_file_of_before_is_replaced(test):
+    for name in ("out.csv", "out.txt", "tables/out.csv"):
+        for flag in ([], ["--test.positive=cat"]):
+            assert test(f"--result-file={name}", "--test-data-root=tables", *flag).code == 0
+    assert test("--result-file=out.csv", "--test.output=class", sample=False).code == 0, "outside of the data"
+
+
 def test_without_validation_data_the_check_is_left_out_and_told(test):
     Path("data/points.py").write_text(DATA.replace('"val": (40, 2), ', ""))
     text = DATA.replace(

@@ -4,14 +4,24 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from utils.errors import StorageError
+from utils.errors import ConfigError, StorageError
 
-__all__ = ["TEMPORARY", "Stored", "content", "open_regular", "write_atomic", "fsync", "storage_error", "write_durably"]
+__all__ = [
+    "TEMPORARY",
+    "Stored",
+    "content",
+    "fsync",
+    "open_regular",
+    "output_file",
+    "storage_error",
+    "write_atomic",
+    "write_durably",
+]
 
 TEMPORARY = ".tmp"  # the suffix of a file while it is written
 
@@ -40,6 +50,23 @@ def content(path: Path) -> bytes:
     """Return the bytes of a regular file. Raises OSError."""
     with open_regular(path) as file:
         return file.read()
+
+
+def output_file(option: str, path: Path, suffixes: Sequence[str], read: Iterable[str | Path] = ()) -> Path:
+    """Return the path of a file that a command writes, as `option` names it; `read` are files that it reads.
+
+    Raises ConfigError for a folder, and for a file that would be lost: one that is read, or one with another suffix.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{option}={path}: is a folder; name a file in it")
+    if not path.exists():
+        return path
+    if any(os.path.exists(one) and path.samefile(one) for one in read):
+        raise ConfigError(f"{option}={path}: is read by this command and would be lost; name another file")
+    if path.suffix.lower() not in suffixes:
+        kind = suffixes[0].removeprefix(".")
+        raise ConfigError(f"{option}={path}: is there, is no {kind} file, and would be lost; name another file")
+    return path
 
 
 def write_atomic(

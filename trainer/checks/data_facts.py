@@ -32,6 +32,7 @@ __all__ = ["FILE", "SCREEN", "data_facts", "on_screen"]
 FILE = "data.txt"
 SCREEN = 24  # lines that are printed; the file has all
 PLAIN = Transforms()
+RESIZING = ("Crop", "Resize", "Pad", "Scale")  # in names of transforms after which training may see other sizes
 NAMED = 12  # classes that are listed with their counts on one line
 
 
@@ -127,6 +128,7 @@ def _generators(splits: Mapping[str, Dataset]) -> Iterator[str]:
 def _samples(splits: Mapping[str, Dataset], transform: Transforms) -> Iterator[str]:
     """Yield size and range of the first sample of each split, and which splits besides training change by chance."""
     told: dict[str, list[str]] = {}
+    sizes: dict[str, str] = {}
     changing = []
     for split, dataset in splits.items():
         if len(dataset):  # type: ignore[arg-type]
@@ -134,6 +136,7 @@ def _samples(splits: Mapping[str, Dataset], transform: Transforms) -> Iterator[s
                 before, reader = random_mark(), batch_reader(dataset)
                 sample = first_sample(dataset, read_one if reader else read_sample)
                 told.setdefault(_described(sample), []).append(split)
+                sizes[split] = _size(sample)
                 # Such a reader takes seeds even where it needs none; it knows crops, flips and sizes by their names.
                 by_name = any(spec.name.startswith("Random") for spec in transform.eval)
                 if split != "train" and (by_name if draws(reader) else random_mark() != before):
@@ -143,6 +146,24 @@ def _samples(splits: Mapping[str, Dataset], transform: Transforms) -> Iterator[s
         yield "  random transforms belong in data.transform.train"
     for text, names in told.items():
         yield f"a sample ({', '.join(names)}): {text}"
+    yield from _other_sizes(sizes, transform)
+
+
+def _other_sizes(sizes: Mapping[str, str], transform: Transforms) -> Iterator[str]:
+    """Yield lines about splits whose pictures are of another size than those of training, where no crop meant that."""
+    if any(part in spec.name for spec in transform.train for part in RESIZING):
+        return
+    trained = sizes.get("train")
+    others = [f"{split} {size}" for split, size in sizes.items() if trained and size and size != trained]
+    if others:
+        yield f"note: sizes differ ({', '.join(others)}, train {trained}), and a network for one size fails there;"
+        yield "  a Resize in data.transform makes them alike"
+
+
+def _size(sample: Any) -> str:
+    """Return the size of a sample's input, "" where it is no picture."""
+    first = sample[0] if isinstance(sample, (tuple, list)) and sample else sample
+    return " x ".join(map(str, first.shape)) if isinstance(first, Tensor) and first.ndim == 3 else ""
 
 
 def _described(part: Any) -> str:

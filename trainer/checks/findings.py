@@ -144,7 +144,7 @@ def check_submission(state: RunState, parts: Parts, given: Given, folder: Path |
     cfg, meta = parts.cfg, parts.state.meta
     if type(state.task).test_step is Task.test_step:
         return ""
-    target_of(cfg.test.result_file, folder or Path())
+    target_of(cfg.test, folder or Path())
     try:
         dataset = build_dataset(cfg, "test", meta, lambda text: None)
     except DataError:  # see check_test_data

@@ -20,7 +20,7 @@ from trainer.task import Task
 from utils.config.cli import Flag
 from utils.config.convert import to_plain
 from utils.errors import ConfigError, UserError
-from utils.files import write_atomic
+from utils.files import output_file, write_atomic
 from utils.terminal import show
 from utils.words import count_of
 
@@ -65,9 +65,7 @@ def export(checkpoint: str, name: str, out: str | None, flags: Sequence[Flag]) -
     run = LoadedRun(checkpoint)
     typed = [Flag(f"train.{key}", value, f"--train.{key}={value}") for key, value in ON_CPU.items()]
     cfg, task, device = run.load_task([*flags, *typed])
-    target = Path(out) if out else run.source.with_name(f"model{form.suffix}")
-    if target.is_dir():
-        raise ConfigError(f"--out={out}: is a folder; name a file in it")
+    target = output_file("--out", Path(out) if out else run.source.with_name(f"model{form.suffix}"), [form.suffix])
     network = _network(task)
     normalise = _last_normalise(cfg)
     samples = _samples(run, cfg, task, device, normalise)

@@ -24,7 +24,7 @@ from trainer.task import Row, Task
 from trainer.watchers._thumbnails import guarded
 from utils.config.cli import Flag
 from utils.errors import ConfigError
-from utils.files import write_atomic
+from utils.files import output_file, write_atomic
 from utils.images import write_image
 from utils.optional import installed
 from utils.terminal import show
@@ -33,6 +33,7 @@ from utils.words import count_of
 __all__ = ["predict_files"]
 
 PICTURE = "predictions.png"
+KINDS = (".csv", ".json")
 NAMED = 20  # broken pictures that are named on the screen
 
 
@@ -42,10 +43,11 @@ def predict_files(checkpoint: str, words: Sequence[str], out: str, flags: Sequen
     Raises ConfigError for an impossible `out`, DataError when nothing can be read.
     """
     target = Path(out)
-    if target.suffix.lower() not in (".csv", ".json") or target.is_dir():
+    if target.suffix.lower() not in KINDS or target.is_dir():
         raise ConfigError(
             f"--out={out}: predictions are written as CSV or JSON; give a name that ends in .csv or .json"
         )
+    output_file("--out", target, KINDS, read=words)
     run = LoadedRun(checkpoint)
     asked = [flag for flag in flags if flag.key in ("test.output", "output")]
     given = [*flags, *([] if asked else [Flag("test.output", "probability", "--test.output=probability")])]

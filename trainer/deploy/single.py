@@ -4,6 +4,7 @@ from pathlib import Path
 
 from trainer.checkpointing.store import LAST, PREVIOUS, Store, read_newest
 from utils.errors import ConfigError
+from utils.files import output_file
 from utils.runs.folder import CHECKPOINT_NAME, refuse_absent, run_path
 from utils.runs.saves import folder_of
 from utils.terminal import show
@@ -22,11 +23,9 @@ def export_single(checkpoint: str, out: str | None) -> None:
     for reason in rejected:
         show(f"passed over {reason}")
     run = folder_of(path)
-    target = Path(out) if out else run / "model.pth"
-    if target.is_dir():
-        raise ConfigError(f"--out={out}: is a folder; name a file in it")
-    if CHECKPOINT_NAME.fullmatch(target.name) and target.parent.resolve() == run.resolve():
-        raise ConfigError(f"--out={out}: the run writes that file itself; take another name or folder")
+    target = output_file("--out", Path(out) if out else run / "model.pth", [".pth"])
+    if CHECKPOINT_NAME.fullmatch(target.name) and (target.exists() or target.parent.resolve() == run.resolve()):
+        raise ConfigError(f"--out={out}: a run's own checkpoint has that name; take another name or folder")
     step = state["progress"]["step"]
     target.parent.mkdir(parents=True, exist_ok=True)
     Store(target.parent).write(state, target.name)

@@ -64,6 +64,7 @@ def test_average(checkpoints: Sequence[str], flags: Sequence[Flag]) -> None:
     plain.append(Flag("test.output", "probability", "--test.output=probability"))
     if wanted.output == "rle":
         raise ConfigError("test.output: rle is of masks, which have no average; leave it out")
+    target_of(wanted, first.source.parent, "submission-average.csv")
     members, opened = [], {named[checkpoints[0]][0]: first}
     for word in checkpoints:
         runs = [predict_both(opened.get(one) or LoadedRun(one), plain) for one in named[word]]
@@ -107,7 +108,7 @@ def _write_average(members: Sequence[_Member], wanted: Test) -> None:
     else:
         weights = _weigh_runs(found, wanted.average, names, form)
     rows = _decided(average([member.rows() for member in members], wanted.average, weights, names), form)
-    target = target_of(wanted.result_file, members[0].folder, "submission-average.csv")
+    target = target_of(wanted, members[0].folder, "submission-average.csv")
     told = found[0]._replace(form=form, rows=rows, meaning="")
     write_checked(target, told, f"of the average ({wanted.average}) of {', '.join(names)}", check=False)
 

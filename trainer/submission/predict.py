@@ -26,6 +26,7 @@ from trainer.submission.upload import upload_lines
 from trainer.submission.write import (
     Layout,
     laid_out,
+    refuse_among_data,
     target_of,
     tell_formulas,
     tell_odd_names,
@@ -110,7 +111,7 @@ class Predicted(NamedTuple):
 def test(checkpoint: str, flags: Sequence[Flag]) -> None:
     """Write the predictions of a checkpoint for the test split."""
     found = predict_both(open_weights(checkpoint, flags), flags)
-    target = target_of(found.form.cfg.test.result_file, found.source.parent)
+    target = target_of(found.form.cfg.test, found.source.parent)
     told = f"from {found.source}{f', {found.meaning}' if found.meaning else ''}"
     dist.on_main(write_checked, target, found, told)
     dist.stop()
@@ -128,6 +129,7 @@ def write_checked(target: Path, found: Predicted, source: str, check: bool = Tru
     rows = form.clip(rows)
     tell_odd_names(list(rows), layout.exact)
     tell_formulas(layout, rows)
+    refuse_among_data(target, form.cfg, layout, rows)
     pictures = any(isinstance(value, Tensor) for value in next(iter(rows.values())).values())
     write_rows(target, layout, write_pictures(target, rows), form.probabilities(rows))
     show(f"{target}: {len(rows)} rows {source}")
@@ -160,6 +162,7 @@ def predict_both(run: LoadedRun, flags: Sequence[Flag]) -> Predicted:
         raise ConfigError("test.output: rle is of masks, and this run predicts none; leave it out")
     form = Form(cfg, run.meta, None if cfg.test.sample is None else read_sample(cfg.test.sample))
     form.refuse_places()
+    target_of(cfg.test, run.source.parent)  # before minutes are spent on predictions
     with explain_torch_errors(cfg, training=False), closing(run.loader(cfg, "test", task, device)) as loader:
         for line in facts_of(loader.dataset).lines:
             dist.on_main(show, line)

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from configs import Config
+from configs.schema import Test
 from trainer.submission.cells import encoded, quoted, read_lines, text_of
 from trainer.submission.sample import Sample, by_sample
 from trainer.task import Row
 from utils.errors import ConfigError, DataError, NonFiniteError
-from utils.files import write_atomic
+from utils.files import output_file, write_atomic
 from utils.images import write_image
 from utils.terminal import show
 
@@ -24,12 +26,15 @@ __all__ = [
     "check_file",
     "laid_out",
     "read_cells",
+    "refuse_among_data",
     "target_of",
     "tell_formulas",
     "tell_odd_names",
     "write_pictures",
     "write_rows",
 ]
+
+TABLES = (".csv", ".txt", ".tsv", "")
 
 
 class Layout(NamedTuple):
@@ -114,10 +119,10 @@ def write_pictures(target: Path, rows: dict[str, Row]) -> dict[str, Row]:
     for key, row in rows.items():
         if ".." in Path(key).parts or Path(key).is_absolute() or "\0" in key or len(Path(key).name) > 200:
             raise DataError(f"the id {key[:60]!r} cannot name a picture that is predicted; rename that test file")
-        files = {column: f"{column}s/{key}.png" for column, value in row.items() if isinstance(value, Tensor)}
+        files = _pictures(target, key, row)
         for column, file in files.items():
-            write_image(target.parent / file, row[column])
-        named[key] = row | files
+            write_image(file, row[column])
+        named[key] = row | {column: str(file.relative_to(target.parent)) for column, file in files.items()}
     return named
 
 
@@ -144,15 +149,35 @@ def tell_formulas(layout: Layout, rows: Mapping[str, Row]) -> None:
         show(f"note: names of classes are formulas to a spreadsheet ({told}); they are written with a ' before")
 
 
-def target_of(result_file: str | None, folder: Path, name: str = "submission.csv") -> Path:
-    """Return where the CSV goes.
+def target_of(wanted: Test, folder: Path, name: str = "submission.csv") -> Path:
+    """Return where the CSV goes. Raises ConfigError when that is a folder, the sample, or another kind of file."""
+    target = Path(wanted.result_file) if wanted.result_file else folder / name
+    return output_file("test.result_file", target, TABLES, read=[wanted.sample] if wanted.sample else [])
 
-    Raises ConfigError when that is a folder.
-    """
-    target = Path(result_file) if result_file else folder / name
-    if target.is_dir():
-        raise ConfigError(f"test.result_file: {target} is a folder; name a file in it")
-    return target
+
+def refuse_among_data(target: Path, cfg: Config, layout: Layout, rows: Mapping[str, Row]) -> None:
+    """Raise ConfigError where test.result_file would replace a table or pictures of the data."""
+    data = cfg.data
+    roots = [data.train_data_root, data.test_data_root, data.dataset.args.get("root")]
+    inside = [target.resolve().is_relative_to(Path(root).resolve()) for root in roots if root is not None]
+    if cfg.test.result_file is None or not any(inside):
+        return
+    others = [target] if target.exists() and _first_line(target) != ",".join(map(text_of, layout.header)) else []
+    others += [path for key, row in rows.items() for path in _pictures(target, key, row).values() if path.exists()]
+    if others:
+        raise ConfigError(
+            f"test.result_file={target}: {others[0]} is among the data and would be lost; name a file in another folder"
+        )
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().rstrip("\n")
+
+
+def _pictures(target: Path, key: str, row: Row) -> dict[str, Path]:
+    """Return the file of each predicted picture of a row, by its column."""
+    return {name: target.parent / f"{name}s/{key}.png" for name, value in row.items() if isinstance(value, Tensor)}
 
 
 def _check_values(key: str, values: Sequence[object], probabilities: bool) -> None:

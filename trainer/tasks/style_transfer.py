@@ -1,6 +1,7 @@
 """Fast neural style transfer: a network learns to repaint any photo in the style of one picture."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from models.loss_network import VGG16Taps
 from trainer.task import Row, Task, Update
 from utils.config.ranges import Count, NonNegative
+from utils.files import output_file
 from utils.images import read_image, to_tensor, write_image
 from utils.meters import Mean, Meter
 
@@ -112,6 +114,7 @@ class StyleTransfer(Task):
 
         Raises DataError when it cannot be read or is too small, ConfigError for a name that is no picture's.
         """
+        output_file("result_path", Path(result_path), [Path(result_path).suffix.lower()], read=[content_path])
         picture = to_tensor(read_image(content_path)).to(next(self.parameters()).device)
         result = self.model(picture[None])[0]
         write_image(result_path, result)

@@ -17,6 +17,9 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 SETUP_FILES := requirements.txt constraints.txt $(wildcard installer/visdom/*)
 
+# The tests start hundreds of processes, and each would compile all files again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup train check test ci chapters machines faults kills bench gpu-wheels gpu clean
 
 setup: $(READY)

@@ -66,6 +66,13 @@ def test_a_rule_of_epochs_that_max_steps_cuts_short_is_told(run):
     assert "max_steps ends" not in run(*flags, "--schedule=OneCycleLR").out
 
 
+def test_a_lowest_rate_above_the_first_one_is_told(run):
+    flags = ["train", *SMALL, "--schedule=CosineAnnealingLR", "--schedule.eta_min=1e-3", "--train.max_steps=3"]
+    told = "note: schedule.eta_min 0.001 is above a learning rate, 0.0001, which then rises; give a smaller one"
+    assert told in run(*flags, "--lr=1e-4").out
+    assert "eta_min" not in run(*flags, "--lr=1e-2").out
+
+
 def test_a_decay_never_raises_a_rate():
     parameters = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": [parameters[0]], "lr": 0.1}, {"params": [parameters[1]], "lr": 1e-3}])

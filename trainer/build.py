@@ -125,7 +125,7 @@ def build(cfg: Config, say: Say, stored: dict[str, Any] | None = None, given: Gi
         progress.batch = parts.train_loader.batches_in(progress.samples)
     else:
         load_optimizers(parts.state.update, cfg, say)
-        for line in parts.state.update.cut_short(cfg.train, len(parts.train_loader)):
+        for line in parts.state.update.odd_schedules(cfg.train, len(parts.train_loader)):
             say(line)
     return parts
 

@@ -1,7 +1,7 @@
 """Learning-rate schedules: a warm-up, then one scheduler, several in turn, or several at once."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -73,6 +73,17 @@ class Schedule:
         mark_as_stepped(optimizer)
         optimizer.defaults = dict(self.optimizer.defaults)  # schedulers ask them whether there is a momentum
         return Schedule(self.spec, self.key, optimizer, self.steps, self.epochs, self.mode, self.steps_of)
+
+    def rising_floors(self) -> Iterator[str]:
+        """Yield a note for each `eta_min` above a group's rate, which a cosine would raise to it."""
+        least = min(float(own["lr"]) for own in self.own)
+        for phase in self.phases:
+            for floor in [spec.args.get("eta_min") or 0 for spec in phase.specs]:
+                if floor > least:
+                    yield (
+                        f"note: {phase.key}.eta_min {floor:.3g} is above a learning rate, {least:.3g}, which then "
+                        "rises; give a smaller one"
+                    )
 
     @property
     def active(self) -> Part:

@@ -126,9 +126,10 @@ class Updates:
     def schedules(self) -> list[Schedule]:
         return [step.schedule for step in self.steps.values() if step.schedule is not None]
 
-    def cut_short(self, train: Train, batches: int) -> Iterator[str]:
-        """Yield a note for each rule of epochs that the run's last step cuts short: max_epoch gives its length."""
+    def odd_schedules(self, train: Train, batches: int) -> Iterator[str]:
+        """Yield notes: an `eta_min` above a rate; a rule of epochs, of the length max_epoch, that max_steps cuts short."""
         for schedule in self.schedules():
+            yield from schedule.rising_floors()
             if train.max_steps and schedule.unit == "epoch" and schedule.end < math.inf:
                 last = (train.max_steps - 1) // batches + 1
                 if last < schedule.end:

@@ -127,7 +127,7 @@ class Updates:
         return [step.schedule for step in self.steps.values() if step.schedule is not None]
 
     def odd_schedules(self, train: Train, batches: int) -> Iterator[str]:
-        """Yield notes: an `eta_min` above a rate; a rule of epochs, of the length max_epoch, that max_steps cuts short."""
+        """Yield notes on an `eta_min` above a rate, and on rules of max_epoch epochs that max_steps cuts short."""
         for schedule in self.schedules():
             yield from schedule.rising_floors()
             if train.max_steps and schedule.unit == "epoch" and schedule.end < math.inf:

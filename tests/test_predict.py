@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,8 @@ def test_the_order_is_that_of_the_words_and_broken_ones_are_named(at, cats):
     assert rows[1] == {"path": "odd/b.jpg", "class": None, "cat": None, "dog": None}
     assert rows[0] == rows[4] and rows[0]["cat"] + rows[0]["dog"] == pytest.approx(1)
     assert Path("o/predictions.png").exists()
+    given = at("predict", "checkpoints/a", "o", "odd/in", "--out=o/p.json")
+    assert given.code == 3 and "o: holds no pictures" in given.err, "its own picture is no sample"
     given = at("predict", "checkpoints/a", "odd/b.jpg")
     assert given.code == 3 and given.err.startswith("none of 1 pictures can be read: odd/b.jpg (")
 
@@ -147,3 +150,7 @@ def test_masks_are_pictures_beside_the_file(run, tmp_path):
     assert table("out/p.csv")[1] == ["m/train/image/0.png", "p_masks/0.png"]
     assert set(np.unique(np.asarray(Image.open("out/p_masks/0.png")))) <= {0, 255}
     assert Path("out/predictions.png").exists()
+    shutil.copy("m/train/image/0.png", "out/0.png")
+    for _ in range(2):
+        assert run("predict", "checkpoints/m", "out", "--out=out/p.csv").code == 0
+        assert [line[0] for line in table("out/p.csv")[1:]] == ["out/0.png"]

@@ -2,10 +2,11 @@
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -60,8 +61,10 @@ class Inputs:
     notes: Sequence[str] = ()
 
 
-def find_inputs(words: Sequence[str], cfg: Config, meta: Mapping[str, Any]) -> Inputs:
+def find_inputs(words: Sequence[str], cfg: Config, meta: Mapping[str, Any], made: Iterable[Path] = ()) -> Inputs:
     """Return the samples that the words name, read as the run's dataset reads them.
+
+    `made` are files and folders of an earlier prediction, which are none of the samples of a folder.
 
     Raises DataError for words that name nothing, ConfigError for a run that learned from neither pictures nor tables.
     """
@@ -75,7 +78,7 @@ def find_inputs(words: Sequence[str], cfg: Config, meta: Mapping[str, Any]) -> I
     if not {"in_channels", "image_size"} & meta.keys() or cfg.task.name == "Captioning":
         known = f"{cfg.task.name} of {cfg.data.dataset.name}"
         raise ConfigError(f"predict: takes pictures and tables, and {known} takes neither; see test and generate")
-    return _pictures(_paths(words), cfg, meta, kind)
+    return _pictures(_paths(words, [path.resolve() for path in made]), cfg, meta, kind)
 
 
 # Tables
@@ -101,12 +104,13 @@ def _rows(words: Sequence[str], cfg: Config, meta: Mapping[str, Any]) -> Inputs:
 # Pictures
 
 
-def _paths(words: Sequence[str]) -> list[str]:
+def _paths(words: Sequence[str], made: Sequence[Path] = ()) -> list[str]:
     """Return the paths of the pictures: as typed, those of a folder sorted, those of a CSV in its order."""
     found: list[str] = []
     for word in words:
         if os.path.isdir(word):
             inside = [os.path.join(word, name) for name in list_images(word, nested=True)]
+            inside = [path for path in inside if not any(Path(path).resolve().is_relative_to(one) for one in made)]
             if not inside:
                 raise DataError(f"{word}: holds no pictures; name a folder with some")
             found += inside

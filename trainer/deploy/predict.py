@@ -53,7 +53,7 @@ def predict_files(checkpoint: str, words: Sequence[str], out: str, flags: Sequen
     given = [*flags, *([] if asked else [Flag("test.output", "probability", "--test.output=probability")])]
     cfg, task, device = run.load_task(given)
     task = with_views(task, cfg, run.meta)
-    inputs = find_inputs(words, cfg, run.meta)
+    inputs = find_inputs(words, cfg, run.meta, made=[target.parent / PICTURE, _masks(target)])
     for note in [*inputs.notes, *facts_of(inputs.dataset).lines]:
         show(note)
     with explain_torch_errors(cfg, training=False):
@@ -99,9 +99,14 @@ def _tell_broken(broken: Mapping[str, str]) -> None:
         show(f"  … and {len(broken) - NAMED:,} more")
 
 
+def _masks(target: Path) -> Path:
+    """Return the folder of the predicted masks that the file `target` names."""
+    return target.with_name(f"{target.stem}_masks")
+
+
 def _with_files(named: Mapping[str, Row], target: Path) -> dict[str, Row]:
     """Return the rows with each mask as the name of a picture, written in a folder beside `target`."""
-    folder, taken, found = f"{target.stem}_masks", Counter[str](), dict[str, Row]()
+    folder, taken, found = _masks(target).name, Counter[str](), dict[str, Row]()
     for name, row in named.items():
         stem = re.sub(r"\W+", "_", Path(text_of(name)).stem)[:100] or "mask"
         taken[stem] += 1

@@ -13,6 +13,7 @@ from data.loading.loader import Loader
 from trainer.submission import write as submission
 from trainer.submission.cells import encoded, quoted, read_lines, unquoted
 from trainer.submission.run_lengths import decode_runs, encode_runs
+from trainer.submission.sample import Sample
 from trainer.submission.write import Layout, check_file, write_rows
 from trainer.tasks.classification import Classification
 from utils.errors import DataError
@@ -204,6 +205,38 @@ def test_types_that_are_not_the_samples_are_refused(test, cell, flag, said):
     write_sample(cell=cell)
     given = test(flag)
     assert given.code == 3 and said in given.err, given
+
+
+@pytest.mark.parametrize("column", ["cat", "is_cat", "Cat-Probability"])
+@pytest.mark.parametrize("output", ["probability", "label"])
+def test_a_column_of_the_other_class_is_refused(test, column, output):
+    write_sample(f"id,{column}", "0")
+    told = f"sample.csv: the column '{column}' looks like that of cat, and the predictions are of dog; "
+    given = test(f"--test.output={output}")
+    assert given.code == 3 and told in given.err and not Path("checkpoints/a/submission.csv").exists(), given
+    assert test(f"--test.output={output}", "--test.positive=dog").code == 0  # as the sentence says
+    dogs = written()
+    given = test("--test.positive=cat")
+    assert given.code == 0 and "the probability of cat (test.positive)" in given.out, given
+    if output == "probability":
+        assert all(abs(float(a[1]) + float(b[1]) - 1) < 1e-9 for a, b in zip(dogs[1:], written()[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("column", "classes", "named"),
+    [
+        ("dog", ["cat", "dog"], "dog"),
+        ("label", ["cat", "dog"], ""),
+        ("concatenated", ["cat", "dog"], ""),
+        ("not_cat", ["cat", "not cat"], "not cat"),
+        ("cat_or_dog", ["cat", "dog"], ""),
+        ("class_0", ["0", "1"], "0"),
+        ("target", ["-", "+"], ""),
+    ],
+)
+def test_a_column_is_named_after_a_class_by_whole_words(column, classes, named):
+    assert Sample("s.csv", ["id", column], [], []).class_of_column(classes) == named
+    assert Sample("s.csv", ["id", column, "more"], [], []).class_of_column(classes) == ""
 
 
 @pytest.mark.learns

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._cells import GAP_WORDS, MISSING, is_number
+from data._classes import alike
 from data._columns import (
     Columns,
     describe,
@@ -23,7 +24,7 @@ from data._columns import (
     read_numbers,
     standardise,
 )
-from data._csv import Faults, alike
+from data._csv import Faults
 from data._facts import Facts
 from data._folders import existing_folder
 from data._folds import Folds
@@ -45,10 +46,10 @@ class Tabular(Dataset):
 
     `target` is the column to predict: a class or a number, standardised, as the task asks for, or as
     `columns.categories` or `columns.numbers` says, if they name it. `id` is the column with the rows' names; without
-    one they are numbered from 1. `train` and `test` name other files. The
-    training rows decide whether a column holds numbers, dates or categories, and a run prints how each was understood.
-    Among numbers NA, None or nothing is a gap, and so are a few other texts, which are counted and named; more of them
-    are an error. Among categories NA is one of its own. Categories beyond `columns.one_hot_at_most` are embedded.
+    one they are numbered from 1. `train` and `test` name other files. The training rows decide whether a column holds
+    numbers, dates or categories, and a run prints how each was understood. Among numbers NA, None or nothing is a gap,
+    and so are a few other texts, which are counted and named; more of them are an error. Among categories NA is one of
+    its own. Categories beyond `columns.one_hot_at_most` are embedded.
 
     `columns` holds the options: numbers, categories, ignore (lists of columns), gaps (words), decimal, thousands
     (signs), names (of a file without a header), log, derive, without, rare, clip, one_hot_at_most: see
@@ -189,7 +190,7 @@ def _is_class(table: Table, target: str, options: Columns, kind: str | None) -> 
         return target in options.categories
     texts = {text for _, text in table.cells(target)}
     if kind == "class" and (same := alike(sorted(texts))):
-        told = f"the values {', '.join(same)} of the target {target} look like one class written in several ways"
+        told = f"the values {same} of the target {target} look like one class written in several ways"
         raise DataError(f"{table.path}: {told}; make them one, or set columns.categories=[{target}] to keep them apart")
     if kind == "class" and len(texts) > max(MOST_CLASSES, len(table.rows) / 2):
         held = f"{len(texts)} different values in {len(table.rows)} rows"

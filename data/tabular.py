@@ -84,7 +84,7 @@ class Tabular(Dataset):
         options = Columns.from_config(columns or {})
         root = existing_folder(root, split)
         path = table_path(root, split, test if split == "test" else train)
-        table = derive(read_table(path, options.names), options.derive)
+        table = derive(read_table(path, options.names, (target, id)), options.derive)
         self.ids, self.facts = _ids(table, id), Facts(path)
         chosen = list(range(len(self.ids)))
         if split != "test":
@@ -140,7 +140,7 @@ class Tabular(Dataset):
 
 
 def _cells(path: str, chosen: Sequence[int], target: str, id: str | None, options: Columns) -> Cells:
-    return Cells(read_table(path, options.names).subset(chosen), target, id, options.ignore)
+    return Cells(read_table(path, options.names, (target, id)).subset(chosen), target, id, options.ignore)
 
 
 def _ids(table: Table, column: str | None) -> list[str]:
@@ -254,7 +254,7 @@ def _facts(
         if options.without:
             facts.leave_out("columns.without names the row", list(map(str, options.without)))
         used = [one["column"] for one in statistics["features"] if "left_out" not in one]
-        constant = [name for name in used if _is_constant(table, name)]
+        constant = [name for name in used if len({text for _, text in table.cells(name)}) == 1]
         facts.note_odd("a column with one value only", constant)
         numbers = [name for name in used if name not in options.numbers]
         facts.note_odd("a column that goes up from row to row, as an id does (columns.ignore)", _rising(table, numbers))
@@ -277,10 +277,6 @@ def _rising(table: Table, names: Sequence[str]) -> list[str]:
     columns = {name: [text for _, text in table.cells(name)] for name in names}
     whole = {name: list(map(int, texts)) for name, texts in columns.items() if all(map(str.isdecimal, texts))}
     return [name for name, found in whole.items() if len(found) > 2 and all(a < b for a, b in pairwise(found))]
-
-
-def _is_constant(table: Table, name: str) -> bool:
-    return len({text for _, text in table.cells(name)}) == 1
 
 
 def _targets(table: Table, target: str, statistics: Mapping[str, Any]) -> Tensor:

@@ -172,6 +172,27 @@ def test_a_file_without_a_header_is_known(tmp_path):
     assert len(data) == 320 and "0" in {*data.ids, *Tabular(str(tmp_path), "val", "y", "id", columns=options).ids}
 
 
+@pytest.mark.parametrize("id", [None, "id"])
+def test_columns_may_be_called_by_numbers(tmp_path, id):
+    head, rows = ",".join(map(str, range(6))), [f"{i % 2},{','.join(str(i + k) for k in range(6))}" for i in range(20)]
+    first, ids = ("id,", [f"{i}," for i in range(20)]) if id else ("", [""] * 20)
+    (tmp_path / "train.csv").write_text(f"{first}y,{head}\n" + "\n".join(map("".join, zip(ids, rows, strict=True))))
+    (tmp_path / "test.csv").write_text(
+        f"{first}{head}\n" + "\n".join(a + b[2:] for a, b in zip(ids, rows, strict=True))
+    )
+    options = {"categories": ["y"]}
+    data = Tabular(str(tmp_path), "train", "y", id, columns=options)
+    assert [one["column"] for one in data.statistics["features"]] == list("012345")
+    test = Tabular(str(tmp_path), "test", "y", id, columns=options, statistics=data.statistics)
+    assert len(data) == 16 and len(test) == 20 and test.inputs.shape == (20, 6)
+
+
+def test_a_name_that_is_a_value_too_is_no_sign_of_a_header(tmp_path):
+    (tmp_path / "train.csv").write_text("".join(f"{i}.5,{i * i},3,{'yn'[i % 2]}\n" for i in range(20)))
+    with pytest.raises(DataError, match="holds numbers, no names of columns"):
+        Tabular(str(tmp_path), "train", "y", columns={"categories": ["y"]})
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_separators_and_what_excel_and_pandas_write(tmp_path, separator):
     text = "\n".join(separator.join([str(i), str(i * 0.5), str(i % 2)]) for i in range(20))

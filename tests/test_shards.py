@@ -284,7 +284,7 @@ PNG = png(0, 0)
 WRONG = {
     "no label": ([("a", {"png": PNG, "cls": b"0"}), ("b", {"png": PNG})], {}, "samples have no cls, the first b"),
     "no picture": ([("a", {"png": PNG, "cls": b"0"}), ("b", {"cls": b"0"})], {}, r"no picture \(png\), the first b"),
-    "no number": ([("a", {"png": PNG, "cls": b"x"})], {}, r"at byte [\d,]+: cls files hold numbers, this one 'x'; write"),
+    "no number": ([("a", {"png": PNG, "cls": b"x"})], {}, r"byte [\d,]+: cls files hold numbers, this one 'x'; write"),
     "negative": ([("a", {"png": PNG, "cls": b"-1"})], {}, "the sample a has the cls '-1', which is no number"),
     "no class": ([("a", {"png": PNG, "cls": b"3"})], {"classes": ["x", "y"]}, "which is none of the 2"),
     "two pictures": ([("a", {"jpg": PNG, "seg.png": PNG, "cls": b"0"})], {}, "the sample a has jpg and seg.png"),

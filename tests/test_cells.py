@@ -187,6 +187,38 @@ def test_columns_may_be_called_by_numbers(tmp_path, id):
     assert len(data) == 16 and len(test) == 20 and test.inputs.shape == (20, 6)
 
 
+@pytest.mark.parametrize(
+    ("trained", "odd"),
+    [
+        ("2.5", "1,234"),
+        ("2.5", "12%"),
+        ("2020-01-05", "31/12/2020"),
+        ("2020-01-05", "20200105"),
+        ("5.1.2020", "2020-1-5"),
+    ],
+)
+def test_a_cell_of_another_split_in_another_notation_is_no_gap(tmp_path, trained, odd):
+    (tmp_path / "train.csv").write_text("id,a,y\n" + "".join(f"{i},{trained},{i % 2}\n" for i in range(40)))
+    cells = [trained] * 40
+    (tmp_path / "test.csv").write_text("id,a\n" + "".join(f'{i},"{text}"\n' for i, text in enumerate([*cells, odd])))
+    learned = Tabular(str(tmp_path), "train", "y", "id", columns={"categories": ["y"]})
+    with pytest.raises(DataError, match=rf"test.csv:42: '{odd}' in the column a is no .*; mend or empty the cell"):
+        Tabular(str(tmp_path), "test", "y", "id", columns={"categories": ["y"]}, statistics=learned.statistics)
+
+
+def test_all_other_texts_are_gaps_where_the_user_says_numbers(tmp_path):
+    cells = ["<5" if i % 4 == 0 else f"{i % 9}.5" for i in range(80)]
+    (tmp_path / "train.csv").write_text("id,a,y\n" + "".join(f"{i},{text},{i % 2}\n" for i, text in enumerate(cells)))
+    (tmp_path / "test.csv").write_text("id,a\n" + "".join(f"{i},{text}\n" for i, text in enumerate(cells)))
+    options = {"categories": ["y"], "numbers": ["a"]}
+    learned = Tabular(str(tmp_path), "train", "y", "id", columns=options)
+    test = Tabular(str(tmp_path), "test", "y", "id", columns=options, statistics=learned.statistics)
+    assert test.inputs[:, 1].tolist() == [float(text == "<5") for text in cells]
+    (tmp_path / "test.csv").write_text("id,a\n" + "".join(f"{i},$5\n" for i in range(9)))
+    with pytest.raises(DataError, match=r"test.csv:2: '\$5' in the column a is no number"):
+        Tabular(str(tmp_path), "test", "y", "id", columns=options, statistics=learned.statistics)
+
+
 def test_a_name_that_is_a_value_too_is_no_sign_of_a_header(tmp_path):
     (tmp_path / "train.csv").write_text("".join(f"{i}.5,{i * i},3,{'yn'[i % 2]}\n" for i in range(20)))
     with pytest.raises(DataError, match="holds numbers, no names of columns"):

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,7 +169,8 @@ def _doubles(rows: dict[str, Row], short: Callable[[str], str]) -> list[str]:
 
 
 def without_suffix(key: str) -> str:
-    """Return an id without a picture's suffix."""
+    """Return an id without a picture's suffix, and with the usual codes of its accents."""
+    key = unicodedata.normalize("NFC", key)  # a folder from macOS has others
     return os.path.splitext(key)[0] if key.lower().endswith(SUFFIXES) else key
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.errors import DataError, LinesError
 from utils.files import content
 
-__all__ = ["LABEL_WORDS", "NAME_WORDS", "Faults", "Row", "read_lines", "read_rows", "word_of"]
+__all__ = ["LABEL_WORDS", "NAME_WORDS", "Faults", "Row", "delimiter_of", "read_lines", "read_rows", "word_of"]
 
 # Words of a header, in lower case and without signs; an earlier one is preferred.
 NAME_WORDS = ["path", "filepath", "imagepath", "file", "filename", "filenames", "imagefile", "imagename", "image"]
@@ -91,9 +91,7 @@ def read_rows(path: str, faults: Faults) -> list[Row]:
     or when its rows have one column.
     """
     lines = read_lines(path, faults)
-    if lines and re.fullmatch(r"sep=.\s*", lines[0]):  # of Excel
-        lines[0] = "\n"
-    delimiter = max(",;\t|", key=next((line for line in lines if line.strip()), "").count)
+    delimiter = delimiter_of(lines)
     rows: list[Row] = []
     for line, cells in _parse(lines, delimiter, faults):
         if rows and len(cells) != len(rows[0][1]):
@@ -110,6 +108,14 @@ def read_rows(path: str, faults: Faults) -> list[Row]:
             f"{path}:{rows[0][0]}: has one column, but a picture's name and its label are two; add the other"
         )
     return rows
+
+
+def delimiter_of(lines: list[str]) -> str:
+    """Return the sign that the first row has most of outside quotes; the line `sep=;` of Excel is made an empty one."""
+    if lines and re.fullmatch(r"sep=.\s*", lines[0]):
+        lines[0] = "\n"
+    first = next((line for line in lines if line.strip()), "")
+    return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count)
 
 
 def _parse(lines: list[str], delimiter: str, faults: Faults) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from data._cells import parse_number
-from data._csv import Faults, Row, read_lines
+from data._csv import Faults, Row, delimiter_of, read_lines
 from data._sources import advice
 from utils.errors import DataError
 from utils.words import suggest
@@ -96,11 +96,7 @@ def iter_rows(path: str) -> Iterator[Row]:
     """
     faults = Faults(path)
     lines = read_lines(path, faults)
-    if lines and re.fullmatch(r"sep=.\s*", lines[0]):  # of Excel
-        lines[0] = "\n"
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max(",;\t|", key=first.count)
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter_of(lines), skipinitialspace=True, strict=True)
     header: list[str] = []
     count = 0
     try:

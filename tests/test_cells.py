@@ -7,6 +7,7 @@ from conftest import PLAIN, rows
 
 from data._cells import guess, reader_of
 from data._columns import Columns
+from data._csv import Faults, read_rows
 from data._table import split_fold
 from data.tabular import Tabular
 from utils.errors import DataError
@@ -318,3 +319,12 @@ def house_rows(folder, rows, cell, fold):
     (folder / "train.csv").write_text("\n".join(["Id,Area,Zone,Price", *rows]) + "\n")
     (folder / "test.csv").write_text("\n".join(["Id,Area,Zone", *(row.rpartition(",")[0] for row in rows)]) + "\n")
     return folder
+
+
+def test_signs_inside_quotes_separate_nothing(tmp_path):
+    question = "Age; in years | or months; or | days?"
+    (tmp_path / "train.csv").write_text(f'id,"{question}",y\n' + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(20)))
+    data = Tabular(str(tmp_path), "train", "y", "id", columns={"categories": ["y"]})
+    assert [one["column"] for one in data.statistics["features"]] == [question]
+    (tmp_path / "d.csv").write_text(f'"{question}",label\na.png,0\n')
+    assert read_rows(str(tmp_path / "d.csv"), Faults("d.csv"))[0][1] == [question, "label"]

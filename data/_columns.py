@@ -119,7 +119,8 @@ def _fit_column(table: Table, name: str, columns: Columns) -> Statistic:
     reading = guess(table.path, name, cells, columns.told(), kind)
     if reading.kind != "category":
         if not kind and _numbers_rows(name, [text for _, text in cells]):
-            return {"column": name, "left_out": f"it numbers the rows; columns.numbers=[{name}] takes it in"}
+            typed = name or "''"  # in a list of YAML
+            return {"column": name, "left_out": f"it numbers the rows; columns.numbers=[{typed}] takes it in"}
         return fit_number(table, name, columns, reading)
     counts = Counter(text for _, text in cells)
     filled = sum(count for text, count in counts.items() if text.lower() not in MISSING)

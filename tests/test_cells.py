@@ -233,7 +233,7 @@ def test_separators_and_what_excel_and_pandas_write(tmp_path, separator):
     (tmp_path / "train.csv").write_text(f"\ufeffsep={separator}\n{head}\n{text}\n")
     data = Tabular(str(tmp_path), "train", "y", columns={"categories": ["y"]})
     assert data.inputs.shape == (16, 1), "the index that pandas writes is no input"
-    assert any("it numbers the rows" in line for line in data.facts.lines)
+    assert any("it numbers the rows; columns.numbers=[''] takes it in" in line for line in data.facts.lines)
 
 
 def test_other_file_names_and_the_whole_of_another_file(tmp_path):

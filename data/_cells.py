@@ -11,7 +11,17 @@ from typing import Any
 from utils.errors import DataError
 from utils.words import count_of, shortened
 
-__all__ = ["GAP_WORDS", "MISSING", "MOST_ODD", "Reading", "guess", "is_number", "parse_number", "reader_of"]
+__all__ = [
+    "GAP_WORDS",
+    "MISSING",
+    "MOST_ODD",
+    "Reading",
+    "guess",
+    "in_other_notation",
+    "is_number",
+    "parse_number",
+    "reader_of",
+]
 
 MISSING = {"", "na", "n/a", "nan", "null", "none"}  # cells without a number, in any case of letters
 # Further words for a gap, of spreadsheets, databases and statistics programs; only among numbers.
@@ -143,6 +153,12 @@ def _refuse_codes(path: str, name: str, filled: Sequence[tuple[int, str]]) -> No
     )
 
 
+def in_other_notation(text: str, order: str = "") -> bool:
+    """Return whether a text that was not read as a number, or as a date of an order, looks like one all the same."""
+    other = (LIKE_NUMBER,) if not order else (DAY, OTHER_DATE if order == "ymd" else ISO_DATE)
+    return any(pattern.fullmatch(text) for pattern in other)
+
+
 def is_number(text: str) -> bool:
     """Return whether a cell holds a plain number."""
     return _is_number(float, text)
@@ -183,7 +199,7 @@ def _notation(path: str, name: str, values: Sequence[str]) -> dict[str, str]:
 def _refuse_grouped(path: str, name: str, odd: Sequence[tuple[int, str]]) -> None:
     """Raises DataError for a number in another notation among plain ones: as a gap it would be lost."""
     for line, text in odd:
-        if LIKE_NUMBER.fullmatch(text):
+        if in_other_notation(text):
             shown = shortened(text, 30)
             raise DataError(
                 f"{path}:{line}: the column {name} holds '{shown}' among plain numbers; write it as one, or set "
@@ -193,7 +209,7 @@ def _refuse_grouped(path: str, name: str, odd: Sequence[tuple[int, str]]) -> Non
 
 def _refuse_notation(path: str, name: str, odd: Sequence[tuple[int, str]], filled: int) -> None:
     """Raises DataError for a column of texts of which most look like numbers in a notation that is not read."""
-    alike = [(line, text) for line, text in odd if LIKE_NUMBER.fullmatch(text)]
+    alike = [(line, text) for line, text in odd if in_other_notation(text)]
     if len(alike) > filled / 2:
         raise DataError(
             f"{path}:{alike[0][0]}: the column {name} holds '{shortened(alike[0][1], 30)}', which looks like a number "

@@ -1,16 +1,37 @@
-"""Whether a column of a CSV file holds classes."""
+"""Whether a column of a CSV file holds classes, and whether names of classes mean the same."""
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from utils.errors import DataError
 
-__all__ = ["check_classes", "is_number", "may_be_classes", "same_classes"]
+__all__ = ["alike", "check_classes", "is_number", "may_be_classes", "same_classes"]
 
 MANY = 20  # numbers with decimals: more of them than these are measured, not classes
 FEW_ROWS = 10  # a column of so few rows may hold other classes in each
+
+
+def alike(classes: Iterable[str]) -> str:
+    """Return the first names of classes that look like one, as Cat, cat; 1, 1.0; True, 1; empty if all differ.
+
+    They differ in capitals, in spaces around, in the way of a number, or in the codes of an accent; names that would
+    look the same are told with codes.
+    """
+    found: dict[object, list[str]] = {}
+    for name in classes:
+        found.setdefault(_meaning(name), []).append(name)
+    same = next((names for names in found.values() if len(names) > 1), [])
+    seen = {unicodedata.normalize("NFC", name).strip() for name in same}
+    return ", ".join(same if len(seen) == len(same) else map(ascii, same))
+
+
+def _meaning(name: str) -> object:
+    text = unicodedata.normalize("NFC", name).strip().lower()
+    text = {"true": "1", "false": "0"}.get(text, text)
+    return float(text) if "_" not in text and is_number(text) else text
 
 
 def check_classes(file: str, name: str, cells: Sequence[str], sure: bool) -> None:

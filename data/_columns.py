@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from data._cells import MISSING, MOST_ODD, Reading, guess, reader_of
+from data._cells import MISSING, MOST_ODD, Reading, guess, in_other_notation, reader_of
 from data._csv import Faults
 from data._table import Table
 from utils.errors import DataError
@@ -119,7 +119,8 @@ def _fit_column(table: Table, name: str, columns: Columns) -> Statistic:
     reading = guess(table.path, name, cells, columns.told(), kind)
     if reading.kind != "category":
         if not kind and _numbers_rows(name, [text for _, text in cells]):
-            return {"column": name, "left_out": f"it numbers the rows; columns.numbers=[{name}] takes it in"}
+            typed = name or "''"  # in a list of YAML
+            return {"column": name, "left_out": f"it numbers the rows; columns.numbers=[{typed}] takes it in"}
         return fit_number(table, name, columns, reading)
     counts = Counter(text for _, text in cells)
     filled = sum(count for text, count in counts.items() if text.lower() not in MISSING)
@@ -152,6 +153,7 @@ def fit_number(table: Table, name: str, columns: Columns, reading: Reading | Non
     log = name in columns.log
     reading = reading or guess(table.path, name, table.cells(name), columns.told(), "number")
     statistic: Statistic = {"column": name, "log": log, **reading.options()}
+    statistic |= {"others_are_gaps": True} if name in columns.numbers else {}
     values = read_numbers(table, statistic)
     known = [value for value in values if value is not None]
     if (most := max(map(abs, known), default=0)) > LARGEST:
@@ -211,23 +213,24 @@ def standardise(value: float, statistic: Statistic) -> float:
 def read_numbers(table: Table, statistic: Statistic, strict: bool = False) -> list[float | None]:
     """Return the numbers of a column, or log(1 + x) of them; None for a gap, and for a few texts that are no numbers.
 
-    With `strict`, as for a target, such a text is an error. Raises DataError for too many of them, with the line.
+    With `strict`, as for a target, such a text is an error. Raises DataError, with the line, for too many of them where
+    the user has not called them gaps, and for one that looks like a number in another notation.
     """
-    name, read, log = statistic["column"], reader_of(statistic), statistic["log"]
-    faults, values, odd = Faults(table.path), [], 0
+    name, read, log, order = statistic["column"], reader_of(statistic), statistic["log"], statistic.get("order", "")
+    faults, values, odd, sure = Faults(table.path), [], 0, strict
     for line, text in table.cells(name):
         try:
             value = read(text)
         except ValueError:
-            value, odd = None, odd + 1
-            kind = "date" if statistic.get("order") else "number"
-            told = f"is no {kind}, but training has {kind}s there; mend it or make it a gap with columns.gaps"
+            value, odd, sure = None, odd + 1, sure or in_other_notation(text, order)
+            kind = "date" if order else "number"
+            told = f"is no {kind}, but training has {kind}s there; mend {'it' if strict else 'or empty the cell'}"
             faults.add(line, f"'{shortened(text, 60)}' in the column {name} {told}")
         if value is not None and log and value <= -1:
             told = f"'{text}' in the column {name} has no logarithm"
             raise DataError(f"{table.path}:{line}: {told}: columns.log takes log(1 + x); mend the cell")
         values.append(math.log1p(value) if log and value is not None else value)
-    if strict or odd > MOST_ODD * len(values):
+    if sure or (odd > MOST_ODD * len(values) and not statistic.get("others_are_gaps")):
         faults.check()
     return values
 

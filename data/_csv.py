@@ -2,14 +2,14 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.errors import DataError, LinesError
 from utils.files import content
 
-__all__ = ["LABEL_WORDS", "NAME_WORDS", "Faults", "Row", "alike", "read_lines", "read_rows", "word_of"]
+__all__ = ["LABEL_WORDS", "NAME_WORDS", "Faults", "Row", "delimiter_of", "read_lines", "read_rows", "word_of"]
 
 # Words of a header, in lower case and without signs; an earlier one is preferred.
 NAME_WORDS = ["path", "filepath", "imagepath", "file", "filename", "filenames", "imagefile", "imagename", "image"]
@@ -91,9 +91,7 @@ def read_rows(path: str, faults: Faults) -> list[Row]:
     or when its rows have one column.
     """
     lines = read_lines(path, faults)
-    if lines and re.fullmatch(r"sep=.\s*", lines[0]):  # of Excel
-        lines[0] = "\n"
-    delimiter = max(",;\t|", key=next((line for line in lines if line.strip()), "").count)
+    delimiter = delimiter_of(lines)
     rows: list[Row] = []
     for line, cells in _parse(lines, delimiter, faults):
         if rows and len(cells) != len(rows[0][1]):
@@ -112,6 +110,14 @@ def read_rows(path: str, faults: Faults) -> list[Row]:
     return rows
 
 
+def delimiter_of(lines: list[str]) -> str:
+    """Return the sign that the first row has most of outside quotes; the line `sep=;` of Excel is made an empty one."""
+    if lines and re.fullmatch(r"sep=.\s*", lines[0]):
+        lines[0] = "\n"
+    first = next((line for line in lines if line.strip()), "")
+    return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count)
+
+
 def _parse(lines: list[str], delimiter: str, faults: Faults) -> Iterator[Row]:
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
@@ -125,22 +131,3 @@ def _parse(lines: list[str], delimiter: str, faults: Faults) -> Iterator[Row]:
 def word_of(cell: str) -> str:
     """Return a cell of a header in lower case, without signs and spaces."""
     return re.sub(r"\W|_", "", cell.lower())
-
-
-def alike(classes: Iterable[str]) -> list[str]:
-    """Return the first names of classes that differ in nothing but capitals or the way of a number: Cat, cat; 1, 1.0.
-
-    Truth and 0 and 1 are alike, too. Empty if all differ.
-    """
-    found: dict[object, list[str]] = {}
-    for name in classes:
-        found.setdefault(_meaning(name), []).append(name)
-    return next((names for names in found.values() if len(names) > 1), [])
-
-
-def _meaning(name: str) -> object:
-    text = {"true": "1", "false": "0"}.get(name.lower(), name.lower())
-    try:
-        return float(text) if "_" not in text and abs(float(text)) < float("inf") else text
-    except ValueError:
-        return text

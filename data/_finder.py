@@ -1,6 +1,7 @@
 """Find pictures by the names that a text file has for them."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ class Finder:
 
     root: str
     folders: list[str]  # below root, in the order of the search
-    listed: dict[str, frozenset[str]] = field(default_factory=dict)  # by folder: its names, which are read once
+    listed: dict[str, dict[str, str]] = field(default_factory=dict)  # by folder: its names, which are read once
+    plain: dict[str, str] = field(default_factory=dict)  # paths by names without capitals and suffix
 
     def find(self, name: str) -> str:
         """Return the path below root; empty if no file is found."""
@@ -32,24 +34,50 @@ class Finder:
                 path = os.path.join(folder, inner) if inner else folder
                 names = self._names(path)
                 for ending in endings:
-                    found = base + ending
-                    if found in names and os.path.isfile(os.path.join(self.root, path, found)):
+                    found = names.get(base + ending) or names.get(_composed(base + ending), "")
+                    if found and os.path.isfile(os.path.join(self.root, path, found)):
                         return os.path.join(path, found)
         return ""
 
-    def _names(self, folder: str) -> frozenset[str]:
-        """Return the names in a folder: a look at the disk for each ending of each name would take minutes."""
+    def _names(self, folder: str) -> dict[str, str]:
+        """Return the names in a folder, also by their composed form, as macOS writes an accent apart from its letter.
+
+        They are read at once: a look at the disk for each ending of each name would take minutes.
+        """
         if folder not in self.listed:
             try:
-                self.listed[folder] = frozenset(os.listdir(os.path.join(self.root, folder)))
+                names = os.listdir(os.path.join(self.root, folder))
             except OSError:  # no such folder
-                self.listed[folder] = frozenset()
+                names = []
+            self.listed[folder] = {_composed(name): name for name in names} | {name: name for name in names}
         return self.listed[folder]
 
     def missing(self, name: str) -> str:
         """Return the fault of a name whose file is missing."""
         folders = ", ".join(os.path.normpath(os.path.join(self.root, folder)) for folder in self.folders[:5])
+        if near := self._near(name):
+            return (
+                f"no picture '{name}' (looked in {folders}); there is {near}, whose name has other capitals or another "
+                "suffix; make the names the same"
+            )
         return f"no picture '{name}' (looked in {folders}); add it or remove the row"
+
+    def _near(self, name: str) -> str:
+        """Return a picture whose name differs in nothing but capitals and suffix; empty if there is none."""
+        if not self.plain:
+            for folder, names in self.listed.items():
+                pictures = [found for found in names.values() if found.lower().endswith(SUFFIXES)]
+                self.plain.update({_plain(found): os.path.join(folder, found) for found in pictures})
+        return self.plain.get(_plain(name), "")
+
+
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _plain(name: str) -> str:
+    name = os.path.basename(name).lower()
+    return _composed(os.path.splitext(name)[0] if name.endswith(SUFFIXES) else name)
 
 
 def picture_folders(root: str, images: str) -> list[str]:

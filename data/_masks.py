@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import DataError
-from utils.images import read_values
+from utils.images import read_palette, read_values
 
 __all__ = ["IGNORED", "MAX_VALUES", "Table", "find_values", "table_of"]
 
@@ -75,10 +75,13 @@ def find_values(paths: Iterable[str], ignored: Value | None) -> list[int]:
     Raises DataError for masks that hold colours, too many values, or a value that may be a class or none.
     """
     found: set[int] = set()
+    seen: dict[int, tuple[list[int], str]] = {}  # by value: its colour, and the first mask that shows it
     lossy = ""
     for path in paths:
         lossy = path if path.lower().endswith((".jpg", ".jpeg")) else lossy
-        found.update(distinct(_values(path, False)))
+        held = distinct(_values(path, False))
+        _refuse_other_colours(path, held, seen)
+        found.update(held)
         if len(found) > MAX_VALUES:
             few = ", ".join(map(str, sorted(found)[:12]))
             raise DataError(
@@ -103,6 +106,19 @@ def find_values(paths: Iterable[str], ignored: Value | None) -> list[int]:
             f"--data.dataset.classes='{{background: 0, …, border: {last}}}'"
         )
     return values
+
+
+def _refuse_other_colours(path: str, held: Sequence[int], seen: dict[int, tuple[list[int], str]]) -> None:
+    """Raise DataError where a value has another colour in a mask's palette than in an earlier one's; note its own."""
+    palette = read_palette(path)
+    for value in [value for value in held if value < len(palette)]:
+        colour, first = seen.setdefault(value, (palette[value], path))
+        if colour != palette[value]:
+            raise DataError(
+                f"{path}: the value {value} has the colour {palette[value]}, and {colour} in {first}: are they one "
+                "class? Name the classes with data.dataset.classes, by colours as {name: [red, green, blue], …}, or by "
+                "values as {name: value, …}"
+            )
 
 
 def distinct(values: np.ndarray) -> list[int]:

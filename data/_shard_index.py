@@ -12,6 +12,7 @@ import numpy as np
 from data._kept_tables import Table, kept_tables
 from data._tar import members
 from utils.errors import DataError
+from utils.words import shortened
 
 __all__ = ["NO_LABEL", "Index", "Labels", "indices", "labels_in"]
 
@@ -164,9 +165,12 @@ def _labels(shard: Index, label: str) -> Table:
 
 def _value(content: bytes, ending: str, key: str) -> int | str:
     """Return a label. Raises ValueError, KeyError or TypeError for content that holds none."""
-    text = content.decode("utf-8")
+    text = content.decode("utf-8-sig")
     if ending == "cls" and not key:
-        return int(text)
+        try:
+            return int(text)
+        except ValueError as error:
+            raise ValueError(f"cls files hold numbers, this one '{shortened(text.strip(), 40)}'") from error
     if not key:
         return text.strip()
     value = json.loads(text)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from data._classes import alike
 from data._folders import SUFFIXES
 from data._shard_index import NO_LABEL, Index, Labels, labels_in
 from utils.errors import DataError
@@ -88,6 +89,11 @@ def _classes(
         raise _wrong(shards, found, text, label, "is a text, and others are numbers")
     if wrong := [number for number in numbers if not 0 <= number < LARGEST]:
         raise _wrong(shards, found, wrong[0], label, "is no number of a class; they begin at 0")
+    if not classes and (same := alike(sorted(values - {*numbers}))):
+        raise DataError(
+            f"{shards[0].path}: the labels {same} look like one class written in several ways; make them one, or name "
+            "all classes in data.dataset.classes"
+        )
     names = list(classes or (range(max(numbers, default=-1) + 1) if numbers else sorted(values)))
     of = {number: number for number in range(len(names))} if numbers else {name: i for i, name in enumerate(names)}
     if unknown := sorted(values - of.keys()):

@@ -4,13 +4,14 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from data._cells import parse_number
-from data._csv import Faults, Row, read_lines
+from data._csv import Faults, Row, delimiter_of, read_lines
 from data._sources import advice
 from utils.errors import DataError
 from utils.words import suggest
@@ -68,8 +69,8 @@ class Cells(NamedTuple):
     ignored: Sequence[str]  # columns that the config leaves out
 
 
-def read_table(path: str, names: Sequence[str] = ()) -> Table:
-    """Read a CSV file; `names` are those of the columns of a file without a header.
+def read_table(path: str, names: Sequence[str] = (), known: Collection[str | None] = ()) -> Table:
+    """Read a CSV file; `names` are those of the columns of a file without a header, `known` stand in a header.
 
     Raises DataError with the line of a fault.
     """
@@ -78,7 +79,13 @@ def read_table(path: str, names: Sequence[str] = ()) -> Table:
         if len(names) != len(header):
             raise DataError(f"{path}:{line}: has {len(header)} columns, but columns.names has {len(names)} names")
         return Table(path, _checked(list(names), path), [(line, header), *rows])
-    return Table(path, _checked(header, path, names_known=True), rows)
+    told = [i for i, name in enumerate(header) if name in known and all(row[i] != name for _, row in rows)]
+    if not told and _is_data(header):
+        raise DataError(
+            f"{path}:1: the first row ({', '.join(header[:4])}, …) holds numbers, no names of columns; if the file has "
+            "no header, name them with data.dataset.columns.names=[…]"
+        )
+    return Table(path, _checked(header, path), rows)
 
 
 def iter_rows(path: str) -> Iterator[Row]:
@@ -89,11 +96,7 @@ def iter_rows(path: str) -> Iterator[Row]:
     """
     faults = Faults(path)
     lines = read_lines(path, faults)
-    if lines and re.fullmatch(r"sep=.\s*", lines[0]):  # of Excel
-        lines[0] = "\n"
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max(",;\t|", key=first.count)
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter_of(lines), skipinitialspace=True, strict=True)
     header: list[str] = []
     count = 0
     try:
@@ -113,25 +116,21 @@ def iter_rows(path: str) -> Iterator[Row]:
         raise DataError(f"{path} is empty; it needs a header and rows below it")
 
 
-def _checked(header: list[str], path: str, names_known: bool = False) -> list[str]:
+def _checked(header: list[str], path: str) -> list[str]:
     twice = [name for name in header if header.count(name) > 1]
-    if twice and not (names_known and _is_data(header)):
+    if twice:
         raise DataError(f"{path}:1: the column '{twice[0]}' stands there twice; rename one")
-    if names_known and _is_data(header):
-        raise DataError(
-            f"{path}:1: the first row ({', '.join(header[:4])}, …) holds numbers, no names of columns; if the file has "
-            "no header, name them with data.dataset.columns.names=[…]"
-        )
     return header
 
 
 def _is_data(cells: Sequence[str]) -> bool:
-    """Return whether a first row holds numbers, and no name of a column."""
-    found = 0
+    """Return whether a first row holds numbers, and no names of columns, such as the years 2019, 2020, 2021."""
+    numbers = list[float]()
     for cell in cells:
         with suppress(ValueError):
-            found += parse_number(cell) is not None
-    return found > len(cells) / 2
+            numbers += [number] if (number := parse_number(cell)) is not None else []
+    counted = len(numbers) > 2 and all(after - before == 1 for before, after in pairwise(numbers))
+    return len(numbers) > len(cells) / 2 and not counted
 
 
 def split_fold(count: int, fold: Sequence[int], seed: int) -> tuple[list[int], list[int]]:

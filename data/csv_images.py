@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from data._classes import is_number
-from data._csv import Faults, Row, alike, read_lines, read_rows
+from data._classes import alike, is_number
+from data._csv import Faults, Row, read_lines, read_rows
 from data._facts import Facts
 from data._finder import Finder, picture_folders
 from data._folders import SUFFIXES, existing_folder, list_images, no_pictures, note_odd, root_option
@@ -158,7 +158,7 @@ def _read_table(
         raise DataError(f"{path} has {only}, but pictures of two classes are needed at least; add them")
     if not classes and (same := alike(table.classes())):
         raise DataError(
-            f"{path}: the labels {', '.join(same)} look like one class written in several ways; make them one, or name "
+            f"{path}: the labels {same} look like one class written in several ways; make them one, or name "
             "all classes in data.dataset.classes"
         )
     _tell(facts, columns, table, missing, finder)

@@ -2,8 +2,10 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -131,6 +133,7 @@ def _read(path: str, label: str, labelled: bool) -> Rows:
         "usage": words.index("usage") if "usage" in words else -1,
     }
     others = [i for i in range(len(header)) if i not in places.values()]
+    _refuse_mixed(path, [header[i] for i in others])
     faults, pixels, count, width = Faults(path), bytearray(), 0, 0
     texts: dict[str, list[str]] = {name: [] for name in places}
     for line, cells in rows:
@@ -151,6 +154,18 @@ def _read(path: str, label: str, labelled: bool) -> Rows:
     table = torch.frombuffer(pixels, dtype=torch.uint8).view(count, -1)
     named = header[places["id"]] if places["id"] >= 0 else ""
     return Rows(table, texts["label"] if labelled else [], texts["id"], texts["usage"], named)
+
+
+def _refuse_mixed(path: str, names: Sequence[str]) -> None:
+    """Raise DataError where columns that are numbered, by one number or by row and column, are in another order."""
+    places = [tuple(map(int, re.findall(r"\d+", name))) for name in names]
+    ways = (places, [place[::-1] for place in places])
+    if all(places) and len(set(places)) == len(places) and not any(way == sorted(way) for way in ways):
+        first = next(i for i, (one, after) in enumerate(pairwise(places)) if one > after)
+        raise DataError(
+            f"{path}:1: the columns of pixels are not in their order: {names[first]} stands before {names[first + 1]}; "
+            "sort them by their numbers, row by row"
+        )
 
 
 def _size(path: str, count: int, image_size: Sequence[int] | None) -> Sequence[int]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+from data._classes import alike
 from data._facts import Facts
 from data._folders import (
     existing_folder,
@@ -120,7 +121,11 @@ def _class_names(root: str, folders: Mapping[str, str], split: str) -> list[str]
 
 
 def _sure_classes(root: str, folders: Mapping[str, str], split: str) -> list[str]:
-    """Return the class folders. Raises DataError where folders of one name lie in several: those may be the classes."""
+    """Return the class folders.
+
+    Raises DataError where folders of one name lie in several, which may be the classes, and for names that mean the
+    same.
+    """
     classes = _class_names(root, folders, split)
     train = folders.get("train", root)
     folder = train if _class_folders(root, train, folders) else folders.get(split, train)
@@ -131,6 +136,11 @@ def _sure_classes(root: str, folders: Mapping[str, str], split: str) -> list[str
             f"{folder} holds {few}, and each of them the folders {within}: which are the classes? For {within} set "
             f"data.dataset.splits, as --data.dataset.splits='{{train: FOLDER, val: FOLDER}}', or put all "
             f"pictures of a class into one folder; for {few} set --data.dataset.classes='[{', '.join(classes)}]'"
+        )
+    if same := alike(classes):
+        raise DataError(
+            f"{folder}: the folders {same} look like one class written in several ways; make them one, or name all "
+            "classes in data.dataset.classes"
         )
     return classes
 

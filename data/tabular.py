@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data._cells import GAP_WORDS, MISSING, is_number
+from data._classes import alike
 from data._columns import (
     Columns,
     describe,
@@ -23,7 +24,7 @@ from data._columns import (
     read_numbers,
     standardise,
 )
-from data._csv import Faults, alike
+from data._csv import Faults
 from data._facts import Facts
 from data._folders import existing_folder
 from data._folds import Folds
@@ -45,10 +46,10 @@ class Tabular(Dataset):
 
     `target` is the column to predict: a class or a number, standardised, as the task asks for, or as
     `columns.categories` or `columns.numbers` says, if they name it. `id` is the column with the rows' names; without
-    one they are numbered from 1. `train` and `test` name other files. The
-    training rows decide whether a column holds numbers, dates or categories, and a run prints how each was understood.
-    Among numbers NA, None or nothing is a gap, and so are a few other texts, which are counted and named; more of them
-    are an error. Among categories NA is one of its own. Categories beyond `columns.one_hot_at_most` are embedded.
+    one they are numbered from 1. `train` and `test` name other files. The training rows decide whether a column holds
+    numbers, dates or categories, and a run prints how each was understood. Among numbers NA, None or nothing is a gap,
+    and so are a few other texts, which are counted and named; more of them are an error. Among categories NA is one of
+    its own. Categories beyond `columns.one_hot_at_most` are embedded.
 
     `columns` holds the options: numbers, categories, ignore (lists of columns), gaps (words), decimal, thousands
     (signs), names (of a file without a header), log, derive, without, rare, clip, one_hot_at_most: see
@@ -83,7 +84,7 @@ class Tabular(Dataset):
         options = Columns.from_config(columns or {})
         root = existing_folder(root, split)
         path = table_path(root, split, test if split == "test" else train)
-        table = derive(read_table(path, options.names), options.derive)
+        table = derive(read_table(path, options.names, (target, id)), options.derive)
         self.ids, self.facts = _ids(table, id), Facts(path)
         chosen = list(range(len(self.ids)))
         if split != "test":
@@ -139,7 +140,7 @@ class Tabular(Dataset):
 
 
 def _cells(path: str, chosen: Sequence[int], target: str, id: str | None, options: Columns) -> Cells:
-    return Cells(read_table(path, options.names).subset(chosen), target, id, options.ignore)
+    return Cells(read_table(path, options.names, (target, id)).subset(chosen), target, id, options.ignore)
 
 
 def _ids(table: Table, column: str | None) -> list[str]:
@@ -189,7 +190,7 @@ def _is_class(table: Table, target: str, options: Columns, kind: str | None) -> 
         return target in options.categories
     texts = {text for _, text in table.cells(target)}
     if kind == "class" and (same := alike(sorted(texts))):
-        told = f"the values {', '.join(same)} of the target {target} look like one class written in several ways"
+        told = f"the values {same} of the target {target} look like one class written in several ways"
         raise DataError(f"{table.path}: {told}; make them one, or set columns.categories=[{target}] to keep them apart")
     if kind == "class" and len(texts) > max(MOST_CLASSES, len(table.rows) / 2):
         held = f"{len(texts)} different values in {len(table.rows)} rows"
@@ -253,7 +254,7 @@ def _facts(
         if options.without:
             facts.leave_out("columns.without names the row", list(map(str, options.without)))
         used = [one["column"] for one in statistics["features"] if "left_out" not in one]
-        constant = [name for name in used if _is_constant(table, name)]
+        constant = [name for name in used if len({text for _, text in table.cells(name)}) == 1]
         facts.note_odd("a column with one value only", constant)
         numbers = [name for name in used if name not in options.numbers]
         facts.note_odd("a column that goes up from row to row, as an id does (columns.ignore)", _rising(table, numbers))
@@ -276,10 +277,6 @@ def _rising(table: Table, names: Sequence[str]) -> list[str]:
     columns = {name: [text for _, text in table.cells(name)] for name in names}
     whole = {name: list(map(int, texts)) for name, texts in columns.items() if all(map(str.isdecimal, texts))}
     return [name for name, found in whole.items() if len(found) > 2 and all(a < b for a, b in pairwise(found))]
-
-
-def _is_constant(table: Table, name: str) -> bool:
-    return len({text for _, text in table.cells(name)}) == 1
 
 
 def _targets(table: Table, target: str, statistics: Mapping[str, Any]) -> Tensor:

@@ -7,6 +7,7 @@ from conftest import PLAIN, rows
 
 from data._cells import guess, reader_of
 from data._columns import Columns
+from data._csv import Faults, read_rows
 from data._table import split_fold
 from data.tabular import Tabular
 from utils.errors import DataError
@@ -172,6 +173,59 @@ def test_a_file_without_a_header_is_known(tmp_path):
     assert len(data) == 320 and "0" in {*data.ids, *Tabular(str(tmp_path), "val", "y", "id", columns=options).ids}
 
 
+@pytest.mark.parametrize("id", [None, "id"])
+def test_columns_may_be_called_by_numbers(tmp_path, id):
+    head, rows = ",".join(map(str, range(6))), [f"{i % 2},{','.join(str(i + k) for k in range(6))}" for i in range(20)]
+    first, ids = ("id,", [f"{i}," for i in range(20)]) if id else ("", [""] * 20)
+    (tmp_path / "train.csv").write_text(f"{first}y,{head}\n" + "\n".join(map("".join, zip(ids, rows, strict=True))))
+    (tmp_path / "test.csv").write_text(
+        f"{first}{head}\n" + "\n".join(a + b[2:] for a, b in zip(ids, rows, strict=True))
+    )
+    options = {"categories": ["y"]}
+    data = Tabular(str(tmp_path), "train", "y", id, columns=options)
+    assert [one["column"] for one in data.statistics["features"]] == list("012345")
+    test = Tabular(str(tmp_path), "test", "y", id, columns=options, statistics=data.statistics)
+    assert len(data) == 16 and len(test) == 20 and test.inputs.shape == (20, 6)
+
+
+@pytest.mark.parametrize(
+    ("trained", "odd"),
+    [
+        ("2.5", "1,234"),
+        ("2.5", "12%"),
+        ("2020-01-05", "31/12/2020"),
+        ("2020-01-05", "20200105"),
+        ("5.1.2020", "2020-1-5"),
+    ],
+)
+def test_a_cell_of_another_split_in_another_notation_is_no_gap(tmp_path, trained, odd):
+    (tmp_path / "train.csv").write_text("id,a,y\n" + "".join(f"{i},{trained},{i % 2}\n" for i in range(40)))
+    cells = [trained] * 40
+    (tmp_path / "test.csv").write_text("id,a\n" + "".join(f'{i},"{text}"\n' for i, text in enumerate([*cells, odd])))
+    learned = Tabular(str(tmp_path), "train", "y", "id", columns={"categories": ["y"]})
+    with pytest.raises(DataError, match=rf"test.csv:42: '{odd}' in the column a is no .*; mend or empty the cell"):
+        Tabular(str(tmp_path), "test", "y", "id", columns={"categories": ["y"]}, statistics=learned.statistics)
+
+
+def test_all_other_texts_are_gaps_where_the_user_says_numbers(tmp_path):
+    cells = ["<5" if i % 4 == 0 else f"{i % 9}.5" for i in range(80)]
+    (tmp_path / "train.csv").write_text("id,a,y\n" + "".join(f"{i},{text},{i % 2}\n" for i, text in enumerate(cells)))
+    (tmp_path / "test.csv").write_text("id,a\n" + "".join(f"{i},{text}\n" for i, text in enumerate(cells)))
+    options = {"categories": ["y"], "numbers": ["a"]}
+    learned = Tabular(str(tmp_path), "train", "y", "id", columns=options)
+    test = Tabular(str(tmp_path), "test", "y", "id", columns=options, statistics=learned.statistics)
+    assert test.inputs[:, 1].tolist() == [float(text == "<5") for text in cells]
+    (tmp_path / "test.csv").write_text("id,a\n" + "".join(f"{i},$5\n" for i in range(9)))
+    with pytest.raises(DataError, match=r"test.csv:2: '\$5' in the column a is no number"):
+        Tabular(str(tmp_path), "test", "y", "id", columns=options, statistics=learned.statistics)
+
+
+def test_a_name_that_is_a_value_too_is_no_sign_of_a_header(tmp_path):
+    (tmp_path / "train.csv").write_text("".join(f"{i}.5,{i * i},3,{'yn'[i % 2]}\n" for i in range(20)))
+    with pytest.raises(DataError, match="holds numbers, no names of columns"):
+        Tabular(str(tmp_path), "train", "y", columns={"categories": ["y"]})
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_separators_and_what_excel_and_pandas_write(tmp_path, separator):
     text = "\n".join(separator.join([str(i), str(i * 0.5), str(i % 2)]) for i in range(20))
@@ -179,7 +233,7 @@ def test_separators_and_what_excel_and_pandas_write(tmp_path, separator):
     (tmp_path / "train.csv").write_text(f"\ufeffsep={separator}\n{head}\n{text}\n")
     data = Tabular(str(tmp_path), "train", "y", columns={"categories": ["y"]})
     assert data.inputs.shape == (16, 1), "the index that pandas writes is no input"
-    assert any("it numbers the rows" in line for line in data.facts.lines)
+    assert any("it numbers the rows; columns.numbers=[''] takes it in" in line for line in data.facts.lines)
 
 
 def test_other_file_names_and_the_whole_of_another_file(tmp_path):
@@ -265,3 +319,12 @@ def house_rows(folder, rows, cell, fold):
     (folder / "train.csv").write_text("\n".join(["Id,Area,Zone,Price", *rows]) + "\n")
     (folder / "test.csv").write_text("\n".join(["Id,Area,Zone", *(row.rpartition(",")[0] for row in rows)]) + "\n")
     return folder
+
+
+def test_signs_inside_quotes_separate_nothing(tmp_path):
+    question = "Age; in years | or months; or | days?"
+    (tmp_path / "train.csv").write_text(f'id,"{question}",y\n' + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(20)))
+    data = Tabular(str(tmp_path), "train", "y", "id", columns={"categories": ["y"]})
+    assert [one["column"] for one in data.statistics["features"]] == [question]
+    (tmp_path / "d.csv").write_text(f'"{question}",label\na.png,0\n')
+    assert read_rows(str(tmp_path / "d.csv"), Faults("d.csv"))[0][1] == [question, "label"]

@@ -1,5 +1,6 @@
 """Rows of a CSV without a file, files without a row, empty cells, several folders, names with or without a suffix."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,20 @@ def test_files_without_a_row_are_counted(folder):
     assert {reason: len(names) for reason, names in data.facts.left_out.items()} == {
         "a picture without a row in the CSV": 3
     }
+
+
+@pytest.mark.parametrize(("written", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_accent_may_be_a_sign_of_its_own(tmp_path, written, stored):
+    names = [f"caf\u00e9{i}" for i in range(8)]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{unicodedata.normalize(stored, name)}.png")
+    data = read(tmp_path, [(unicodedata.normalize(written, name), "ab"[i % 2]) for i, name in enumerate(names)])
+    assert len(data) == 8 and not data.facts.left_out
+
+
+@pytest.mark.parametrize(("name", "near"), [("P3.png", "one/p3.png"), ("x/p4.JPG", "two/p4.png"), ("P5", "one/p5.png")])
+def test_a_name_in_other_capitals_is_told(folder, name, near):
+    with pytest.raises(DataError, match=rf"no picture '{name}' .*; there is {near}, whose name has other capitals or"):
+        read(folder, [*ROWS, (name, "a")])
+    with pytest.raises(DataError, match=r"no picture 'p30' \(looked in [^,]*, .*\); add it or remove the row"):
+        read(folder, [*ROWS, ("p30", "a")])

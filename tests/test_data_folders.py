@@ -375,6 +375,22 @@ def test_labels_that_may_be_one_or_none_are_errors(tmp_path: Path, labels: tuple
     assert len(CSVImages(str(tmp_path), "train", classes=sorted(labels)).classes) == 3
 
 
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (("cat", "Cat", "dog"), "the folders Cat, cat look like one class"),
+        (("cat", "cat ", "dog"), "the folders 'cat', 'cat ' look like one class"),
+        (("caf\u00e9", "cafe\u0301", "tea"), r"the folders 'cafe\\u0301', 'caf\\xe9' look like one class"),
+        (("1", "01", "2"), "the folders 01, 1 look like one class"),
+    ],
+)
+def test_folders_that_may_be_one_class_are_an_error(tmp_path: Path, folders: tuple[str, ...], told: str) -> None:
+    root = paint(tmp_path, *(f"{name}/{i}.png" for name in folders for i in range(4)))
+    with pytest.raises(DataError, match=told):
+        ImageFolder(root, "train")
+    assert len(ImageFolder(root, "train", classes=sorted(folders)).classes) == 3
+
+
 def test_further_frames_and_pictures_nearly_black_are_told(tmp_path: Path) -> None:
     root = paint(tmp_path, *(f"{name}/{i}.png" for name in ("cat", "dog") for i in range(4)))
     frames = [Image.new("L", (6, 4), 50 * i) for i in range(3)]

@@ -1,6 +1,7 @@
 """Masks as programs write them: values kept exactly, palettes, colours, pixels without a class, mixed sizes."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,21 @@ def test_a_palette_gives_its_numbers_where_one_mask_uses_grey_colours_only(tmp_p
     voc(VALUES * 2 % 4)(tmp_path / "grey.png")
     voc(VALUES)(tmp_path / "all.png")
     assert find_values([str(tmp_path / name) for name in ("grey.png", "all.png")], None) == [0, 1, 2]
+
+
+def test_a_value_whose_colour_changes_from_mask_to_mask_may_be_two_classes(tmp_path):
+    root = pictures(tmp_path, palette, count=2)
+    turned = Image.fromarray(np.asarray([0, 2, 1], np.uint8)[VALUES], mode="P")
+    turned.putpalette([part for i in (0, 2, 1) for part in COLOURS[i]])
+    turned.save(tmp_path / "train/label/1.png")
+    told = f"1.png: the value 1 has the colour {COLOURS[2]}, and {COLOURS[1]} in {root}/train/label/0.png: are they one"
+    with pytest.raises(DataError, match=re.escape(told)):
+        MaskFolder(root, "train", val_fraction=0)
+    classes = {f"c{i}": list(colour) for i, colour in COLOURS.items()}
+    by_colour = MaskFolder(root, "train", val_fraction=0, classes=classes)
+    assert torch.equal(by_colour[0][1], torch.from_numpy(VALUES)) and torch.equal(by_colour[0][1], by_colour[1][1])
+    by_value = MaskFolder(root, "train", val_fraction=0, classes={"a": 0, "b": 1, "c": 2})
+    assert not torch.equal(by_value[0][1], by_value[1][1])
 
 
 def test_a_value_far_from_the_others_may_mean_no_class(tmp_path):

@@ -83,6 +83,9 @@ def test_weights_come_from_a_file_too(tmp_path):
     (tmp_path / "w.csv").write_text("n1,2\nn2,x\n")
     with pytest.raises(DataError, match=r"w\.csv:2: the weight 'x' is no number"):
         loader(name="Weighted", file=str(tmp_path / "w.csv"))
+    (tmp_path / "w.csv").write_text("".join(f"n{i},{i % 3}\n" for i in range(100)) + "n7,0\n")
+    with pytest.raises(DataError, match=r"w\.csv:101: 'n7' has a weight already; remove one of the two rows"):
+        loader(name="Weighted", file=str(tmp_path / "w.csv"))
 
 
 def test_a_column_of_a_table_holds_weights(run, tmp_path):
@@ -108,6 +111,9 @@ def test_subset_is_torchs_and_keeps_its_order_if_asked_to(tmp_path):
     assert order(loader(name="Subset", file=str(tmp_path / "ids.txt"), batch=2)) == order(made)
     (tmp_path / "ids.txt").write_text("n4\nm99\n")
     with pytest.raises(DataError, match=r"ids\.txt:2: no training sample has the id 'm99'"):
+        loader(name="Subset", file=str(tmp_path / "ids.txt"))
+    (tmp_path / "ids.txt").write_text("n4\nn7\nn4\n")
+    with pytest.raises(DataError, match=r"ids\.txt:3: 'n4' stands there twice"):
         loader(name="Subset", file=str(tmp_path / "ids.txt"))
 
 

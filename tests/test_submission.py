@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from data.loading.loader import Loader
 from trainer.submission import write as submission
 from trainer.submission.cells import encoded, quoted, read_lines, unquoted
 from trainer.submission.run_lengths import decode_runs, encode_runs
+from trainer.submission.sample import Sample, by_sample
 from trainer.submission.write import Layout, check_file, write_rows
 from trainer.tasks.classification import Classification
 from utils.errors import DataError
@@ -204,6 +206,46 @@ def test_types_that_are_not_the_samples_are_refused(test, cell, flag, said):
     write_sample(cell=cell)
     given = test(flag)
     assert given.code == 3 and said in given.err, given
+
+
+@pytest.mark.parametrize("column", ["cat", "is_cat", "Cat-Probability"])
+@pytest.mark.parametrize("output", ["probability", "label"])
+def test_a_column_of_the_other_class_is_refused(test, column, output):
+    write_sample(f"id,{column}", "0")
+    told = f"sample.csv: the column '{column}' looks like that of cat, and the predictions are of dog; "
+    given = test(f"--test.output={output}")
+    assert given.code == 3 and told in given.err and not Path("checkpoints/a/submission.csv").exists(), given
+    assert test(f"--test.output={output}", "--test.positive=dog").code == 0  # as the sentence says
+    dogs = written()
+    given = test("--test.positive=cat")
+    assert given.code == 0 and "the probability of cat (test.positive)" in given.out, given
+    if output == "probability":
+        assert all(abs(float(a[1]) + float(b[1]) - 1) < 1e-9 for a, b in zip(dogs[1:], written()[1:], strict=True))
+
+
+def test_an_accent_may_have_other_codes_than_in_the_sample():
+    stored = {unicodedata.normalize("NFD", f"caf\u00e9{i}.jpg"): {"label": i} for i in range(3)}
+    for suffix in (".jpg", ""):
+        ids = [f"caf\u00e9{i}{suffix}" for i in (2, 0, 1)]
+        _, rows = by_sample(Sample("s.csv", ["id", "y"], ids, [["0"] * 3]), stored)
+        assert list(rows) == ids and [row["label"] for row in rows.values()] == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "classes", "named"),
+    [
+        ("dog", ["cat", "dog"], "dog"),
+        ("label", ["cat", "dog"], ""),
+        ("concatenated", ["cat", "dog"], ""),
+        ("not_cat", ["cat", "not cat"], "not cat"),
+        ("cat_or_dog", ["cat", "dog"], ""),
+        ("class_0", ["0", "1"], "0"),
+        ("target", ["-", "+"], ""),
+    ],
+)
+def test_a_column_is_named_after_a_class_by_whole_words(column, classes, named):
+    assert Sample("s.csv", ["id", column], [], []).class_of_column(classes) == named
+    assert Sample("s.csv", ["id", column, "more"], [], []).class_of_column(classes) == ""
 
 
 @pytest.mark.learns

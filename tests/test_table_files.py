@@ -137,6 +137,27 @@ def test_pixels_that_make_no_square_are_told(tmp_path):
         CSVPixels(root, "train")
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["pixel0", "pixel1", "pixel2", "pixel3"], ""),
+        (["1x1", "1x2", "2x1", "2x2"], ""),
+        (["x0y0", "x1y0", "x0y1", "x1y1"], ""),
+        (["a", "d", "c", "b"], ""),
+        (["pixel1", "pixel10", "pixel2", "pixel3"], "pixel10 stands before pixel2"),
+        (["pixel3", "pixel2", "pixel1", "pixel0"], "pixel3 stands before pixel2"),
+    ],
+)
+def test_pixels_are_in_the_order_of_their_columns(tmp_path, names, told):
+    rows = "".join(f"{i % 2},{i},1,2,3\n" for i in range(10))
+    (tmp_path / "train.csv").write_text(f"label,{','.join(names)}\n{rows}")
+    if not told:
+        assert len(CSVPixels(str(tmp_path), "train")) == 8
+        return
+    with pytest.raises(DataError, match=rf"train.csv:1: the columns of pixels are not in their order: {told}"):
+        CSVPixels(str(tmp_path), "train")
+
+
 # Columns that could be several things, and columns that say nothing
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TOY, rows, same_run, state
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from configs.schema import Data
 from data.loading import workers
@@ -69,6 +69,16 @@ def test_others_go_on_with_the_same_batches(tmp_path, fault, start):
     assert read(Fragile(fault, mark(tmp_path, 2), at), workers=2, start=start, say=said.append) == whole
     assert len(said) == 2 and "1 of 3 in an epoch" in said[0] and "2 of 3" in said[1], said
     assert not list(tmp_path.glob("*.mark")), "the fault never came: nothing was tested"
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_more_processes_than_cores_cause_no_raw_lines_of_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    with pytest.raises(UserWarning, match="This DataLoader will create 2 worker processes"):
+        DataLoader(Fragile("", tmp_path), num_workers=2)
+    said: list[str] = []
+    assert read(Fragile("", tmp_path), workers=2, say=said.append) == read(Fragile("", tmp_path), workers=0)
+    assert not said, "the processes were lost by the warning"
 
 
 @pytest.mark.parametrize("fault", ["killed", "raising"])

@@ -24,6 +24,7 @@ __all__ = [
     "Region",
     "cut",
     "read_image",
+    "read_palette",
     "read_region",
     "read_size",
     "read_values",
@@ -117,6 +118,20 @@ def _grey_palette(image: Image.Image) -> bool:
     """Return whether all colours of a palette, used or not, are grey: a class of other masks may be coloured."""
     colours = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     return bool((colours == colours[:, :1]).all())
+
+
+def read_palette(path: str | Stored) -> list[list[int]]:
+    """Return the colours [red, green, blue] of a file's palette; none without one, or where all of them are grey.
+
+    Raises as `read_image` does.
+    """
+    try:
+        with _opened(path) as image:
+            plain = image.mode != "P" or _grey_palette(image)
+            return [] if plain else np.asarray(image.getpalette("RGB")).reshape(-1, 3).tolist()
+    except Exception as error:
+        reason = _reason(error)
+    raise PictureError(str(path), reason)
 
 
 def read_size(path: str | Stored) -> tuple[int, int]:

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -49,7 +50,16 @@ WAITING_MODULES = ("multiprocessing.connection", "selectors")
 # hands a tensor over; interrupted here, a live process would report an error
 RESOURCE_SHARER = "multiprocessing.resource_sharer"
 RETRY_INTERVAL = 0.01  # s between two looks whether the program waits
+ADVICE = "This DataLoader will create"  # of torch, about more processes than cores
 PIN_TIMEOUT = 10.0  # s to wait for torch's pinning thread, which may hang in half a message
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep back torch's advice, two raw lines for each split: a config may ask for more processes than cores."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=ADVICE)
+        yield
 
 
 class Workers:
@@ -64,25 +74,26 @@ class Workers:
         context = copy.copy(multiprocessing.get_context("fork" if sys.platform == "linux" else None))
         context.Event = _LockFreeEvent  # type: ignore[method-assign, assignment]
         context.Queue = partial(_Queue, ctx=context)  # type: ignore[method-assign, assignment]
-        self.loader = DataLoader(
-            samples,
-            batch_sampler=self.order,
-            num_workers=count,
-            multiprocessing_context=context,
-            collate_fn=_identity,
-            pin_memory=pin,
-            timeout=timeout,
-            worker_init_fn=partial(_start_worker, os.getpid()),
-            persistent_workers=True,
-            prefetch_factor=ahead,
-            generator=torch.Generator(),  # otherwise the workers' seed comes from the run's random numbers
-        )
+        with _without_advice():
+            self.loader = DataLoader(
+                samples,
+                batch_sampler=self.order,
+                num_workers=count,
+                multiprocessing_context=context,
+                collate_fn=_identity,
+                pin_memory=pin,
+                timeout=timeout,
+                worker_init_fn=partial(_start_worker, os.getpid()),
+                persistent_workers=True,
+                prefetch_factor=ahead,
+                generator=torch.Generator(),  # otherwise the workers' seed comes from the run's random numbers
+            )
         self.processes: Sequence[BaseProcess] = ()
 
     def batches(self, wanted: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
         """Yield the batches of these epochs and samples, in order; the first call starts the processes."""
         self.order.wanted = wanted
-        with _Watch.installed().watching(self.processes, self.loader.timeout):
+        with _Watch.installed().watching(self.processes, self.loader.timeout), _without_advice():
             iterator = iter(self.loader)
             self.processes = worker_processes(self.loader)  # also those that are already dead
         return self._watched(iterator)

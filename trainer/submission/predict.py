@@ -36,10 +36,12 @@ from trainer.submission.write import (
 from trainer.task import Row, Task
 from utils import dist
 from utils.config.cli import Flag
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError, DataError, UserError
 from utils.terminal import show
 
 __all__ = ["Form", "Predicted", "check_mirror", "predict_both", "test", "write_checked"]
+
+PLACES = ("probability", "label")  # outputs that say nothing of themselves which of two classes they are of
 
 
 class Form(NamedTuple):
@@ -80,6 +82,20 @@ class Form(NamedTuple):
             raise ConfigError(
                 f"test.output: label writes the places 0 to {len(names) - 1} of classes that are named "
                 f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}; --test.output=class writes the names"
+            )
+
+    def refuse_other_class(self) -> None:
+        """Raise DataError where the sample's column is named after the other one of two classes."""
+        names, test = [*map(str, self.meta.get("classes") or ())], self.cfg.test
+        if not self.sample or len(names) != 2 or "mask_values" in self.meta or test.output not in PLACES:
+            return
+        written = names[1] if test.output == "label" else test.positive or self.meta.get("positive") or names[1]
+        named = self.sample.class_of_column(names)
+        if named not in ("", written) and test.positive != written:
+            raise DataError(
+                f"{self.sample.path}: the column '{self.sample.header[1]}' looks like that of {named}, and the "
+                f"predictions are of {written}; --test.output=probability --test.positive={named} writes those of "
+                f"{named}, and --test.positive={written} says that {written} is meant"
             )
 
     def tell_classes(self) -> None:
@@ -162,6 +178,7 @@ def predict_both(run: LoadedRun, flags: Sequence[Flag]) -> Predicted:
         raise ConfigError("test.output: rle is of masks, and this run predicts none; leave it out")
     form = Form(cfg, run.meta, None if cfg.test.sample is None else read_sample(cfg.test.sample))
     form.refuse_places()
+    form.refuse_other_class()
     target_of(cfg.test, run.source.parent)  # before minutes are spent on predictions
     with explain_torch_errors(cfg, training=False), closing(run.loader(cfg, "test", task, device)) as loader:
         for line in facts_of(loader.dataset).lines:

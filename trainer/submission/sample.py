@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from utils.terminal import show
 __all__ = ["Sample", "by_sample", "check_ids", "check_numbers", "read_sample", "without_suffix"]
 
 RUNS = ("rle", "encodedpixels", "encoded_pixels", "rle_mask", "run_length")  # names of columns of run-length masks
+WORD_ENDS = re.compile(r"[\W_]+")
 
 
 class Sample(NamedTuple):
@@ -34,9 +37,20 @@ class Sample(NamedTuple):
         found = {cell for column in self.columns for cell in column if cell}
         return len(self.columns) == 1 and len(found) > 1 and found <= {*classes}
 
+    def class_of_column(self, classes: Sequence[str]) -> str:
+        """Return the class that its one column is named after, as is_cat is after cat; empty if there is none."""
+        words = _words(self.header[1]) if len(self.header) == 2 else ""
+        found = sorted((name for name in classes if _words(name) in words and _words(name).strip()), key=len)
+        return found[-1] if found and [*map(len, found)].count(len(found[-1])) == 1 else ""
+
     def has_columns(self, names: Sequence[str]) -> bool:
         """Return whether its columns are of these names."""
         return set(self.header[1:]) == set(names)
+
+
+def _words(text: str) -> str:
+    """Return the words of a name in lower case, with a space around each."""
+    return f" {WORD_ENDS.sub(' ', text.lower()).strip()} "
 
 
 def read_sample(name: str) -> Sample:
@@ -155,7 +169,8 @@ def _doubles(rows: dict[str, Row], short: Callable[[str], str]) -> list[str]:
 
 
 def without_suffix(key: str) -> str:
-    """Return an id without a picture's suffix."""
+    """Return an id without a picture's suffix, and with the usual codes of its accents."""
+    key = unicodedata.normalize("NFC", key)  # a folder from macOS has others
     return os.path.splitext(key)[0] if key.lower().endswith(SUFFIXES) else key
 
 

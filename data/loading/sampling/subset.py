@@ -51,11 +51,13 @@ def _named(dataset: Any, path: str) -> list[int]:
         raise ConfigError(f"data.sampler.file: there is no file {path}; give a text with an id in each line")
     faults = Faults(path)
     places = {str(name): number for number, name in enumerate(ids_of(dataset))}
-    chosen = []
+    chosen = dict[int, str]()
     for line, text in enumerate(read_lines(path, faults), 1):
         if (name := text.strip()) and name not in places:
             faults.add(line, f"no training sample has the id '{name}'; an id looks like {next(iter(places), '')}")
+        elif name and places[name] in chosen:
+            faults.add(line, f"'{name}' stands there twice; leave one out")
         elif name:
-            chosen.append(places[name])
+            chosen[places[name]] = name
     faults.check()
-    return chosen
+    return list(chosen)

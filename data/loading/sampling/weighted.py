@@ -117,7 +117,11 @@ def _from_file(dataset: Any, path: str) -> list[float]:
         float(rows[0][1][1])
     except ValueError:  # a header
         rows = rows[1:]
-    found = {cells[0]: _number(cells[1], line, faults) for line, cells in rows}
+    found = dict[str, float]()
+    for line, (name, weight, *_) in rows:
+        if name in found:
+            faults.add(line, f"'{name}' has a weight already; remove one of the two rows")
+        found[name] = _number(weight, line, faults)
     faults.check()
     ids = [str(name) for name in ids_of(dataset)]
     if missing := [name for name in ids if name not in found]:

@@ -242,6 +242,21 @@ def test_sparse_gradients_are_those_of_the_words_alone():
             r"groups\[1\].match: 'fc.bias': groups before it take all",
         ),
         ({"name": "SGD", "no_decay": ["norms"]}, {}, r"no_decay\[0\]: 'norms' is neither bias nor norm"),
+        (
+            {"name": "Muon", "rest": "AdamW", "no_decay": ["bias", "norm"]},
+            {},
+            r"optim.no_decay\[0\]: 'bias': optim.rest learns all that it means; write it there",
+        ),
+        (
+            {"name": "Muon", "rest": "AdamW", "groups": [{"match": "*.bias", "lr": 1}]},
+            {},
+            r"optim.groups\[0\].match: '\*.bias': optim.rest learns all that it means; write it there",
+        ),
+        (
+            {"name": "Muon", "rest": {"name": "AdamW", "no_decay": ["hidden.weight"]}},
+            {},
+            r"optim.rest.no_decay\[0\]: 'hidden.weight' is neither bias nor norm, and optim learns all that it means",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_an_optimizer_are_told(optim, values, message):

@@ -326,6 +326,15 @@ def test_the_rate_of_the_config_is_the_first_groups():
     assert told[-1] == "optim.layer_decay: 3 layers, lr from 0.025 to 0.75"
 
 
+def test_layers_are_those_of_the_whole_network_also_where_an_optimizer_learns_the_first_alone():
+    net = Bag(sparse=True)
+    rest = Component("SGD", {"lr": 1.0, "layer_decay": 0.5})
+    spec = Component("SparseAdam", {"lr": 1.0, "layer_decay": 0.5, "rest": rest})
+    optimizer, _ = make_optimizer(spec, "optim", net, learnable(net))
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [rates[p] for p in (net.embedding.weight, net.hidden.weight, net.fc.weight)] == [0.25, 0.5, 1.0]
+
+
 @pytest.mark.parametrize(
     "keys", [{}, {"nesterov": True}, {"dampening": 0.3}, {"groups": [{"match": "b.*", "lr": 0.3}]}]
 )

@@ -39,9 +39,10 @@ class Groups:
         self.rules: Sequence[Mapping[str, Any]] = spec.args.get("groups") or ()
         self.bare = self._without_decay(net, spec.args.get("no_decay") or ())
         decay = spec.args.get("layer_decay", 1.0)
-        layers = layer_numbers(net, parameters) if decay != 1 else {}
+        # of the whole network, of which optim.rest may learn the last layer
+        layers = layer_numbers(net, learnable(net)) if decay != 1 else {}
         top = max(layers.values(), default=0)
-        self.scales = {name: decay ** (top - layer) for name, layer in layers.items()}
+        self.scales = {name: decay ** (top - layer) for name, layer in layers.items() if name in parameters}
         self.taken = {name: self._rule_of(name) for name in parameters}
         self._refuse_idle()
         kinds = {name: (self.taken[name], self.scales.get(name, 1.0), name in self.bare) for name in parameters}

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from configs.components import COMPONENTS
-from configs.optimization import AT_ONCE, IN_TURN
-from configs.schema import Config
+from configs.optimization import AT_ONCE, CONSTANT, IN_TURN
+from configs.schema import Config, Train
+from configs.training import first_averaged
 from utils.config.convert import Component
 
 __all__ = ["rates_in_words"]
@@ -21,28 +22,35 @@ def rates_in_words(cfg: Config) -> list[str]:
     for role, spec in cfg.optim.items():
         name, lr = "" if role == "model" else f" of {role}", _value("optim", spec, "lr")
         if isinstance(lr, (int, float)):
-            # how many epochs max_steps are, only the data tell
-            epochs = cfg.train.max_epoch if cfg.train.max_steps is None else MOST + 1
-            lines.append(f"learning rate{name}: {_course(cfg.schedule.get(role), float(lr), epochs)}")
+            lines.append(f"learning rate{name}: {_course(cfg.schedule.get(role), float(lr), cfg.train)}")
     return lines
 
 
-def _course(spec: Component | None, lr: float, epochs: int) -> str:
+def _course(spec: Component | None, lr: float, train: Train) -> str:
     """Return the first, highest and last rate of a schedule in words."""
-    if spec is None:
+    # how many epochs max_steps are, only the data tell
+    epochs = train.max_epoch if train.max_steps is None else MOST + 1
+    kept = [] if train.swa is None else [float(train.swa["lr"])]
+    until = first_averaged(train) if kept else epochs
+    if spec is None and not kept:
         return f"{lr:.2g} in the whole run"
+    spec = spec or Component(CONSTANT)
     warmup = float(spec.args.get("warmup") or 0)
     turns, begin, rates = (spec.args["schedulers"] if spec.name == IN_TURN else (spec,)), math.ceil(warmup), []
     for turn in turns:
         length = turn.args.get("epochs") or max(1, epochs - begin)
-        part = _rates(turn, lr, length) if epochs <= MOST else None
+        shown = epochs <= MOST and not (kept and turn.name == "OneCycleLR")  # whose list here has no single epochs
+        part = _rates(turn, lr, length) if shown else None
         if part is None:
             return f"{lr:.2g} in optim; its course is told when the training begins, and drawn in lr.png"
         rates += part[: max(0, epochs - begin)] if turn.name != "OneCycleLR" else part
         begin += length
+    if kept:
+        rates = rates[: max(0, until - math.ceil(warmup))] + kept
     follows = turns[-1].name in FOLLOWS
-    first = f"{lr:.2g} / (1 + the optimizer steps in {warmup:g} epochs)" if warmup else f"{rates[0]:.2g}"
-    highest = max([*rates, *([lr] if warmup and warmup < epochs else [])], default=lr)
+    rises = warmup and until
+    first = f"{lr:.2g} / (1 + the optimizer steps in {warmup:g} epochs)" if rises else f"{rates[0]:.2g}"
+    highest = max([*rates, *([lr] if rises and warmup < until else [])], default=lr)
     last = "later ones follow the validation" if follows else f"{rates[-1]:.2g} last" if rates else "it is a warm-up"
     return f"{first} first, {highest:.2g} highest, {last}"
 

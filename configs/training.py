@@ -1,5 +1,6 @@
 """Check the keys of `train:` that depend on one another or hold patterns: init, freeze, unfreeze, load, swa."""
 
+import math
 from typing import Any
 
 from configs.components import COMPONENTS, LAYERS
@@ -8,7 +9,7 @@ from utils.config.convert import INVALID, Component
 from utils.config.tree import Node, Problems
 from utils.words import is_slip, nearest, suggest
 
-__all__ = ["check_training", "init_component"]
+__all__ = ["check_training", "first_averaged", "init_component"]
 
 
 def check_training(train: Train, tree: Node, problems: Problems) -> None:
@@ -18,6 +19,12 @@ def check_training(train: Train, tree: Node, problems: Problems) -> None:
         _check_load(train, tree, problems)
         _check_init(tree, problems)
         _check_swa(train, tree, problems)
+
+
+def first_averaged(train: Train) -> int:
+    """Return the first epoch, from 0, whose weights train.swa averages; at least the last one is."""
+    assert train.swa is not None
+    return min(math.ceil(train.swa["from"] * train.max_epoch), train.max_epoch - 1)
 
 
 def _check_swa(train: Train, tree: Node, problems: Problems) -> None:

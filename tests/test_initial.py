@@ -151,7 +151,12 @@ def test_weights_and_the_optimizers_state(run):
     [
         (["--optim=SGD"], 4, "does not fit: it is that of Adam, and optim is SGD; leave load_optimizer out"),
         (["--train.freeze=[layers.0.*]"], 4, "does not fit: it is of 4 tensors in 1 groups, and 2 in 1 learn here"),
-        (["--model.hidden=[9]", "--train.load_partly"], 4, "tensor 0 is (128, 64) there and (9, 64) here"),
+        (["--model.hidden=[9]", "--train.load_partly"], 4, "layers.0.weight is (128, 64) there and (9, 64) here"),
+        (
+            ["--optim.groups=[{match: layers.0.weight, lr: 1e-4}]"],
+            4,
+            "it is of 4 tensors in 1 groups, and 4 in 2 learn here",
+        ),
         (["--load-model-path=bare.pth"], 4, "bare.pth holds weights alone; name a run's folder or last.pth"),
         (["--load-model-path=null"], 2, "train.load_optimizer: needs train.load_model_path"),
     ],
@@ -164,3 +169,24 @@ def test_a_state_that_does_not_fit_is_refused(run, flags, code, told):
     given = run("train", *toy, *path, *flags, "--train.load_optimizer")
     assert given.code == code and told in given.err, given.err
     assert not [path for path in Path("checkpoints").iterdir() if path.name != "a"]
+
+
+def test_a_state_of_other_weights_of_the_same_shapes_is_refused(run):
+    """The state knows its weights by number: moments of one layer would go to another."""
+    toy = [*TOY, "--model.hidden=[8,8,8]", "--train.max_steps=2"]
+    assert run("train", "--run=a", *toy, "--train.freeze=[layers.3.*]").code == 0
+    flags = ["--load-model-path=checkpoints/a", "--train.load_optimizer"]
+    given = run("train", "--run=b", *toy, *flags, "--train.freeze=[layers.6.*]")
+    assert given.code == 4 and "tensor 2 is layers.6.weight there and layers.3.weight here" in given.err, given.err
+    assert run("train", "--run=c", *toy, *flags, "--train.freeze=[layers.3.*]").code == 0
+
+
+@pytest.mark.parametrize("optimizer", ["Adafactor", "LBFGS"])
+def test_a_state_without_tensors_of_the_weights_shapes_goes_on(run, optimizer):
+    toy = [*(flag for flag in TOY if not flag.startswith("--optim")), f"--optim={optimizer}", "--train.max_steps=2"]
+    assert run("train", "--run=a", *toy).code == 0
+    given = run("train", "--run=b", *toy, "--load-model-path=checkpoints/a", "--train.load_optimizer")
+    assert given.code == 0, given.err
+    old, new = (state(name)["update"]["model"]["optimizer"]["state"][0] for name in "ab")
+    steps = "step" if optimizer == "Adafactor" else "n_iter"
+    assert new[steps] == 2 * old[steps]

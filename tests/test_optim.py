@@ -242,6 +242,21 @@ def test_sparse_gradients_are_those_of_the_words_alone():
             r"groups\[1\].match: 'fc.bias': groups before it take all",
         ),
         ({"name": "SGD", "no_decay": ["norms"]}, {}, r"no_decay\[0\]: 'norms' is neither bias nor norm"),
+        (
+            {"name": "Muon", "rest": "AdamW", "no_decay": ["bias", "norm"]},
+            {},
+            r"optim.no_decay\[0\]: 'bias': optim.rest learns all that it means; write it there",
+        ),
+        (
+            {"name": "Muon", "rest": "AdamW", "groups": [{"match": "*.bias", "lr": 1}]},
+            {},
+            r"optim.groups\[0\].match: '\*.bias': optim.rest learns all that it means; write it there",
+        ),
+        (
+            {"name": "Muon", "rest": {"name": "AdamW", "no_decay": ["hidden.weight"]}},
+            {},
+            r"optim.rest.no_decay\[0\]: 'hidden.weight' is neither bias nor norm, and optim learns all that it means",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_an_optimizer_are_told(optim, values, message):
@@ -309,6 +324,15 @@ def test_the_rate_of_the_config_is_the_first_groups():
     optimizer, told = make_optimizer(spec, "optim", net, learnable(net))
     assert optimizer.param_groups[0]["lr"] == 0.1 and optimizer.param_groups[-1]["lr"] == 3.0 / 4
     assert told[-1] == "optim.layer_decay: 3 layers, lr from 0.025 to 0.75"
+
+
+def test_layers_are_those_of_the_whole_network_also_where_an_optimizer_learns_the_first_alone():
+    net = Bag(sparse=True)
+    rest = Component("SGD", {"lr": 1.0, "layer_decay": 0.5})
+    spec = Component("SparseAdam", {"lr": 1.0, "layer_decay": 0.5, "rest": rest})
+    optimizer, _ = make_optimizer(spec, "optim", net, learnable(net))
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [rates[p] for p in (net.embedding.weight, net.hidden.weight, net.fc.weight)] == [0.25, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(

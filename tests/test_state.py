@@ -44,9 +44,10 @@ FREE = {
     "progress/interventions",
     "progress/batch",  # follows from the samples
     "names",  # by which a resumed run says how its samples differ
+    "update/model/names",  # by which another run knows whose moments the optimizer's state has
 }
 ADDED = ("progress/validation_seconds", "progress/interventions", "progress/samples", "names")
-ADDED += ("update/model/schedule/own",)  # which checkpoints of earlier versions lack
+ADDED += ("update/model/schedule/own", "update/model/names")  # which checkpoints of earlier versions lack
 
 
 @pytest.fixture(scope="module")

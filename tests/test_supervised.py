@@ -14,6 +14,7 @@ from data.csv_pairs import CSVPairs
 from data.pairs import Pairs
 from data.triplets import Triplets
 from models.siamese import Siamese
+from trainer.tasks.regression import Regression
 from trainer.tasks.supervised import Supervised
 from utils.config.route import read_entry, route_fault
 from utils.errors import ConfigError, DataError
@@ -102,7 +103,7 @@ def test_a_batch_with_names_and_a_network_of_two_inputs():
     torch.testing.assert_close(learned[0], expected)
     twice = Supervised(net, nn.MarginRankingLoss(), ["model(left)", "model(left)", "y"])
     net.calls = 0
-    twice.train_step(batch, lambda loss, weight=None: None)
+    twice.train_step(batch | {"y": torch.ones(3)}, lambda loss, weight=None: None)
     assert net.calls == 1, "the same entry is computed once"
     with pytest.raises(ConfigError, match="the batch has no 'z'; it has left, right, y"):
         Supervised(net, nn.L1Loss(), ["model(left)", "z"]).train_step(batch, learned.append)
@@ -255,6 +256,43 @@ def test_one_logit_learns_labels_of_0_and_1(run, folder):
     assert run("test", "checkpoints/a", f"--test-data-root={folder}/test").code == 0
     lines = Path("checkpoints/a/submission.csv").read_text().splitlines()
     assert lines[0] == "id,y" and all(0 < float(line.split(",")[1]) < 1 for line in lines[1:])
+
+
+BOTH = [Supervised, Regression]
+
+
+class One(nn.Module):
+    def forward(self, x):
+        return x[:, :1]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "loss", "right", "wrong", "told"),
+    [
+        (
+            BOTH,
+            nn.BCEWithLogitsLoss(),
+            [0.0, 0.3, 1.0],
+            [0.0, 1.0, 9.0],
+            "BCEWithLogitsLoss takes targets from 0 to 1, .* 9",
+        ),
+        (
+            [Supervised],
+            nn.SoftMarginLoss(),
+            [1.0, -1.0, 1.0],
+            [1.0, 0.0, 1.0],
+            "SoftMarginLoss takes targets of 1 or -1, .* 0",
+        ),
+        (BOTH, nn.PoissonNLLLoss(), [0.0, 3.0, 1.0], [0.0, 3.0, -2.0], "PoissonNLLLoss takes targets from 0 on, .* -2"),
+    ],
+)
+def test_targets_that_a_loss_of_torch_takes_without_a_word_are_refused(tasks, loss, right, wrong, told):
+    inputs, good, bad = torch.randn(3, 2), torch.tensor(right)[:, None], torch.tensor(wrong)[:, None]
+    for learner in (task(One(), loss) for task in tasks):
+        learner.train_step((inputs, good), lambda *_, **__: None)
+        for step, given in ((learner.train_step, lambda *_, **__: None), (learner.val_step, learner.meters())):
+            with pytest.raises(ConfigError, match=told):
+                step((inputs, bad), given)
 
 
 def test_ctc_reads_strings_by_its_usual_route():

@@ -134,6 +134,18 @@ def test_groups_keep_their_ratio():
         assert groups[0]["lr"] == 0.01 and groups[1]["lr"] == pytest.approx(0.04)
 
 
+def test_groups_keep_their_ratio_behind_a_schedule_that_ends_at_0(run):
+    flags = [
+        *TRAIN,
+        "--schedule=[{name: CosineAnnealingLR, epochs: 2}]",
+        "--optim.groups=[{match: '*.bias', lr: 1e-4}]",
+    ]
+    given = run("train", "--run=a", *flags)
+    assert given.code == 0 and "learning rate: 0.001 first, 0.002 highest, 0.002 last" in given.out, given.err
+    groups = state("a")["update"]["model"]["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == pytest.approx([2e-3, 2e-4])
+
+
 def test_a_share_behind_the_last_epoch_means_the_last():
     from configs.schema import Train
     from trainer.optim.average import EpochMean

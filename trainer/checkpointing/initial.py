@@ -1,6 +1,6 @@
 """Weights to begin with, from other files, and an optimizer's state: each is told in numbers and names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from models._matching import Match, bare, match
 from models.basic_module import adopted, read_weights
 from trainer.checkpointing.store import BEST, LAST, PREVIOUS, read_newest
 from trainer.checkpointing.weights import saved_names
+from trainer.optim.step import OptimizerStep
 from trainer.optim.update import Updates
 from trainer.task import Task
 from utils.errors import CheckpointError
@@ -89,12 +90,16 @@ def load_optimizers(update: Updates, cfg: Config, say: Say = lambda text: None) 
     if not isinstance(state.get("update"), Mapping):
         raise CheckpointError(f"train.load_optimizer: {source} holds weights alone; name a run's folder or last.pth")
     for role, step in update.steps.items():
-        stored = state["update"].get(role, {}).get("optimizer") or {}
+        there = state["update"].get(role, {})
+        stored = there.get("optimizer") or {}
         parts, states = getattr(step.optimizer, "parts", [step.optimizer]), stored.get("parts", [stored or None])
         names = _optimizer_name(state, role), cfg.optim[role].name
-        faults = [_optimizer_fault(part, own, *names) for part, own in zip(parts, states, strict=False)]
+        known = "names" in there  # older checkpoints lack them
+        faults = [_optimizer_fault(part, own, *names, known) for part, own in zip(parts, states, strict=False)]
         if len(parts) != len(states):
             faults.append(f"it is of {len(states)} optimizers, and there are {len(parts)} here (optim.rest)")
+        if known:
+            faults.append(_weights_fault(step, role, there["names"], state["model"]))
         if fault := next(filter(None, faults), ""):
             raise CheckpointError(
                 f"train.load_optimizer: the state of '{role}' in {source} does not fit: {fault}; leave load_optimizer "
@@ -113,8 +118,27 @@ def _optimizer_name(state: Mapping[str, Any], role: str) -> str:
     return chosen if isinstance(chosen, str) else chosen.get("name", "")
 
 
-def _optimizer_fault(optimizer: torch.optim.Optimizer, stored: Any, before: str, now: str) -> str:
-    """Return why a stored state is not one of this optimizer, in words; empty if it may be."""
+def _weights_fault(step: OptimizerStep, role: str, names: Sequence[str], weights: Mapping[str, Tensor]) -> str:
+    """Return why a state is of other weights than those that learn here, in words; empty if it is of these.
+
+    `names` are those of the state, in its order, `weights` those of the same file.
+    """
+    for number, (before, now) in enumerate(zip(names, step.names(), strict=False)):
+        if before != now:
+            return f"tensor {number} is {before} there and {now} here; see optim.groups and train.freeze"
+    own = {bare(name): parameter for name, parameter in step.net.named_parameters()}
+    for name in names:
+        there = weights.get(f"{role}.{name}", weights.get(name))
+        if there is not None and there.shape != own[name].shape:
+            return f"{name} is {tuple(there.shape)} there and {tuple(own[name].shape)} here"
+    return ""
+
+
+def _optimizer_fault(optimizer: torch.optim.Optimizer, stored: Any, before: str, now: str, named: bool) -> str:
+    """Return why a stored state is not one of this optimizer, in words; empty if it may be.
+
+    Unless the weights are known by their names, they are told apart by the shapes of their moments.
+    """
     if stored is None:
         return "there is none"
     if before != now:
@@ -123,7 +147,7 @@ def _optimizer_fault(optimizer: torch.optim.Optimizer, stored: Any, before: str,
     if counts != own:
         return f"it is of {sum(counts)} tensors in {len(counts)} groups, and {sum(own)} in {len(own)} learn here"
     tensors = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, values in stored["state"].items():
+    for number, values in () if named else stored["state"].items():
         wrong = [v for v in values.values() if isinstance(v, Tensor) and v.numel() > 1]
         if any(v.shape != tensors[number].shape for v in wrong):
             return f"tensor {number} is {tuple(wrong[0].shape)} there and {tuple(tensors[number].shape)} here"

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs import Config
+from configs.training import first_averaged
 from trainer.build import Parts
+from trainer.optim.average import EpochMean
+from trainer.optim.schedule import Schedule
 from trainer.optim.step import OptimizerStep
 from trainer.state import RunState
 from trainer.watchers._thumbnails import guarded
@@ -52,20 +55,34 @@ def course(step: OptimizerStep, cfg: Config, batches: int) -> Course:
     epochs = cfg.train.max_epoch
     if cfg.train.max_steps is not None:
         epochs = min(epochs, -(-cfg.train.max_steps // batches))
-    now = [group["lr"] for group in step.optimizer.param_groups]
+    until = epochs if cfg.train.swa is None else min(first_averaged(cfg.train), epochs)
     if step.schedule is None:
-        return Course([0.0, float(epochs)], [now, now], follows=False, whole=True)
-    schedule, places, rates, follows = step.schedule.imagined(), [], [], False  # type: ignore[var-annotated]
+        now = [group["lr"] for group in step.optimizer.param_groups]
+        found = Course([0.0, float(until)], [now, now], follows=False, whole=True)
+    else:
+        found = _scheduled(step.schedule.imagined(), until)
+    if until == epochs or not found.whole:
+        return found
+    kept = EpochMean(cfg.train).rates(step)
+    return found._replace(
+        places=[*(found.places if until else []), float(until), float(epochs)],
+        rates=[*(found.rates if until else []), kept, kept],
+    )
+
+
+def _scheduled(schedule: Schedule, epochs: int) -> Course:
+    """Return the rates of so many epochs of a schedule, which is stepped for it."""
+    places, rates, follows = [], [], False  # type: ignore[var-annotated]
     end = time.monotonic() + PATIENCE
     for epoch in range(epochs):
         follows = follows or schedule.unit == "validation"
         count = schedule.steps_of(epoch + 1) - schedule.steps_of(epoch)
         for number in range(count):
-            if number and not schedule.counts_steps:
-                schedule.pass_over(count - number)
-                break
             places.append(epoch + number / count)
             rates.append(schedule.rates())
+            if not schedule.counts_steps:
+                schedule.pass_over(count - number)
+                break
             schedule.after_step()
             if time.monotonic() > end:
                 return Course(places, rates, follows, whole=False)

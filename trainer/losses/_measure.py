@@ -20,6 +20,7 @@ from utils.words import reason_of
 __all__ = [
     "check_fit",
     "check_mixed",
+    "check_targets",
     "check_weights",
     "entropy_of_guess",
     "learn",
@@ -32,7 +33,10 @@ __all__ = [
 
 OF_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss, FocalLoss, SoftTargetCrossEntropy)
 
+OF_SIGNS = (nn.SoftMarginLoss, nn.HingeEmbeddingLoss, nn.CosineEmbeddingLoss, nn.MarginRankingLoss)
+
 TINY = 1e-12  # a batch whose samples all have the weight 0 has the loss 0
+NEAR = 1e-4  # a target that was standardised may come back a little beside its place
 BROADCAST = "Using a (input|target) size"  # of torch's warning about inputs of unequal shapes
 
 
@@ -118,6 +122,28 @@ def check_fit(loss: nn.Module, inputs: Sequence[Any], takes: str) -> None:
         if (told := unfit(loss, takes, error)) is None:
             raise
         raise told from error
+
+
+def check_targets(loss: nn.Module, targets: Any) -> None:
+    """Raises ConfigError for targets that make no sense to a loss of torch, which takes them without a word.
+
+    In training on a GPU nothing is looked at: the host would wait for each number.
+    """
+    if not isinstance(targets, Tensor) or (targets.device.type != "cpu" and torch.is_grad_enabled()):
+        return
+    if isinstance(loss, nn.BCEWithLogitsLoss):
+        takes, wrong = "from 0 to 1", (targets < -NEAR) | (targets > 1 + NEAR)
+    elif isinstance(loss, OF_SIGNS):
+        takes, wrong = "of 1 or -1", targets.abs() != 1
+    elif isinstance(loss, nn.PoissonNLLLoss):
+        takes, wrong = "from 0 on", targets < -NEAR * targets.abs().max().clamp(min=1)
+    else:
+        return
+    if wrong.any():
+        raise ConfigError(
+            f"task.loss: {type(loss).__name__} takes targets {takes}, and the data give {float(targets[wrong][0]):g}; "
+            "take another loss, or see data.dataset"
+        )
 
 
 def check_mixed(loss: nn.Module, classes: int) -> None:

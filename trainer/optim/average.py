@@ -1,6 +1,5 @@
 """Averaged weights, which validation and test use."""
 
-import math
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from itertools import chain
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import Train
+from configs.training import first_averaged
 from trainer.checkpointing.weights import network_state
+from trainer.optim.step import OptimizerStep
 from trainer.optim.update import Updates
 from trainer.parallel.divided import divided_like, part_of
 from trainer.task import Task
@@ -62,8 +63,7 @@ class EpochMean:
 
     def __init__(self, train: Train):
         assert train.swa is not None
-        # epoch, from 0; at least the last one is averaged
-        self.first = min(math.ceil(train.swa["from"] * train.max_epoch), train.max_epoch - 1)
+        self.first = first_averaged(train)
         self.rate = float(train.swa["lr"])
         self.weights: dict[str, Tensor] = {}
         self.count, self.last = 0, -1  # how many epochs it holds; the last of them
@@ -71,7 +71,18 @@ class EpochMean:
 
     def tell(self, epochs: int) -> str:
         """Return in words which epochs are averaged."""
+        if self.first + 1 == epochs:
+            return f"train.swa: only the weights of epoch {epochs} are in the mean, at the rate {self.rate:g}"
         return f"train.swa: the weights of epochs {self.first + 1} to {epochs} are averaged, at the rate {self.rate:g}"
+
+    def rates(self, step: OptimizerStep) -> list[float]:
+        """Return the rates that the groups keep: in the ratio of those that the config gives, not of the last ones.
+
+        A schedule may have brought these to 0, or to a rate that is the same for all.
+        """
+        groups = step.schedule.own if step.schedule is not None else step.optimizer.param_groups
+        first = float(groups[0]["lr"])
+        return [self.rate * (float(group["lr"]) / first) if first else self.rate for group in groups]
 
     def begin(self, update: Updates, epoch: int) -> None:
         """Keep the rate of an epoch that is averaged, in the ratio of the groups; let go of the schedulers otherwise.
@@ -80,10 +91,9 @@ class EpochMean:
         """
         held = epoch >= self.first or self.count > 0
         for step in update.steps.values():
-            groups = step.optimizer.param_groups
-            scale = self.rate / groups[0]["lr"] if groups[0]["lr"] else 0.0
-            for number, group in enumerate(groups) if held and not self.begun else ():
-                group["lr"] = self.rate if number == 0 or not scale else group["lr"] * scale
+            rates = self.rates(step) if held and not self.begun else []
+            for group, rate in zip(step.optimizer.param_groups, rates, strict=False):
+                group["lr"] = rate
             if step.schedule is not None:
                 step.schedule.held = held
         self.begun = held

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from configs import Config
+from models._matching import bare
 from trainer.optim.schedule import Schedule
 from trainer.parallel.ddp import average_
 from trainer.parallel.divided import divided_like
@@ -160,11 +161,17 @@ class OptimizerStep:
         """Optimizer, schedule, scaler and the open window with its gradients."""
         return {
             "optimizer": self.optimizer.state_dict(),
+            "names": self.names(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "scaler": self.scaler.state_dict(),
             "window": self._window_state(),
             "taken": self.taken,
         }
+
+    def names(self) -> list[str]:
+        """Return the names of the optimizer's parameters in its order, which its state knows by number alone."""
+        known = {parameter: bare(name) for name, parameter in self.net.named_parameters()}
+        return [known.get(parameter, "") for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _window_state(self) -> dict[str, Any]:
         """Return the open window; of several ranks that have not shared its gradients yet, those of each."""

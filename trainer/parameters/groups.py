@@ -35,12 +35,14 @@ class Groups:
     def __init__(self, spec: Component, key: str, net: nn.Module, parameters: Parameters, role: str = "model"):
         """Raises ConfigError for a pattern that takes no parameter."""
         self.key, self.parameters, self.role = key, parameters, role
+        self.others = learnable(net).keys() - parameters.keys()  # which optim.rest learns, or the optimizer before it
         self.rules: Sequence[Mapping[str, Any]] = spec.args.get("groups") or ()
         self.bare = self._without_decay(net, spec.args.get("no_decay") or ())
         decay = spec.args.get("layer_decay", 1.0)
-        layers = layer_numbers(net, parameters) if decay != 1 else {}
+        # of the whole network, of which optim.rest may learn the last layer
+        layers = layer_numbers(net, learnable(net)) if decay != 1 else {}
         top = max(layers.values(), default=0)
-        self.scales = {name: decay ** (top - layer) for name, layer in layers.items()}
+        self.scales = {name: decay ** (top - layer) for name, layer in layers.items() if name in parameters}
         self.taken = {name: self._rule_of(name) for name in parameters}
         self._refuse_idle()
         kinds = {name: (self.taken[name], self.scales.get(name, 1.0), name in self.bare) for name in parameters}
@@ -100,19 +102,27 @@ class Groups:
 
     def _nothing(self, pattern: str) -> str:
         """Return the fault of a pattern that means nothing, with names that there are."""
+        if any(self._matches(name, pattern) for name in self.others):
+            return self._elsewhere()
         return f"no parameter that learns has such a name{unknown(pattern, self.parameters)}"
+
+    def _elsewhere(self) -> str:
+        """Return the fault of a word or pattern for weights that the other one of two optimizers learns."""
+        other = self.key.removesuffix(".rest") if self.key.endswith(".rest") else f"{self.key}.rest"
+        return f"{other} learns all that it means; write it there"
 
     def _without_decay(self, net: nn.Module, words: Sequence[str]) -> set[str]:
         """Return the names of the parameters that `no_decay` means."""
         found: set[str] = set()
         for number, word in enumerate(words):
-            if word == "bias":  # of recurrent layers: bias_hh_l0; of attention: in_proj_bias
-                new = {name for name in self.parameters if BIAS.fullmatch(name.rpartition(".")[2])}
-            elif word == "norm":
-                new = _of_norms(net) & set(self.parameters)
+            place = f"{self.key}.no_decay[{number}]: '{word}'"
+            if word in ("bias", "norm"):
+                meant = _of_norms(net) if word == "norm" else _biases(net)
+                new = meant & set(self.parameters)
+                if not new and meant & self.others:
+                    raise ConfigError(f"{place}: {self._elsewhere()}")
             elif not (new := {name for name in self.parameters if self._matches(name, word)}):
-                told = f"{self.key}.no_decay[{number}]: '{word}' is neither bias nor norm, and {self._nothing(word)}"
-                raise ConfigError(told)
+                raise ConfigError(f"{place} is neither bias nor norm, and {self._nothing(word)}")
             found |= new
         return found
 
@@ -153,6 +163,11 @@ def _has_parameters(module: nn.Module) -> bool:
 def _is_norm(module: nn.Module) -> bool:
     """Return whether a layer is a normalisation, torch's or another: its class is called so."""
     return "norm" in type(module).__name__.lower()
+
+
+def _biases(net: nn.Module) -> set[str]:
+    """Return the names of the biases: of recurrent layers bias_hh_l0, of attention in_proj_bias."""
+    return {name for name, _ in net.named_parameters() if BIAS.fullmatch(name.rpartition(".")[2])}
 
 
 def _of_norms(net: nn.Module) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainer.losses._measure import check_fit, learn, mean_of, measure, predicted
+from trainer.losses._measure import check_fit, check_targets, learn, mean_of, measure, predicted
 from trainer.losses.soft_target import SoftTargetCrossEntropy
 from trainer.task import Row, Task, Update, output_of, pair_of
 from utils.errors import ConfigError
@@ -102,10 +102,12 @@ class Regression(Task):
         return like.new_tensor([output.get(name, default) for output in self.outputs] or [default])
 
     def _aim(self, targets: Tensor) -> Tensor:
-        """Return the targets as the loss takes them."""
-        return (
-            targets * self._facts("std", 1.0, targets) + self._facts("mean", 0.0, targets) if self.in_unit else targets
-        )
+        """Return the targets as the loss takes them. Raises ConfigError for those that it does not take."""
+        if not self.in_unit:
+            return targets
+        targets = targets * self._facts("std", 1.0, targets) + self._facts("mean", 0.0, targets)
+        check_targets(self.loss, targets)
+        return targets
 
     def _predictions(self, outputs: Tensor) -> Tensor:
         """Return the network's outputs in the unit of the batch's targets."""

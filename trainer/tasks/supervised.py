@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.losses._measure import check_weights, learn, mean_of, measure, predicted, unfit
+from trainer.losses._measure import check_targets, check_weights, learn, mean_of, measure, predicted, unfit
 from trainer.task import Row, Task, Update, Weight
 from utils.blame import place_of_method
 from utils.config.route import Entry, read_entry, route_fault
@@ -97,7 +97,8 @@ class Supervised(Task):
         return f"the outputs of {next(entry for entry in self.route if entry.network)}"
 
     def _measure(self, inputs: Sequence[Any]) -> tuple[Tensor, Weight]:
-        """Return the loss and the batch's weight. Raises ConfigError for inputs that the loss refuses."""
+        """Return the loss and the batch's weight. Raises ConfigError for inputs that the loss does not take."""
+        check_targets(self.loss, inputs[-1])
         try:
             return measure(self.loss, *inputs)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:

@@ -37,7 +37,7 @@ from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
 from trainer.task import Task
 from utils import dist
-from utils.blame import place_of
+from utils.blame import place_of, refuse_other
 from utils.config.convert import to_plain
 from utils.device import choose_device
 from utils.errors import CheckpointError, ConfigError, DataError
@@ -267,7 +267,9 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
     offered = {**meta, **networks, "output": cfg.test.output, "trained": trained, "losses": losses}
     if cfg.test.positive is not None:
         offered["positive"] = cfg.test.positive
-    return COMPONENTS["task"].build(tensors_in(cfg.task), "task", **offered)
+    task: Task = COMPONENTS["task"].build(tensors_in(cfg.task), "task", **offered)
+    refuse_other(task, Task)
+    return task
 
 
 @contextmanager

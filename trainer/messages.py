@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from configs import COMPONENTS, Config
 from data.protocol import batch_reader
 from utils import dist
-from utils.blame import code_error, place_of, place_of_attribute, place_of_method
+from utils.blame import code_error, place_of, place_of_attribute, place_of_method, refuse_other
 from utils.errors import CodeError, ConfigError, DataError, MemoryShortage, is_memory_shortage
 from utils.words import reason_of
 
@@ -146,13 +146,13 @@ def _refuse_lazy(module: nn.Module) -> None:
 
 
 def refuse_unmade(module: nn.Module) -> None:
-    """Raises CodeError for a module whose constructor has not called that of nn.Module, or with lazy layers."""
-    if isinstance(module, nn.Module) and "_modules" not in vars(module):
+    """Raises CodeError for what is no module, has not called the constructor of nn.Module, or has lazy layers."""
+    refuse_other(module, nn.Module)
+    if "_modules" not in vars(module):
         name = type(module).__name__
         place = place_of_method(module, "__init__") or name
         raise CodeError(f"{place}: __init__ of {name} never calls super().__init__(); make it its first line")
-    if isinstance(module, nn.Module):
-        _refuse_lazy(module)
+    _refuse_lazy(module)
 
 
 def _layer_of(error: BaseException) -> str:

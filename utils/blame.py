@@ -8,6 +8,7 @@ import traceback
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from utils.errors import CodeError, ConfigError, GroupError, UserError
 from utils.optional import debugger
@@ -24,6 +25,7 @@ __all__ = [
     "place_of_attribute",
     "place_of_call",
     "place_of_method",
+    "refuse_other",
     "refuses",
     "shown_place",
 ]
@@ -193,11 +195,24 @@ def place_of_attribute(owner: object, name: str) -> str:
 
 def place_of_method(owner: object, name: str) -> str:
     """Return the file and line of a method of an object, or of a class, of the user; empty if it is not theirs."""
+    return _place_of_source(getattr(owner if isinstance(owner, type) else type(owner), name, None))
+
+
+def refuse_other(thing: object, base: type) -> None:
+    """Raises CodeError for a thing of the user's that is not of the class which its kind asks for."""
+    if not isinstance(thing, base):
+        name = type(thing).__name__
+        place = _place_of_source(type(thing)) or name
+        raise CodeError(f"{place}: {name} is no {base.__name__}: begin it with class {name}({base.__name__}):")
+
+
+def _place_of_source(found: Any) -> str:
+    """Return the file and line of a class or a function of the user; empty if it is not theirs."""
     import inspect
 
     try:
-        function = inspect.unwrap(getattr(owner if isinstance(owner, type) else type(owner), name))
-        file, line = inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1]
+        found = inspect.unwrap(found)
+        file, line = inspect.getsourcefile(found) or "", inspect.getsourcelines(found)[1]
     except (OSError, TypeError, AttributeError):  # made in a session without source
         return ""
     return shown_place(file, line) if _is_users(file) else ""

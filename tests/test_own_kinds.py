@@ -50,6 +50,32 @@ KINDS = {  # room, flag, text of the class, the place and the sentence
 }
 
 
+STEP = (
+    "class Mine(Classification):\n    def train_step(self, batch, update):\n"
+    "        loss = nn.functional.cross_entropy(self.model(batch[0]), batch[1])\n        update(loss)\n        return "
+)
+ROW = "the name 'step', by which each row of the journal has its own; it must return a dict of"
+NAMES = {  # text of a task's class, exit code, beginning of the sentence
+    "a key of the row": (f"{STEP}{{'loss': loss, 'step': loss}}\n", 10, f"tasks/mine.py:10: train_step gives {ROW} t"),
+    "no text": (f"{STEP}{{0: loss}}\n", 10, "tasks/mine.py:10: train_step gives a name that is no text, 0; it must"),
+    "a metric": (
+        "class Mine(Classification):\n    def meters(self):\n        return {**super().meters(), 'step': Mean()}\n",
+        10,
+        f"tasks/mine.py:10: meters gives {ROW} meters, as {{'loss': Mean()}}",
+    ),
+    "no meters": (
+        "class Mine(Classification):\n    def meters(self):\n        pass\n",
+        10,
+        "tasks/mine.py:10: meters gives a NoneType; it must return a dict of meters",
+    ),
+    "a list of metrics": (
+        "class Mine(Classification):\n    metrics = ['accuracy']\n",
+        2,
+        "--task=Mine: task: Mine.metrics is ['accuracy']; write each with its direction, as {'loss': 'min'}",
+    ),
+}
+
+
 @pytest.fixture
 def own(run, tmp_path, monkeypatch):
     """Train with a file of one's own in a room of the current folder."""
@@ -71,3 +97,13 @@ def test_what_is_not_of_its_kind_is_told_with_its_line(own, kind):
     given = own(room, HEAD + text, flag)
     assert given.code == 10 and given.err.startswith(f"{room}/mine.py:{told}"), given
     assert len(given.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_that_no_row_can_have_are_told_before_a_row_is_written(own, tmp_path, kind):
+    text, code, told = NAMES[kind]
+    head = HEAD + "from trainer.tasks.classification import Classification\nfrom utils.meters import Mean\n"
+    given = own("tasks", head.replace("\n\n\n", "\n") + text, "--task=Mine", "--print-freq=1")
+    assert given.code == code and given.err.startswith(told), given
+    assert len(given.err.splitlines()) == 1
+    assert not (tmp_path / "checkpoints/a").exists()

@@ -1,0 +1,50 @@
+"""Mistakes in a network or a task of one's own that torch tells in its own words, or far from their place."""
+
+import pytest
+from conftest import PLAIN
+
+from configs import COMPONENTS
+
+RUN = ["--run=a", "--max-epoch=1", *PLAIN]
+MODEL = (
+    "import torch\nfrom torch import nn\n\n__all__ = ['Mine']\n\n\nclass Mine(nn.Module):\n"
+    "    def __init__(self, num_classes):\n        super().__init__()\n        self.fc = nn.Linear(64, num_classes)\n"
+)
+FORWARD = "    def forward(self, x):\n        "
+TASK = (
+    "from torch import nn\n\nfrom trainer.tasks.classification import Classification\n\n__all__ = ['Mine']\n\n\n"
+    "class Mine(Classification):\n    def train_step(self, batch, update):\n"
+    "        loss = nn.functional.cross_entropy(self.model(batch[0]), batch[1])\n"
+)
+TWICE = "or train_step (tasks/mine.py:12) calls loss.backward() itself, or update(loss) twice\n"
+MODELS = {  # what follows the constructor, and the beginning of the sentence
+    "in place": (
+        f"{FORWARD}h = torch.sigmoid(self.fc(x.flatten(1)))\n        h += 1\n        return h\n",
+        "models/mine.py:11: a value that backward needs is changed in place, by +=, .mul_(…), x[…] = … or inplace=True",
+    ),
+    "a hidden method": (
+        f"        self.train = True\n{FORWARD}return self.fc(x.flatten(1))\n",
+        "models/mine.py:11: self.train of Mine hides the method train of nn.Module; give it another name\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_mistake_in_a_network_is_told_with_its_place(run, tmp_path, kind):
+    rest, told = MODELS[kind]
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mine.py").write_text(MODEL + rest)
+    given = run("train", "--model=Mine", *RUN)
+    assert given.code == 10 and given.err.startswith(told), given
+    assert len(given.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("before", ["loss.backward()", "update(loss)"])
+def test_a_step_that_goes_back_twice_is_told_with_its_line(run, tmp_path, monkeypatch, before):
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/mine.py").write_text(
+        f"{TASK}        {before}\n        update(loss)\n        return {{'loss': loss}}\n"
+    )
+    given = run("train", "--model=MLP", "--task=Mine", *RUN)
+    assert given.code == 10 and given.err.endswith(TWICE), given

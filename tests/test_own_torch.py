@@ -48,3 +48,29 @@ def test_a_step_that_goes_back_twice_is_told_with_its_line(run, tmp_path, monkey
     )
     given = run("train", "--model=MLP", "--task=Mine", *RUN)
     assert given.code == 10 and given.err.endswith(TWICE), given
+
+
+@pytest.mark.parametrize("taken", ["self, x, y", ""])
+def test_a_forward_of_other_arguments_is_told_with_its_line(run, tmp_path, taken):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mine.py").write_text(
+        MODEL + f"    def forward({taken}):\n        return self.fc(x.flatten(1))\n"
+    )
+    given = run("train", "--model=Mine", *RUN)
+    assert given.code == 10 and given.err.startswith("models/mine.py:11: Mine.forward() "), given
+    assert (
+        "; its def does not fit its call (trainer/tasks/classification.py:" in given.err
+        and len(given.err.splitlines()) == 1
+    )
+
+
+@pytest.mark.parametrize("method", ["train_step(self, batch)", "val_step(self, batch)", "meters()"])
+def test_a_method_of_a_task_of_other_arguments_is_told_with_its_line(run, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    (tmp_path / "tasks").mkdir()
+    text = TASK.partition("    def")[0] + f"    def {method}:\n        return {{}}\n"
+    (tmp_path / "tasks/mine.py").write_text(text)
+    given = run("train", "--model=MLP", "--task=Mine", *RUN)
+    told = f"tasks/mine.py:9: Mine.{method.partition('(')[0]}() takes "
+    assert given.code == 10 and given.err.startswith(told), given
+    assert given.err.endswith("; its def does not fit its call\n"), given

@@ -50,6 +50,8 @@ ADVICE = {  # a part of an error that users of torch see first, and the remedy
     "to be on the same device": DEVICE,
     "is not on the expected device": DEVICE,
 }
+# Python's words for a call that does not fit: Mine.forward() missing 1 required positional argument: 'y'
+MISFIT = re.compile(r"(\w+)\.(\w+)\(\) (?:takes|missing|got) ")
 LONG = re.compile(r"\S{400,}")  # a word that nobody reads: a key of 10,000 letters
 # Packages of requirements.txt, by the name that is imported.
 REQUIRED = {
@@ -139,6 +141,9 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     `about` names what was at work, such as a sample.
     """
     frame = _users_frame(error)
+    if place := _place_of_misfit(error):
+        caller = f" ({_shown(frame)})" if frame else ""
+        return CodeError(f"{place}: {reason_of(error)}; its def does not fit its call{caller}")
     if frame is None:
         return None
     line = f"\n    {frame.line}" if frame.line else ""
@@ -146,6 +151,19 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     told = type(error).__name__ + (f": {reason}" if reason else "") + (f" ({about})" if about else "")
     told += next((f"; {advice}" for sign, advice in ADVICE.items() if sign in reason), "")
     return CodeError(f"{_shown(frame)}: in {frame.name}: {told}{line}")
+
+
+def _place_of_misfit(error: BaseException) -> str:
+    """Return the place of the user's method that was called with other arguments than it takes, by code of others."""
+    called = MISFIT.match(str(error)) if type(error) is TypeError else None
+    frames = traceback.extract_tb(error.__traceback__)
+    if called is None or not frames or _is_users(frames[-1].filename):
+        return ""
+    for module in reversed(list(sys.modules.values())):  # a file that was read again is the last
+        kind = getattr(module, called[1], None) if _is_users(getattr(module, "__file__", None) or "") else None
+        if isinstance(kind, type) and (place := _place_of_source(vars(kind).get(called[2]))):
+            return place
+    return ""
 
 
 def exit_error(error: SystemExit) -> CodeError | None:

@@ -1,9 +1,10 @@
 """A model, task, watcher, optimizer or schedule of one's own that is not of the class which its kind asks for."""
 
 import pytest
-from conftest import PLAIN
+from conftest import PLAIN, ROOT
 
 from configs import COMPONENTS
+from utils.blame import OPEN_ROOMS
 
 RUN = ["--run=a", "--max-epoch=1", *PLAIN]
 HEAD = (
@@ -107,3 +108,24 @@ def test_names_that_no_row_can_have_are_told_before_a_row_is_written(own, tmp_pa
     assert given.code == code and given.err.startswith(told), given
     assert len(given.err.splitlines()) == 1
     assert not (tmp_path / "checkpoints/a").exists()
+
+
+def test_every_room_where_one_adds_a_file_is_the_users():
+    places = [registry.folder for registry in COMPONENTS.values() if registry.folder and registry.folder.is_dir()]
+    folders = {place.relative_to(ROOT).as_posix() for place in places}
+    assert folders <= set(OPEN_ROOMS), folders - set(OPEN_ROOMS)
+
+
+TRANSFORMS = {  # body of the transform, exit code, words of the sentence
+    "raises": ("return {}['q']", 10, "transforms/mine.py:12: in __call__: KeyError: 'q'"),
+    "wrong type": ("return x + 'a'", 10, "transforms/mine.py:12: in __call__: TypeError: "),
+    "None": ("pass", 3, "fails there: one of the transforms gives None; does it lack a return?"),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_a_mistake_in_a_transform_is_told_with_its_line(own, kind):
+    body, code, told = TRANSFORMS[kind]
+    text = f"class Mine:\n    '''Mine.'''\n\n    def __call__(self, x):\n        {body}\n"
+    given = own("transforms", HEAD + text.replace("\n\n", "\n"), "--data.transform.train=[Mine]")
+    assert given.code == code and told in given.err, given

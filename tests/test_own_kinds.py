@@ -113,7 +113,7 @@ def test_names_that_no_row_can_have_are_told_before_a_row_is_written(own, tmp_pa
 def test_every_room_where_one_adds_a_file_is_the_users():
     places = [registry.folder for registry in COMPONENTS.values() if registry.folder and registry.folder.is_dir()]
     folders = {place.relative_to(ROOT).as_posix() for place in places}
-    assert folders <= set(OPEN_ROOMS), folders - set(OPEN_ROOMS)
+    assert folders <= OPEN_ROOMS, folders - OPEN_ROOMS
 
 
 TRANSFORMS = {  # body of the transform, exit code, words of the sentence

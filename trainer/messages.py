@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config
-from data.protocol import batch_reader
+from data.protocol import batch_reader, ids_of
 from utils import dist
 from utils.blame import code_error, place_of, place_of_attribute, place_of_method, refuse_other
 from utils.errors import CodeError, ConfigError, DataError, MemoryShortage, is_memory_shortage
@@ -134,12 +134,15 @@ def refuse_incomplete(dataset: object) -> None:
     if getattr(kind, "__getitem__", Dataset.__getitem__) is Dataset.__getitem__ and batch_reader(dataset) is None:
         raise CodeError(f"{place}: {kind.__name__} has no __getitem__(self, index), which returns a sample")
     try:
-        len(dataset)  # type: ignore[arg-type]
+        samples, ids = len(dataset), ids_of(dataset)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError) as error:
         place = place_of_method(kind, "__len__") or place
         raise CodeError(
             f"{place}: __len__ of {kind.__name__} gives no number of samples ({reason_of(error)})"
         ) from error
+    if len(ids) != samples:
+        place = place_of_attribute(dataset, "ids") or place
+        raise CodeError(f"{place}: {kind.__name__}.ids names {len(ids):,} samples of {samples:,}; it must name each")
 
 
 def _refuse_lazy(module: nn.Module) -> None:

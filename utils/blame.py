@@ -33,8 +33,8 @@ __all__ = [
 DEBUG: ContextVar[bool] = ContextVar("debug", default=False)  # whether --debug was typed
 ROOT = Path(__file__).parent.parent
 # Rooms where one adds a file for each thing: models, datasets, tasks, losses, …. The rest of the house is ours.
-OPEN_ROOMS = ("models", "data", "data/transforms", "data/loading/sampling", "trainer/tasks", "trainer/losses")
-OPEN_ROOMS += ("trainer/metrics", "trainer/optimizers", "trainer/schedules", "trainer/watchers")
+OPEN_ROOMS = {"models", "data", "data/transforms", "data/loading/sampling", "trainer/tasks", "trainer/losses"}
+OPEN_ROOMS |= {"trainer/metrics", "trainer/optimizers", "trainer/schedules", "trainer/watchers"}
 CLOSED = {
     "basic_module.py",
     "protocol.py",

@@ -74,3 +74,32 @@ def test_a_method_of_a_task_of_other_arguments_is_told_with_its_line(run, tmp_pa
     told = f"tasks/mine.py:9: Mine.{method.partition('(')[0]}() takes "
     assert given.code == 10 and given.err.startswith(told), given
     assert given.err.endswith("; its def does not fit its call\n"), given
+
+
+def test_a_run_whose_metric_is_never_finite_says_why_it_has_no_best(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    (tmp_path / "tasks").mkdir()
+    body = (
+        "    metrics = {'loss': 'min'}\n    def val_step(self, batch, meters):\n"
+        "        meters['loss'].add(float('nan'), len(batch[0]))\n"
+    )
+    (tmp_path / "tasks/mine.py").write_text(TASK.partition("    def")[0] + body)
+    given = run("train", "--model=MLP", "--task=Mine", *RUN)
+    assert given.code == 0 and "\nno best.pth: loss was no finite number in any validation\n" in given.out, given
+
+
+def test_a_task_that_measures_nothing_is_told_so(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/mine.py").write_text(TASK.partition("    def")[0] + "    def meters(self):\n        return {}\n")
+    given = run("train", "--model=MLP", "--task=Mine", *RUN)
+    told = (
+        "validation gives no 'accuracy' here (it gives nothing: the task's meters() returns none); see train.monitor\n"
+    )
+    assert given[::2] == (3, told)
+
+
+def test_a_batch_of_one_for_batchnorm_is_told_without_a_word_of_processes(run):
+    given = run("train", "--batch-size=1", *RUN)
+    told = "data.batch_size: 1 is too few, for BatchNorm learns from 2 samples or more; take a larger one\n"
+    assert given[::2] == (2, told)

@@ -157,7 +157,8 @@ class Monitor:
     def check(self, names: Iterable[str]) -> None:
         """Raises DataError when the metric is not among the names that a validation gives."""
         if self.name is None or self.name not in names:
-            raise DataError(f"validation gives no '{self.name}' here (it gives {', '.join(names)}); see train.monitor")
+            given = ", ".join(names) or "nothing: the task's meters() returns none"
+            raise DataError(f"validation gives no '{self.name}' here (it gives {given}); see train.monitor")
 
     def best(self, progress: "Progress") -> tuple[float | None, int]:
         """Return the metric's value in best.pth, None without one, and the epoch, from 1."""

@@ -103,3 +103,14 @@ def test_a_batch_of_one_for_batchnorm_is_told_without_a_word_of_processes(run):
     given = run("train", "--batch-size=1", *RUN)
     told = "data.batch_size: 1 is too few, for BatchNorm learns from 2 samples or more; take a larger one\n"
     assert given[::2] == (2, told)
+
+
+def test_a_tensor_that_asks_for_gradients_and_is_no_parameter_is_told(run, tmp_path):
+    (tmp_path / "models").mkdir()
+    tensor = "        self.w = torch.ones(64, requires_grad=True)\n"
+    (tmp_path / "models/mine.py").write_text(f"{MODEL}{tensor}{FORWARD}return self.fc(x.flatten(1) * self.w)\n")
+    given = run("train", "--model=Mine", *RUN)
+    told = (
+        "note: models/mine.py:11: model.w is a plain tensor: its contents (64 parameters) neither learn nor are saved"
+    )
+    assert given.code == 0 and f"\n{told}; make it an nn.Parameter\n" in given.out, given

@@ -184,8 +184,9 @@ def _data_and_task(
     The config is returned with the weights of classes that come from the data.
     """
     train = given.train
-    for handed in (given.train, given.val) if cfg.data.on_bad_sample != "raise" else ():
-        be_lenient(handed)
+    if cfg.data.on_bad_sample != "raise":
+        for handed in (given.train, given.val):
+            be_lenient(handed)
     if train is None:
         train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
     meta = stored["meta"] if stored else meta_of(train)

@@ -268,7 +268,7 @@ class Loader:
         """Return this rank's share of a batch; each sample goes to one rank."""
         batch, sharers = order[self.taken(number) : self.taken(number + 1)], self._sharers(number)
         if self.training and dist.rank() >= sharers:
-            return batch[: self.least]  # which count nothing here
+            return batch[: self.least]  # it steps along, and they count nothing
         return batch[dist.rank() :: sharers]
 
     def _sharers(self, number: int) -> int:

@@ -39,6 +39,9 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
     from trainer.looking.rates import for_range_test, range_test
     from trainer.messages import explain_torch_errors
 
+    folder = Path(options.get("out") or ".")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out={folder}: is no folder for lr_find.png and lr_find.json; name one")
     cfg = for_range_test(config_of(word, keys, OPTIONS))
     with explain_torch_errors(cfg):
         parts = build(cfg, show)
@@ -46,7 +49,7 @@ def run(words: Sequence[str], flags: Sequence[Flag]) -> None:
             found = range_test(parts, steps, first, last, show)
         finally:
             parts.train_loader.close()
-    picture, target = found.write(Path(options.get("out") or "."), word or "default")
+    picture, target = found.write(folder, word or "default")
     now = next(iter(parts.state.update.steps.values())).optimizer.defaults["lr"]
     show(f"{len(found.points)} steps; {found.end}")
     show(f"suggestion: --lr={found.suggestion:.2g} (the config has {now:.2g}; lowest loss at {found.lowest:.2g})")

@@ -203,7 +203,9 @@ def _is_given_divided(dataset: str) -> bool:
 
 
 def direction_fault(metrics: Mapping[str, str]) -> str:
-    """Return the fault of a metric whose direction is neither min nor max; empty if there is none."""
+    """Return the fault of metrics that are no dict, or whose direction is neither min nor max; empty if none is."""
+    if not isinstance(metrics, Mapping):
+        return f"metrics is {metrics!r}; write each with its direction, as {{'loss': 'min'}}"
     wrong = next(((name, way) for name, way in metrics.items() if way not in ("min", "max")), None)
     return f"metrics: '{wrong[0]}' is {wrong[1]!r}; write 'min' or 'max': which is better" if wrong else ""
 
@@ -213,6 +215,7 @@ def _check_monitor(config: Config, tree: Node, problems: Problems) -> None:
     metrics = COMPONENTS["task"].literal(config.task.name, "metrics")
     if metrics is not None and (fault := direction_fault(metrics)):
         problems.add(_place(tree, "task"), f"task: {config.task.name}.{fault}")
+        return
     known = {**(metrics or {}), **more_metrics(config.task)}
     if monitor is not INVALID and monitor is not None and metrics is not None and monitor not in known:
         hint = f"; --task.metrics_too=[{monitor}] adds it" if monitor in directions() else suggest(monitor, known)

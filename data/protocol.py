@@ -217,9 +217,12 @@ def meta_of(dataset: Any) -> dict[str, Any]:
     Raises ConfigError for values that are not plain, because a checkpoint cannot hold them.
     """
     meta: Mapping[str, Any] = getattr(dataset, "meta", {})
+    if not isinstance(meta, Mapping):
+        told = f"{type(dataset).__name__}.meta: is a {type(meta).__name__}, where a dict is due"
+        raise ConfigError(f"{told}, as {{'num_classes': 10}}")
     try:
         return dict(json.loads(json.dumps(dict(meta))))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{type(dataset).__name__}.meta: {error}; it may hold numbers, text, lists and dicts"
         ) from error

@@ -171,3 +171,9 @@ def test_a_command_is_understood_with_a_hyphen(run):
     assert "--steps=N" in run("help", "lr-find").out and run("lr-find", "--help").out == run("help", "lr_find").out
     given = run("lr-find", "--steps=3")
     assert given.code == 2 and "--steps at least 10" in given.err
+
+
+def test_a_file_in_the_place_of_the_range_tests_folder_is_told_before_it_trains(run, tmp_path):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    given = run("lr_find", "--model=MLP", "--out=mine.py")
+    assert given == (2, "", "--out=mine.py: is no folder for lr_find.png and lr_find.json; name one\n")

@@ -37,7 +37,7 @@ from trainer.setup import prepare_networks, resolve_auto, seed_everything
 from trainer.state import RunState, fingerprint
 from trainer.task import Task
 from utils import dist
-from utils.blame import place_of
+from utils.blame import place_of, refuse_other
 from utils.config.convert import to_plain
 from utils.device import choose_device
 from utils.errors import CheckpointError, ConfigError, DataError
@@ -184,8 +184,9 @@ def _data_and_task(
     The config is returned with the weights of classes that come from the data.
     """
     train = given.train
-    for handed in (given.train, given.val) if cfg.data.on_bad_sample != "raise" else ():
-        be_lenient(handed)
+    if cfg.data.on_bad_sample != "raise":
+        for handed in (given.train, given.val):
+            be_lenient(handed)
     if train is None:
         train = build_dataset(cfg, "train", stored["meta"] if stored else {}, say)
     meta = stored["meta"] if stored else meta_of(train)
@@ -267,7 +268,9 @@ def build_task(cfg: Config, meta: Meta, trained: bool = False, losses: bool = Tr
     offered = {**meta, **networks, "output": cfg.test.output, "trained": trained, "losses": losses}
     if cfg.test.positive is not None:
         offered["positive"] = cfg.test.positive
-    return COMPONENTS["task"].build(tensors_in(cfg.task), "task", **offered)
+    task: Task = COMPONENTS["task"].build(tensors_in(cfg.task), "task", **offered)
+    refuse_other(task, Task)
+    return task
 
 
 @contextmanager

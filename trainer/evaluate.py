@@ -11,6 +11,7 @@ from data.loading.loader import Loader
 from data.protocol import ids_of
 from trainer.metrics._collected import with_metrics
 from trainer.parallel.divided import is_divided
+from trainer.progress import name_fault
 from trainer.task import Row, Task
 from utils import dist
 from utils.blame import place_of_method
@@ -88,11 +89,16 @@ def evaluate(
 
 
 def meters_of(task: Task, cfg: Config) -> Mapping[str, Meter]:
-    """Return fresh meters of a task: its own, and those of task.metrics_too."""
-    build = COMPONENTS["metric"].build
-    return with_metrics(
-        task.meters(), {name: build(spec, key) for name, (spec, key) in metric_specs(cfg).items()}, task
-    )
+    """Return fresh meters of a task: its own, and those of task.metrics_too.
+
+    Raises CodeError for own ones that are no dict, or whose names a row of the journal has no room for.
+    """
+    build, own = COMPONENTS["metric"].build, task.meters()
+    fault = next(filter(None, map(name_fault, own)), "") if isinstance(own, Mapping) else f"a {type(own).__name__}"
+    if fault:
+        place = place_of_method(task, "meters") or "task"
+        raise CodeError(f"{place}: meters gives {fault}; it must return a dict of meters, as {{'loss': Mean()}}")
+    return with_metrics(own, {name: build(spec, key) for name, (spec, key) in metric_specs(cfg).items()}, task)
 
 
 def _merged(task: Task, cfg: Config, meters: Mapping[str, Meter]) -> Mapping[str, Meter]:

@@ -10,9 +10,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from configs import COMPONENTS, Config
-from data.protocol import batch_reader
+from data.protocol import batch_reader, ids_of
 from utils import dist
-from utils.blame import code_error, place_of, place_of_attribute, place_of_method
+from utils.blame import code_error, place_of, place_of_attribute, place_of_method, refuse_other
 from utils.errors import CodeError, ConfigError, DataError, MemoryShortage, is_memory_shortage
 from utils.words import reason_of
 
@@ -58,7 +58,7 @@ def explain_torch_errors(cfg: Config, training: bool = True) -> Iterator[None]:
             raise lost from error
         if is_memory_shortage(error):
             raise _memory_shortage(cfg, training) from error
-        if own := _missing_forward(error) or _kept_graph(error, cfg):
+        if own := _missing_forward(error) or _backward_fault(error, cfg):
             raise own from error
         told, layer = (
             next((words for sign, words in EXPLANATIONS.items() if sign in str(error)), None),
@@ -105,13 +105,23 @@ def _missing_forward(error: BaseException) -> CodeError | None:
     return CodeError(f"{place_of_method(kind, '__init__') or kind.__name__}: {kind.__name__} has no forward{hint}")
 
 
-def _kept_graph(error: BaseException, cfg: Config) -> CodeError | None:
-    """Return the sentence about a value that lives longer than its step, and whose gradient is asked for again."""
-    if "backward through the graph a second time" not in str(error):
+def _backward_fault(error: BaseException, cfg: Config) -> CodeError | None:
+    """Return the sentence about values that backward finds changed, or used up by an earlier call of it."""
+    reason = str(error).partition("Hint:")[0].strip()
+    if "backward through the graph a second time" in reason:
+        told = (
+            "a value of an earlier step is kept with its graph, by the network or by the task: .detach() what is kept"
+            f"; or train_step ({place_of(error)}) calls loss.backward() itself, or update(loss) twice"
+        )
+    elif "modified by an inplace operation" in reason:
+        told = (
+            "a value that backward needs is changed in place, by +=, .mul_(…), x[…] = … or inplace=True: make it a "
+            f"new value, as h = h + 1 ({reason})"
+        )
+    else:
         return None
     places = [place_of_method(COMPONENTS["model"].get(spec.name), "forward") for spec in cfg.model.values()]
-    told = "a value of an earlier step is kept with its graph, by the network or by the task: .detach() what is kept"
-    return CodeError(f"{next(filter(None, places), 'model')}: {told}")
+    return CodeError(f"{next(filter(None, places), place_of(error) or 'model')}: {told}")
 
 
 def refuse_incomplete(dataset: object) -> None:
@@ -124,12 +134,15 @@ def refuse_incomplete(dataset: object) -> None:
     if getattr(kind, "__getitem__", Dataset.__getitem__) is Dataset.__getitem__ and batch_reader(dataset) is None:
         raise CodeError(f"{place}: {kind.__name__} has no __getitem__(self, index), which returns a sample")
     try:
-        len(dataset)  # type: ignore[arg-type]
+        samples, ids = len(dataset), ids_of(dataset)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError) as error:
         place = place_of_method(kind, "__len__") or place
         raise CodeError(
             f"{place}: __len__ of {kind.__name__} gives no number of samples ({reason_of(error)})"
         ) from error
+    if len(ids) != samples:
+        place = place_of_attribute(dataset, "ids") or place
+        raise CodeError(f"{place}: {kind.__name__}.ids names {len(ids):,} samples of {samples:,}; it must name each")
 
 
 def _refuse_lazy(module: nn.Module) -> None:
@@ -146,13 +159,24 @@ def _refuse_lazy(module: nn.Module) -> None:
 
 
 def refuse_unmade(module: nn.Module) -> None:
-    """Raises CodeError for a module whose constructor has not called that of nn.Module, or with lazy layers."""
-    if isinstance(module, nn.Module) and "_modules" not in vars(module):
+    """Raises CodeError for what is no module, has not called the constructor of nn.Module, or has lazy layers."""
+    refuse_other(module, nn.Module)
+    if "_modules" not in vars(module):
         name = type(module).__name__
         place = place_of_method(module, "__init__") or name
         raise CodeError(f"{place}: __init__ of {name} never calls super().__init__(); make it its first line")
-    if isinstance(module, nn.Module):
-        _refuse_lazy(module)
+    _refuse_lazy(module)
+    _refuse_covered(module)
+
+
+def _refuse_covered(module: nn.Module) -> None:
+    """Raises CodeError for an attribute that hides a method which torch calls, as self.train = True does."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if callable(getattr(nn.Module, name, None)) and not callable(value):
+                kind, place = type(part).__name__, place_of_attribute(part, name)
+                told = f"self.{name} of {kind} hides the method {name} of nn.Module; give it another name"
+                raise CodeError(f"{place or kind}: {told}")
 
 
 def _layer_of(error: BaseException) -> str:

@@ -13,8 +13,9 @@ from configs.schema import Train
 from utils import dist
 from utils.errors import CheckpointError, ConfigError, DataError
 
-__all__ = ["Monitor", "Progress", "RowMeans", "scalar_fault"]
+__all__ = ["Monitor", "Progress", "RowMeans", "name_fault", "scalar_fault"]
 
+OF_ROWS = ("time", "phase", "epoch", "step")  # keys of every row of the journal
 RENAMED = {"left_out": "skipped"}  # fields, in checkpoints of before
 ADDED = {"validation_seconds": 0.0, "interventions": 0}  # fields that checkpoints of before lack
 
@@ -156,7 +157,8 @@ class Monitor:
     def check(self, names: Iterable[str]) -> None:
         """Raises DataError when the metric is not among the names that a validation gives."""
         if self.name is None or self.name not in names:
-            raise DataError(f"validation gives no '{self.name}' here (it gives {', '.join(names)}); see train.monitor")
+            given = ", ".join(names) or "nothing: the task's meters() returns none"
+            raise DataError(f"validation gives no '{self.name}' here (it gives {given}); see train.monitor")
 
     def best(self, progress: "Progress") -> tuple[float | None, int]:
         """Return the metric's value in best.pth, None without one, and the epoch, from 1."""
@@ -172,9 +174,12 @@ class RowMeans:
         self.scalars: dict[str, list[tuple[int, Tensor | float]]] = {}
 
     def add(self, samples: int, scalars: Mapping[str, Tensor]) -> None:
-        """Add the scalars of a step. Raises AttributeError or TypeError for anything but tensors of one number."""
+        """Add the scalars of a step.
+
+        Raises AttributeError or TypeError for anything but tensors of one number, by names that a row has room for.
+        """
         for name, value in scalars.items():
-            if value.numel() != 1:
+            if value.numel() != 1 or name_fault(name):
                 raise TypeError
             self.scalars.setdefault(name, []).append((samples, value.detach()))
 
@@ -198,6 +203,13 @@ class RowMeans:
                 self.scalars.setdefault(k, []).extend((n, v) for n, v in rows)
 
 
+def name_fault(name: Any) -> str:
+    """Return in words why a scalar or a metric cannot have this name; empty if it can."""
+    if not isinstance(name, str):
+        return f"a name that is no text, {name!r}"
+    return f"the name {name!r}, by which each row of the journal has its own" if name in OF_ROWS else ""
+
+
 def scalar_fault(scalars: Any) -> str:
     """Return in words what a step gave instead of a dict of tensors of one number each."""
     if not isinstance(scalars, Mapping):
@@ -207,4 +219,6 @@ def scalar_fault(scalars: Any) -> str:
             return f"a {type(value).__name__} as {name!r}"
         if value.numel() != 1:
             return f"{list(value.shape)} numbers as {name!r}"
+        if fault := name_fault(name):
+            return fault
     return "wrong scalars"

@@ -8,6 +8,7 @@ import traceback
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from utils.errors import CodeError, ConfigError, GroupError, UserError
 from utils.optional import debugger
@@ -24,14 +25,16 @@ __all__ = [
     "place_of_attribute",
     "place_of_call",
     "place_of_method",
+    "refuse_other",
     "refuses",
     "shown_place",
 ]
 
 DEBUG: ContextVar[bool] = ContextVar("debug", default=False)  # whether --debug was typed
 ROOT = Path(__file__).parent.parent
-# Rooms where one adds a file for each thing: models, datasets, tasks, losses, watchers. The rest of the house is ours.
-OPEN_ROOMS = ("models", "data", "trainer/tasks", "trainer/losses", "trainer/watchers", "data/loading/sampling")
+# Rooms where one adds a file for each thing: models, datasets, tasks, losses, …. The rest of the house is ours.
+OPEN_ROOMS = {"models", "data", "data/transforms", "data/loading/sampling", "trainer/tasks", "trainer/losses"}
+OPEN_ROOMS |= {"trainer/metrics", "trainer/optimizers", "trainer/schedules", "trainer/watchers"}
 CLOSED = {
     "basic_module.py",
     "protocol.py",
@@ -48,6 +51,8 @@ ADVICE = {  # a part of an error that users of torch see first, and the remedy
     "to be on the same device": DEVICE,
     "is not on the expected device": DEVICE,
 }
+# Python's words for a call that does not fit: Mine.forward() missing 1 required positional argument: 'y'
+MISFIT = re.compile(r"(\w+)\.(\w+)\(\) (?:takes|missing|got) ")
 LONG = re.compile(r"\S{400,}")  # a word that nobody reads: a key of 10,000 letters
 # Packages of requirements.txt, by the name that is imported.
 REQUIRED = {
@@ -137,6 +142,9 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     `about` names what was at work, such as a sample.
     """
     frame = _users_frame(error)
+    if place := _place_of_misfit(error):
+        caller = f" ({_shown(frame)})" if frame else ""
+        return CodeError(f"{place}: {reason_of(error)}; its def does not fit its call{caller}")
     if frame is None:
         return None
     line = f"\n    {frame.line}" if frame.line else ""
@@ -144,6 +152,19 @@ def code_error(error: BaseException, about: str = "") -> CodeError | None:
     told = type(error).__name__ + (f": {reason}" if reason else "") + (f" ({about})" if about else "")
     told += next((f"; {advice}" for sign, advice in ADVICE.items() if sign in reason), "")
     return CodeError(f"{_shown(frame)}: in {frame.name}: {told}{line}")
+
+
+def _place_of_misfit(error: BaseException) -> str:
+    """Return the place of the user's method that was called with other arguments than it takes, by code of others."""
+    called = MISFIT.match(str(error)) if type(error) is TypeError else None
+    frames = traceback.extract_tb(error.__traceback__)
+    if called is None or not frames or _is_users(frames[-1].filename):
+        return ""
+    for module in reversed(list(sys.modules.values())):  # a file that was read again is the last
+        kind = getattr(module, called[1], None) if _is_users(getattr(module, "__file__", None) or "") else None
+        if isinstance(kind, type) and (place := _place_of_source(vars(kind).get(called[2]))):
+            return place
+    return ""
 
 
 def exit_error(error: SystemExit) -> CodeError | None:
@@ -193,11 +214,24 @@ def place_of_attribute(owner: object, name: str) -> str:
 
 def place_of_method(owner: object, name: str) -> str:
     """Return the file and line of a method of an object, or of a class, of the user; empty if it is not theirs."""
+    return _place_of_source(getattr(owner if isinstance(owner, type) else type(owner), name, None))
+
+
+def refuse_other(thing: object, base: type) -> None:
+    """Raises CodeError for a thing of the user's that is not of the class which its kind asks for."""
+    if not isinstance(thing, base):
+        name = type(thing).__name__
+        place = _place_of_source(type(thing)) or name
+        raise CodeError(f"{place}: {name} is no {base.__name__}: begin it with class {name}({base.__name__}):")
+
+
+def _place_of_source(found: Any) -> str:
+    """Return the file and line of a class or a function of the user; empty if it is not theirs."""
     import inspect
 
     try:
-        function = inspect.unwrap(getattr(owner if isinstance(owner, type) else type(owner), name))
-        file, line = inspect.getsourcefile(function) or "", inspect.getsourcelines(function)[1]
+        found = inspect.unwrap(found)
+        file, line = inspect.getsourcefile(found) or "", inspect.getsourcelines(found)[1]
     except (OSError, TypeError, AttributeError):  # made in a session without source
         return ""
     return shown_place(file, line) if _is_users(file) else ""

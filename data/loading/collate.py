@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -12,6 +13,8 @@ from utils.blame import code_error, place_of_method
 from utils.errors import CodeError, DataError, UserError, is_memory_shortage
 
 __all__ = ["check_labels", "collate", "read_sample"]
+
+BATCHED = (Tensor, np.ndarray, np.generic, int, float, str, bytes)  # torch makes batches of these, and of their lists
 
 
 def read_sample(dataset: Any, index: int) -> Any:
@@ -101,7 +104,7 @@ def _fault(sample: Any, first: Any) -> str:
         return ""
     if type(sample) is not type(first):
         return f"a {type(sample).__name__} where others have a {type(first).__name__}"
-    return ""
+    return "" if isinstance(sample, BATCHED) else f"a {type(sample).__name__} instead of a tensor, a number or text"
 
 
 def _check_sizes(samples: list[Any], error: Exception) -> None:

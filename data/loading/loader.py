@@ -268,7 +268,7 @@ class Loader:
         """Return this rank's share of a batch; each sample goes to one rank."""
         batch, sharers = order[self.taken(number) : self.taken(number + 1)], self._sharers(number)
         if self.training and dist.rank() >= sharers:
-            return batch[: self.least]  # which count nothing here
+            return batch[: self.least]  # it steps along, and they count nothing
         return batch[dist.rank() :: sharers]
 
     def _sharers(self, number: int) -> int:
@@ -281,12 +281,13 @@ class Loader:
 
 def _too_many(batch: int, least: int) -> str:
     """Return in words that a batch has too few samples for the processes."""
+    if dist.world_size() == 1:
+        return (
+            f"data.batch_size: {batch} is too few, for BatchNorm learns from {least} samples or more; take a larger one"
+        )
     fit, why = max(1, batch // least), f", and BatchNorm learns from {least} or more in each" if least > 1 else ""
-    processes = f"at most {fit} processes" if fit > 1 else "one process"
-    return (
-        f"data.batch_size: {batch} samples a step are too few for {dist.world_size()} processes{why}; start "
-        f"{processes}, or take a larger --batch-size"
-    )
+    told = f"data.batch_size: {batch} samples a step are too few for {dist.world_size()} processes{why}; start "
+    return told + (f"at most {fit} processes" if fit > 1 else "one process") + ", or take a larger --batch-size"
 
 
 def looking(dataset: Dataset, cfg: Any, device: torch.device) -> Loader:

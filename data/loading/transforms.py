@@ -8,7 +8,8 @@ import torch
 
 from configs import COMPONENTS, Component, Transforms
 from data.loading.fast import fuse
-from utils.errors import ConfigError
+from utils.blame import code_error
+from utils.errors import ConfigError, is_memory_shortage
 from utils.words import reason_of, shortened, suggest
 
 __all__ = ["make_transform", "told_apart"]
@@ -103,7 +104,10 @@ def _compose(specs: Sequence[Component]) -> Callable[[Any], torch.Tensor]:
 
 
 class _Chain:
-    """A torchvision pipeline that raises ValueError for a picture which it cannot take, whatever torchvision raises."""
+    """A torchvision pipeline that raises ValueError for a picture which it cannot take, whatever torchvision raises.
+
+    For a mistake in a transform of one's own it raises CodeError with its file and line.
+    """
 
     def __init__(self, pipeline: Any):
         self.pipeline, self.transforms = pipeline, pipeline.transforms
@@ -111,9 +115,16 @@ class _Chain:
     def __call__(self, *pictures: Any) -> Any:
         try:
             found = self.pipeline(*pictures)
-        except (LookupError, ArithmeticError, AssertionError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {reason_of(error)}") from error
-        for one in found if len(pictures) > 1 else [found]:
+        except Exception as error:
+            if not is_memory_shortage(error) and (own := code_error(error)):
+                raise own from error
+            if isinstance(error, (LookupError, ArithmeticError, AssertionError, AttributeError)):
+                raise ValueError(f"{type(error).__name__}: {reason_of(error)}") from error
+            raise
+        several = found if len(pictures) > 1 else [found]
+        if several[0] is None:
+            raise ValueError("one of the transforms gives None; does it lack a return?")
+        for one in several:
             _refuse_others(one)
         return found
 

@@ -96,8 +96,9 @@ class Control:
         row = {"time": round(time.time(), 3), "epoch": p.epoch, "step": p.step, **request}
         ahead = self.repeated[p.interventions :]
         dropped = [other for other in ahead if other["request"] == request["request"] == "lr"]
-        rows = [other for other in self.rows if not any(other is one for one in dropped)]
-        place = next((i for i, other in enumerate(rows) if any(other is one for one in ahead)), len(rows))
+        gone, later = {id(other) for other in dropped}, {id(other) for other in ahead}  # two requests may be equal
+        rows = [other for other in self.rows if id(other) not in gone]
+        place = next((i for i, other in enumerate(rows) if id(other) in later), len(rows))
         rows.insert(place, row)
         reason = ""
         if self.folder is not None:

@@ -1,17 +1,20 @@
 """From a config to one optimizer of a network; two that share its parameters act as one."""
 
 from collections.abc import Mapping
+from inspect import unwrap
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from configs import COMPONENTS, Component
 from configs.optimization import OPTIM_KEYS
 from trainer.optim.step import needs_closure, stepper
 from trainer.parallel.divided import is_divided
 from trainer.parameters.groups import Groups, Parameters, sparse_names
-from utils.errors import ConfigError
+from utils.blame import place_of_method, refuse_other
+from utils.errors import CodeError, ConfigError
 from utils.torch_private import spare_compiler
 
 __all__ = ["Joint", "make_optimizer"]
@@ -64,6 +67,7 @@ def make_optimizer(
     own = {name: value for name, value in spec.args.items() if name not in OPTIM_KEYS}
     fused = _fused(spec.name, spec.args, taken) if not sparse else {}
     optimizer = COMPONENTS["optim"].build(Component(spec.name, own), key, groups.for_torch(), **fused)
+    _refuse_unmade(optimizer)
     groups.scale(optimizer)
     told = groups.told(optimizer)
     if rest is None:
@@ -73,6 +77,18 @@ def make_optimizer(
         raise ConfigError(f"{key}.rest: {rest.name} must have all parameters; take another one, such as AdamW")
     counts = f"{key}: {spec.name} learns {len(taken)} of {len(parameters)} tensors, {rest.name} the others"
     return Joint([optimizer, other]), [counts, *told, *more]
+
+
+def _refuse_unmade(optimizer: Any) -> None:
+    """Raises CodeError for what is no optimizer of torch, has no rate that schedules could change, or no step."""
+    refuse_other(optimizer, Optimizer)
+    name, groups = type(optimizer).__name__, getattr(optimizer, "param_groups", [])
+    place = place_of_method(optimizer, "__init__") or name
+    if not groups or "lr" not in groups[0]:
+        call = "super().__init__(params, {'lr': lr}): schedules change that rate"
+        raise CodeError(f"{place}: __init__ of {name} never calls {call}")
+    if unwrap(type(optimizer).step) is unwrap(Optimizer.step):  # torch wraps it
+        raise CodeError(f"{place}: {name} has no step(self, closure=None), which changes the parameters")
 
 
 def _takes(optimizer: str, name: str, parameter: nn.Parameter, net: nn.Module, sparse: set[str]) -> bool:

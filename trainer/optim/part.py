@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from configs import COMPONENTS, Component
 from configs.optimization import SCHEDULE_KEYS
+from utils.blame import refuse_other
 from utils.errors import ConfigError
 
 __all__ = ["Part", "Unit"]
 
 Unit = Literal["step", "epoch", "validation"]
 
+SCHEDULER = ("step", "state_dict", "load_state_dict")  # all that is asked of one, torch's or not
 # Every other scheduler of torch counts epochs, as its documentation's examples do; another one says so in `unit`.
 UNITS: dict[str, Unit] = {"OneCycleLR": "step", "CyclicLR": "step", "ReduceLROnPlateau": "validation"}
 
@@ -55,6 +58,8 @@ class Part:
                 raise ConfigError(f"{key}.mode: the monitored metric is better at its {mode}; leave it out")
         spec = Component(spec.name, _for_each_group(_risen(spec, length), rates))
         self.scheduler = COMPONENTS["schedule"].build(spec, key, optimizer=optimizer, **offered)
+        if not all(hasattr(self.scheduler, name) for name in SCHEDULER):
+            refuse_other(self.scheduler, LRScheduler)
         lengths = [name for name in ("T_max", "total_iters") if name in offered and name not in spec.args]
         self.limit = next((name for name in ("total_steps", *lengths) if hasattr(self.scheduler, name)), None)
         self.taken = 0

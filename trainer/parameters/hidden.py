@@ -1,23 +1,18 @@
-"""Layers that a network holds where torch does not look: in a Python list, a dict or a plain object."""
+"""Layers that a network holds where torch does not look: in a Python list, a dict, a plain object or tensor."""
 
 from collections.abc import Iterator
 from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from utils.blame import place_of_attribute
 
 __all__ = ["Hidden", "find_hidden"]
 
 MOST = 10_000  # things in an attribute that are looked at: a vocabulary is no place for layers
-REMEDY = {
-    "list": "an nn.ModuleList",
-    "tuple": "an nn.ModuleList",
-    "dict": "an nn.ModuleDict",
-    "set": "an nn.ModuleList",
-}
+CONTAINERS = {"list": "List", "tuple": "List", "set": "List", "dict": "Dict"}  # and the end of nn's name for them
 
 
 class Hidden(NamedTuple):
@@ -30,12 +25,14 @@ class Hidden(NamedTuple):
     place: str  # file:line of the assignment; empty without source
 
     def __str__(self) -> str:
-        container = f"a Python {self.kind}" if self.kind in REMEDY else f"a {self.kind}, which is no nn.Module"
-        layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
-        if not self.layers:
-            layers = "contents"
-        remedy = REMEDY.get(self.kind, "an nn.Module")
-        remedy = remedy.replace("Module", "Parameter", 1) if not self.layers and self.kind in REMEDY else remedy
+        if self.kind in CONTAINERS:
+            container = f"a Python {self.kind}"
+            remedy = f"an nn.{'Module' if self.layers else 'Parameter'}{CONTAINERS[self.kind]}"
+        elif self.kind == "Tensor":
+            container, remedy = "a plain tensor", "an nn.Parameter"
+        else:
+            container, remedy = f"a {self.kind}, which is no nn.Module", "an nn.Module"
+        layers = {0: "contents", 1: "1 layer"}.get(self.layers, f"{self.layers} layers")
         fate = "neither learns nor is saved" if self.layers == 1 else "neither learn nor are saved"
         told = f"{self.name} is {container}: its {layers} ({self.parameters:,} parameters) {fate}"
         return f"{self.place + ': ' if self.place else ''}{told}; make it {remedy}"
@@ -56,7 +53,9 @@ def find_hidden(network: nn.Module, role: str, task: nn.Module | None = None) ->
                 continue
             parts = {id(part): part for part in _parts(value) if id(part) not in known}
             layers = [part for part in parts.values() if isinstance(part, nn.Module) and _learnable(part)]
-            loose = [part for part in parts.values() if isinstance(part, nn.Parameter) and part.requires_grad]
+            loose = [
+                part for part in parts.values() if isinstance(part, Tensor) and part.requires_grad and part.is_leaf
+            ]
             if layers or loose:
                 count = sum(p.numel() for layer in layers for p in layer.parameters()) + sum(p.numel() for p in loose)
                 place = place_of_attribute(module, name)
@@ -72,14 +71,14 @@ def _learnable(layer: nn.Module) -> bool:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Yield the layers and parameters in a container, and in containers and objects in it."""
+    """Yield the layers and tensors in a container, and in containers and objects in it."""
     waiting, seen = [value], set[int]()
     while waiting and len(seen) < MOST:
         part = waiting.pop()
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, nn.Module | nn.Parameter):
+        if isinstance(part, nn.Module | Tensor):
             yield part
         elif isinstance(part, list | tuple | set | frozenset):
             waiting += islice(part, MOST)

@@ -142,6 +142,8 @@ def last_words(cfg: Config, state: RunState, path: Path, console: Console) -> No
     facts: dict[str, Any] = {"steps": p.step, "epochs": p.epoch, "seconds": round(p.seconds, 1)}
     facts["monitor"], (facts["best"], facts["best_epoch"]) = state.monitor.name, state.monitor.best(p)
     facts["best_file"] = str(path / BEST)
+    if state.monitor.name is not None and facts["best"] is None:
+        console.say(f"no best.pth: {state.monitor.name} was no finite number in any validation")
     kept = [f for f in path.iterdir() if f.suffix in (".yaml", ".jsonl", ".png", ".pth") or in_parts(f)]
     files = sorted(f"{f.name}/" if f.is_dir() else f.name for f in kept)
     console.done(facts | {"folder": str(path), "files": files, "next": f"python main.py {_next(cfg, state)} {path}"})

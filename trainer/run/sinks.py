@@ -21,6 +21,7 @@ from trainer.watchers.pictures import Pictures
 from trainer.watchers.predictions import Predictions
 from trainer.watchers.watcher import Outlets, Watcher
 from utils import dist
+from utils.blame import refuse_other
 from utils.config.convert import to_plain
 from utils.config.yaml_text import dump_yaml
 from utils.files import write_atomic
@@ -107,7 +108,9 @@ def _watchers(cfg: Config) -> Iterator[Watcher]:
     if cfg.train.profile:
         yield Profiler(*cfg.train.profile)
     for i, spec in enumerate(cfg.log.watchers):
-        yield COMPONENTS["watcher"].build(spec, f"log.watchers[{i}]")
+        watcher = COMPONENTS["watcher"].build(spec, f"log.watchers[{i}]")
+        refuse_other(watcher, Watcher)
+        yield watcher
 
 
 def _resolved(parts: Parts, given: Given) -> str:

@@ -73,6 +73,8 @@ def test_mistakes_name_the_file():
     assert at("model: Mien") == [
         f"{told}no 'Mien' in models (models/broken.py was left out: line 2: invalid syntax); did you mean 'Mine'?"
     ]
+    told_alone = f"{told}no 'Minor' in models (models/broken.py was left out: line 2: invalid syntax)"
+    assert at("model: Minor") == [told_alone], "a name that is little alike is no guess beside a broken file"
     assert at("model: {name: Mine, widht: 3}") == ["a.yaml:1: Mine takes no 'model.widht'; did you mean 'model.width'?"]
     assert at("model: Broken") == [
         f"{told}models/broken.py, which defines 'Broken', is no Python: line 2: invalid syntax"

@@ -93,7 +93,8 @@ def test_two_studies_of_folds_are_weighed_and_averaged(run, tmp_path):
     for name, model in (("ka", "MLP"), ("kb", "LeNet")):
         flags = ["--folds=2", f"--model={model}", "--max-epoch=2", "--optim=Adam", "--lr=3e-3", *PLAIN]
         assert run("kfold", "default", *flags, f"--run={name}").code == 0
-        assert run("test", f"checkpoints/{name}").code == 0
+        given = run("test", f"checkpoints/{name}")
+        assert given.code == 0 and f"-m {name}\n" in given.out
     given = run("test", "ka", "checkpoints/kb", "--test.average=climb")
     assert given.code == 0 and "climb: " in given.out and "on 1,527 rows that were held out" in given.out, given
     held = held_out([read_study(tmp_path / f"checkpoints/{name}") for name in ("ka", "kb")])

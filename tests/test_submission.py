@@ -260,6 +260,25 @@ def test_labels_and_names_are_mirrored(test, monkeypatch, output, cell):
     assert given.code == 3 and "mirror check: the file's column gives accuracy" in given.err, given
 
 
+@pytest.mark.parametrize("positive", ["cat", "dog"])
+def test_both_classes_have_a_column_where_the_sample_has_two(test, positive):
+    assert test(sample=False).code == 0
+    dogs = {line[0].removesuffix(".jpg"): float(line[1]) for line in written()[1:]}
+    write_sample("Id,cat,dog", "0.5,0.5")
+    given = test(f"--test.positive={positive}")
+    assert given.code == 0 and "mirror check: the file's column gives accuracy 0." in given.out, given
+    assert written()[0] == ["Id", "cat", "dog"]
+    for key, cat, dog in written()[1:]:
+        assert float(dog) == pytest.approx(dogs[key]) and float(cat) == pytest.approx(1 - dogs[key])
+    assert "is it the sample of these data?" in test("--test.output=label").err
+
+
+def test_a_sample_with_another_sign_between_columns_is_told(test):
+    Path("sample.csv").write_text("Id;Label\n" + "".join(f"{key};0.5\n" for key in IDS))
+    given = test()
+    assert given.code == 3 and "its columns are divided by another sign than a comma" in given.err
+
+
 def test_probabilities_are_clipped(test):
     given = test("--test.clip=0.3", "--result-file=clipped.csv")
     assert given.code == 0, given.err
@@ -424,6 +443,11 @@ def test_runs_are_averaged(two, run):
         for name in ("a/submission", "b/submission", "a/submission-average")
     ]
     assert columns[2] == pytest.approx([(x + y) / 2 for x, y in zip(*columns[:2], strict=True)])
+    write_sample("Id,dog,cat", "0.5,0.5")
+    given = two("--test.sample=sample.csv")
+    assert given.code == 0 and given.out.count("mirror check: the file's column gives") == 2, given
+    header, *lines = written("checkpoints/a/submission-average.csv")
+    assert header == ["Id", "dog", "cat"] and [float(line[1]) for line in lines] == pytest.approx(columns[2])
 
 
 @pytest.mark.learns

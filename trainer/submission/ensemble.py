@@ -96,7 +96,7 @@ def _write_average(members: Sequence[_Member], wanted: Test) -> None:
     names, found = [member.name for member in members], [one for member in members for one in member.runs]
     for one in found:
         # the sample may want labels, which only the average becomes
-        check_mirror(one, laid_out(one.rows, None)[0], of=f"{one.source}: ")
+        check_mirror(one, laid_out(one.form.apply(one.rows), None)[0], of=f"{one.source}: ")
     form = found[0].form._replace(cfg=replace(found[0].form.cfg, test=wanted))
     form.refuse_places()
     if wanted.average == "rank" and wanted.output != "probability":
@@ -109,7 +109,7 @@ def _write_average(members: Sequence[_Member], wanted: Test) -> None:
         weights = _weigh_runs(found, wanted.average, names, form)
     rows = _decided(average([member.rows() for member in members], wanted.average, weights, names), form)
     target = target_of(wanted, members[0].folder, "submission-average.csv")
-    told = found[0]._replace(form=form, rows=rows, meaning="")
+    told = found[0]._replace(form=form, rows=rows, meaning="", source=members[0].folder / target.name)
     write_checked(target, told, f"of the average ({wanted.average}) of {', '.join(names)}", check=False)
 
 

@@ -52,13 +52,27 @@ class Form(NamedTuple):
     sample: Sample | None
 
     def apply(self, rows: dict[str, Row]) -> dict[str, Row]:
-        """Return masks as runs, where they are wanted so. Raises ConfigError where there are none."""
+        """Return masks as runs, and a column for each of two classes, where the sample wants them so.
+
+        Raises ConfigError for runs where there are no masks.
+        """
         values, classes = self.meta.get("mask_values", ()), self.meta.get("classes") or ()
+        if self.sample is not None and len(classes) == 2 and self.sample.has_columns([*map(str, classes)]):
+            rows = self._of_both(rows, [*map(str, classes)])
         several = classes[1:] if len(classes) > 2 else ()
         runs = self.sample is not None and (self.sample.wants_runs() or self.sample.has_columns(several))
         if not (runs and values) and self.cfg.test.output != "rle":
             return rows
         return with_runs(rows, values, classes, self.cfg.test.positive)
+
+    def _of_both(self, rows: dict[str, Row], classes: Sequence[str]) -> dict[str, Row]:
+        """Return the probability of each of two classes, where the rows have that of one."""
+        written = self.cfg.test.positive or self.meta.get("positive") or classes[1]
+        other = classes[1 - classes.index(written)]
+        found = {key: row.get("probability") for key, row in rows.items() if len(row) == 1}
+        if len(found) < len(rows) or not all(isinstance(value, float) for value in found.values()):
+            return rows
+        return {key: {written: value, other: 1 - value} for key, value in found.items()}  # type: ignore[operator]
 
     def divided(self, rows: dict[str, Row]) -> dict[str, Row] | None:
         """Return a row for each picture and class, where the sample wants runs so; otherwise None."""

@@ -64,6 +64,8 @@ def read_sample(name: str) -> Sample:
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV with a header: {error}") from error
     ids = [row[0] for row in lines]
+    if len(header) == 1 and any(sign in header[0] for sign in ";\t|"):
+        raise DataError(f"{path}: its columns are divided by another sign than a comma, which Kaggle asks for")
     if len(header) < 2 or len(set(ids)) != len(ids) or not ids:
         raise DataError(f"{path}: needs a header with an id and at least one column, and each id once")
     if twice := {column for column in header if header.count(column) > 1}:
@@ -213,7 +215,9 @@ def _match_columns(sample: str, header: list[str], predicted: list[str]) -> list
     if len(wanted) == len(predicted) == 1:
         return predicted
     lower = {name.lower() for name in wanted} == {name.lower() for name in predicted}
-    hint = "they differ in upper and lower case" if lower else "--test.output=label or class writes one column"
+    several = len(predicted) > 1 and len(wanted) == 1
+    hint = "--test.output=label or class writes one column" if several else "is it the sample of these data?"
+    hint = "they differ in upper and lower case" if lower else hint
     raise DataError(
         f"{sample} has the columns {', '.join(wanted[:5])}, the predictions have {', '.join(predicted[:5])}"
         f"{', …' if len(predicted) > 5 else ''}; {hint}"

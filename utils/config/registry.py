@@ -19,7 +19,7 @@ from utils.config.ranges import Range
 from utils.config.signature import PLAIN, Parameter, Signature, base_name, read_signature
 from utils.config.tree import Node, Problems, plain_value
 from utils.errors import ConfigError, is_memory_shortage
-from utils.words import nearest, reason_of, suggest
+from utils.words import is_slip, nearest, reason_of, suggest
 
 __all__ = ["Registry", "connect"]
 
@@ -248,6 +248,8 @@ class Registry:
         }
         words |= {own: own for own in self.all_names()}
         near = nearest(name.rpartition(":")[2], words)
+        if broken and near and not is_slip(name.lower(), near.lower()):
+            return broken  # which is likelier to hold it than a name that is little alike
         return broken + (f"; did you mean '{words[near]}'?" if near else suggest(name, self.all_names()))
 
     def _missing(self, takes: dict[str, Parameter], args: dict[str, Node]) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from conftest import PLAIN, TOY, rows
 from torch import nn
 
-from configs import Component, ConfigError, load
+from configs import COMPONENTS, Component, ConfigError, load
 from trainer.build import build
 from trainer.looking.rates import for_range_test, valley
 from trainer.looking.summary import summarise, summarise_made
@@ -98,12 +98,34 @@ def test_the_suggested_rate_learns_and_others_do_worse(run):
     assert best["suggested"] > 0.7 and best["suggested"] > max(best["low"], best["high"]) + 0.2, best
 
 
-def test_a_range_test_says_where_it_means_nothing(run):
+QUIET = '''"""A task that names its loss in another way."""
+
+from trainer.tasks.regression import Regression
+
+__all__ = ["Quiet"]
+
+
+class Quiet(Regression):
+    """A regression."""
+
+    def train_step(self, batch, update):
+        return {"error": super().train_step(batch, update)["loss"]}
+'''
+
+
+def test_a_range_test_says_where_it_means_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(COMPONENTS["task"], "here", True)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/quiet.py").write_text(QUIET)
     for flags, told in (
         (["anime_gan"], "learn against each other"),
         (["--model=MLP", "--to=1e-6"], "the loss falls at no rate"),
         (["--steps=3"], "--steps at least 10"),
         (["--from=x"], "--from=x: expected a number"),
+        (
+            ["two_layer", "--task=Quiet"],
+            "Quiet logs no 'loss', but error; let its train_step return the loss by that",
+        ),
     ):
         given = run("lr_find", *flags)
         assert given.code in (1, 2) and told in given.err and "Traceback" not in given.err, given

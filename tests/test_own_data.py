@@ -23,6 +23,12 @@ WRONG = {  # a part of the text, another in its place, exit code and the sentenc
         10,
         "data/mine.py:12: Mine.__getitem__ gives a generator instead of a tensor, a number or text for the sample ",
     ),
+    "a gradient": (
+        "2, 2), i",
+        "2, 2, requires_grad=True), i",
+        10,
+        "data/mine.py:12: Mine.__getitem__ gives a tensor with a gradient; give .detach() of it",
+    ),
     "a set": (
         "i % 2\n",
         "{i % 2}\n",
@@ -38,6 +44,6 @@ def test_data_of_the_wrong_kind_are_told_before_the_first_step(run, tmp_path, ki
     (tmp_path / "data").mkdir()
     assert there in TEXT
     (tmp_path / "data/mine.py").write_text(TEXT.replace(there, other))
-    given = run("train", "--data.dataset=Mine", "--model=MLP", "--run=a", "--max-epoch=1", *PLAIN)
+    given = run("train", "--data.dataset=Mine", "--model=MLP", "--run=a", "--num-workers=1", "--max-epoch=1", *PLAIN)
     assert given.code == code and given.err.startswith(told), given
     assert len(given.err.splitlines()) == 1

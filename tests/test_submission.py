@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import PLAIN
 
 from data.loading.loader import Loader
@@ -141,6 +142,11 @@ STEPS = [
     (nan, 6, "is nan; nothing was written"),
     (other_case, 3, "the predictions have Cat, Dog"),
     (lambda self, batch: RIGHT(self, batch)[:-1], 10, "test_step gives 7 rows for 8 samples"),
+    (
+        lambda self, batch: [{"probability": torch.tensor(0.5)} for _ in batch],
+        10,
+        "a tensor [] as 'probability'; a cell",
+    ),
     (lambda self, batch: [{"a": 0.5, "b": 1.0} for _ in RIGHT(self, batch)][: len(batch)], 3, "has the columns Label"),
 ]
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from configs import COMPONENTS, Config, metric_specs
 from data.loading.loader import Loader
@@ -148,7 +149,7 @@ def _without_row(loader: Loader, ids: list[str]) -> str:
 
 
 def predicted(task: Task, indices: list[int], batch: Any) -> list[tuple[int, Row]]:
-    """Return the index and the prediction of each sample. Raises CodeError unless there is one for each."""
+    """Return the index and the prediction of each sample. Raises CodeError unless each has a row of plain cells."""
     rows = task.test_step(batch)
     if not isinstance(rows, list) or len(rows) != len(indices) or not all(isinstance(row, dict) for row in rows):
         place = place_of_method(task, "test_step") or "task"
@@ -156,4 +157,9 @@ def predicted(task: Task, indices: list[int], batch: Any) -> list[tuple[int, Row
         raise CodeError(
             f"{place}: test_step gives {given} for {len(indices)} samples; it must return a list of a dict for each"
         )
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, Tensor) and value.ndim not in (2, 3):
+                place, given = place_of_method(task, "test_step") or "task", f"{list(value.shape)} as {name!r}"
+                raise CodeError(f"{place}: test_step gives a tensor {given}; a cell is a number, text or a picture")
     return list(zip(indices, rows, strict=True))

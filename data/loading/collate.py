@@ -1,6 +1,6 @@
 """From samples to a batch; a sample that fits into none is named, with the file and line that gave it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,10 @@ def collate(dataset: Any, indices: Sequence[int], samples: list[Any]) -> Any:
     Raises DataError when samples differ in size, CodeError for a sample of which no batch can be made.
     """
     try:
-        return collate_of(dataset)(samples)
+        batch = collate_of(dataset)(samples)
+        if any(isinstance(part, Tensor) and part.requires_grad for part in _parts(batch)):
+            raise CodeError(f"{_place(dataset)} gives a tensor with a gradient; give .detach() of it")
+        return batch
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         if is_memory_shortage(error):
             raise
@@ -87,6 +90,12 @@ def _hint(dataset: Any, error: Exception) -> str:
         "; transform is None because the config lists none under data.transform: list some there, or call it only "
         "if it is not None"
     )
+
+
+def _parts(batch: Any) -> Iterable[Any]:
+    if isinstance(batch, Mapping):
+        return batch.values()
+    return batch if isinstance(batch, (tuple, list)) else (batch,)
 
 
 def _fault(sample: Any, first: Any) -> str:

@@ -86,7 +86,10 @@ def range_test(parts: Parts, steps: int, first: float, last: float, say: Callabl
             break
         loss = scalars.get("loss")
         if loss is None:
-            raise ConfigError(f"lr_find: {type(state.task).__name__} logs no 'loss'; it has {', '.join(scalars)}")
+            raise ConfigError(
+                f"lr_find: {type(state.task).__name__} logs no 'loss', but {', '.join(scalars) or 'nothing'}; let its "
+                "train_step return the loss by that name, too"
+            )
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             end = f"at {rate:.2g} the loss is not finite"

@@ -263,5 +263,8 @@ def test_a_run_with_nothing_else_is_found(saver, tmp_path, monkeypatch, run):
     assert given.code == 2 and "takes no keys" in given.err
     given = run("export", "checkpoints/a/last", "--format=pth", "--out=checkpoints/b/last.pth")
     assert given.code == 0 and newest_save(Path("checkpoints/b")) == Path("checkpoints/b/last.pth")
-    given = run("export", "checkpoints/a/last", "--format=pth", "--out=checkpoints/b/last.pth")
+    words = ("export", "checkpoints/a/last", "--format=pth", "--out=checkpoints/b/last.pth")
+    assert run(*words).code == 0, "made again"
+    Path("checkpoints/b/config.yaml").touch()  # a run went on from it
+    given = run(*words)
     assert given.code == 2 and "a run's own checkpoint has that name" in given.err

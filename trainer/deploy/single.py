@@ -24,7 +24,8 @@ def export_single(checkpoint: str, out: str | None) -> None:
         show(f"passed over {reason}")
     run = folder_of(path)
     target = output_file("--out", Path(out) if out else run / "model.pth", [".pth"])
-    if CHECKPOINT_NAME.fullmatch(target.name) and (target.exists() or target.parent.resolve() == run.resolve()):
+    of_a_run = (target.parent / "config.yaml").exists() or target.parent.resolve() == run.resolve()
+    if CHECKPOINT_NAME.fullmatch(target.name) and of_a_run:
         raise ConfigError(f"--out={out}: a run's own checkpoint has that name; take another name or folder")
     step = state["progress"]["step"]
     target.parent.mkdir(parents=True, exist_ok=True)

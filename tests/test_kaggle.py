@@ -89,7 +89,7 @@ def test_header_ids_and_order_of_the_sample(trained, tmp_path):
     [
         ("id,label\n" + "".join(f"{i},0\n" for i in range(1, 11)), "1 predictions are not in it (11)"),
         ("id,label\n" + "".join(f"{i},0\n" for i in range(1, 13)), "1 of its ids have no prediction (12)"),
-        ("id,cat,dog\n" + "".join(f"{i},0,0\n" for i in range(1, 12)), "columns cat, dog"),
+        ("id,cat,fox\n" + "".join(f"{i},0,0\n" for i in range(1, 12)), "columns cat, fox"),
         ("id,label\n1,0\n1,0\n", "each id once"),
         ("", "header"),
     ],

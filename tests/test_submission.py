@@ -302,11 +302,13 @@ def test_probabilities_are_clipped(test):
         ("checkpoints/a/best.pth", "is there, is no csv file, and would be lost"),
         ("checkpoints/a/config.yaml", "is there, is no csv file"),
         ("checkpoints", "is a folder; name a file in it"),
+        ("pipe", "is no regular file, and would be replaced by one"),
         ("tables/train.csv", "tables/train.csv is among the data and would be lost"),
     ],
 )
 def test_no_other_file_is_lost(test, name, told):
     Path("tables").mkdir()
+    os.mkfifo("pipe")
     Path("tables/train.csv").write_text("a,b,c\n1,2,3\n")
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and "lock" not in path.name}
     given = test(f"--result-file={name}", "--test-data-root=tables")

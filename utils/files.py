@@ -55,12 +55,15 @@ def content(path: Path) -> bytes:
 def output_file(option: str, path: Path, suffixes: Sequence[str], read: Iterable[str | Path] = ()) -> Path:
     """Return the path of a file that a command writes, as `option` names it; `read` are files that it reads.
 
-    Raises ConfigError for a folder, and for a file that would be lost: one that is read, or one with another suffix.
+    Raises ConfigError for a folder, a device or pipe, and for a file that would be lost: one that is read, or one with
+    another suffix.
     """
     if path.is_dir():
         raise ConfigError(f"{option}={path}: is a folder; name a file in it")
     if not path.exists():
         return path
+    if not path.is_file():  # as /dev/null, in whose place a file would lie from then on
+        raise ConfigError(f"{option}={path}: is no regular file, and would be replaced by one; name another file")
     if any(os.path.exists(one) and path.samefile(one) for one in read):
         raise ConfigError(f"{option}={path}: is read by this command and would be lost; name another file")
     if path.suffix.lower() not in suffixes:

@@ -14,6 +14,8 @@ from models._matching import Renaming, bare, bare_names, renamed
 from utils.errors import CheckpointError
 from utils.files import write_atomic
 
+ADVICE = "build the network as it was when saved, or load what fits with strict=False"
+
 
 class BasicModule(nn.Module):
     """A network that saves its weights in files which load on any machine, on whatever device it was trained."""
@@ -88,12 +90,15 @@ class BasicModule(nn.Module):
         return self
 
 
-def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool) -> list[str]:
+def load_weights(
+    net: nn.Module, state: Mapping[str, Tensor], source: str, strict: bool, advice: str = ADVICE
+) -> list[str]:
     """Copy `state` into `net` by name, and return the names of either that were left out.
 
     Names are compared without the wrappers (DataParallel, DistributedDataParallel, torch.compile) of either side.
     Strict: every entry must have a partner of the same shape. Not strict: fitting entries are copied, and the rest of
-    the network is unchanged. Messages call the weights `source`. On an error the network is unchanged.
+    the network is unchanged. Messages call the weights `source` and end with the `advice`. On an error the network is
+    unchanged.
 
     Raises:
         CheckpointError: nothing fits; or, if strict, something does not.
@@ -108,7 +113,6 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, stric
         raise CheckpointError(f"{source} holds nothing that fits {kind}; name the weights of such a network")
     if strict and faults:
         few, more = list(faults.values())[:3], f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        advice = "build the network as it was when saved, or load what fits with strict=False"
         raise CheckpointError(f"{source} does not fit {kind}: {'; '.join(few)}{more}; {advice}")
     net.load_state_dict(fitting, strict=False)
     return list(faults)

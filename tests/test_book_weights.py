@@ -167,7 +167,7 @@ def test_bare_weights_are_measured_and_the_data_tell_the_classes(run, photos):
         (["--classes=cat"], 2, "--classes=cat: names the classes in the order of the outputs, as --classes=cat,dog"),
         (["--config=dogcat", "--train-data-root=nowhere"], 3, "or name them, as --classes=cat,dog in the order of the"),
         (["--config=dogcta"], 2, "no config 'dogcta'; did you mean 'dogcat'?"),
-        (["--classes=cat,dog", "--model=BookResNet34"], 4, "does not fit BookResNet34"),
+        (["--classes=cat,dog", "--model=BookResNet34"], 4, "; name the network that they are of, as --model="),
         (["--classes=cat,dog,cow", "--config=dogcat"], 4, "fc.weight is (2, 512) there and (3, 512) here"),
     ],
 )

@@ -23,6 +23,7 @@ from utils.terminal import show
 __all__ = ["open_weights"]
 
 NO_RUN = "is no checkpoint of a run"  # of the error about a file that holds other things
+ADVICE = "name the network that they are of, as --model=ResNet34, with its arguments, as --model.num_classes=2"
 OWN = ("config", "classes")  # flags that a run's checkpoint needs not
 BOOK = ("dogcat", ["cat", "dog"])  # the config that is meant by these classes
 
@@ -74,7 +75,7 @@ class BareWeights(LoadedRun):
         """Load the weights, which may have the names of the book's files."""
         roles = {name.partition(".")[0] for name in saved_names(task)}
         network = task.get_submodule(roles.pop()) if len(roles) == 1 else task
-        load_weights(network, self.state["model"], str(self.source), strict=True)
+        load_weights(network, self.state["model"], str(self.source), strict=True, advice=ADVICE)
 
 
 def _names(flag: Flag) -> list[str]:

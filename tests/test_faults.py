@@ -42,6 +42,7 @@ def small(request, tmp_path_factory):
     return campaign(tmp_path_factory.mktemp("faults"), *names, "--small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["crash", "corrupt"])  # the quick ones; the share has the others
 def test_in_small(small, name):
     family = small[name]

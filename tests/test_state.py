@@ -142,6 +142,7 @@ def test_each_part_that_is_changed_is_seen(run, runs, monkeypatch):
     assert unseen == ["progress/score"], "the last score is only looked at where an epoch ends without a validation"
 
 
+@pytest.mark.slow
 def test_each_part_that_is_missing_is_refused_or_seen(run, runs, monkeypatch):
     whole = state("cut", folder=runs)
     names = [name for name in parts(whole) if not name.startswith(("config", "meta"))]

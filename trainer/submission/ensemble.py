@@ -109,7 +109,8 @@ def _write_average(members: Sequence[_Member], wanted: Test) -> None:
         weights = _weigh_runs(found, wanted.average, names, form)
     rows = _decided(average([member.rows() for member in members], wanted.average, weights, names), form)
     target = target_of(wanted, members[0].folder, "submission-average.csv")
-    told = found[0]._replace(form=form, rows=rows, meaning="", source=members[0].folder / target.name)
+    owner = find_study(str(members[0].folder.parent)) or members[0].folder  # which the line that uploads names
+    told = found[0]._replace(form=form, rows=rows, meaning="", source=owner / target.name)
     write_checked(target, told, f"of the average ({wanted.average}) of {', '.join(names)}", check=False)
 
 

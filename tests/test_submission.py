@@ -317,9 +317,12 @@ def test_no_other_file_is_lost(test, name, told):
 
 
 def test_a_file_of_before_is_replaced(test):
-    for name in ("out.csv", "out.txt", "tables/out.csv"):
-        for flag in ([], ["--test.positive=cat"]):
-            assert test(f"--result-file={name}", "--test-data-root=tables", *flag).code == 0
+    for header in ("Id,Label", '"Id, of a photo","=Label"'):  # which a CSV quotes
+        write_sample(header)
+        for name in ("out.csv", "out.txt", f"tables/{len(header)}.csv"):
+            for flag in ([], ["--test.positive=cat"]):
+                given = test(f"--result-file={name}", "--test-data-root=tables", *flag)
+                assert given.code == 0, given
     assert test("--result-file=out.csv", "--test.output=class", sample=False).code == 0, "outside of the data"
 
 

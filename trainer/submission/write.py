@@ -122,7 +122,7 @@ def write_pictures(target: Path, rows: dict[str, Row]) -> dict[str, Row]:
         files = _pictures(target, key, row)
         for column, file in files.items():
             write_image(file, row[column])
-        named[key] = row | {column: str(file.relative_to(target.parent)) for column, file in files.items()}
+        named[key] = row | {column: file.relative_to(target.parent).as_posix() for column, file in files.items()}
     return named
 
 
@@ -162,17 +162,13 @@ def refuse_among_data(target: Path, cfg: Config, layout: Layout, rows: Mapping[s
     inside = [target.resolve().is_relative_to(Path(root).resolve()) for root in roots if root is not None]
     if cfg.test.result_file is None or not any(inside):
         return
-    others = [target] if target.exists() and _first_line(target) != ",".join(map(text_of, layout.header)) else []
+    header = encoded([layout.header], layout.exact)
+    others = [target] if target.exists() and not target.read_bytes().startswith(header) else []
     others += [path for key, row in rows.items() for path in _pictures(target, key, row).values() if path.exists()]
     if others:
         raise ConfigError(
             f"test.result_file={target}: {others[0]} is among the data and would be lost; name a file in another folder"
         )
-
-
-def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        return stream.readline().rstrip("\n")
 
 
 def _pictures(target: Path, key: str, row: Row) -> dict[str, Path]:
